@@ -1,0 +1,159 @@
+"""Every path of the project, from one root, and the one dataclass that describes an experiment."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from uwml_lib.errors import UWMLError
+
+
+def project_root() -> Path:
+    """Return `UWML_HOME` if set, else the checkout this package lies in, else the working directory."""
+    if home := os.environ.get("UWML_HOME"):
+        return Path(home).expanduser().resolve()
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+ROOT = project_root()
+DATA = ROOT / "data"
+NOTEBOOKS = ROOT / "notebooks"
+REPORTS = ROOT / "reports"
+RUNS = REPORTS / "runs"
+REFERENCE = REPORTS / "reference"
+
+Direction = Literal["i2t", "t2i"]
+Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]
+Aggregation = Literal["Mean", "LogSumExp", "Max", "Sum"]
+
+
+def _cosmetic(default: Any) -> Any:
+    """A field that cannot change a result, and so does not distinguish one experiment from another."""
+    return field(default=default, metadata={"cosmetic": True})
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment: data, model, loss, optimisation. Defaults are SCAN's on Flickr30K; `preset` adapts them."""
+
+    dataset: str = "scenes"
+    """Folder name of the data set: scenes, scenes_smoke, f8k_precomp, f30k_precomp, coco_precomp or your own."""
+    data_root: str = _cosmetic("")
+    """Folder that holds the data set's folder; empty means the project's data/."""
+    model: str = "scan"
+    """Model name."""
+    embed_size: int = 1024
+    """Width of the common space; the source uses 1024."""
+    word_dim: int = 300
+    """Width of the word embeddings; the source uses 300."""
+    bidirectional: bool = True
+    """Read captions with a GRU in both directions."""
+    weight_norm: bool = False
+    """Weight-normalise the image encoder."""
+    direction: Direction = "i2t"
+    """Who asks in the cross attention: i2t (regions) or t2i (words)."""
+    normalisation: Normalisation = "clipped_l2norm"
+    """How region-word similarities are normalised before the softmax."""
+    aggregation: Aggregation = "Mean"
+    """How the similarities of the queries become one score."""
+    lambda_softmax: float | None = None
+    """Inverse temperature of the attention; None means 4 for i2t, 9 for t2i."""
+    lambda_lse: float | None = None
+    """Inverse temperature of LogSumExp; None means 5 for i2t, 6 for t2i."""
+    loss: str = "polynomial"
+    """Loss name: polynomial or triplet."""
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the loss's constructor, as JSON: '{"margin": 0.1}'."""
+    epochs: int = 30
+    """Passes over the training captions."""
+    warmup_epochs: int = 0
+    """First epochs trained on the same loss's dense form (all informative negatives)."""
+    batch_size: int = 128
+    """Caption-image pairs per step."""
+    learning_rate: float = 2e-4
+    """Adam's step size."""
+    decay_epoch: int = 15
+    """The learning rate is divided by ten after this many epochs."""
+    gradient_clip: float = 2.0
+    """Largest gradient norm; 0 means no clipping."""
+    seed: int = 0
+    """Seed of the weights and of the order of the captions."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of the products on an accelerator."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes an accelerator if there is one."""
+    threads: int = 1
+    """Threads of torch on the CPU; the last bits of a result depend on it."""
+    workers: int = _cosmetic(0)
+    """Processes that load data."""
+    log_every: int = _cosmetic(10)
+    """Steps between two lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
+            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("warmup_epochs", "workers", "seed", "gradient_clip"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for a batch of one has no negatives")
+        _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        _check("decay_epoch", self.decay_epoch, self.decay_epoch >= 1, "at least 1")
+
+    @property
+    def data_folder(self) -> Path:
+        """Folder of the data set."""
+        return (Path(self.data_root).expanduser() if self.data_root else DATA) / self.dataset
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":
+        """Build a configuration from plain values; an unknown key is an error that names the nearest right one."""
+        known = [item.name for item in fields(cls)]
+        for key in values:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                raise UWMLError(f"configuration: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    def run_name(self, data_fingerprint: str) -> str:
+        """Return `loss-seedN-digest`; the digest covers every setting that can change a result, and the data."""
+        identity = {item.name: getattr(self, item.name) for item in fields(self) if "cosmetic" not in item.metadata}
+        text = json.dumps([identity, data_fingerprint], sort_keys=True)
+        words = [self.loss, f"seed{self.seed}"] + (["nowarmup"] if not self.warmup_epochs else [])
+        return "-".join([*words, hashlib.sha256(text.encode()).hexdigest()[:8]])
+
+
+def _check(name: str, value: Any, ok: bool, expected: str) -> None:
+    if not ok:
+        raise UWMLError(f"{name}: found {value!r}, expected {expected}")
+
+
+# What differs from the defaults, data set by data set. Flickr30K and MSCOCO: settings of the SCAN release.
+PRESETS: dict[str, dict[str, Any]] = {
+    "scenes": {
+        "embed_size": 256, "word_dim": 128, "batch_size": 64, "learning_rate": 1e-3,
+        "epochs": 12, "decay_epoch": 8, "warmup_epochs": 2,
+    },
+    "scenes_smoke": {
+        "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3,
+        "epochs": 2, "decay_epoch": 1, "warmup_epochs": 1, "log_every": 2,
+    },
+    "f8k_precomp": {"embed_size": 256, "epochs": 8, "decay_epoch": 5, "learning_rate": 5e-4, "warmup_epochs": 2},
+    "f30k_precomp": {},
+    "coco_precomp": {"epochs": 20, "decay_epoch": 10, "learning_rate": 5e-4},
+}  # fmt: skip
+
+
+def preset(dataset: str, **overrides: Any) -> ExperimentConfig:
+    """Return the configuration for a data set; a data set without a preset of its own gets the defaults."""
+    return ExperimentConfig.from_dict({**PRESETS.get(dataset, {}), "dataset": dataset, **overrides})
+
+
+__all__ = ["DATA", "NOTEBOOKS", "PRESETS", "REFERENCE", "REPORTS", "ROOT", "RUNS", "ExperimentConfig", "preset", "replace"]
