@@ -45,6 +45,8 @@ class ExperimentConfig:
     """Folder name of the data set: scenes, scenes_smoke, f8k_precomp, f30k_precomp, coco_precomp or your own."""
     data_root: str = _cosmetic("")
     """Folder that holds the data set's folder; empty means the project's data/."""
+    max_images: int = 0
+    """Take only the first images of every split; 0 means all."""
     model: str = "scan"
     """Model name."""
     embed_size: int = 1024
@@ -97,7 +99,7 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup_epochs", "workers", "seed", "gradient_clip"):
+        for name in ("max_images", "warmup_epochs", "workers", "seed", "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for a batch of one has no negatives")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
@@ -115,7 +117,9 @@ class ExperimentConfig:
         for key in values:
             if key not in known:
                 near = get_close_matches(key, known, n=1)
-                raise UWMLError(f"configuration: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+                raise UWMLError(
+                    f"configuration: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,4 +160,15 @@ def preset(dataset: str, **overrides: Any) -> ExperimentConfig:
     return ExperimentConfig.from_dict({**PRESETS.get(dataset, {}), "dataset": dataset, **overrides})
 
 
-__all__ = ["DATA", "NOTEBOOKS", "PRESETS", "REFERENCE", "REPORTS", "ROOT", "RUNS", "ExperimentConfig", "preset", "replace"]
+__all__ = [
+    "DATA",
+    "NOTEBOOKS",
+    "PRESETS",
+    "REFERENCE",
+    "REPORTS",
+    "ROOT",
+    "RUNS",
+    "ExperimentConfig",
+    "preset",
+    "replace",
+]

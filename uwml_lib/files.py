@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from uwml_lib.errors import UWMLError
 
@@ -81,3 +83,19 @@ def read_json(path: Path | str, kind: type = dict) -> Any:
     if not isinstance(value, kind):
         raise UWMLError(f"{path}: expected a JSON {kind.__name__} at the top level, found {type(value).__name__}")
     return value
+
+
+@contextlib.contextmanager
+def lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
+    """Hold a folder for this process alone; a second process says so, waits, and goes on when the first is done."""
+    make_folder(folder.parent)
+    guard = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        say(f"{folder.name}: another process is at work here; waiting for it")
+        guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()

@@ -1,0 +1,24 @@
+"""What several test modules share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)  # results that do not depend on how many tests run at once
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    """The arrays of a recorded file."""
+    with np.load(Path(__file__).parent / "golden" / name) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real features and recorded files that only a few machines have."""
+    if not (folder := os.environ.get("UWML_SHARED")):
+        pytest.skip("UWML_SHARED is unset: the real features and recorded checkpoints are not here")
+    return Path(folder)

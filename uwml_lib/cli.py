@@ -1,0 +1,213 @@
+"""The command line: `uwml data|train|evaluate|report|reproduce`, over the same functions as the notebooks.
+
+Every command imports what it needs itself, so that help and errors are quick.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+from tyro.constructors import PrimitiveConstructorSpec
+
+from uwml_lib import __version__
+from uwml_lib.config import ExperimentConfig, preset
+from uwml_lib.errors import UWMLError
+
+USAGE = f"""\
+uwml {__version__}: universal weighting metric learning for cross-modal matching
+
+  uwml data       build or check a data set
+  uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
+  uwml evaluate   evaluate a finished run again
+  uwml report     print the table of the last comparison and rebuild the pages
+  uwml reproduce  data, all trainings, notebooks, report
+
+`uwml COMMAND --help` lists a command's options. `uwml --debug COMMAND ...` shows the traceback of an error.
+"""
+
+
+@dataclass
+class DataCommand:
+    """Build an embedded data set, or check a folder in the SCAN layout, and print what is in it."""
+
+    dataset: str = "scenes"
+    """scenes, scenes_smoke, or the name of a folder in the SCAN layout."""
+    data_root: str = ""
+    """Folder that holds the data set's folder; empty means data/."""
+
+
+@dataclass
+class TrainCommand:
+    """Train one model, evaluate its best epoch, and print the recalls."""
+
+    experiment: OmitArgPrefixes[ExperimentConfig]
+    config: Path | None = None
+    """JSON file of settings; what else is given on the command line is then refused."""
+    run_folder: Path | None = None
+    """Where the run goes; by default a folder under reports/runs/ named after the settings."""
+
+
+@dataclass
+class EvaluateCommand:
+    """Evaluate the best epoch of a run, write its results.json and print the recalls."""
+
+    run_folder: Positional[Path]
+    split: Literal["train", "dev", "test"] | None = None
+    """Split to evaluate; by default test, or dev where there is none."""
+
+
+@dataclass
+class ReportCommand:
+    """Print the table of the last comparison on a data set and rebuild the pages from what there is."""
+
+    dataset: str = "scenes"
+    publish: bool = False
+    """Copy the results into reports/reference, the run that is committed."""
+
+
+@dataclass
+class ReproduceCommand:
+    """Everything: data, trainings, notebooks, report. Called again it goes on, and does no work twice."""
+
+    dataset: str = "scenes"
+    """scenes, or the name of a folder in the SCAN layout."""
+    data_root: str = ""
+    """Folder that holds the data set's folder; empty means data/."""
+    seeds: str = ""
+    """Seeds, separated by blanks or commas; by default 0 1 2 (smoke: 0 1)."""
+    epochs: int | None = None
+    """Epochs of every training; by default those of the data set's preset."""
+    profile: Literal["full", "smoke"] = "full"
+    """smoke: the same, tiny, to see that everything works."""
+
+
+def data(options: DataCommand) -> None:
+    from uwml_lib.datasets import PrecomputedDataset, evaluation_split
+    from uwml_lib.training import prepare_data
+
+    folder = prepare_data(preset(options.dataset, data_root=options.data_root))
+    for split in dict.fromkeys(("train", "dev", evaluation_split(folder))):
+        dataset = PrecomputedDataset(folder, split)
+        n_images, regions, dim = dataset.features.shape
+        print(
+            f"{split}: {n_images} images of {regions} regions x {dim} numbers, {dataset.captions_per_image} captions each"
+        )
+
+
+def train(options: TrainCommand) -> None:
+    from uwml_lib.files import read_json
+    from uwml_lib.training import train as train_run
+
+    config = options.experiment
+    if options.config:
+        if config != preset(config.dataset) or config.dataset != "scenes":
+            raise UWMLError("--config: found settings beside it on the command line, expected the file alone")
+        config = ExperimentConfig.from_dict(read_json(options.config))
+    folder = train_run(config, options.run_folder)
+    _print_results(read_json(folder / "results.json"), folder)
+
+
+def evaluate(options: EvaluateCommand) -> None:
+    from uwml_lib.training import evaluate_run
+
+    _print_results(evaluate_run(options.run_folder, options.split), options.run_folder)
+
+
+def report(options: ReportCommand) -> None:
+    from uwml_lib import site
+    from uwml_lib.reporting import load_experiment, report_text
+
+    print(report_text(load_experiment(options.dataset)))
+    if options.publish:
+        site.publish(options.dataset)
+    site.build()
+
+
+def reproduce(options: ReproduceCommand) -> None:
+    from uwml_lib.pipeline import reproduce as run_pipeline
+
+    try:
+        seeds = [int(seed) for seed in options.seeds.replace(",", " ").split()]
+    except ValueError as error:
+        raise UWMLError(f"seeds: found {options.seeds!r}, expected whole numbers such as '0 1 2'") from error
+    run_pipeline(options.dataset, options.data_root, seeds or None, options.epochs, options.profile)
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "data": (DataCommand, data),
+    "train": (TrainCommand, train),
+    "evaluate": (EvaluateCommand, evaluate),
+    "report": (ReportCommand, report),
+    "reproduce": (ReproduceCommand, reproduce),
+}
+
+
+def parse(command: str, arguments: Sequence[str]) -> Any:
+    """Parse a command's arguments; a training's defaults are those of its data set's preset."""
+    kind = COMMANDS[command][0]
+    if kind is not TrainCommand:
+        return tyro.cli(kind, args=arguments, prog=f"uwml {command}")
+    dataset = next(
+        (after for word, after in zip(arguments, arguments[1:], strict=False) if word == "--dataset"), "scenes"
+    )
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_json_option)
+    with registry:
+        return tyro.cli(kind, default=TrainCommand(preset(dataset)), args=arguments, prog="uwml train")
+
+
+def _json_option(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read a dict option as JSON."""
+    if info.type != dict[str, Any]:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: json.loads(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0, or 1 for an error, said in one sentence."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words[:1]
+    words = words[debug:]
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"uwml: found {words[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        COMMANDS[words[0]][1](parse(words[0], words[1:]))
+    except (UWMLError, OSError) as error:
+        if debug:
+            raise
+        print(f"uwml {words[0]}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _print_results(results: dict[str, Any], folder: Path) -> None:
+    metrics = results["metrics"]
+    print(f"{results['split']} split, best epoch {results['best_epoch']} (dev rsum {results['dev_rsum']:.1f}):")
+    for name, words in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
+        recalls = ", ".join(f"R@{k} {metrics[f'{name}_recall_at_{k}']:.1f}" for k in (1, 5, 10))
+        print(
+            f"  {words}: {recalls}, median rank {metrics[f'{name}_median_rank']:.0f}, mean {metrics[f'{name}_mean_rank']:.1f}"
+        )
+    print(f"  rsum {metrics['rsum']:.1f}\n{folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""Data sets in the SCAN layout: precomputed region features, captions, a vocabulary."""
+
+from uwml_lib.datasets.precomputed import (
+    Batch,
+    PrecomputedDataset,
+    build_vocabulary,
+    collate,
+    evaluation_split,
+    fingerprint,
+    pad_captions,
+)
+from uwml_lib.datasets.scenes import SCENES, build_scenes
+from uwml_lib.datasets.vocabulary import Vocabulary, download_punkt, tokenize
+
+__all__ = [
+    "SCENES",
+    "Batch",
+    "PrecomputedDataset",
+    "Vocabulary",
+    "build_scenes",
+    "build_vocabulary",
+    "collate",
+    "download_punkt",
+    "evaluation_split",
+    "fingerprint",
+    "pad_captions",
+    "tokenize",
+]

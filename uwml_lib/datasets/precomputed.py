@@ -1,0 +1,168 @@
+"""Any folder in the SCAN layout: `{split}_ims.npy`, `{split}_caps.txt`, `{split}_ids.txt`."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from uwml_lib.datasets.vocabulary import PAD, Vocabulary
+from uwml_lib.errors import UWMLError
+
+
+class Batch(NamedTuple):
+    """Caption-image pairs: features (n, regions, dim) float32, tokens (n, words) int64, lengths and image_ids (n,)."""
+
+    features: Tensor
+    tokens: Tensor
+    lengths: Tensor
+    image_ids: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move all but the lengths, which the GRU wants on the CPU."""
+        features, tokens, image_ids = (x.to(device, non_blocking=True) for x in (self[0], self[1], self[3]))
+        return Batch(features, tokens, self.lengths, image_ids)
+
+
+class PrecomputedDataset(Dataset):
+    """Precomputed region features and captions of one split; item k is caption k with its image.
+
+    features: (n_images, regions, dim), memory-mapped, float or integer. captions: image-major, so caption
+    `captions_per_image * i + k` describes image i. ids: one per image, its number where there is no file.
+    max_images: take only the first ones; 0 means all.
+    Raises UWMLError, naming the file, where something is missing, unreadable or does not fit.
+    """
+
+    def __init__(
+        self, folder: Path | str, split: str, vocabulary: Vocabulary | None = None, max_images: int = 0
+    ) -> None:
+        self.folder, self.split, self.vocabulary = Path(folder), split, vocabulary
+        path = self.folder / f"{split}_ims.npy"
+        self.features = load_array(path, dimensions=3)
+        captions_path = self.folder / f"{split}_caps.txt"
+        self.captions = read_lines(captions_path)
+        n_images, n_captions = len(self.features), len(self.captions)
+        if n_images == 0 or n_captions == 0 or n_captions % n_images:
+            raise UWMLError(
+                f"{captions_path}: found {n_captions} captions for the {n_images} images of {path.name}, "
+                "expected the same number of captions for every image"
+            )
+        empty = next((number for number, caption in enumerate(self.captions) if not caption.strip()), None)
+        if empty is not None:
+            raise UWMLError(f"{captions_path}: line {empty + 1} is empty, expected a caption")
+        self.captions_per_image = n_captions // n_images
+        self.ids = self._read_ids(n_images)
+        if max_images:
+            self.features, self.ids = self.features[:max_images], self.ids[:max_images]
+            self.captions = self.captions[: max_images * self.captions_per_image]
+        self._encoded: list[list[int]] | None = None
+
+    def _read_ids(self, n_images: int) -> list[str]:
+        path = self.folder / f"{self.split}_ids.txt"
+        if not path.exists():
+            return [str(number) for number in range(n_images)]
+        ids = read_lines(path)
+        if len(ids) == n_images * self.captions_per_image:  # one line for every caption
+            ids = ids[:: self.captions_per_image]
+        if len(ids) != n_images:
+            raise UWMLError(f"{path}: found {len(ids)} ids, expected {n_images}, one for each image")
+        return ids
+
+    @property
+    def feature_dim(self) -> int:
+        """Numbers per region."""
+        return self.features.shape[2]
+
+    @property
+    def encoded(self) -> list[list[int]]:
+        """Every caption as numbers, with `<start>` and `<end>`."""
+        if self._encoded is None:
+            if self.vocabulary is None:
+                raise UWMLError(f"{self.folder}: captions can be encoded only with a vocabulary")
+            self._encoded = [self.vocabulary.encode(caption) for caption in self.captions]
+        return self._encoded
+
+    def optional_array(self, name: str, dimensions: int) -> np.ndarray | None:
+        """Memory-map `{split}_{name}.npy`, such as pictures or boxes, which few data sets have; None without it."""
+        path = self.folder / f"{self.split}_{name}.npy"
+        return load_array(path, dimensions) if path.exists() else None
+
+    def images(self, start: int, stop: int) -> Tensor:
+        """Features of the images start to stop - 1, float32."""
+        return torch.from_numpy(self.features[start:stop].astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        image = index // self.captions_per_image
+        return self.images(image, image + 1)[0], torch.tensor(self.encoded[index]), image
+
+
+def collate(items: Sequence[tuple[Tensor, Tensor, int]]) -> Batch:
+    """Stack the items of a `PrecomputedDataset` into a batch, padding captions with `<pad>`."""
+    features, tokens, image_ids = zip(*items, strict=True)
+    return Batch(torch.stack(features), *pad_captions(tokens), torch.tensor(image_ids))
+
+
+def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:
+    """Return the captions as one (n, words) int64 tensor, padded with `<pad>`, and their lengths (n,)."""
+    tensors = [torch.as_tensor(caption) for caption in tokens]
+    lengths = torch.tensor([len(caption) for caption in tensors])
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD), lengths
+
+
+def evaluation_split(folder: Path | str) -> str:
+    """Return "test", or "dev" where there is no test split; whoever reports numbers must say which."""
+    return "test" if (Path(folder) / "test_ims.npy").exists() else "dev"
+
+
+def build_vocabulary(folder: Path | str) -> Vocabulary:
+    """Build the vocabulary of a folder from its train and dev captions, as the released ones were."""
+    return Vocabulary.build(
+        caption for split in ("train", "dev") for caption in read_lines(Path(folder) / f"{split}_caps.txt")
+    )
+
+
+def fingerprint(folder: Path | str) -> str:
+    """Digest of a folder's captions and of 64 images a split (all of COCO would take minutes to read)."""
+    digest = hashlib.sha256()
+    for split in ("train", "dev", "test"):
+        path = Path(folder) / f"{split}_ims.npy"
+        if not path.exists():
+            continue
+        features = load_array(path, dimensions=3)
+        digest.update(f"{split} {features.shape} {features.dtype}".encode())
+        digest.update((Path(folder) / f"{split}_caps.txt").read_bytes())
+        for row in np.linspace(0, len(features) - 1, 64, dtype=int) if len(features) else ():
+            digest.update(features[row].tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_array(path: Path, dimensions: int) -> np.ndarray:
+    """Memory-map an array of real numbers with the wanted number of dimensions; raises UWMLError naming the file."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UWMLError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
+    if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu":
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise UWMLError(f"{path}: found {found}, expected real numbers in {dimensions} dimensions")
+    return array
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read UTF-8 lines without their ends; raises UWMLError naming the file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UWMLError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UWMLError(f"{path}: not readable as UTF-8 text ({error})") from error
+    return text.removesuffix("\n").split("\n")

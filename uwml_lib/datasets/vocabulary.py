@@ -1,0 +1,131 @@
+"""Captions to tokens to numbers, as SCAN does it: nltk's tokenizers, a count threshold, four special words."""
+
+import functools
+import socket
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import nltk
+from nltk.tokenize import word_tokenize
+
+from uwml_lib.config import DATA
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import read_json, write_json
+
+Tokenizer = Literal["punkt", "word"]
+SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+PAD, START, END, UNKNOWN = range(4)
+NLTK_DATA = DATA / "nltk_data"
+TOKENIZERS = {"punkt": "Punkt sentence and word tokenizer", "word": "word tokenizer alone"}
+
+
+@functools.cache
+def available_tokenizer() -> Tokenizer:
+    """Return "punkt" if nltk finds its English sentence tokenizer, else "word"."""
+    if str(NLTK_DATA) not in nltk.data.path:
+        nltk.data.path.append(str(NLTK_DATA))
+    try:
+        nltk.data.find("tokenizers/punkt_tab/english/")
+    except LookupError:
+        return "word"
+    return "punkt"
+
+
+def download_punkt(timeout: float = 20.0) -> None:
+    """Try to bring Punkt into the project's data folder; one sentence says how it went, and nothing fails."""
+    if available_tokenizer() == "punkt":
+        return
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout)
+    try:
+        nltk.download("punkt_tab", download_dir=str(NLTK_DATA), quiet=True)
+    except Exception as error:  # whatever a proxy, a full disk or a broken archive may raise
+        print(f"Punkt: {error}")
+    finally:
+        socket.setdefaulttimeout(before)
+    available_tokenizer.cache_clear()
+    if available_tokenizer() == "punkt":
+        print(f"Punkt sentence tokenizer: in {NLTK_DATA}")
+    else:
+        print("Punkt sentence tokenizer: not to be had; captions are split by the word tokenizer alone")
+
+
+def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
+    """Split a caption into lower-case tokens; None takes Punkt where its data is there.
+
+    With Punkt a full stop inside a caption that ends a sentence is a token of its own; without, only the last is.
+    """
+    return word_tokenize(caption.lower(), preserve_line=(tokenizer or available_tokenizer()) == "word")
+
+
+class Vocabulary:
+    """Words and their numbers; `<pad> <start> <end> <unk>` are 0 to 3."""
+
+    def __init__(self, words: Iterable[str], tokenizer: Tokenizer = "punkt") -> None:
+        self.words = list(words)
+        self.index = {word: number for number, word in enumerate(self.words)}
+        self.tokenizer: Tokenizer = tokenizer
+        if tuple(self.words[: len(SPECIALS)]) != SPECIALS:
+            raise UWMLError(f"vocabulary: found {self.words[:4]} at 0 to 3, expected {' '.join(SPECIALS)}")
+        if len(self.index) != len(self.words):
+            twice = next(word for word, count in Counter(self.words).items() if count > 1)
+            raise UWMLError(f"vocabulary: found {twice!r} twice, expected every word once")
+
+    @classmethod
+    def build(cls, captions: Iterable[str], threshold: int = 4) -> "Vocabulary":
+        """Keep the words that occur at least `threshold` times; the source uses 4, on train and dev captions."""
+        tokenizer = available_tokenizer()
+        counts = Counter(token for caption in captions for token in tokenize(caption, tokenizer))
+        kept = [word for word, count in counts.items() if count >= threshold and word not in SPECIALS]
+        return cls([*SPECIALS, *kept], tokenizer)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Vocabulary":
+        """Read the released JSON (`word2idx`, `idx2word`, `idx`) with an optional key `tokenizer` (absent: Punkt).
+
+        Warns if the vocabulary was made with another tokenizer than the one to be had here.
+        """
+        content = read_json(path)
+        numbers = content.get("word2idx")
+        if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
+            raise UWMLError(f"{path}: word2idx must map every word to a number, 0 to the number of words without holes")
+        tokenizer = content.get("tokenizer", "punkt")
+        if tokenizer not in TOKENIZERS:
+            raise UWMLError(f"{path}: tokenizer: found {tokenizer!r}, expected one of {', '.join(TOKENIZERS)}")
+        try:
+            vocabulary = cls(sorted(numbers, key=lambda word: int(numbers[word])), tokenizer)
+        except UWMLError as error:
+            raise UWMLError(f"{path}: {error}") from error
+        if tokenizer != available_tokenizer():
+            made, here = TOKENIZERS[tokenizer], TOKENIZERS[available_tokenizer()]
+            warnings.warn(
+                f"{path}: made with the {made}, read here with the {here}; rare words may differ", stacklevel=2
+            )
+        return vocabulary
+
+    def save(self, path: Path | str) -> None:
+        """Write the released JSON, plus the key `tokenizer`."""
+        write_json(
+            path,
+            {
+                "word2idx": self.index,
+                "idx2word": {str(number): word for number, word in enumerate(self.words)},
+                "idx": len(self.words),
+                "tokenizer": self.tokenizer,
+            },
+        )
+
+    def encode(self, caption: str) -> list[int]:
+        """Return `<start>`, the caption's tokens and `<end>` as numbers; a word unknown here is `<unk>`."""
+        tokens = tokenize(caption, self.tokenizer if available_tokenizer() == "punkt" else "word")
+        return [START, *(self.index.get(token, UNKNOWN) for token in tokens), END]
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """Return the words of the numbers."""
+        return [self.words[number] for number in numbers]
+
+    def __len__(self) -> int:
+        return len(self.words)

@@ -1,0 +1,95 @@
+"""Retrieval metrics, and the score matrix of a whole split in bounded memory."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uwml_lib.datasets.precomputed import PrecomputedDataset, pad_captions
+
+RECALL_AT = (1, 5, 10)
+METRICS = (
+    *(f"image_to_text_recall_at_{k}" for k in RECALL_AT),
+    "image_to_text_median_rank",
+    "image_to_text_mean_rank",
+    *(f"text_to_image_recall_at_{k}" for k in RECALL_AT),
+    "text_to_image_median_rank",
+    "text_to_image_mean_rank",
+    "rsum",
+)
+
+
+def retrieval_metrics(
+    scores: Tensor | np.ndarray, captions_per_image: int = 5, return_ranks: bool = False
+) -> dict[str, Any]:
+    """Return recalls in percent, median and mean rank of both directions, and rsum, the sum of the six recalls.
+
+    scores: (n_images, n_images * captions_per_image), image-major. An image asks for the best ranked of its captions,
+    a caption for its image. Ties count against us: a wrong item with the true one's score is ranked before it, so a
+    model that gives every pair the same score is not rewarded. Median rank is floor(median) + 1 and mean rank is
+    mean + 1 of the 0-based ranks, as in the released code. With `return_ranks` the dict also holds the 0-based
+    `image_to_text_ranks` (n_images,) and `text_to_image_ranks` (n_captions,). Raises ValueError for a matrix of
+    another shape or with NaN.
+    """
+    scores = torch.as_tensor(scores)
+    n_images, n_captions = scores.shape if scores.ndim == 2 else (0, 0)
+    if n_images == 0 or captions_per_image < 1 or n_captions != n_images * captions_per_image:
+        raise ValueError(
+            f"scores: found shape {tuple(scores.shape)}, expected (n_images, n_images * captions_per_image) with "
+            f"captions_per_image = {captions_per_image}"
+        )
+    if bool(scores.isnan().any()):
+        raise ValueError("scores: found NaN, expected numbers that can be ranked")
+    image_of = torch.arange(n_captions, device=scores.device) // captions_per_image
+    true = image_of == torch.arange(n_images, device=scores.device)[:, None]
+    best_true = scores.masked_fill(~true, -torch.inf).amax(dim=1, keepdim=True)
+    ranks = {
+        "image_to_text": ((scores >= best_true) & ~true).sum(dim=1),
+        "text_to_image": ((scores >= scores[image_of, torch.arange(n_captions)]) & ~true).sum(dim=0),
+    }
+    metrics: dict[str, Any] = {}
+    for name, values in ranks.items():
+        values = values.cpu().numpy()
+        for k in RECALL_AT:
+            metrics[f"{name}_recall_at_{k}"] = 100.0 * float((values < k).mean())
+        metrics[f"{name}_median_rank"] = float(np.floor(np.median(values)) + 1)
+        metrics[f"{name}_mean_rank"] = float(values.mean() + 1)
+    metrics["rsum"] = sum(metrics[f"{name}_recall_at_{k}"] for name in ranks for k in RECALL_AT)
+    if return_ranks:
+        metrics |= {f"{name}_ranks": values.cpu().numpy() for name, values in ranks.items()}
+    return metrics
+
+
+@torch.no_grad()
+def score_matrix(
+    model: nn.Module, dataset: PrecomputedDataset, block: int = 128, n_images: int | None = None
+) -> Tensor:
+    """Score every image of a split with every caption: (n_images, n_captions) float32 on the CPU.
+
+    Every image is embedded once; embeddings wait on the CPU, and only `block` images and `block` captions, taken in
+    order of length to save padding, meet on the model's device. `n_images` limits the split to its first images.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    n_images = min(n_images or len(dataset.features), len(dataset.features))
+    encoded = dataset.encoded[: n_images * dataset.captions_per_image]
+    images = [model.embed_images(dataset.images(i, min(i + block, n_images)).to(device)).cpu()
+              for i in range(0, n_images, block)]  # fmt: skip
+    scores = torch.empty(n_images, len(encoded))
+    by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+    for start in range(0, len(encoded), block):
+        chosen = by_length[start : start + block]
+        tokens, lengths = pad_captions([encoded[index] for index in chosen])
+        captions = model.embed_captions(tokens.to(device), lengths)
+        for row, embedded in enumerate(images):
+            values = model.scores(embedded.to(device), captions, lengths)
+            scores[row * block : row * block + len(values), chosen] = values.float().cpu()
+    model.train(was_training)
+    return scores
+
+
+def evaluate_model(model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False) -> dict[str, Any]:
+    """Return `retrieval_metrics` of a model on a split."""
+    return retrieval_metrics(score_matrix(model, dataset), dataset.captions_per_image, return_ranks)

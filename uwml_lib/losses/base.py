@@ -1,0 +1,114 @@
+"""What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
+
+from typing import Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+Reduction = Literal["mean", "sum"]
+
+
+class PairWeights(NamedTuple):
+    """Signed weights of the pairs: positive (N,) = -dL/dS_ii, negative (N, N) = dL/dS_ij with a zero diagonal."""
+
+    positive: Tensor
+    negative: Tensor
+
+
+class ScoreMatrixLoss(nn.Module):
+    """A loss on an (N, N) score matrix whose diagonal holds the positives: rows images, columns captions.
+
+    A subclass implements `direction(scores, negative_mask)`, the sum of the loss over the N anchors of one
+    direction; the loss is that of the matrix plus that of its transpose, divided by N for `reduction="mean"`.
+
+    Parameters
+        reduction: "mean" divides by N (not by 2N, not by the number of informative anchors), "sum" does not.
+        check_finite: raise on NaN or infinite scores. None: on for eager CPU tensors, off on accelerators, where
+            reading the answer would make the host wait for the device, and under compile and vmap.
+    """
+
+    def __init__(self, margin: float, reduction: Reduction, check_finite: bool | None) -> None:
+        super().__init__()
+        check_choice("reduction", reduction, ("mean", "sum"))
+        if not 0 <= margin < float("inf"):
+            raise ValueError(f"margin: found {margin!r}, expected a finite number of at least 0")
+        self.margin = margin
+        self.reduction = reduction
+        self.check_finite = check_finite
+
+    def forward(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
+        """Return the loss as a scalar of the scores' dtype, on their device, always with a graph.
+
+        scores: (N, N), floating point. image_ids: (N,), integer; pairs with equal ids are never negatives.
+        Raises ValueError for another shape or dtype and, if checked, for scores that are not finite.
+        """
+        negative_mask = self.negative_mask(scores, image_ids)
+        total = self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
+        return total / len(scores) if self.reduction == "mean" else total
+
+    def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
+        """Sum over the rows of (N, N) `scores`; `negative_mask` (N, N) tells which entries are negatives."""
+        raise NotImplementedError
+
+    def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
+        """Weights of one direction's sum in closed form, if the loss has one; see `direction`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def weights(self, scores: Tensor, image_ids: Tensor | None = None) -> PairWeights:
+        """Return the pair weights in closed form; the same numbers as automatic differentiation gives."""
+        negative_mask = self.negative_mask(scores, image_ids)
+        rows = self.direction_weights(scores, negative_mask)
+        columns = self.direction_weights(scores.T, negative_mask.T)
+        scale = 1 / len(scores) if self.reduction == "mean" else 1
+        return PairWeights((rows.positive + columns.positive) * scale, (rows.negative + columns.negative.T) * scale)
+
+    def dense(self) -> Self:
+        """The same loss over all informative negatives, for the first epochs of a training."""
+        raise NotImplementedError
+
+    def negative_mask(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
+        """Check the arguments; return the (N, N) boolean mask of pairs that are negatives of each other."""
+        if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or len(scores) == 0:
+            raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected a square matrix (N, N) with N >= 1")
+        if not scores.is_floating_point():
+            raise ValueError(f"scores: found dtype {scores.dtype}, expected a floating point type")
+        check = self.check_finite
+        if check is None:
+            check = scores.device.type == "cpu" and not _traced(scores)
+        if check and not bool(torch.isfinite(scores).all()):
+            raise ValueError("scores: found NaN or infinity, expected finite numbers")
+        size = len(scores)
+        if image_ids is None:
+            return ~torch.eye(size, dtype=torch.bool, device=scores.device)
+        if image_ids.shape != (size,):
+            raise ValueError(f"image_ids: found shape {tuple(image_ids.shape)}, expected ({size},), one for each pair")
+        image_ids = image_ids.to(scores.device)
+        return image_ids[:, None] != image_ids[None, :]
+
+    @torch.no_grad()
+    def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
+        """Describe a batch without reading it back: scalars on the scores' device, averaged over both directions."""
+        negative_mask = self.negative_mask(scores, image_ids)
+        positives = scores.diagonal()
+        hardest = torch.stack([hardest_negatives(scores, negative_mask), hardest_negatives(scores.T, negative_mask.T)])
+        return {
+            "informative_share": (hardest + self.margin > positives).to(scores.dtype).mean(),
+            "positive_score": positives.mean(),
+            "hardest_negative_score": hardest.masked_fill(hardest == -torch.inf, torch.nan).nanmean(),
+        }
+
+
+def hardest_negatives(scores: Tensor, negative_mask: Tensor) -> Tensor:
+    """Return each row's largest negative score, (N,); -inf where a row has no negative. Ties share the gradient."""
+    return scores.masked_fill(~negative_mask, -torch.inf).amax(dim=1)
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(map(repr, choices))}")
+
+
+def _traced(scores: Tensor) -> bool:
+    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(scores)

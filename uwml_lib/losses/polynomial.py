@@ -1,0 +1,134 @@
+"""The polynomial loss (PolyLoss) of universal weighting metric learning."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives
+
+
+class PolynomialLoss(ScoreMatrixLoss):
+    r"""Polynomials of the similarity as loss, so that a pair's weight is a polynomial of its similarity too.
+
+    Wei et al., Universal Weighting Metric Learning for Cross-Modal Matching, CVPR 2020; defaults and the hardest form
+    as in the released `polyloss.py`. Not the classification PolyLoss of Leng et al. 2022.
+
+    With P, Q the two polynomials, [x]_+ = max(x, 0), p = S_ii, and the informative negatives of anchor i
+    N_i = {j : S_ij + margin > S_ii}, an anchor contributes, if N_i is not empty and p < positive_ceiling,
+
+        hardest, each:  [P(p)]_+ + [Q(n)]_+   with n = max_j S_ij
+        hardest, sum:   [P(p) + Q(n)]_+
+        average, each:  [P(p)]_+ + mean_{j in N_i} [Q(S_ij)]_+
+        average, sum:   mean_{j in N_i} [P(p) + Q(S_ij)]_+
+
+    and nothing otherwise: its positive is not pulled either. The loss is the sum over the anchors of both directions,
+    divided by N for `reduction="mean"`. The average form is named by the paper; its details here are unverified.
+
+    Parameters
+        positive: coefficients of P in ascending powers; the release uses (0.5, -0.7, 0.2).
+        negative: coefficients of Q in ascending powers; the release uses (0.03, -0.4, 0.9).
+        margin: how far below its positive a negative still informs; the release uses 0.2.
+        negatives: "hardest" (the release) or "average".
+        clamp: [.]_+ on "each" polynomial (the release) or on their "sum" (a public re-implementation).
+        positive_ceiling: positives at or above it are skipped; the release uses 1 - 1e-5. Use None, and coefficients
+            chosen anew, for scores that may pass 1 (LogSumExp, Sum, scaled logits).
+        reduction: "mean" (the release) or "sum".
+        check_finite: see `ScoreMatrixLoss`.
+    """
+
+    def __init__(
+        self,
+        positive: Sequence[float] = (0.5, -0.7, 0.2),
+        negative: Sequence[float] = (0.03, -0.4, 0.9),
+        margin: float = 0.2,
+        negatives: Literal["hardest", "average"] = "hardest",
+        clamp: Literal["each", "sum"] = "each",
+        positive_ceiling: float | None = 1 - 1e-5,
+        reduction: Reduction = "mean",
+        check_finite: bool | None = None,
+    ) -> None:
+        super().__init__(margin, reduction, check_finite)
+        check_choice("negatives", negatives, ("hardest", "average"))
+        check_choice("clamp", clamp, ("each", "sum"))
+        self.positive = _coefficients("positive", positive)
+        self.negative = _coefficients("negative", negative)
+        self.negatives = negatives
+        self.clamp = clamp
+        self.positive_ceiling = math.inf if positive_ceiling is None else positive_ceiling
+
+    def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
+        p = scores.diagonal()
+        P = polynomial(p, self.positive)
+        if self.negatives == "hardest":
+            n = hardest_negatives(scores, negative_mask)
+            used = (n + self.margin > p) & (p < self.positive_ceiling)
+            Q = polynomial(n.masked_fill(~used, 0), self.negative)
+            return self._clamped(P, Q).masked_fill(~used, 0).sum()
+        informative = self._informative(scores, negative_mask)
+        Q = polynomial(scores.masked_fill(~informative, 0), self.negative)
+        per_pair = self._clamped(P[:, None], Q).masked_fill(~informative, 0)
+        return (per_pair.sum(dim=1) / informative.sum(dim=1).clamp(min=1)).sum()
+
+    def dense(self) -> "PolynomialLoss":
+        ceiling = None if self.positive_ceiling == math.inf else self.positive_ceiling
+        return PolynomialLoss(
+            self.positive, self.negative, self.margin, "average", self.clamp, ceiling, self.reduction, self.check_finite
+        )
+
+    def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
+        """With P' and Q' the derivatives of the polynomials: a used anchor's positive has the weight -P'(p), each of
+        its negatives Q'(S_ij) times its share, 1 for the hardest (split among ties) and 1 / |N_i| for the average;
+        both are zero where the clamp bites.
+        """
+        informative = self._informative(scores, negative_mask)
+        if self.negatives == "hardest":
+            informative &= scores == hardest_negatives(scores, negative_mask)[:, None]
+        share = informative.to(scores.dtype) / informative.sum(dim=1, keepdim=True).clamp(min=1)
+        p = scores.diagonal()[:, None]
+        P, Q = polynomial(p, self.positive), polynomial(scores, self.negative)
+        pulled, pushed = (P >= 0, Q >= 0) if self.clamp == "each" else (P + Q >= 0, P + Q >= 0)
+        positive = -polynomial(p, derivative(self.positive)) * share * pulled
+        negative = polynomial(scores, derivative(self.negative)) * share * pushed
+        return PairWeights(positive.sum(dim=1), negative)
+
+    def _informative(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
+        p = scores.diagonal()[:, None]
+        return negative_mask & (scores + self.margin > p) & (p < self.positive_ceiling)
+
+    def _clamped(self, P: Tensor, Q: Tensor) -> Tensor:
+        return P.clamp(min=0) + Q.clamp(min=0) if self.clamp == "each" else (P + Q).clamp(min=0)
+
+    @torch.no_grad()
+    def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
+        statistics = super().statistics(scores, image_ids)
+        above = scores.diagonal() >= self.positive_ceiling
+        return {**statistics, "above_ceiling_share": above.to(scores.dtype).mean()}
+
+    def extra_repr(self) -> str:
+        return f"positive={self.positive}, negative={self.negative}, margin={self.margin}, negatives={self.negatives!r}"
+
+
+def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Evaluate a polynomial with coefficients in ascending powers (Horner's rule); same shape and dtype as x."""
+    value = torch.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        value = value * x + coefficient
+    return value
+
+
+def derivative(coefficients: Sequence[float]) -> tuple[float, ...]:
+    """Return the derivative's coefficients, in ascending powers."""
+    return tuple(power * coefficient for power, coefficient in enumerate(coefficients))[1:] or (0.0,)
+
+
+def _coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    try:
+        coefficients = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        coefficients = ()
+    if not coefficients or not all(map(math.isfinite, coefficients)):
+        raise ValueError(f"{name}: found {values!r}, expected finite coefficients in ascending powers, at least one")
+    return coefficients

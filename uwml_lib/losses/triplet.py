@@ -1,0 +1,60 @@
+"""The bidirectional triplet loss."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives
+
+
+class TripletLoss(ScoreMatrixLoss):
+    r"""Hinge on the gap between a positive and its negatives, over both retrieval directions.
+
+    Kiros et al. 2014 (all negatives); Faghri et al., VSE++, 2018 (hardest negative); `ContrastiveLoss` of SCAN.
+    An anchor contributes
+
+        hardest:  [margin + max_j S_ij - S_ii]_+
+        all:      sum_j [margin + S_ij - S_ii]_+
+
+    so an informative pair has weight 1 whatever its similarity.
+
+    Parameters
+        margin: wanted gap; SCAN uses 0.2.
+        negatives: "hardest" (SCAN's `--max_violation`) or "all".
+        reduction: "sum" (SCAN) or "mean", which divides by N.
+        check_finite: see `ScoreMatrixLoss`.
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        negatives: Literal["hardest", "all"] = "hardest",
+        reduction: Reduction = "sum",
+        check_finite: bool | None = None,
+    ) -> None:
+        super().__init__(margin, reduction, check_finite)
+        check_choice("negatives", negatives, ("hardest", "all"))
+        self.negatives = negatives
+
+    def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
+        p = scores.diagonal()
+        if self.negatives == "hardest":
+            n = hardest_negatives(scores, negative_mask)
+            return (self.margin + n - p).clamp(min=0).sum()
+        return (self.margin + scores - p[:, None]).clamp(min=0).masked_fill(~negative_mask, 0).sum()
+
+    def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
+        """Every informative negative has the weight 1 (split among tied hardest ones), its positive their sum."""
+        informative = negative_mask & (self.margin + scores - scores.diagonal()[:, None] >= 0)
+        if self.negatives == "hardest":
+            informative &= scores == hardest_negatives(scores, negative_mask)[:, None]
+        negative = informative.to(scores.dtype)
+        if self.negatives == "hardest":
+            negative = negative / informative.sum(dim=1, keepdim=True).clamp(min=1)
+        return PairWeights(negative.sum(dim=1), negative)
+
+    def dense(self) -> "TripletLoss":
+        return TripletLoss(self.margin, "all", self.reduction, self.check_finite)
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, negatives={self.negatives!r}, reduction={self.reduction!r}"

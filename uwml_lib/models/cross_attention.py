@@ -1,0 +1,143 @@
+"""Stacked cross attention of SCAN (Lee et al. 2018): exact, without ever forming the attended vectors.
+
+For a query q (a region for i2t, a word for t2i) and the other side's context vectors c_l, with a_l = <q, c_l>,
+
+    P_l  =  softmax_l(lambda_softmax * normalised(a)_l)         attention
+    v    =  sum_l P_l c_l                                       attended vector
+    r    =  <q, v> / (|q| |v|)                                  relevance of the context to this query
+
+The release forms v for every image, caption and query. But <q, v> = sum_l P_l a_l, and |v|^2 = P^T G P with the Gram
+matrix G_lm = <c_l, c_m> of one caption's words or one image's regions: the scores need nothing of size
+images x captions x queries x dim, and one of the two large matrix products goes.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Direction = Literal["i2t", "t2i"]
+DEFAULT_LAMBDA_SOFTMAX = {"i2t": 4.0, "t2i": 9.0}
+DEFAULT_LAMBDA_LSE = {"i2t": 5.0, "t2i": 6.0}
+NORMALISATIONS = ("clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm")
+AGGREGATIONS = ("Mean", "LogSumExp", "Max", "Sum")
+EPSILON = 1e-8  # of the release, in the normalisation and in the cosine
+
+
+def cross_attention_scores(
+    images: Tensor,
+    captions: Tensor,
+    lengths: Tensor,
+    direction: Direction = "i2t",
+    normalisation: str = "clipped_l2norm",
+    aggregation: str = "Mean",
+    lambda_softmax: float | None = None,
+    lambda_lse: float | None = None,
+) -> Tensor:
+    """Return the score of every image with every caption, (n_images, n_captions), of the inputs' dtype.
+
+    images: (n_images, regions, dim). captions: (n_captions, words, dim), floating point. lengths: (n_captions,)
+    integer, on any device (the CPU avoids a wait); positions at and past a caption's length have no influence and
+    get gradient zero. direction: who asks, regions ("i2t") or words ("t2i"). normalisation: of a over the queries.
+    aggregation: of r over the queries. lambda_softmax: None means 4 (i2t) or 9 (t2i). lambda_lse: None means 5 or 6.
+    Raises ValueError for shapes that do not fit, lengths outside 1..words and unknown names.
+    """
+    _check(images, captions, lengths, direction, normalisation, aggregation)
+    if lambda_softmax is None:
+        lambda_softmax = DEFAULT_LAMBDA_SOFTMAX[direction]
+    if lambda_lse is None:
+        lambda_lse = DEFAULT_LAMBDA_LSE[direction]
+    words = torch.arange(captions.shape[1], device=captions.device)
+    word_mask = words < lengths.to(captions.device)[:, None]
+    captions = captions.masked_fill(~word_mask[:, :, None], 0)
+    if direction == "i2t":
+        relevance = _relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
+        return _aggregate(relevance, None, aggregation, lambda_lse).T
+    relevance = _relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
+    return _aggregate(relevance, word_mask, aggregation, lambda_lse)
+
+
+def attention_weights(
+    queries: Tensor, context: Tensor, lambda_softmax: float, normalisation: str = "clipped_l2norm"
+) -> Tensor:
+    """Return the attention of one item's queries (n, dim) over another's context (m, dim): (n, m), rows sum to 1."""
+    similarity = _normalise((queries @ context.T)[None, None], None, normalisation)
+    return torch.softmax(lambda_softmax * similarity, dim=-1)[0, 0]
+
+
+def _relevance(
+    queries: Tensor,
+    context: Tensor,
+    query_mask: Tensor | None,
+    context_mask: Tensor | None,
+    normalisation: str,
+    lambda_softmax: float,
+) -> Tensor:
+    """Return r for every query, (K, Q, n): queries (Q, n, dim), context (K, m, dim), masks (Q, n) and (K, m)."""
+    Q, n, _ = queries.shape
+    K, m, _ = context.shape
+    a = (queries.flatten(0, 1) @ context.flatten(0, 1).T).view(Q, n, K, m).permute(2, 0, 1, 3)
+    logits = lambda_softmax * _normalise(a, query_mask, normalisation)
+    if context_mask is not None:
+        logits = logits.masked_fill(~context_mask[:, None, None, :], -torch.inf)
+    P = torch.softmax(logits, dim=-1)
+    inner = (P * a).sum(dim=-1)
+    gram = context @ context.transpose(1, 2)
+    attended_square = ((P.flatten(1, 2) @ gram).view(K, Q, n, m) * P).sum(dim=-1)
+    query_square = queries.square().sum(dim=-1)
+    # One square root of the product, clamped before it: at an all-zero position the root's slope would be infinite.
+    return inner / (query_square * attended_square).clamp(min=EPSILON**2).sqrt()
+
+
+def _normalise(a: Tensor, query_mask: Tensor | None, normalisation: str) -> Tensor:
+    """Normalise similarities (K, Q, n, m) over the n queries; masked queries do not count."""
+    if normalisation.startswith("clipped"):
+        a = F.leaky_relu(a, 0.1)
+    if normalisation.endswith("l2norm"):  # a masked query's similarities are zero
+        return a / (torch.linalg.vector_norm(a, dim=2, keepdim=True) + EPSILON)
+    if normalisation == "softmax":
+        if query_mask is not None:
+            a = a.masked_fill(~query_mask[None, :, :, None], -torch.inf)
+        return torch.softmax(a, dim=2)
+    return a
+
+
+def _aggregate(relevance: Tensor, query_mask: Tensor | None, aggregation: str, lambda_lse: float) -> Tensor:
+    """Aggregate r (K, Q, n) over the queries to (K, Q); masked queries do not count."""
+    mask = torch.ones((), dtype=torch.bool, device=relevance.device) if query_mask is None else query_mask
+    if aggregation == "Max":
+        return relevance.masked_fill(~mask, -torch.inf).amax(dim=-1)
+    if aggregation == "LogSumExp":
+        return torch.logsumexp(lambda_lse * relevance.masked_fill(~mask, -torch.inf), dim=-1) / lambda_lse
+    total = relevance.masked_fill(~mask, 0).sum(dim=-1)
+    if aggregation == "Sum":
+        return total
+    return total / (relevance.shape[-1] if query_mask is None else query_mask.sum(dim=-1))
+
+
+def _check(
+    images: Tensor, captions: Tensor, lengths: Tensor, direction: str, normalisation: str, aggregation: str
+) -> None:
+    for name, tensor in (("images", images), ("captions", captions)):
+        if tensor.ndim != 3 or not tensor.is_floating_point():
+            raise ValueError(f"{name}: found {tensor.dtype} {tuple(tensor.shape)}, expected floats (items, parts, dim)")
+    if images.shape[2] != captions.shape[2]:
+        raise ValueError(f"captions: found dim {captions.shape[2]}, expected {images.shape[2]} as of the images")
+    if lengths.shape != captions.shape[:1]:
+        raise ValueError(f"lengths: found shape {tuple(lengths.shape)}, expected ({len(captions)},)")
+    if (
+        lengths.device.type == "cpu"
+        and len(lengths)
+        and not 1 <= int(lengths.min()) <= int(lengths.max()) <= captions.shape[1]
+    ):
+        raise ValueError(
+            f"lengths: found {int(lengths.min())} to {int(lengths.max())}, expected 1 to {captions.shape[1]}"
+        )
+    for name, value, choices in (
+        ("direction", direction, DEFAULT_LAMBDA_SOFTMAX),
+        ("normalisation", normalisation, NORMALISATIONS),
+        ("aggregation", aggregation, AGGREGATIONS),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")

@@ -1,0 +1,54 @@
+"""SCAN's encoders: image regions and caption words into one space."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm as weight_normalised
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+EPSILON = 1e-8  # of the release's L2 normalisation
+
+
+class ImageEncoder(nn.Module):
+    """Linear map of every region's feature, then L2 normalisation (SCAN's `EncoderImagePrecomp`).
+
+    Xavier-uniform weights, zero bias; `weight_norm` gives SCAN's weight-normalised variant.
+    """
+
+    def __init__(self, feature_dim: int, embed_size: int, weight_norm: bool = False) -> None:
+        super().__init__()
+        self.fc = nn.Linear(feature_dim, embed_size)
+        if weight_norm:
+            self.fc = weight_normalised(self.fc, dim=None)
+        else:
+            bound = math.sqrt(6 / (feature_dim + embed_size))
+            nn.init.uniform_(self.fc.weight, -bound, bound)
+            nn.init.zeros_(self.fc.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (n, regions, feature_dim) to (n, regions, embed_size), every region of length 1."""
+        return l2_normalise(self.fc(features))
+
+
+class CaptionEncoder(nn.Module):
+    """Word embedding, GRU, mean of the two directions, L2 normalisation (SCAN's `EncoderText`)."""
+
+    def __init__(self, vocabulary_size: int, word_dim: int, embed_size: int, bidirectional: bool = True) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary_size, word_dim)
+        nn.init.uniform_(self.embed.weight, -0.1, 0.1)
+        self.rnn = nn.GRU(word_dim, embed_size, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Map token ids (n, words), with lengths (n,), to (n, words, embed_size); zero past a caption's length."""
+        packed = pack_padded_sequence(self.embed(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        words, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=tokens.shape[1])
+        if self.rnn.bidirectional:
+            words = words.unflatten(-1, (2, -1)).mean(dim=-2)
+        return l2_normalise(words)
+
+
+def l2_normalise(x: Tensor) -> Tensor:
+    """Scale the last dimension to length 1; an all-zero vector stays zero, with gradient finite."""
+    return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + EPSILON)

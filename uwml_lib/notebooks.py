@@ -1,0 +1,77 @@
+"""Execute the numbered notebooks headlessly and render them; a notebook that failed is never called done."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from traitlets.config import Config
+
+from uwml_lib.config import NOTEBOOKS
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import make_folder
+
+TIMEOUT = 1800  # seconds a cell may take
+# IPC needs no network port, and spares the warning about unencrypted TCP.
+KERNEL = Config(KernelManager={"transport": "ipc"} if os.name == "posix" else {})
+
+
+def all_notebooks() -> list[Path]:
+    """The numbered notebooks, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str, say: Callable[[str], None]) -> Path:
+    """Execute a notebook into `folder` and return the executed copy; one that is current is left alone.
+
+    It is current if it was made from the same notebook, parameters, library and `inputs` (a digest of what it reads).
+    Raises UWMLError for parameters the notebook does not have, and if a cell fails: the failed copy is then kept as
+    `NAME.failed.ipynb` for reading.
+    """
+    done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
+    key = _key(notebook, parameters, inputs)
+    if done.exists() and nbformat.read(done, as_version=4).metadata.get("uwml_key") == key:
+        say(f"{notebook.stem}: executed before")
+        return done
+    _check_parameters(notebook, parameters)
+    make_folder(folder)
+    done.unlink(missing_ok=True)  # what it shows is out of date
+    say(f"{notebook.stem}: executing")
+    part = folder / f"{notebook.stem}.part.ipynb"
+    try:
+        papermill.execute_notebook(
+            notebook, part, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
+            execution_timeout=TIMEOUT, config=KERNEL,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        os.replace(part, failed)
+        raise UWMLError(f"{notebook.name}: a cell failed with {error.ename}: {error.evalue} (see {failed})") from error
+    executed = nbformat.read(part, as_version=4)
+    executed.metadata["uwml_key"] = key
+    nbformat.write(executed, part)
+    os.replace(part, done)
+    failed.unlink(missing_ok=True)
+    return done
+
+
+def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """papermill only warns about a parameter that a notebook does not have."""
+    known = list(papermill.inspect_notebook(notebook))
+    for name in parameters:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}"
+            raise UWMLError(f"{notebook.name}: has no parameter {name}{hint}")
+
+
+def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:
+    digest = hashlib.sha256(notebook.read_bytes())
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(source.read_bytes())
+    digest.update(json.dumps([parameters, inputs], sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""`make reproduce`: data, all trainings side by side, the notebooks, the report; what is finished is not done again."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from uwml_lib import site
+from uwml_lib.config import RUNS, ExperimentConfig, preset
+from uwml_lib.datasets import fingerprint
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import write_json
+from uwml_lib.notebooks import all_notebooks, execute
+from uwml_lib.progress import duration
+from uwml_lib.reporting import load_experiment, report_folder, report_text, save_experiment
+from uwml_lib.training import Say, check_config, prepare_data
+
+LOSSES_COMPARED = ("triplet", "polynomial")
+Profile = Literal["full", "smoke"]
+
+
+def reproduce(
+    dataset: str = "scenes",
+    data_root: str = "",
+    seeds: Sequence[int] | None = None,
+    epochs: int | None = None,
+    profile: Profile = "full",
+    say: Say = print,
+) -> str:
+    """Run the whole pipeline and return the report's text.
+
+    seeds: None means 0, 1, 2 (smoke: 0, 1). epochs: None means the preset's. profile: "smoke" is the same, tiny.
+    """
+    started = time.monotonic()
+    configs, without_warmup = planned_runs(dataset, data_root, seeds, epochs, profile)
+    dataset = configs[0].dataset
+    for config in (*configs, *without_warmup):
+        check_config(config)
+    say(f"1/4 data: {dataset}")
+    data_fingerprint = fingerprint(prepare_data(configs[0], say))
+    every = [*configs, *without_warmup]
+    folders = [RUNS / dataset / config.run_name(data_fingerprint) for config in every]
+    say(f"2/4 training: {len(every)} runs of {configs[0].epochs} epochs, {workers(configs[0].threads)} at a time")
+    train_side_by_side(every, folders, say)
+    save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
+    say("3/4 notebooks")
+    execute_notebooks(dataset, data_root, say)
+    say("4/4 report")
+    index = site.build(say)
+    text = report_text(load_experiment(dataset))
+    say(f"\n{text}\nDone in {duration(time.monotonic() - started)}. Report: {index}")
+    return text
+
+
+def planned_runs(
+    dataset: str, data_root: str, seeds: Sequence[int] | None, epochs: int | None, profile: Profile
+) -> tuple[list[ExperimentConfig], list[ExperimentConfig]]:
+    """Return the configurations to compare, and those trained without warm-up to see what it is good for."""
+    overrides: dict = {"data_root": data_root}
+    if profile == "smoke":
+        if dataset == "scenes":
+            dataset = "scenes_smoke"
+        elif dataset != "scenes_smoke":
+            overrides |= {"embed_size": 32, "word_dim": 16, "max_images": 200, "epochs": 2, "decay_epoch": 1}
+    if epochs is not None:
+        overrides["epochs"] = epochs
+    seeds = list(seeds if seeds is not None else (0, 1) if profile == "smoke" else (0, 1, 2))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UWMLError(f"seeds: found {seeds}, expected at least one, each once")
+    base = preset(dataset, **overrides)
+    configs = [replace(base, loss=loss, seed=seed) for seed in seeds for loss in LOSSES_COMPARED]
+    if not base.warmup_epochs:
+        return configs, []
+    return configs, [replace(base, loss=loss, seed=seeds[0], warmup_epochs=0) for loss in LOSSES_COMPARED]
+
+
+def workers(threads: int) -> int:
+    """Trainings at a time: one on an accelerator, else as many as there are cores for."""
+    if torch.accelerator.is_available():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Path], say: Say = print) -> None:
+    """Train every configuration in a process of its own; a failure is reported once the others are finished."""
+    pending = [
+        (config, folder)
+        for config, folder in zip(configs, folders, strict=True)
+        if not (folder / "results.json").exists()
+    ]
+    if len(pending) < len(configs):
+        say(f"{len(configs) - len(pending)} of {len(configs)} runs were finished before")
+    with ThreadPoolExecutor(min(workers(configs[0].threads), max(1, len(pending)))) as pool:
+        failures = [failure for failure in pool.map(lambda item: _train_apart(*item, say), pending) if failure]
+    if failures:
+        raise UWMLError(
+            f"{len(failures)} of {len(pending)} trainings failed; the others are kept:\n" + "\n".join(failures)
+        )
+
+
+def _train_apart(config: ExperimentConfig, folder: Path, say: Say) -> str | None:
+    """Train in another process, passing its lines on; return what went wrong, if anything did."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "requested.json", config.to_dict())
+    command = [
+        sys.executable,
+        "-m",
+        "uwml_lib.cli",
+        "train",
+        "--config",
+        str(folder / "requested.json"),
+        "--run-folder",
+        str(folder),
+    ]
+    lines: list[str] = []
+    environment = {**os.environ, "UWML_HEADLESS": "1", "OMP_NUM_THREADS": str(config.threads)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            say(f"  {lines[-1]}")
+    if process.returncode == 0:
+        return None
+    return f"{folder.name} (exit code {process.returncode}): {lines[-1] if lines else 'printed nothing'}"
+
+
+def execute_notebooks(dataset: str, data_root: str, say: Say = print) -> None:
+    """Execute every notebook on the runs of a data set into its report folder."""
+    os.environ["UWML_HEADLESS"] = "1"
+    experiment = load_experiment(dataset)
+    runs = (*experiment.runs, *experiment.without_warmup)
+    inputs = hashlib.sha256(json.dumps([run.results for run in runs], sort_keys=True).encode()).hexdigest()
+    for notebook in all_notebooks():
+        execute(notebook, {"DATASET": dataset, "DATA_ROOT": data_root}, report_folder(dataset), inputs, say)

@@ -1,0 +1,237 @@
+"""The figures of the notebooks; every function returns the figure and the data it drew."""
+
+import functools
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from uwml_lib.reporting import Experiment, Run
+
+STYLE = Path(__file__).parent / "style.mplstyle"
+# Colours of Okabe and Ito, which colour-blind readers can tell apart; line styles for those who print.
+LOOK: dict[str, dict[str, Any]] = {
+    "triplet": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
+    "polynomial": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+}
+
+
+def _styled(draw: Callable[..., tuple[Figure, Any]]) -> Callable[..., tuple[Figure, Any]]:
+    @functools.wraps(draw)
+    def styled(*arguments: Any, **options: Any) -> tuple[Figure, Any]:
+        with plt.style.context(STYLE):
+            return draw(*arguments, **options)
+
+    return styled
+
+
+def show(figure: Figure, alt: str, path: Path | None = None) -> None:
+    """Show a figure in a notebook with a text for those who cannot see it, and keep it as a PNG file at `path`."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+@_styled
+def pictures_with_boxes(
+    pictures: np.ndarray, boxes: np.ndarray, titles: Sequence[str] = (), columns: int = 4
+) -> tuple[Figure, np.ndarray]:
+    """Draw pictures (n, height, width, 3) with their region proposals (n, regions, 4), fractions x1, y1, x2, y2."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.5 * columns, 2.6 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture, picture_boxes in zip(axes.flat, pictures, boxes, strict=False):
+        axis.imshow(picture)
+        for box in picture_boxes:
+            _rectangle(axis, box, picture.shape, edgecolor="white", linewidth=0.8, alpha=0.8)
+    for axis, title in zip(axes.flat, titles, strict=False):
+        axis.set_title(title, fontsize=9, fontweight="normal")
+    return figure, boxes
+
+
+@_styled
+def caption_lengths(lengths: dict[str, Sequence[int]]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the share of captions by length, split by split; lengths count `<start>` and `<end>`."""
+    shares = pd.DataFrame({split: pd.Series(values).value_counts(normalize=True) for split, values in lengths.items()})
+    shares = 100 * shares.sort_index().fillna(0)
+    figure, axis = plt.subplots(figsize=(7, 3))
+    for (split, column), linestyle in zip(shares.items(), ("-", "--", ":"), strict=False):
+        axis.plot(shares.index, column, linestyle, label=split, marker=".")
+    axis.set(xlabel="tokens in a caption, with <start> and <end>", ylabel="captions, %", title="How long captions are")
+    axis.legend()
+    return figure, shares
+
+
+@_styled
+def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+    """Draw dev rsum after every epoch: a line for the mean over seeds, a band from the worst to the best seed."""
+    lines = pd.concat(
+        run.history().query("kind == 'epoch'").assign(loss=loss, seed=run.config["seed"])
+        for loss, runs in experiment.by_loss().items()
+        for run in runs
+    )
+    figure, axis = plt.subplots(figsize=(7, 3.6))
+    for loss, group in lines.groupby("loss", sort=False):
+        by_epoch = group.groupby("epochs_done")["dev_rsum"].agg(["mean", "min", "max"])
+        axis.plot(by_epoch.index, by_epoch["mean"], label=loss, markersize=4, **_look(loss))
+        axis.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=_look(loss)["color"], alpha=0.15)
+    _mark_warmup(axis, experiment.runs[0])
+    axis.set(xlabel="epochs", ylabel="dev rsum", title="Recall on dev: mean over seeds, band from worst to best")
+    axis.legend()
+    return figure, lines[["loss", "seed", "epochs_done", "dev_rsum"]]
+
+
+@_styled
+def score_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+    """Draw how the mean score of positives and of hardest negatives in a batch moves, a panel a loss, mean over seeds."""
+    by_loss = experiment.by_loss()
+    figure, axes = plt.subplots(1, len(by_loss), figsize=(4.2 * len(by_loss), 3.6), sharey=True, squeeze=False)
+    drawn = []
+    for axis, (loss, runs) in zip(axes.flat, by_loss.items(), strict=True):
+        steps = pd.concat(run.history().query("kind == 'step'") for run in runs)
+        means = steps.groupby("epochs_done")[["positive_score", "hardest_negative_score"]].mean()
+        axis.plot(means.index, means["positive_score"], "-", color="#009E73", label="positives")
+        axis.plot(means.index, means["hardest_negative_score"], "--", color="#CC3311", label="hardest negatives")
+        _mark_warmup(axis, runs[0])
+        axis.set(title=loss, xlabel="epochs")
+        drawn.append(means.reset_index().assign(loss=loss))
+    axes.flat[0].set_ylabel("mean score in a batch")
+    axes.flat[0].legend()
+    return figure, pd.concat(drawn)
+
+
+@_styled
+def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the triplet loss of single runs with and without warm-up against the line 2 * margin * N.
+
+    On that line every anchor's hardest negative scores like its positive: all scores are equal, nothing is learnt.
+    """
+    config = without_warmup[0].config
+    level = 2 * config["loss_options"].get("margin", 0.2) * config["batch_size"]
+    figure, axis = plt.subplots(figsize=(7, 3.6))
+    drawn = []
+    for words, runs, style in (("with warm-up", with_warmup, "-"), ("without warm-up", without_warmup, ":")):
+        for run in runs:
+            steps = run.history().query("kind == 'step' and not warmup")
+            axis.plot(steps["epochs_done"], steps["loss"], style, color=_look("triplet")["color"], label=words)
+            drawn.append(steps[["epochs_done", "loss"]].assign(run=words))
+    axis.axhline(level, color="black", linewidth=1, linestyle="-.")
+    axis.annotate("2 · margin · N", (0, level), xytext=(4, 5), textcoords="offset points")
+    axis.set(
+        xlabel="epochs", ylabel="hardest-negative triplet loss", title="What the warm-up is for", ylim=(0, 1.15 * level)
+    )
+    axis.legend()
+    return figure, pd.concat(drawn)
+
+
+@_styled
+def retrieval_examples(
+    examples: Sequence[dict[str, Any]], pictures: np.ndarray, columns: int = 3
+) -> tuple[Figure, Sequence[dict[str, Any]]]:
+    """Draw queries with their best results: each example has query, images (numbers), true (number), rank (from 1)."""
+    width = 1 + columns
+    figure, axes = plt.subplots(len(examples), width, figsize=(2.1 * width, 2.2 * len(examples)), squeeze=False)
+    for row, example in zip(axes, examples, strict=True):
+        row[0].text(0.5, 0.5, textwrap.fill(example["query"], 22), ha="center", va="center", fontsize=10)
+        row[0].set_title(f"true image at rank {example['rank']}", fontsize=9, fontweight="normal")
+        row[0].axis("off")
+        for place, (axis, image) in enumerate(zip(row[1:], example["images"], strict=False), 1):
+            axis.imshow(pictures[image])
+            right = image == example["true"]
+            axis.set_title(f"{place}. {'✓ the true one' if right else 'another'}", fontsize=9, fontweight="normal")
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            for spine in axis.spines.values():
+                spine.set(visible=True, linewidth=3 if right else 0.5, color="#009E73" if right else "#888888")
+    return figure, examples
+
+
+@_styled
+def attention_by_word(
+    picture: np.ndarray, boxes: np.ndarray, words: Sequence[str], weights: np.ndarray, columns: int = 4
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw, word by word, the attention over regions: weights (words, regions), boxes (regions, 4) as fractions.
+
+    The opacity and the width of a box grow with its weight; the number is the largest weight of the word.
+    """
+    rows = -(-len(words) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2.6 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, word, word_weights in zip(axes.flat, words, weights, strict=False):
+        axis.imshow(picture, alpha=0.75)
+        for box, weight in zip(boxes, word_weights, strict=True):
+            strength = float(weight / word_weights.max())
+            _rectangle(axis, box, picture.shape, edgecolor="yellow", linewidth=0.4 + 2.6 * strength, alpha=strength**2)
+        axis.set_title(f"{word}  ({word_weights.max():.2f})", fontsize=10, fontweight="normal")
+    return figure, pd.DataFrame(weights, index=pd.Index(words, name="word"))
+
+
+@_styled
+def weight_curves(
+    curves: dict[str, dict[str, pd.DataFrame]],
+    scores: dict[str, np.ndarray] | None = None,
+    limits: tuple[float, float] = (-1.0, 1.0),
+) -> tuple[Figure, dict[str, dict[str, pd.DataFrame]]]:
+    """Draw the weight of a pair against its similarity: a panel for positives, a panel for negatives.
+
+    curves: loss -> {"positive": ..., "negative": ...}, frames of `weighting.weight_curve`, with a column `closed_form`
+    drawn as dots if there is one. scores: "positive" and "negative" scores of a trained model, drawn as a histogram
+    under the curves. limits: of the similarity axis.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), sharey=True)
+    for axis, kind in zip(axes, ("positive", "negative"), strict=True):
+        for loss, frames in curves.items():
+            frame, look = frames[kind], {**_look(loss), "marker": ""}
+            axis.plot(frame["similarity"], frame["weight"], label=f"{loss}, autograd", **look)
+            if "closed_form" in frame:
+                few = frame.iloc[::10]
+                axis.plot(few["similarity"], few["closed_form"], _look(loss)["marker"], color=look["color"], markersize=5,
+                          markerfacecolor="none", label=f"{loss}, closed form")  # fmt: skip
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(title=f"{kind} pair", xlabel="similarity of the pair", xlim=limits)
+        if scores is not None:
+            below = axis.twinx()
+            below.hist(scores[kind], bins=40, range=limits, color="#777777", alpha=0.35, density=True)
+            below.set(yticks=[], ylim=(0, 3 * below.get_ylim()[1]))
+            below.grid(False)
+    axes[0].set_ylabel("weight (below 0: pushed the wrong way)")
+    axes[1].legend(fontsize=8, loc="upper left")
+    return figure, curves
+
+
+def _look(loss: str) -> dict[str, Any]:
+    if loss in LOOK:
+        return LOOK[loss]
+    palette = sns.color_palette("colorblind")
+    return {"color": palette[sum(map(ord, loss)) % len(palette)], "linestyle": "-.", "marker": "^"}
+
+
+def _mark_warmup(axis: plt.Axes, run: Run) -> None:
+    epochs = run.config["warmup_epochs"]
+    if epochs:
+        axis.axvspan(0, epochs, color="#000000", alpha=0.05, linewidth=0)
+        axis.annotate(
+            "warm-up",
+            (0, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -11),
+            textcoords="offset points",
+            fontsize=8,
+        )
+
+
+def _rectangle(axis: plt.Axes, box: np.ndarray, shape: tuple[int, ...], **style: Any) -> None:
+    height, width = shape[:2]
+    x1, y1, x2, y2 = box * (width, height, width, height)
+    axis.add_patch(plt.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, **style))

@@ -1,0 +1,33 @@
+"""Progress bars where somebody is looking at one, and plain words for durations."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
+    """Show a bar over `items`: in a notebook a person has open, or on a terminal; else nothing.
+
+    A bar in a notebook that is executed headlessly would stay frozen in the saved copy; UWML_HEADLESS says so, and
+    whoever runs several trainings side by side sets it too.
+    """
+    if os.environ.get("UWML_HEADLESS"):
+        return items
+    if "ipykernel" in sys.modules:
+        from tqdm.notebook import tqdm as notebook_bar
+
+        return notebook_bar(items, desc=description, leave=False)
+    return tqdm(items, desc=description, leave=False, disable=None)  # None: only on a terminal
+
+
+def duration(seconds: float) -> str:
+    """Say a duration as a person would: 4 s, 2 min 10 s, 1 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,44 @@
+"""Where a number comes from: command, versions, commit, machine."""
+
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from uwml_lib.config import ROOT
+
+PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
+
+
+def provenance() -> dict[str, Any]:
+    """Return the command, the versions, the git commit and whether the tree was clean, the machine and the time."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {
+        "command": " ".join(sys.argv),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _git("rev-parse", "HEAD"),
+        "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
+        "machine": f"{platform.system()} {platform.machine()}, {device}",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,228 @@
+"""From finished runs to an honest table: mean, spread, paired differences, and agreement with the published run."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from uwml_lib.config import REFERENCE, REPORTS, RUNS
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import read_json, write_json
+from uwml_lib.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
+from uwml_lib.training import read_metrics
+
+COLUMNS = {
+    "image_to_text_recall_at_1": "i→t R@1",
+    "image_to_text_recall_at_5": "R@5",
+    "image_to_text_recall_at_10": "R@10",
+    "text_to_image_recall_at_1": "t→i R@1",
+    "text_to_image_recall_at_5": "R@5 ",
+    "text_to_image_recall_at_10": "R@10 ",
+    "rsum": "rsum",
+}
+"""Metric -> column heading; a trailing blank keeps the second direction's headings apart."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and what it wrote."""
+
+    folder: Path
+    results: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Run":
+        """Read a finished run; raises UWMLError if it is not finished."""
+        return cls(folder, read_json(folder / "results.json"))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration, as plain values."""
+        return self.results["config"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the best epoch on the evaluated split."""
+        return self.results["metrics"]
+
+    @property
+    def rsum_by_image(self) -> np.ndarray:
+        """One contribution to rsum for each image, (n_images,)."""
+        ranks = self.results["ranks"]
+        return rsum_by_image(*(np.array(ranks[f"{name}_ranks"]) for name in ("image_to_text", "text_to_image")))
+
+    def history(self) -> pd.DataFrame:
+        """Every line of metrics.jsonl, with `epochs_done` (fractional) to plot against."""
+        lines = pd.DataFrame(read_metrics(self.folder))
+        steps = lines.loc[lines["kind"] == "step", "step"].max()
+        lines["epochs_done"] = lines["epoch"] + (lines["step"] / steps).fillna(1.0)
+        return lines
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The runs of one comparison: the same everything but loss and seed, and some runs without warm-up."""
+
+    dataset: str
+    runs: tuple[Run, ...]
+    without_warmup: tuple[Run, ...]
+
+    def by_loss(self) -> dict[str, list[Run]]:
+        """Loss -> its runs in order of the seed."""
+        losses = dict.fromkeys(run.config["loss"] for run in self.runs)
+        return {
+            loss: sorted((run for run in self.runs if run.config["loss"] == loss), key=lambda run: run.config["seed"])
+            for loss in losses
+        }
+
+    @property
+    def split(self) -> str:
+        """The split that was evaluated."""
+        return self.runs[0].results["split"]
+
+
+def save_experiment(dataset: str, runs: Sequence[Path], without_warmup: Sequence[Path]) -> None:
+    """Note which run folders belong to the comparison on a data set."""
+    names = {"runs": [run.name for run in runs], "without_warmup": [run.name for run in without_warmup]}
+    write_json(RUNS / dataset / "experiment.json", names)
+
+
+def load_experiment(dataset: str) -> Experiment:
+    """Load the comparison that `make reproduce` ran last on a data set; raises UWMLError if there is none."""
+    path = RUNS / dataset / "experiment.json"
+    if not path.exists():
+        raise UWMLError(f"no finished runs on {dataset} yet: `make reproduce DATASET={dataset}` makes them")
+    names = read_json(path)
+    runs, without_warmup = (
+        tuple(Run.load(RUNS / dataset / name) for name in names[key]) for key in ("runs", "without_warmup")
+    )
+    return Experiment(dataset, runs, without_warmup)
+
+
+def results_table(experiment: Experiment) -> pd.DataFrame:
+    """One row a loss, mean ± std over seeds in every cell."""
+    rows = {
+        loss: {COLUMNS[name]: str_without_n(summarize([run.metrics[name] for run in runs])) for name in COLUMNS}
+        | {"seeds": len(runs)}
+        for loss, runs in experiment.by_loss().items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = f"loss ({experiment.split} split)"
+    return table
+
+
+def str_without_n(summary: Summary) -> str:
+    """Mean ± std, for cells of a table that has a column for n."""
+    return f"{summary.mean:.1f} ± {summary.std:.1f}" if summary.n > 1 else f"{summary.mean:.1f}"
+
+
+def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet") -> dict[str, Any]:
+    """Compare two losses by rsum: paired over seeds, and paired over test images with the seeds averaged."""
+    by_loss = experiment.by_loss()
+    over_seeds = paired_interval(*([run.metrics["rsum"] for run in by_loss[name]] for name in (a, b)))
+    over_queries = paired_bootstrap(*(np.mean([run.rsum_by_image for run in by_loss[name]], axis=0) for name in (a, b)))
+    return {
+        "a": a, "b": b, "over_seeds": over_seeds, "over_queries": over_queries,
+        "verdict": verdict(a, b, over_seeds, over_queries),
+    }  # fmt: skip
+
+
+def chance_rsum(n_images: int, captions_per_image: int) -> float:
+    """Expected rsum of random scores: the first k places are k draws without replacement."""
+    n_captions = n_images * captions_per_image
+    total = 0.0
+    for k in (1, 5, 10):
+        missed = np.prod([(n_captions - captions_per_image - i) / (n_captions - i) for i in range(min(k, n_captions))])
+        total += 100 * (1 - max(missed, 0)) + 100 * min(k / n_images, 1)
+    return total
+
+
+def summary_json(experiment: Experiment) -> dict[str, Any]:
+    """Everything the report states, as plain values, each traceable to its run folders."""
+    compared = comparison(experiment)
+    first = experiment.runs[0].results
+    n_images = len(first["ranks"]["image_to_text_ranks"])
+    return {
+        "dataset": experiment.dataset,
+        "split": experiment.split,
+        "n_images": n_images,
+        "captions_per_image": first["captions_per_image"],
+        "chance_rsum": chance_rsum(n_images, first["captions_per_image"]),
+        "losses": {
+            loss: {
+                "metrics": {name: _plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
+                "runs": {run.folder.name: _digest(run.folder / "results.json") for run in runs},
+                "training_seconds": _plain(summarize([run.results["training_seconds"] for run in runs])),
+            }
+            for loss, runs in experiment.by_loss().items()
+        },
+        "comparison": compared | {name: _plain(compared[name]) for name in ("over_seeds", "over_queries")},
+        "without_warmup": {run.folder.name: run.metrics["rsum"] for run in experiment.without_warmup},
+    }  # fmt: skip
+
+
+def report_text(experiment: Experiment) -> str:
+    """The result in Markdown: the table, the paired differences, the verdict, agreement with the published run."""
+    compared = comparison(experiment)
+    summary = summary_json(experiment)
+    lines = [
+        f"## {experiment.dataset}: {summary['n_images']} {experiment.split} images, "
+        f"{summary['captions_per_image']} captions each",
+        "",
+        results_table(experiment).to_markdown(),
+        "",
+        "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
+        f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
+        "",
+        f"{compared['a']} − {compared['b']}, rsum, with 95 % intervals: {compared['over_seeds']} over seeds (paired t), "
+        f"{compared['over_queries']} over {experiment.split} images (paired bootstrap, seeds averaged).",
+        "",
+        f"**Verdict: {compared['verdict']}.**",
+    ]
+    if experiment.without_warmup:
+        values = "; ".join(f"{run.config['loss']} {run.metrics['rsum']:.1f}" for run in experiment.without_warmup)
+        lines += ["", f"Without warm-up (one seed each), rsum: {values}."]
+    if experiment.split != "test":
+        lines += [
+            "",
+            f"There is no test split here: these are {experiment.split} results, and {experiment.split} chose the epoch.",
+        ]
+    if agreement := agreement_with_reference(summary):
+        lines += ["", agreement]
+    return "\n".join(lines) + "\n"
+
+
+def agreement_with_reference(summary: dict[str, Any]) -> str:
+    """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these."""
+    path = REFERENCE / "summary.json"
+    reference = read_json(path) if path.exists() else {}
+    if reference.get("dataset") != summary["dataset"]:
+        return ""
+    sentences = []
+    for loss, item in summary["losses"].items():
+        if loss not in reference["losses"]:
+            continue
+        ours, published = item["metrics"]["rsum"], reference["losses"][loss]["metrics"]["rsum"]
+        spread = max(ours["std"] or 0.0, published["std"] or 0.0)
+        word = "agrees with" if abs(ours["mean"] - published["mean"]) <= 2 * spread else "differs from"
+        sentences.append(
+            f"{loss}: rsum {ours['mean']:.1f} {word} the published {published['mean']:.1f} (2 std = {2 * spread:.1f})"
+        )
+    return "Against reports/reference: " + "; ".join(sentences) + "."
+
+
+def report_folder(dataset: str) -> Path:
+    """Where the executed notebooks, the figures and the pages of a data set go."""
+    return REPORTS / dataset
+
+
+def _plain(value: Any) -> dict[str, float | None]:
+    return {name: None if isinstance(x, float) and np.isnan(x) else x for name, x in value._asdict().items()}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

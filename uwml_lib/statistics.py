@@ -1,0 +1,88 @@
+"""Spread over seeds, paired differences with intervals, and words that follow the interval."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from uwml_lib.evaluation import RECALL_AT
+
+CONFIDENCE = 0.95
+
+
+class Summary(NamedTuple):
+    """Mean, sample standard deviation (NaN for one value) and number of values."""
+
+    mean: float
+    std: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ± {self.std:.1f} (n = {self.n})" if self.n > 1 else f"{self.mean:.1f} (n = 1)"
+
+
+class Interval(NamedTuple):
+    """A difference and its confidence interval; the ends are NaN where there is too little to tell."""
+
+    difference: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.difference:+.1f} (no interval from one value)"
+        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Summarize the values of several seeds."""
+    array = np.asarray(values, dtype=float)
+    return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan"), len(array))
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Interval of mean(a - b) over pairs (one pair a seed), by Student's t; raises ValueError for unequal lengths."""
+    if len(a) != len(b):
+        raise ValueError(f"a and b: found {len(a)} and {len(b)} values, expected pairs")
+    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    mean = float(difference.mean())
+    if len(difference) < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(difference) - 1) * stats.sem(difference))
+    return Interval(mean, mean - half, mean + half)
+
+
+def rsum_by_image(image_to_text_ranks: np.ndarray, text_to_image_ranks: np.ndarray) -> np.ndarray:
+    """Split rsum into one contribution per test image, (n_images,), whose mean is rsum.
+
+    An image contributes its own recalls as a query and those of its captions: they stand or fall together, so a
+    bootstrap must draw them together. Ranks are 0-based: (n_images,) and (n_images * captions_per_image,).
+    """
+    per_caption = text_to_image_ranks.reshape(len(image_to_text_ranks), -1)
+    return sum(100.0 * (image_to_text_ranks < k) + 100.0 * (per_caption < k).mean(axis=1) for k in RECALL_AT)
+
+
+def paired_bootstrap(
+    a: np.ndarray, b: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = CONFIDENCE
+) -> Interval:
+    """Interval of mean(a - b) over test queries, (n,) each, by resampling queries with replacement (percentiles)."""
+    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    generator = np.random.default_rng(seed)
+    means = np.concatenate([
+        difference[generator.integers(len(difference), size=(min(500, draws - start), len(difference)))].mean(axis=1)
+        for start in range(0, draws, 500)
+    ])  # fmt: skip
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(difference.mean()), float(low), float(high))
+
+
+def verdict(a_name: str, b_name: str, *intervals: Interval) -> str:
+    """Say which is better only if every interval of a - b says so: over seeds and over test queries."""
+    if any(np.isnan(interval.low) for interval in intervals):
+        return "not decided: one seed says nothing about the spread"
+    if all(interval.low > 0 for interval in intervals):
+        return f"{a_name} is better"
+    if all(interval.high < 0 for interval in intervals):
+        return f"{b_name} is better"
+    return "no difference shown: an interval includes 0"

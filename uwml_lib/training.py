@@ -1,0 +1,318 @@
+"""Training on one device through accelerate: reproducible, resumable, never waiting for the device between readings."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, set_seed
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from uwml_lib.checkpoints import load_model, load_state, save_model, save_state
+from uwml_lib.config import RUNS, ExperimentConfig
+from uwml_lib.datasets import (
+    SCENES,
+    Batch,
+    PrecomputedDataset,
+    Vocabulary,
+    build_scenes,
+    build_vocabulary,
+    collate,
+    evaluation_split,
+    fingerprint,
+)
+from uwml_lib.errors import UWMLError
+from uwml_lib.evaluation import evaluate_model
+from uwml_lib.files import lock, make_folder, read_json, write_json, write_text
+from uwml_lib.losses import LOSSES, ScoreMatrixLoss
+from uwml_lib.models import MODELS, build_model
+from uwml_lib.progress import duration, progress
+from uwml_lib.provenance import provenance
+
+Say = Callable[[str], None]
+
+
+def prepare_data(config: ExperimentConfig, say: Say = print) -> Path:
+    """Return the data set's folder, building an embedded data set if need be."""
+    if config.dataset in SCENES and not config.data_root:
+        with lock(config.data_folder, say):
+            build_scenes(config.data_folder, SCENES[config.dataset], say)
+    if not config.data_folder.is_dir():
+        raise UWMLError(
+            f"{config.data_folder}: no such folder; expected {config.dataset} in the SCAN layout ({{split}}_ims.npy, _caps.txt)"
+        )
+    return config.data_folder
+
+
+def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:
+    """Load a split of a configuration's data set."""
+    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images)
+
+
+def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
+    """Build the loss a configuration names; raises UWMLError for an unknown name or argument."""
+    if config.loss not in LOSSES:
+        raise UWMLError(f"loss: found {config.loss!r}, expected one of {', '.join(LOSSES)}")
+    try:
+        # The trainer looks for non-finite values itself, without making the device wait at every step.
+        return LOSSES[config.loss](**{"check_finite": False, **config.loss_options})
+    except (TypeError, ValueError) as error:
+        raise UWMLError(f"loss_options of {config.loss}: {error}") from error
+
+
+def check_config(config: ExperimentConfig) -> None:
+    """Raise UWMLError for anything that can be known to fail before the data is read."""
+    build_loss(config)
+    if config.model not in MODELS:
+        raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
+
+
+def run_folder_of(config: ExperimentConfig, say: Say = print) -> Path:
+    """Return the run folder of a configuration; the data is built first, for its digest is part of the name."""
+    return RUNS / config.dataset / config.run_name(fingerprint(prepare_data(config, say)))
+
+
+def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = print) -> Path:
+    """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
+
+    A finished run is left as it is; an interrupted one goes on after its last finished epoch, with the same metrics
+    as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer finite.
+    """
+    check_config(config)
+    folder = make_folder(run_folder or run_folder_of(config, say))
+    with lock(folder, say):
+        if (folder / "results.json").exists():
+            say(f"{folder.name}: finished before")
+            return folder
+        _write_config(folder, config)
+        trainer = Trainer(config, folder, say)
+        trainer.fit()
+        evaluate_run(folder)
+    return folder
+
+
+class Trainer:
+    """One training; `step` is the whole method, `fit` is book-keeping around it."""
+
+    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = print) -> None:
+        self.config, self.folder, self.say = config, folder, say
+        torch.set_num_threads(config.threads)
+        self.accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=config.mixed_precision,
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
+        )
+        if self.accelerator.num_processes > 1:
+            raise UWMLError(
+                f"found {self.accelerator.num_processes} processes, expected 1: negatives of other processes would be missed"
+            )
+        self.vocabulary = _run_vocabulary(config, folder)
+        self.train_set, self.dev_set = (load_split(config, split, self.vocabulary) for split in ("train", "dev"))
+        if len(self.train_set) < config.batch_size:
+            raise UWMLError(
+                f"batch_size: found {config.batch_size}, expected at most the {len(self.train_set)} training captions"
+            )
+
+        set_seed(config.seed)
+        model = build_model(config, self.train_set.feature_dim, len(self.vocabulary))
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.loader = self.accelerator.prepare_data_loader(
+            DataLoader(
+                self.train_set,
+                config.batch_size,
+                shuffle=True,
+                drop_last=True,
+                collate_fn=collate,
+                num_workers=config.workers,
+            ),
+            device_placement=False,  # the lengths stay on the CPU
+        )
+        self.loss = build_loss(config)
+        self.warmup_loss = self.loss.dense()
+        self.history: list[dict[str, Any]] = []
+        self.best_rsum = -math.inf
+        self.warned = False
+
+    def fit(self) -> None:
+        """Train the epochs that are still to do."""
+        self._resume()
+        for epoch in range(len(self.history), self.config.epochs):
+            started = time.monotonic()
+            self.loader.set_epoch(epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(self.config, epoch)
+            self._train_epoch(epoch)
+            dev = evaluate_model(self.accelerator.unwrap_model(self.model), self.dev_set)
+            self._finish_epoch(epoch, dev, time.monotonic() - started)
+
+    def step(self, batch: Batch, loss: ScoreMatrixLoss) -> dict[str, Tensor]:
+        """One update: scores of the batch, loss, gradients, clipping, Adam. Nothing here is read from the device."""
+        scores = self.model(batch.features, batch.tokens, batch.lengths).float()
+        value = loss(scores, batch.image_ids)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(value)
+        limit = self.config.gradient_clip or math.inf
+        gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        statistics = loss.statistics(scores.detach(), batch.image_ids)
+        return {"loss": value.detach(), "gradient_norm": gradient_norm, **statistics}
+
+    def _train_epoch(self, epoch: int) -> None:
+        self.model.train()
+        loss = self.warmup_loss if epoch < self.config.warmup_epochs else self.loss
+        pending: list[dict[str, Tensor]] = []
+        steps = len(self.loader)
+        for step, batch in enumerate(progress(self.loader, f"{self.name}, epoch {epoch + 1}/{self.config.epochs}"), 1):
+            pending.append(self.step(batch.to(self.accelerator.device), loss))
+            if step % self.config.log_every == 0 or step == steps:
+                self._log_steps(epoch, step, pending)
+                pending = []
+
+    def _log_steps(self, epoch: int, step: int, pending: list[dict[str, Tensor]]) -> None:
+        """Read the pending metrics from the device, all at once; their mean goes to metrics.jsonl."""
+        names = list(pending[0])
+        values = torch.stack([torch.stack([item[name].float() for name in names]) for item in pending]).tolist()
+        for offset, row in enumerate(values):
+            if not math.isfinite(row[names.index("loss")]):
+                at = f"epoch {epoch + 1}, step {step - len(values) + offset + 1}"
+                raise UWMLError(
+                    f"{self.folder.name}: the loss is {row[names.index('loss')]} at {at}; stopped, and the state after "
+                    f"epoch {len(self.history)} is kept. Look for NaN in the features or lower the learning rate."
+                )
+        means = {name: _mean([row[i] for row in values]) for i, name in enumerate(names)}
+        if (means.get("above_ceiling_share") or 0) > 0.01 and not self.warned:
+            self.warned = True
+            self.say(
+                f"{self.name}: {100 * means['above_ceiling_share']:.0f} % of the positives score at or above "
+                "positive_ceiling and are skipped; for such scores set it to None and choose the coefficients anew"
+            )
+        self._append({
+            "kind": "step", "epoch": epoch, "step": step, "warmup": epoch < self.config.warmup_epochs,
+            "learning_rate": learning_rate(self.config, epoch), **means,
+        })  # fmt: skip
+
+    def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
+        """Keep the best model, then the metrics, then the state: whoever finds the state finds the rest."""
+        if dev["rsum"] > self.best_rsum:
+            self.best_rsum = dev["rsum"]
+            description = {
+                "config": self.config.to_dict(), "epoch": epoch, "dev_rsum": dev["rsum"],
+                "feature_dim": self.train_set.feature_dim, "vocabulary_size": len(self.vocabulary),
+            }  # fmt: skip
+            save_model(self._checkpoint("best.safetensors"), self.accelerator.unwrap_model(self.model), description)
+        record = {"kind": "epoch", "epoch": epoch, "seconds": seconds, **{f"dev_{name}": dev[name] for name in dev}}
+        self.history.append(record)
+        self._append(record)
+        scaler = self.accelerator.scaler
+        save_state(self._checkpoint("last.pt"), {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "history": self.history,
+            "best_rsum": self.best_rsum,
+        })  # fmt: skip
+        left = (self.config.epochs - epoch - 1) * sum(item["seconds"] for item in self.history) / len(self.history)
+        phase = " (warm-up)" if epoch < self.config.warmup_epochs else ""
+        self.say(
+            f"{self.name}: epoch {epoch + 1}/{self.config.epochs}{phase}, dev rsum {dev['rsum']:.1f} "
+            f"(best {self.best_rsum:.1f}), {duration(seconds)}" + (f", about {duration(left)} left" if left else "")
+        )
+
+    def _resume(self) -> None:
+        path = self._checkpoint("last.pt")
+        if path.exists():
+            state = load_state(path)
+            try:
+                self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.history, self.best_rsum = state["history"], state["best_rsum"]
+                torch.set_rng_state(state["torch_rng"])
+                if len(state["cuda_rng"]) == torch.cuda.device_count():
+                    torch.cuda.set_rng_state_all(state["cuda_rng"])
+                if self.accelerator.scaler and state["scaler"]:
+                    self.accelerator.scaler.load_state_dict(state["scaler"])
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise UWMLError(f"{path}: is the state of another model; remove it to start over") from error
+            self.say(f"{self.name}: goes on after epoch {len(self.history)}")
+        kept = [line for line in read_metrics(self.folder) if line["epoch"] < len(self.history)]
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    @property
+    def name(self) -> str:
+        """The run in a few words, for progress lines."""
+        words = f"{self.config.loss} seed {self.config.seed}"
+        return words if self.config.warmup_epochs else words + ", no warm-up"
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.folder / "checkpoint" / name
+
+    def _append(self, record: dict[str, Any]) -> None:
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def learning_rate(config: ExperimentConfig, epoch: int) -> float:
+    """Step decay of the source: a tenth after every `decay_epoch` epochs."""
+    return config.learning_rate * 0.1 ** (epoch // config.decay_epoch)
+
+
+def evaluate_run(folder: Path | str, split: str | None = None) -> dict[str, Any]:
+    """Evaluate a run's best epoch on a split (None: test, or dev where there is none) and write results.json."""
+    folder = Path(folder)
+    started = time.monotonic()
+    model, config, vocabulary = load_model(folder)
+    torch.set_num_threads(config.threads)
+    split = split or evaluation_split(config.data_folder)
+    dataset = load_split(config, split, vocabulary)
+    metrics = evaluate_model(model, dataset, return_ranks=True)
+    ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
+    history = [line for line in read_metrics(folder) if line["kind"] == "epoch"]
+    best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
+    results = {
+        "config": config.to_dict(), "split": split, "captions_per_image": dataset.captions_per_image,
+        "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"], "metrics": metrics,
+        "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
+        "provenance": read_json(folder / "config.json")["provenance"], "ranks": ranks,
+    }  # fmt: skip
+    write_json(folder / "results.json", results)
+    return results
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl; a last line that was being written when the process died is left out."""
+    path = Path(folder) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def _write_config(folder: Path, config: ExperimentConfig) -> None:
+    path = folder / "config.json"
+    if not path.exists():
+        write_json(path, {"config": config.to_dict(), "provenance": provenance()})
+
+
+def _run_vocabulary(config: ExperimentConfig, folder: Path) -> Vocabulary:
+    path = folder / "vocabulary.json"
+    if not path.exists():
+        build_vocabulary(config.data_folder).save(path)
+    return Vocabulary.load(path)
+
+
+def _mean(values: list[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None

@@ -1,0 +1,65 @@
+"""The universal weighting lens: what any loss on a score matrix does to each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from uwml_lib.losses.base import PairWeights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) -> PairWeights:
+    """Return the signed weight that `loss(scores, **arguments)` gives each pair, by automatic differentiation.
+
+    A loss acts on a network only through dL/dS. loss: any callable that returns a scalar. scores: (N, N), floating
+    point, positives on the diagonal. Returns positive (N,) = -dL/dS_ii and negative (N, N) = dL/dS_ij with a zero
+    diagonal, of the scores' dtype; a weight below zero pushes its pair the wrong way.
+    """
+    scores = scores.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = loss(scores, **arguments)
+    if value.numel() != 1:
+        raise ValueError(f"loss: returned shape {tuple(value.shape)}, expected a scalar")
+    (gradient,) = torch.autograd.grad(value.sum(), scores)
+    positive = -gradient.diagonal()
+    return PairWeights(positive.clone(), gradient - torch.diag(gradient.diagonal()))
+
+
+def one_anchor(positive: float, negative: float, far: float = 10.0) -> Tensor:
+    """Return a (2, 2) float64 score matrix in which one anchor alone is informative.
+
+    Row 0 has the given positive and negative; the other anchors' positives and negatives are `far` apart, so that a
+    loss with a margin sees nothing in them.
+    """
+    return torch.tensor([[positive, negative], [-far, far]], dtype=torch.float64)
+
+
+def weight_curve(
+    loss: Callable[..., Tensor], scores: Tensor, entry: tuple[int, int], similarities: Tensor, **arguments: Any
+) -> pd.DataFrame:
+    """Sweep one entry of a score matrix, hold the rest, and return the weight of that pair.
+
+    scores: (N, N), floating point. entry: row and column to sweep; on the diagonal a positive. similarities: the
+    values it takes. Returns a frame with the columns similarity and weight, and closed_form if the loss has a method
+    `weights(scores)`.
+    """
+    import pandas as pd
+
+    def weight(weights: PairWeights) -> float:
+        row, column = entry
+        return float(weights.positive[row] if row == column else weights.negative[row, column])
+
+    rows = []
+    for similarity in similarities.tolist():
+        swept = scores.clone()
+        swept[entry] = similarity
+        rows.append({"similarity": similarity, "weight": weight(pair_weights(loss, swept, **arguments))})
+        if hasattr(loss, "weights"):
+            rows[-1]["closed_form"] = weight(loss.weights(swept, **arguments))
+    return pd.DataFrame(rows)
