@@ -6,6 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples every time; `--hypothesis-profile=explore` looks for new ones.
+settings.register_profile("kit", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("kit")
 
 torch.set_num_threads(1)  # results that do not depend on how many tests run at once
 

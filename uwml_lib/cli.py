@@ -46,8 +46,6 @@ class TrainCommand:
     """Train one model, evaluate its best epoch, and print the recalls."""
 
     experiment: OmitArgPrefixes[ExperimentConfig]
-    config: Path | None = None
-    """JSON file of settings; what else is given on the command line is then refused."""
     run_folder: Path | None = None
     """Where the run goes; by default a folder under reports/runs/ named after the settings."""
 
@@ -103,12 +101,7 @@ def train(options: TrainCommand) -> None:
     from uwml_lib.files import read_json
     from uwml_lib.training import train as train_run
 
-    config = options.experiment
-    if options.config:
-        if config != preset(config.dataset) or config.dataset != "scenes":
-            raise UWMLError("--config: found settings beside it on the command line, expected the file alone")
-        config = ExperimentConfig.from_dict(read_json(options.config))
-    folder = train_run(config, options.run_folder)
+    folder = train_run(options.experiment, options.run_folder)
     _print_results(read_json(folder / "results.json"), folder)
 
 

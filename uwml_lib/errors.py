@@ -3,3 +3,7 @@
 
 class UWMLError(ValueError):
     """Something the user gave cannot be used; the message alone must be enough to mend it."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the sentence alone in a notebook (IPython asks an exception for this)."""
+        return [f"{type(self).__name__}: {self}"]

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -18,11 +18,10 @@ from uwml_lib import site
 from uwml_lib.config import RUNS, ExperimentConfig, preset
 from uwml_lib.datasets import fingerprint
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import write_json
 from uwml_lib.notebooks import all_notebooks, execute
 from uwml_lib.progress import duration
 from uwml_lib.reporting import load_experiment, report_folder, report_text, save_experiment
-from uwml_lib.training import Say, check_config, prepare_data
+from uwml_lib.training import Say, check_config, prepare_data, train
 
 LOSSES_COMPARED = ("triplet", "polynomial")
 Profile = Literal["full", "smoke"]
@@ -100,39 +99,23 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
     ]
     if len(pending) < len(configs):
         say(f"{len(configs) - len(pending)} of {len(configs)} runs were finished before")
-    with ThreadPoolExecutor(min(workers(configs[0].threads), max(1, len(pending)))) as pool:
-        failures = [failure for failure in pool.map(lambda item: _train_apart(*item, say), pending) if failure]
+    if not pending:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(configs[0].threads)
+    os.environ["UWML_HEADLESS"] = "1"  # bars of several processes would overwrite each other
+    at_a_time = min(workers(configs[0].threads), len(pending))
+    failures = []
+    with ProcessPoolExecutor(at_a_time, mp_context=multiprocessing.get_context("spawn")) as pool:
+        trainings = {pool.submit(train, config, folder): folder for config, folder in pending}
+        for training in as_completed(trainings):
+            try:
+                training.result()
+            except (UWMLError, OSError, BrokenProcessPool) as error:
+                failures.append(f"{trainings[training].name}: {error}")
     if failures:
         raise UWMLError(
             f"{len(failures)} of {len(pending)} trainings failed; the others are kept:\n" + "\n".join(failures)
         )
-
-
-def _train_apart(config: ExperimentConfig, folder: Path, say: Say) -> str | None:
-    """Train in another process, passing its lines on; return what went wrong, if anything did."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "requested.json", config.to_dict())
-    command = [
-        sys.executable,
-        "-m",
-        "uwml_lib.cli",
-        "train",
-        "--config",
-        str(folder / "requested.json"),
-        "--run-folder",
-        str(folder),
-    ]
-    lines: list[str] = []
-    environment = {**os.environ, "UWML_HEADLESS": "1", "OMP_NUM_THREADS": str(config.threads)}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
-    ) as process:
-        for line in process.stdout or ():
-            lines.append(line.rstrip())
-            say(f"  {lines[-1]}")
-    if process.returncode == 0:
-        return None
-    return f"{folder.name} (exit code {process.returncode}): {lines[-1] if lines else 'printed nothing'}"
 
 
 def execute_notebooks(dataset: str, data_root: str, say: Say = print) -> None:

@@ -122,7 +122,7 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
     drawn = []
     for words, runs, style in (("with warm-up", with_warmup, "-"), ("without warm-up", without_warmup, ":")):
         for run in runs:
-            steps = run.history().query("kind == 'step' and not warmup")
+            steps = run.history().query("kind == 'step' and warmup == False")
             axis.plot(steps["epochs_done"], steps["loss"], style, color=_look("triplet")["color"], label=words)
             drawn.append(steps[["epochs_done", "loss"]].assign(run=words))
     axis.axhline(level, color="black", linewidth=1, linestyle="-.")

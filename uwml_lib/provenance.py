@@ -28,6 +28,14 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def environment(seed: int = 0) -> str:
+    """Set torch's seed and say, in one line, which versions and which device a notebook runs on."""
+    torch.manual_seed(seed)
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return f"Python {platform.python_version()}, {versions}; {device}; seed {seed}"
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -12,6 +12,7 @@ import pandas as pd
 from uwml_lib.config import REFERENCE, REPORTS, RUNS
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import read_json, write_json
+from uwml_lib.progress import duration
 from uwml_lib.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 from uwml_lib.training import read_metrics
 
@@ -113,6 +114,22 @@ def results_table(experiment: Experiment) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = f"loss ({experiment.split} split)"
     return table
+
+
+def run_table(experiment: Experiment) -> pd.DataFrame:
+    """One row a run: where it is, what it reached, how long it took, and the commit it was made with."""
+    return pd.DataFrame(
+        {
+            "run folder": run.folder.name,
+            "seed": run.config["seed"],
+            "best epoch": run.results["best_epoch"],
+            "dev rsum": round(run.results["dev_rsum"], 1),
+            f"{experiment.split} rsum": round(run.metrics["rsum"], 1),
+            "training": duration(run.results["training_seconds"]),
+            "commit": (run.results["provenance"]["commit"] or "unknown")[:8],
+        }
+        for run in (*experiment.runs, *experiment.without_warmup)
+    ).set_index("run folder")
 
 
 def str_without_n(summary: Summary) -> str:

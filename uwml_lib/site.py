@@ -44,7 +44,7 @@ def build(say: Callable[[str], None] = print) -> Path:
     environment = exporter.environment
     write_text(
         index,
-        environment.get_template("kit/page.html.j2").render(
+        environment.get_template("page.html.j2").render(
             title="Universal weighting metric learning", sections=sections
         ),
     )

@@ -92,7 +92,8 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = p
         _write_config(folder, config)
         trainer = Trainer(config, folder, say)
         trainer.fit()
-        evaluate_run(folder)
+        results = evaluate_run(folder)
+        say(f"{trainer.name}: {results['split']} rsum {results['metrics']['rsum']:.1f} (epoch {results['best_epoch']})")
     return folder
 
 

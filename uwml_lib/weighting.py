@@ -63,3 +63,21 @@ def weight_curve(
         if hasattr(loss, "weights"):
             rows[-1]["closed_form"] = weight(loss.weights(swept, **arguments))
     return pd.DataFrame(rows)
+
+
+def batch_scores(scores: Tensor, captions_per_image: int, batch_size: int) -> Tensor:
+    """Cut a split's scores (n_images, n_captions), image-major, into square matrices as a training batch has them.
+
+    Returns (batches, batch_size, batch_size) with positives on the diagonal and no image twice in a batch; a batch is
+    smaller only where there are fewer images than `batch_size`.
+    """
+    size = min(batch_size, len(scores))
+    cut = [
+        scores[
+            start : start + size,
+            start * captions_per_image + k : (start + size) * captions_per_image : captions_per_image,
+        ]
+        for start in range(0, len(scores) - size + 1, size)
+        for k in range(captions_per_image)
+    ]
+    return torch.stack(cut)

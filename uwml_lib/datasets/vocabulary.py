@@ -1,15 +1,13 @@
 """Captions to tokens to numbers, as SCAN does it: nltk's tokenizers, a count threshold, four special words."""
 
 import functools
+import io
 import socket
 import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
-
-import nltk
-from nltk.tokenize import word_tokenize
 
 from uwml_lib.config import DATA
 from uwml_lib.errors import UWMLError
@@ -25,6 +23,8 @@ TOKENIZERS = {"punkt": "Punkt sentence and word tokenizer", "word": "word tokeni
 @functools.cache
 def available_tokenizer() -> Tokenizer:
     """Return "punkt" if nltk finds its English sentence tokenizer, else "word"."""
+    import nltk
+
     if str(NLTK_DATA) not in nltk.data.path:
         nltk.data.path.append(str(NLTK_DATA))
     try:
@@ -38,10 +38,12 @@ def download_punkt(timeout: float = 20.0) -> None:
     """Try to bring Punkt into the project's data folder; one sentence says how it went, and nothing fails."""
     if available_tokenizer() == "punkt":
         return
+    import nltk
+
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)
     try:
-        nltk.download("punkt_tab", download_dir=str(NLTK_DATA), quiet=True)
+        nltk.download("punkt_tab", download_dir=str(NLTK_DATA), quiet=True, print_error_to=io.StringIO())
     except Exception as error:  # whatever a proxy, a full disk or a broken archive may raise
         print(f"Punkt: {error}")
     finally:
@@ -58,6 +60,8 @@ def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
 
     With Punkt a full stop inside a caption that ends a sentence is a token of its own; without, only the last is.
     """
+    from nltk.tokenize import word_tokenize
+
     return word_tokenize(caption.lower(), preserve_line=(tokenizer or available_tokenizer()) == "word")
 
 

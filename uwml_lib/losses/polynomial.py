@@ -57,6 +57,8 @@ class PolynomialLoss(ScoreMatrixLoss):
         self.negative = _coefficients("negative", negative)
         self.negatives = negatives
         self.clamp = clamp
+        if positive_ceiling is not None and not positive_ceiling > -math.inf:
+            raise ValueError(f"positive_ceiling: found {positive_ceiling!r}, expected a number or None")
         self.positive_ceiling = math.inf if positive_ceiling is None else positive_ceiling
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class PolynomialLoss(ScoreMatrixLoss):
         P = polynomial(p, self.positive)
         if self.negatives == "hardest":
             n = hardest_negatives(scores, negative_mask)
-            used = (n + self.margin > p) & (p < self.positive_ceiling)
+            used = ~(n + self.margin <= p) & ~(p >= self.positive_ceiling)  # so put, NaN is used and reaches the loss
             Q = polynomial(n.masked_fill(~used, 0), self.negative)
             return self._clamped(P, Q).masked_fill(~used, 0).sum()
         informative = self._informative(scores, negative_mask)
@@ -96,7 +98,7 @@ class PolynomialLoss(ScoreMatrixLoss):
 
     def _informative(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         p = scores.diagonal()[:, None]
-        return negative_mask & (scores + self.margin > p) & (p < self.positive_ceiling)
+        return negative_mask & ~(scores + self.margin <= p) & ~(p >= self.positive_ceiling)
 
     def _clamped(self, P: Tensor, Q: Tensor) -> Tensor:
         return P.clamp(min=0) + Q.clamp(min=0) if self.clamp == "each" else (P + Q).clamp(min=0)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.models.cross_attention import cross_attention_scores
+from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_SOFTMAX, attention_weights, cross_attention_scores
 from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
 
 
@@ -32,7 +32,7 @@ class SCAN(nn.Module):
         super().__init__()
         self.image_encoder = ImageEncoder(feature_dim, embed_size, weight_norm)
         self.caption_encoder = CaptionEncoder(vocabulary_size, word_dim, embed_size, bidirectional)
-        self.attention = {
+        self.attention_options = {
             "direction": direction, "normalisation": normalisation, "aggregation": aggregation,
             "lambda_softmax": lambda_softmax, "lambda_lse": lambda_lse,
         }  # fmt: skip
@@ -55,7 +55,18 @@ class SCAN(nn.Module):
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
         """Score embedded images against embedded captions, (n_images, n_captions)."""
-        return cross_attention_scores(images, captions, lengths, **self.attention)
+        return cross_attention_scores(images, captions, lengths, **self.attention_options)
+
+    def attention(self, image: Tensor, caption: Tensor) -> Tensor:
+        """Attention between one embedded image (regions, dim) and one embedded caption (words, dim): (words, regions).
+
+        For t2i each word's weights over the regions sum to 1; for i2t each region's weights over the words do.
+        """
+        direction, normalisation = self.attention_options["direction"], self.attention_options["normalisation"]
+        lambda_softmax = self.attention_options["lambda_softmax"] or DEFAULT_LAMBDA_SOFTMAX[direction]
+        if direction == "t2i":
+            return attention_weights(caption, image, lambda_softmax, normalisation)
+        return attention_weights(image, caption, lambda_softmax, normalisation).T
 
     def forward(self, features: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Score a batch's images against its captions, (n, n)."""
