@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,18 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
     point, positives on the diagonal. Returns positive (N,) = -dL/dS_ii and negative (N, N) = dL/dS_ij with a zero
     diagonal, of the scores' dtype; a weight below zero pushes its pair the wrong way.
     """
+    if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not scores.is_floating_point():
+        raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, N)")
     scores = scores.detach().requires_grad_(True)
     with torch.enable_grad():
         value = loss(scores, **arguments)
-    if value.numel() != 1:
-        raise ValueError(f"loss: returned shape {tuple(value.shape)}, expected a scalar")
-    (gradient,) = torch.autograd.grad(value.sum(), scores)
-    positive = -gradient.diagonal()
-    return PairWeights(positive.clone(), gradient - torch.diag(gradient.diagonal()))
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"loss: returned {found}, expected a scalar tensor")
+    gradient = torch.zeros_like(scores)  # of a constant, such as the release's detached zero
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, scores, torch.ones_like(value), materialize_grads=True)
+    return PairWeights(-gradient.diagonal(), gradient.clone().fill_diagonal_(0))
 
 
 def one_anchor(positive: float, negative: float, far: float = 10.0) -> Tensor:
@@ -61,7 +66,8 @@ def weight_curve(
         swept[entry] = similarity
         rows.append({"similarity": similarity, "weight": weight(pair_weights(loss, swept, **arguments))})
         if hasattr(loss, "weights"):
-            rows[-1]["closed_form"] = weight(loss.weights(swept, **arguments))
+            with contextlib.suppress(NotImplementedError):  # a loss of one's own without a closed form
+                rows[-1]["closed_form"] = weight(loss.weights(swept, **arguments))
     return pd.DataFrame(rows)
 
 

@@ -168,7 +168,7 @@ def build_scenes(folder: Path, settings: ScenesSettings, progress: Callable[[str
         classifier = train_classifier(crops["train"], *labels["train"], settings.classifier_epochs, progress)
         accuracy = classifier_accuracy(classifier, crops["dev"], *labels["dev"])
         progress("the classifier on dev regions: " + ", ".join(f"{name} {x:.1%}" for name, x in accuracy.items()))
-        hidden = {split: classifier(crops[split])[0] for split in SPLITS}
+        hidden = {s: torch.cat([classifier(part)[0] for part in crops[s].split(1024)]) for s in SPLITS}
         scale = 0.5 / hidden["train"].square().mean().sqrt()  # else the geometry would be too small to matter
         for split in SPLITS:
             _write_split(target, split, pictures[split], proposals[split], hidden[split] * scale, settings)

@@ -1,0 +1,134 @@
+"""Pair weights of any loss: automatic differentiation, the closed forms, and the frames drawn from them."""
+
+import pytest
+import torch
+from hypothesis import given
+
+from tests.losses.test_losses import batches, every_form
+from uwml_lib.losses import PolynomialLoss, TripletLoss
+from uwml_lib.losses.base import ScoreMatrixLoss
+from uwml_lib.weighting import batch_scores, one_anchor, pair_weights, weight_curve
+
+SCORES = 2 * torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+
+
+@every_form
+@given(batches())
+def test_closed_form_is_automatic_differentiation(form, batch):
+    scores, image_ids = batch
+    for loss in (form(), form(reduction="sum", margin=0.0)):
+        expected = pair_weights(loss, scores, image_ids=image_ids)
+        torch.testing.assert_close(loss.weights(scores, image_ids), expected, atol=1e-12, rtol=0)
+
+
+@every_form
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_closed_form_keeps_the_dtype(form, dtype):
+    for weights in (form().weights(SCORES.to(dtype)), pair_weights(form(), SCORES.to(dtype))):
+        assert weights.positive.dtype == weights.negative.dtype == dtype
+
+
+def test_any_callable_and_its_signs():
+    weights = pair_weights(lambda scores: (3 * scores[0, 1] - 2 * scores[0, 0] - scores[2, 1]).sum(), SCORES)
+    assert weights.positive.tolist() == [2, 0, 0, 0, 0]
+    assert weights.negative[0, 1] == 3
+    assert weights.negative[2, 1] == -1  # pushed up, the wrong way
+    assert weights.negative.count_nonzero() == 2
+
+
+def test_the_diagonal_of_the_negative_weights_is_zero():
+    for loss in (lambda scores: scores.sum(), lambda scores: scores.exp().sum(), lambda scores: (scores / 0).sum()):
+        assert (pair_weights(loss, SCORES).negative.diagonal() == 0).all()
+
+
+def test_arguments_reach_the_loss():
+    image_ids = torch.tensor([0, 0, 1, 2, 3])
+    loss = TripletLoss(negatives="all", margin=3)
+    weights = pair_weights(loss, SCORES, image_ids=image_ids)
+    assert weights.negative[0, 1] == weights.negative[1, 0] == 0
+    assert pair_weights(loss, SCORES).negative[0, 1] == 2
+
+
+def test_the_scores_are_left_alone():
+    scores = SCORES.clone().requires_grad_()
+    with torch.no_grad():
+        pair_weights(PolynomialLoss(), scores)
+    assert scores.grad is None
+    assert torch.equal(scores, SCORES)
+
+
+@pytest.mark.parametrize("constant", [torch.tensor(0.0), torch.zeros(1), torch.tensor(0.0, requires_grad=True)])
+def test_a_constant_loss_gives_no_weight(constant):
+    weights = pair_weights(lambda scores: constant, SCORES)
+    assert weights.positive.shape == (5,)
+    assert weights.negative.shape == (5, 5)
+    assert not weights.positive.any()
+    assert not weights.negative.any()
+
+
+@pytest.mark.parametrize(
+    ("loss", "scores", "message"),
+    [
+        (lambda scores: scores, SCORES, r"loss: returned shape \(5, 5\), expected a scalar"),
+        (lambda scores: scores[0], SCORES, r"loss: returned shape \(5,\)"),
+        (lambda scores: 0.5, SCORES, "loss: returned 0.5, expected a scalar"),
+        (PolynomialLoss(), torch.ones(3, 3, dtype=torch.int64), r"scores: found torch.int64 \(3, 3\)"),
+        (lambda scores: scores.sum(), torch.rand(3, 4), r"scores: found torch.float32 \(3, 4\)"),
+    ],
+)
+def test_what_has_no_weights(loss, scores, message):
+    with pytest.raises(ValueError, match=message):
+        pair_weights(loss, scores)
+
+
+def test_released_weights_of_one_anchor():
+    weights = PolynomialLoss(reduction="sum").weights(one_anchor(0.6, 0.5))
+    assert weights.positive.tolist() == pytest.approx([0.7 - 0.4 * 0.6, 0])
+    assert weights.negative.flatten().tolist() == pytest.approx([0, 1.8 * 0.5 - 0.4, 0, 0])
+
+
+# ------------------------------------------------------------------------------------------------ curves and batches
+
+
+@pytest.mark.parametrize("loss", [PolynomialLoss(reduction="sum"), TripletLoss()])
+def test_weight_curve(loss):
+    similarities = torch.linspace(-0.9, 0.9, 19, dtype=torch.float64)
+    negative = weight_curve(loss, one_anchor(0.5, 0.4), (0, 1), similarities)
+    positive = weight_curve(loss, one_anchor(0.5, 0.4), (0, 0), similarities)
+    assert negative["similarity"].tolist() == similarities.tolist()
+    for frame in (negative, positive):
+        assert frame["closed_form"].tolist() == pytest.approx(frame["weight"].tolist())
+    triplet = isinstance(loss, TripletLoss)
+    for n, weight in zip(negative["similarity"], negative["weight"], strict=True):
+        if abs(n - 0.3) > 1e-6:  # not on the margin itself
+            expected = 1.0 if triplet else 1.8 * n - 0.4
+            assert weight == pytest.approx(expected if n > 0.3 else 0.0)
+    for p, weight in zip(positive["similarity"], positive["weight"], strict=True):
+        if abs(p - 0.6) > 1e-6:
+            expected = 1.0 if triplet else 0.7 - 0.4 * p
+            assert weight == pytest.approx(expected if p < 0.6 else 0.0)
+
+
+def test_weight_curve_of_a_loss_without_a_closed_form():
+    class Mine(ScoreMatrixLoss):
+        def direction(self, scores, negative_mask):
+            return scores.masked_fill(~negative_mask, 0).square().sum()
+
+    for loss in (Mine(0.2, "sum", None), lambda scores: 2 * scores.square().sum()):
+        frame = weight_curve(loss, one_anchor(0.5, 0.4), (0, 1), torch.tensor([-0.5, 0.25]))
+        assert list(frame.columns) == ["similarity", "weight"]
+        assert frame["weight"].tolist() == [-2.0, 1.0]
+
+
+@pytest.mark.parametrize("captions_per_image", [1, 3])
+@pytest.mark.parametrize(("batch_size", "batches", "size"), [(2, 2, 2), (5, 1, 5), (9, 1, 5)])
+def test_batch_scores_are_squares_with_positives_on_the_diagonal(captions_per_image, batch_size, batches, size):
+    image = torch.arange(5)[:, None]
+    caption = torch.arange(5 * captions_per_image)
+    cut = batch_scores(100 * image + caption, captions_per_image, batch_size)
+    assert cut.shape == (batches * captions_per_image, size, size)
+    images, captions = cut // 100, cut % 100
+    assert (images == images[:, :, :1]).all()
+    assert (captions == captions[:, :1]).all()
+    assert (captions[:, 0] // captions_per_image == images[:, :, 0]).all()
+    assert len(captions[:, 0].flatten().unique()) == captions[:, 0].numel()  # no caption twice
