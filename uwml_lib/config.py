@@ -12,20 +12,22 @@ from typing import Any, Literal
 from uwml_lib.errors import UWMLError
 
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
 def project_root() -> Path:
-    """Return `UWML_HOME` if set, else the checkout this package lies in, else the working directory."""
+    """Where data and reports go: `UWML_HOME` if set, else the checkout this package lies in, else the working folder."""
     if home := os.environ.get("UWML_HOME"):
         return Path(home).expanduser().resolve()
-    checkout = Path(__file__).resolve().parents[1]
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    return CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
 
 
 ROOT = project_root()
 DATA = ROOT / "data"
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = CHECKOUT / "notebooks"
 REPORTS = ROOT / "reports"
 RUNS = REPORTS / "runs"
-REFERENCE = REPORTS / "reference"
+REFERENCE = CHECKOUT / "reports" / "reference"
 
 Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]

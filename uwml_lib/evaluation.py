@@ -33,6 +33,8 @@ def retrieval_metrics(
     another shape or with NaN.
     """
     scores = torch.as_tensor(scores)
+    if not scores.is_floating_point():
+        scores = scores.double()
     n_images, n_captions = scores.shape if scores.ndim == 2 else (0, 0)
     if n_images == 0 or captions_per_image < 1 or n_captions != n_images * captions_per_image:
         raise ValueError(
@@ -72,8 +74,14 @@ def score_matrix(
     """
     was_training = model.training
     model.eval()
+    try:
+        return _score_in_blocks(model, dataset, block, min(n_images or len(dataset.features), len(dataset.features)))
+    finally:
+        model.train(was_training)
+
+
+def _score_in_blocks(model: nn.Module, dataset: PrecomputedDataset, block: int, n_images: int) -> Tensor:
     device = next(model.parameters()).device
-    n_images = min(n_images or len(dataset.features), len(dataset.features))
     encoded = dataset.encoded[: n_images * dataset.captions_per_image]
     images = [model.embed_images(dataset.images(i, min(i + block, n_images)).to(device)).cpu()
               for i in range(0, n_images, block)]  # fmt: skip
@@ -86,7 +94,6 @@ def score_matrix(
         for row, embedded in enumerate(images):
             values = model.scores(embedded.to(device), captions, lengths)
             scores[row * block : row * block + len(values), chosen] = values.float().cpu()
-    model.train(was_training)
     return scores
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from uwml_lib.config import ROOT
+from uwml_lib.config import CHECKOUT
 
 PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
 
@@ -46,7 +46,7 @@ def _version(package: str) -> str | None:
 def _git(*arguments: str) -> str | None:
     try:
         return subprocess.run(
-            ["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -237,6 +237,11 @@ def report_folder(dataset: str) -> Path:
     return REPORTS / dataset
 
 
+def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
+    """Write what a notebook found to `metrics/NOTEBOOK.json` in the data set's report folder."""
+    write_json(report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
+
+
 def _plain(value: Any) -> dict[str, float | None]:
     return {name: None if isinstance(x, float) and np.isnan(x) else x for name, x in value._asdict().items()}
 

@@ -4,6 +4,7 @@ import functools
 import io
 import socket
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,14 +23,15 @@ TOKENIZERS = {"punkt": "Punkt sentence and word tokenizer", "word": "word tokeni
 
 @functools.cache
 def available_tokenizer() -> Tokenizer:
-    """Return "punkt" if nltk finds its English sentence tokenizer, else "word"."""
+    """Return "punkt" if nltk can load its English sentence tokenizer, else "word"."""
     import nltk
+    from nltk.tokenize.punkt import PunktTokenizer
 
     if str(NLTK_DATA) not in nltk.data.path:
         nltk.data.path.append(str(NLTK_DATA))
     try:
-        nltk.data.find("tokenizers/punkt_tab/english/")
-    except LookupError:
+        PunktTokenizer("english")
+    except (LookupError, OSError, ValueError, zipfile.BadZipFile):  # not there, or left in pieces by a broken download
         return "word"
     return "punkt"
 
@@ -40,19 +42,20 @@ def download_punkt(timeout: float = 20.0) -> None:
         return
     import nltk
 
+    reason = ""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)
     try:
         nltk.download("punkt_tab", download_dir=str(NLTK_DATA), quiet=True, print_error_to=io.StringIO())
     except Exception as error:  # whatever a proxy, a full disk or a broken archive may raise
-        print(f"Punkt: {error}")
+        reason = f" ({error})"
     finally:
         socket.setdefaulttimeout(before)
     available_tokenizer.cache_clear()
     if available_tokenizer() == "punkt":
         print(f"Punkt sentence tokenizer: in {NLTK_DATA}")
     else:
-        print("Punkt sentence tokenizer: not to be had; captions are split by the word tokenizer alone")
+        print(f"Punkt sentence tokenizer: not to be had{reason}; captions are split by the word tokenizer alone")
 
 
 def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
@@ -97,7 +100,7 @@ class Vocabulary:
         if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
             raise UWMLError(f"{path}: word2idx must map every word to a number, 0 to the number of words without holes")
         tokenizer = content.get("tokenizer", "punkt")
-        if tokenizer not in TOKENIZERS:
+        if tokenizer not in tuple(TOKENIZERS):
             raise UWMLError(f"{path}: tokenizer: found {tokenizer!r}, expected one of {', '.join(TOKENIZERS)}")
         try:
             vocabulary = cls(sorted(numbers, key=lambda word: int(numbers[word])), tokenizer)

@@ -1,0 +1,87 @@
+"""The notebooks as committed, and the runner that executes them."""
+
+import nbformat
+import papermill
+import pytest
+
+from uwml_lib import notebooks
+from uwml_lib.config import NOTEBOOKS
+from uwml_lib.errors import UWMLError
+
+ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_committed_notebook(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert max(len(cell.source.splitlines()) for cell in code) <= 30
+    assert notebook.cells[0].source.startswith("# ")
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_parameters_are_understood_and_explained(path):
+    parameters = papermill.inspect_notebook(path)
+    assert {"DATASET", "DATA_ROOT"} <= set(parameters)
+    for name, parameter in parameters.items():
+        assert name.isupper()
+        assert parameter["help"], f"{name} has no comment"
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_links_between_notebooks_lead_somewhere(path):
+    import re
+
+    for cell in nbformat.read(path, as_version=4).cells:
+        for target in re.findall(r"\]\(([^)#]+\.ipynb)\)", cell.source):
+            assert (path.parent / target).exists(), target
+
+
+def small_notebook(folder, source):
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("NUMBER = 1  # a number", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(source),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    path = folder / "01_small.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def run(path, parameters, folder, inputs="digest"):
+    lines = []
+    return notebooks.execute(path, parameters, folder, inputs, lines.append), lines
+
+
+def test_executed_once_and_again_when_something_changed(tmp_path):
+    path = small_notebook(tmp_path, "print(NUMBER * 2)")
+    done, lines = run(path, {"NUMBER": 21}, tmp_path / "out")
+    assert nbformat.read(done, as_version=4).cells[-1].outputs[0].text == "42\n"
+    assert lines == ["01_small: executing"]
+    assert run(path, {"NUMBER": 21}, tmp_path / "out")[1] == ["01_small: executed before"]
+    assert run(path, {"NUMBER": 22}, tmp_path / "out")[1] == ["01_small: executing"]
+    assert run(path, {"NUMBER": 22}, tmp_path / "out", inputs="other")[1] == ["01_small: executing"]
+
+
+def test_failed_notebook_is_never_called_done(tmp_path):
+    path = small_notebook(tmp_path, "raise RuntimeError('no luck')")
+    out = tmp_path / "out"
+    for _ in range(2):
+        with pytest.raises(UWMLError, match=r"01_small.ipynb: a cell failed with RuntimeError: no luck"):
+            run(path, {"NUMBER": 1}, out)
+        assert [file.name for file in out.iterdir()] == ["01_small.failed.ipynb"]
+    small_notebook(tmp_path, "print('better')")
+    run(path, {"NUMBER": 1}, out)
+    assert [file.name for file in out.iterdir()] == ["01_small.ipynb"]
+
+
+def test_unknown_parameter_names_the_nearest(tmp_path):
+    path = small_notebook(tmp_path, "print(NUMBER)")
+    with pytest.raises(UWMLError, match="has no parameter NUMBR; did you mean NUMBER?"):
+        run(path, {"NUMBR": 1}, tmp_path / "out")

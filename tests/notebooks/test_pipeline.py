@@ -1,0 +1,126 @@
+"""The whole pipeline in smoke size, once, as `make smoke` runs it; then what each notebook found, by name."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from filelock import FileLock
+
+from uwml_lib.config import NOTEBOOKS
+
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0,1")
+
+
+def uwml(home: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "UWML_HOME": str(home)}
+    return subprocess.run(
+        [sys.executable, "-m", "uwml_lib.cli", *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> tuple[Path, str]:
+    """A folder in which the pipeline has run, and what it printed; shared by all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    with FileLock(home.with_suffix(".lock")):
+        log = home / "log.txt"
+        if not log.exists():
+            result = uwml(home, *REPRODUCE)
+            assert result.returncode == 0, result.stdout + result.stderr
+            log.write_text(result.stdout + result.stderr)
+    return home, log.read_text()
+
+
+def found(home: Path, notebook: str) -> dict:
+    return json.loads((home / "reports" / "scenes_smoke" / "metrics" / f"{notebook}.json").read_text())
+
+
+def test_prints_the_table_and_where_the_report_is(smoke):
+    home, log = smoke
+    assert "| triplet" in log
+    assert "| polynomial" in log
+    assert "Verdict" in log
+    assert str(home / "reports" / "index.html") in log
+    assert "Traceback" not in log
+    assert "Warning" not in log
+
+
+def test_01_finds_the_data(smoke):
+    metrics = found(smoke[0], "01_data_preparation")
+    assert metrics["train_images"] == 160
+    assert 40 < metrics["vocabulary_size"] < 150
+    assert 0 <= metrics["repeated_captions_percent"] < 60
+
+
+def test_02_trains_live_and_reads_the_runs(smoke):
+    metrics = found(smoke[0], "02_training")
+    assert metrics["live_first_loss"] > 0
+    assert metrics["live_dev_rsum"] > 0
+    assert metrics["triplet_best_rsum"] > 90  # chance is 77
+
+
+def test_03_scores_as_the_run_did(smoke):
+    metrics = found(smoke[0], "03_evaluation")
+    assert abs(metrics["rsum_difference_to_run"]) < 1e-9
+    assert metrics["chance_rsum"] == pytest.approx(77.3, abs=0.1)
+    recalls = [value for name, value in metrics.items() if "recall_at" in name]
+    assert len(recalls) == 6
+    assert sum(recalls) == pytest.approx(metrics["rsum"])
+
+
+def test_04_agrees_with_the_closed_form(smoke):
+    metrics = found(smoke[0], "04_weight_functions")
+    assert metrics["largest_closed_form_difference"] < 1e-12
+    assert metrics["dead_zone_from"] == pytest.approx(0.0955, abs=0.01)
+    assert metrics["dead_zone_to"] == pytest.approx(0.3489, abs=0.01)
+    assert metrics["trained_losses"] == "triplet polynomial"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_executed_copy_is_fit_to_read(smoke, name):
+    notebook = nbformat.read(smoke[0] / "reports" / "scenes_smoke" / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", output["text"]  # warnings, frozen bars
+            assert "image/png" not in output.get("data", {}) or output["metadata"]["image/png"]["alt"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_needs_no_network(smoke, name):
+    page = (smoke[0] / "reports" / "scenes_smoke" / f"{name}.html").read_text()
+    assert "cdnjs" not in page
+    assert "jsdelivr" not in page
+    assert "unpkg" not in page
+    assert 'src="../assets/tex-svg.js"' in page
+    assert (smoke[0] / "reports" / "assets" / "tex-svg.js").exists()
+
+
+def test_second_call_does_no_work_twice(smoke):
+    home, _ = smoke
+    kept = {path: path.stat().st_mtime_ns for path in (home / "reports" / "runs").rglob("*.json*")}
+    again = uwml(home, *REPRODUCE)
+    assert again.returncode == 0, again.stderr
+    assert "6 of 6 runs were finished before" in again.stdout
+    assert again.stdout.count("executed before") == len(NAMES)
+    assert "rendering" not in again.stdout
+    for path, changed in kept.items():
+        assert path.name == "experiment.json" or path.stat().st_mtime_ns == changed, path
+
+
+def test_evaluate_and_report_use_what_is_there(smoke):
+    home, _ = smoke
+    run = next((home / "reports" / "runs" / "scenes_smoke").glob("triplet-seed0-*[!k]"))
+    before = json.loads((run / "results.json").read_text())["metrics"]
+    evaluated = uwml(home, "evaluate", str(run))
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"rsum {before['rsum']:.1f}" in evaluated.stdout
+    assert json.loads((run / "results.json").read_text())["metrics"] == before
+    report = uwml(home, "report", "--dataset", "scenes_smoke")
+    assert report.returncode == 0, report.stderr
+    assert "Verdict" in report.stdout
