@@ -93,7 +93,8 @@ def data(options: DataCommand) -> None:
         dataset = PrecomputedDataset(folder, split)
         n_images, regions, dim = dataset.features.shape
         print(
-            f"{split}: {n_images} images of {regions} regions x {dim} numbers, {dataset.captions_per_image} captions each"
+            f"{split}: {n_images} images of {regions} regions x {dim} numbers, "
+            f"{dataset.captions_per_image} captions each"
         )
 
 
@@ -197,7 +198,8 @@ def _print_results(results: dict[str, Any], folder: Path) -> None:
     for name, words in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
         recalls = ", ".join(f"R@{k} {metrics[f'{name}_recall_at_{k}']:.1f}" for k in (1, 5, 10))
         print(
-            f"  {words}: {recalls}, median rank {metrics[f'{name}_median_rank']:.0f}, mean {metrics[f'{name}_mean_rank']:.1f}"
+            f"  {words}: {recalls}, median rank {metrics[f'{name}_median_rank']:.0f}, "
+            f"mean {metrics[f'{name}_mean_rank']:.1f}"
         )
     print(f"  rsum {metrics['rsum']:.1f}\n{folder}")
 

@@ -11,12 +11,11 @@ from typing import Any, Literal
 
 from uwml_lib.errors import UWMLError
 
-
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def project_root() -> Path:
-    """Where data and reports go: `UWML_HOME` if set, else the checkout this package lies in, else the working folder."""
+    """Where data and reports go: `UWML_HOME` if set, else the checkout around this package, else the working folder."""
     if home := os.environ.get("UWML_HOME"):
         return Path(home).expanduser().resolve()
     return CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()

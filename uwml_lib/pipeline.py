@@ -18,6 +18,7 @@ from uwml_lib import site
 from uwml_lib.config import RUNS, ExperimentConfig, preset
 from uwml_lib.datasets import fingerprint
 from uwml_lib.errors import UWMLError
+from uwml_lib.files import write_json
 from uwml_lib.notebooks import all_notebooks, execute
 from uwml_lib.progress import duration
 from uwml_lib.reporting import load_experiment, report_folder, report_text, save_experiment
@@ -39,25 +40,46 @@ def reproduce(
 
     seeds: None means 0, 1, 2 (smoke: 0, 1). epochs: None means the preset's. profile: "smoke" is the same, tiny.
     """
-    started = time.monotonic()
     configs, without_warmup = planned_runs(dataset, data_root, seeds, epochs, profile)
-    dataset = configs[0].dataset
-    for config in (*configs, *without_warmup):
+    every = [*configs, *without_warmup]
+    for config in every:
         check_config(config)
+    clock = Clock()
+    dataset = configs[0].dataset
     say(f"1/4 data: {dataset}")
     data_fingerprint = fingerprint(prepare_data(configs[0], say))
-    every = [*configs, *without_warmup]
+    clock.stop("data")
     folders = [RUNS / dataset / config.run_name(data_fingerprint) for config in every]
-    say(f"2/4 training: {len(every)} runs of {configs[0].epochs} epochs, {workers(configs[0].threads)} at a time")
+    fresh = not any((folder / "results.json").exists() for folder in folders)
+    say(f"2/4 training: {len(every)} runs, {workers(configs[0].threads)} at a time")
     train_side_by_side(every, folders, say)
     save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
+    clock.stop("training")
     say("3/4 notebooks")
     execute_notebooks(dataset, data_root, say)
+    clock.stop("notebooks")
     say("4/4 report")
     index = site.build(say)
     text = report_text(load_experiment(dataset))
-    say(f"\n{text}\nDone in {duration(time.monotonic() - started)}. Report: {index}")
+    clock.stop("report")
+    if fresh:  # of a run that went on from earlier work the durations would promise too much
+        write_json(report_folder(dataset) / "durations.json", clock.seconds)
+    say(f"\n{text}\nDone in {duration(sum(clock.seconds.values()))}. Report: {index}")
     return text
+
+
+class Clock:
+    """Seconds each step took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def stop(self, step: str) -> None:
+        """Note the time since the last stop."""
+        now = time.monotonic()
+        self.seconds[step] = round(now - self._last, 1)
+        self._last = now
 
 
 def planned_runs(

@@ -93,7 +93,7 @@ def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
 
 @_styled
 def score_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
-    """Draw how the mean score of positives and of hardest negatives in a batch moves, a panel a loss, mean over seeds."""
+    """Draw how the mean score of a batch's positives and hardest negatives moves: a panel a loss, mean over seeds."""
     by_loss = experiment.by_loss()
     figure, axes = plt.subplots(1, len(by_loss), figsize=(4.2 * len(by_loss), 3.6), sharey=True, squeeze=False)
     drawn = []
@@ -196,8 +196,10 @@ def weight_curves(
             axis.plot(frame["similarity"], frame["weight"], label=f"{loss}, autograd", **look)
             if "closed_form" in frame:
                 few = frame.iloc[::10]
-                axis.plot(few["similarity"], few["closed_form"], _look(loss)["marker"], color=look["color"], markersize=5,
-                          markerfacecolor="none", label=f"{loss}, closed form")  # fmt: skip
+                dots = {"linestyle": "", "marker": _look(loss)["marker"], "markersize": 5, "markerfacecolor": "none"}
+                axis.plot(
+                    few["similarity"], few["closed_form"], color=look["color"], label=f"{loss}, closed form", **dots
+                )
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=f"{kind} pair", xlabel="similarity of the pair", xlim=limits)
         if scores is not None:

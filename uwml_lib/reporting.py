@@ -195,7 +195,7 @@ def report_text(experiment: Experiment) -> str:
         "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
         f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
         "",
-        f"{compared['a']} − {compared['b']}, rsum, with 95 % intervals: {compared['over_seeds']} over seeds (paired t), "
+        f"{compared['a']} − {compared['b']}, rsum, 95 % intervals: {compared['over_seeds']} over seeds (paired t), "
         f"{compared['over_queries']} over {experiment.split} images (paired bootstrap, seeds averaged).",
         "",
         f"**Verdict: {compared['verdict']}.**",
@@ -206,7 +206,7 @@ def report_text(experiment: Experiment) -> str:
     if experiment.split != "test":
         lines += [
             "",
-            f"There is no test split here: these are {experiment.split} results, and {experiment.split} chose the epoch.",
+            f"There is no test split here: this is {experiment.split}, which also chose the epoch.",
         ]
     if agreement := agreement_with_reference(summary):
         lines += ["", agreement]

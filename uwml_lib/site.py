@@ -44,9 +44,7 @@ def build(say: Callable[[str], None] = print) -> Path:
     environment = exporter.environment
     write_text(
         index,
-        environment.get_template("page.html.j2").render(
-            title="Universal weighting metric learning", sections=sections
-        ),
+        environment.get_template("page.html.j2").render(title="Universal weighting metric learning", sections=sections),
     )
     return index
 
@@ -61,6 +59,9 @@ def publish(dataset: str) -> None:
         figures = report_folder(dataset) / "figures"
         if figures.is_dir():
             shutil.copytree(figures, folder / "figures")
+        durations = report_folder(dataset) / "durations.json"
+        if durations.exists():
+            shutil.copyfile(durations, folder / durations.name)
         for run in (*experiment.runs, *experiment.without_warmup):
             target = folder / "runs" / run.folder.name
             target.mkdir(parents=True)

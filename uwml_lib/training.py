@@ -44,7 +44,8 @@ def prepare_data(config: ExperimentConfig, say: Say = print) -> Path:
             build_scenes(config.data_folder, SCENES[config.dataset], say)
     if not config.data_folder.is_dir():
         raise UWMLError(
-            f"{config.data_folder}: no such folder; expected {config.dataset} in the SCAN layout ({{split}}_ims.npy, _caps.txt)"
+            f"{config.data_folder}: no such folder; expected {config.dataset} in the SCAN layout "
+            "({split}_ims.npy and {split}_caps.txt)"
         )
     return config.data_folder
 
@@ -110,7 +111,7 @@ class Trainer:
         )
         if self.accelerator.num_processes > 1:
             raise UWMLError(
-                f"found {self.accelerator.num_processes} processes, expected 1: negatives of other processes would be missed"
+                f"found {self.accelerator.num_processes} processes, expected 1: each would miss the others' negatives"
             )
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set, self.dev_set = (load_split(config, split, self.vocabulary) for split in ("train", "dev"))
