@@ -5,7 +5,6 @@ once it is finished, results.json. One file, one rename: a state is whole or not
 """
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a training state onto the CPU without running code from the file."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle raises nearly anything
         raise UWMLError(
             f"{path}: not a training state of this kit ({type(error).__name__}); remove it to start over"
         ) from error
@@ -46,7 +45,10 @@ def save_model(path: Path, model: nn.Module, description: dict[str, Any]) -> Non
 def load_model(run_folder: Path | str, device: str = "cpu") -> tuple[nn.Module, ExperimentConfig, Vocabulary]:
     """Load the best model of a run folder, in evaluation mode, with its configuration and vocabulary."""
     run_folder = Path(run_folder)
-    config = ExperimentConfig.from_dict(read_json(run_folder / "config.json")["config"])
+    values = read_json(run_folder / "config.json").get("config")
+    if not isinstance(values, dict):
+        raise UWMLError(f"{run_folder / 'config.json'}: holds no configuration of a run")
+    config = ExperimentConfig.from_dict(values)
     vocabulary = Vocabulary.load(run_folder / "vocabulary.json")
     path = run_folder / "checkpoint" / "best.safetensors"
     if not path.exists():
@@ -54,15 +56,16 @@ def load_model(run_folder: Path | str, device: str = "cpu") -> tuple[nn.Module, 
     try:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["description"])
+            feature_dim, vocabulary_size = description["feature_dim"], description["vocabulary_size"]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UWMLError(f"{path}: not a model of this kit ({error})") from error
-    if description["vocabulary_size"] != len(vocabulary):
+    if vocabulary_size != len(vocabulary):
         raise UWMLError(
-            f"{path}: made for {description['vocabulary_size']} words, "
+            f"{path}: made for {vocabulary_size} words, "
             f"but {run_folder / 'vocabulary.json'} has {len(vocabulary)}"
         )
-    model = build_model(config, description["feature_dim"], description["vocabulary_size"])
+    model = build_model(config, feature_dim, vocabulary_size)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

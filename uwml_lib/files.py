@@ -45,7 +45,12 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
                     os.fsync(handle.fileno())
         if path.exists():
             os.replace(path, retired)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if retired.exists():
+                os.replace(retired, path)
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
@@ -78,7 +83,7 @@ def read_json(path: Path | str, kind: type = dict) -> Any:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UWMLError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UWMLError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, kind):
         raise UWMLError(f"{path}: expected a JSON {kind.__name__} at the top level, found {type(value).__name__}")

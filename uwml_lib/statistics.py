@@ -43,9 +43,7 @@ def summarize(values: Sequence[float]) -> Summary:
 
 def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Interval of mean(a - b) over pairs (one pair a seed), by Student's t; raises ValueError for unequal lengths."""
-    if len(a) != len(b):
-        raise ValueError(f"a and b: found {len(a)} and {len(b)} values, expected pairs")
-    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    difference = _paired_difference(a, b)
     mean = float(difference.mean())
     if len(difference) < 2:
         return Interval(mean, float("nan"), float("nan"))
@@ -66,8 +64,13 @@ def rsum_by_image(image_to_text_ranks: np.ndarray, text_to_image_ranks: np.ndarr
 def paired_bootstrap(
     a: np.ndarray, b: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Interval of mean(a - b) over test queries, (n,) each, by resampling queries with replacement (percentiles)."""
-    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    """Interval of mean(a - b) over test queries, (n,) each, by resampling queries with replacement (percentiles).
+
+    Raises ValueError for unequal lengths.
+    """
+    difference = _paired_difference(a, b)
+    if len(difference) < 2:
+        return Interval(float(difference.mean()), float("nan"), float("nan"))
     generator = np.random.default_rng(seed)
     means = np.concatenate([
         difference[generator.integers(len(difference), size=(min(500, draws - start), len(difference)))].mean(axis=1)
@@ -79,10 +82,16 @@ def paired_bootstrap(
 
 def verdict(a_name: str, b_name: str, *intervals: Interval) -> str:
     """Say which is better only if every interval of a - b says so: over seeds and over test queries."""
-    if any(np.isnan(interval.low) for interval in intervals):
+    if not intervals or any(np.isnan(interval.low) for interval in intervals):
         return "not decided: one seed says nothing about the spread"
     if all(interval.low > 0 for interval in intervals):
         return f"{a_name} is better"
     if all(interval.high < 0 for interval in intervals):
         return f"{b_name} is better"
     return "no difference shown: an interval includes 0"
+
+
+def _paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
+    if len(a) != len(b) or len(a) == 0:
+        raise ValueError(f"a and b: found {len(a)} and {len(b)} values, expected pairs")
+    return np.asarray(a, dtype=float) - np.asarray(b, dtype=float)

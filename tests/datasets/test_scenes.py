@@ -1,5 +1,6 @@
 """The embedded data set: digits of one split only, captions true to their picture, files whole and reproducible."""
 
+import hashlib
 import itertools
 import os
 import random
@@ -75,8 +76,6 @@ def test_scan_layout(built: Path, split: str) -> None:
 
 
 def test_manifest_describes_every_file(built: Path) -> None:
-    import hashlib
-
     manifest = read_json(built / "manifest.json")
     files = contents(built)
     files.pop("manifest.json")
@@ -96,7 +95,7 @@ def test_same_seed_same_bytes_and_caller_undisturbed(built: Path, tmp_path: Path
     try:
         torch.set_num_threads(2)
         torch.manual_seed(123)
-        np.random.seed(123)  # noqa: NPY002
+        np.random.seed(123)
         random.seed(123)
         before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
         build_scenes(tmp_path / "again", TINY, silent)
@@ -402,8 +401,9 @@ def test_the_reader_of_captions_notices_lies() -> None:
         form_of(truth, things)
     for lie in (
         "A big red 7 is to the right of a blue three .", "a 3 between a 0 and a seven", "two blue digits and a seven",
-        "four numbers including a digit in blue", "a zero in red on the left", "a tiny 7 and a zero", "a red 3 with a 7",
-        "a 7 above a 3", "a red digit , a red digit and a red digit", "a 7 beside a 3", "Two red digits and a 7", "seven",
+        "four numbers including a digit in blue", "a zero in red on the left", "a tiny 7 and a zero",
+        "a red 3 with a 7", "a 7 above a 3", "a red digit , a red digit and a red digit", "a 7 beside a 3",
+        "Two red digits and a 7", "seven",
     ):  # fmt: skip
         with pytest.raises(AssertionError):
             form_of(lie, things)

@@ -137,8 +137,8 @@ def fingerprint(folder: Path | str) -> str:
             continue
         features = load_array(path, dimensions=3)
         digest.update(f"{split} {features.shape} {features.dtype}".encode())
-        digest.update((Path(folder) / f"{split}_caps.txt").read_bytes())
-        for row in np.linspace(0, len(features) - 1, 64, dtype=int) if len(features) else ():
+        digest.update(_read_bytes(Path(folder) / f"{split}_caps.txt"))
+        for row in np.linspace(0, len(features) - 1, 64, dtype=int):
             digest.update(features[row].tobytes())
     return digest.hexdigest()[:16]
 
@@ -149,20 +149,27 @@ def load_array(path: Path, dimensions: int) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UWMLError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu":
+    if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu" or not array.size:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise UWMLError(f"{path}: found {found}, expected real numbers in {dimensions} dimensions")
+        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {dimensions} dimensions")
     return array
 
 
 def read_lines(path: Path) -> list[str]:
     """Read UTF-8 lines without their ends; raises UWMLError naming the file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UWMLError(f"{path}: not readable as UTF-8 text ({error})") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UWMLError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UWMLError(f"{path}: not readable as UTF-8 text ({error})") from error
-    return text.removesuffix("\n").split("\n")
+    except OSError as error:
+        raise UWMLError(f"{path}: not readable ({error.strerror})") from error

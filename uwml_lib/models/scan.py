@@ -63,7 +63,9 @@ class SCAN(nn.Module):
         For t2i each word's weights over the regions sum to 1; for i2t each region's weights over the words do.
         """
         direction, normalisation = self.attention_options["direction"], self.attention_options["normalisation"]
-        lambda_softmax = self.attention_options["lambda_softmax"] or DEFAULT_LAMBDA_SOFTMAX[direction]
+        lambda_softmax = self.attention_options["lambda_softmax"]
+        if lambda_softmax is None:
+            lambda_softmax = DEFAULT_LAMBDA_SOFTMAX[direction]
         if direction == "t2i":
             return attention_weights(caption, image, lambda_softmax, normalisation)
         return attention_weights(image, caption, lambda_softmax, normalisation).T

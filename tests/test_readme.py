@@ -1,0 +1,67 @@
+"""What the README tells people to type works, and what it claims is in the published run."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from uwml_lib.cli import parse
+from uwml_lib.config import CHECKOUT, REFERENCE
+
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PYTHON = [block for language, block in BLOCKS if language == "python"]
+LINES = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+def test_python_block_runs(block, tmp_path):
+    result = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_command_is_understood(line):
+    words = shlex.split(line)
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE)
+        assert words[1] in targets
+    elif words[0] == "uwml":
+        parse(words[1], words[2:])
+    elif words[1:3] == ["-m", "uwml_lib.cli"]:
+        parse(words[3], words[4:])
+    else:
+        assert words[:3] == ["python3", "-m", "venv"] or words[1:4] == ["-m", "pip", "install"], line
+
+
+def test_both_commands_are_there():
+    assert "make reproduce" in LINES
+    assert "make test" in LINES
+
+
+def test_table_is_the_published_one():
+    table = [line for line in (REFERENCE / "table.md").read_text(encoding="utf-8").splitlines() if line]
+    published = [line for line in table if not line.startswith(("#", "Against"))]
+    for line in published:
+        assert line in README
+
+
+def test_times_are_the_published_ones():
+    seconds = json.loads((REFERENCE / "durations.json").read_text())
+    assert f"{round(sum(seconds.values()) / 60)} minutes" in README
+
+
+def test_costs_are_the_printed_ones():
+    printed = subprocess.run(
+        [sys.executable, CHECKOUT / "benchmarks" / "cost.py"], capture_output=True, text=True, check=True
+    ).stdout
+    for line in printed.splitlines():
+        assert line in README
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (CHECKOUT / target).exists(), target

@@ -1,0 +1,136 @@
+"""Tables and sentences from run folders written by the test."""
+
+import numpy as np
+import pytest
+
+from uwml_lib import plots, reporting
+from uwml_lib.config import preset
+from uwml_lib.errors import UWMLError
+from uwml_lib.evaluation import retrieval_metrics
+from uwml_lib.files import write_json
+from uwml_lib.reporting import (
+    agreement_with_reference,
+    chance_rsum,
+    comparison,
+    load_experiment,
+    report_text,
+    results_table,
+    run_table,
+    save_experiment,
+    summary_json,
+)
+
+N_IMAGES, K = 40, 5
+
+
+def write_run(folder, loss, seed, quality, warmup_epochs=1):
+    """A finished run whose true pairs score `quality` above the noise."""
+    generator = np.random.default_rng(seed)
+    scores = generator.normal(size=(N_IMAGES, N_IMAGES * K))
+    scores += quality * np.repeat(np.eye(N_IMAGES), K, axis=1)
+    metrics = retrieval_metrics(scores, K, return_ranks=True)
+    ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("ranks")}
+    config = preset("scenes", loss=loss, seed=seed, warmup_epochs=warmup_epochs).to_dict()
+    results = {
+        "config": config, "split": "test", "captions_per_image": K, "metrics": metrics, "ranks": ranks,
+        "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed, "provenance": {"commit": "abc" * 5},
+    }  # fmt: skip
+    write_json(folder / "results.json", results)
+    lines = [
+        f'{{"kind": "step", "epoch": {epoch}, "step": {step}, "warmup": {str(epoch < warmup_epochs).lower()}, "loss": 9.0,'
+        f' "positive_score": 0.5, "hardest_negative_score": 0.4}}'
+        for epoch in range(2)
+        for step in (1, 2)
+    ] + [f'{{"kind": "epoch", "epoch": {epoch}, "dev_rsum": {100 + epoch}.0, "seconds": 30.0}}' for epoch in range(2)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "RUNS", tmp_path)
+    monkeypatch.setattr(reporting, "REFERENCE", tmp_path / "reference")
+    runs = [
+        write_run(tmp_path / "scenes" / f"{loss}-seed{seed}", loss, seed, quality)
+        for loss, quality in (("triplet", 1.5), ("polynomial", 2.5))
+        for seed in (2, 0, 1)
+    ]
+    alone = write_run(tmp_path / "scenes" / "triplet-nowarmup", "triplet", 0, 0.5, warmup_epochs=0)
+    save_experiment("scenes", runs, [alone])
+    return load_experiment("scenes")
+
+
+def test_table_holds_mean_and_spread(experiment):
+    table = results_table(experiment)
+    assert list(table.index) == ["triplet", "polynomial"]
+    values = [run.metrics["rsum"] for run in experiment.by_loss()["triplet"]]
+    assert table.loc["triplet", "rsum"] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    assert table.loc["triplet", "seeds"] == 3
+    assert len(run_table(experiment)) == 7
+
+
+def test_seeds_are_paired(experiment):
+    for runs in experiment.by_loss().values():
+        assert [run.config["seed"] for run in runs] == [0, 1, 2]
+
+
+def test_contributions_add_up_to_rsum(experiment):
+    for run in experiment.runs:
+        assert run.rsum_by_image.mean() == pytest.approx(run.metrics["rsum"])
+
+
+def test_a_clear_difference_is_called_one(experiment):
+    compared = comparison(experiment)
+    assert compared["over_seeds"].low > 0
+    assert compared["over_queries"].low > 0
+    assert compared["verdict"] == "polynomial is better"
+    assert comparison(experiment, "triplet", "triplet")["verdict"].startswith("no difference shown")
+
+
+def test_text_says_what_was_found(experiment):
+    text = report_text(experiment)
+    assert "**Verdict: polynomial is better.**" in text
+    assert "Without warm-up (one seed each), rsum: triplet" in text
+    assert "reference" not in text  # there is none here
+
+
+def test_text_says_when_there_is_no_test_split(experiment):
+    for run in experiment.runs:
+        run.results["split"] = "dev"
+    assert "There is no test split here" in report_text(experiment)
+
+
+def test_agreement_with_the_published_run(experiment, tmp_path):
+    summary = summary_json(experiment)
+    write_json(tmp_path / "reference" / "summary.json", summary)
+    assert agreement_with_reference(summary).count("agrees with") == 2
+    summary["losses"]["triplet"]["metrics"]["rsum"]["mean"] += 100
+    assert "triplet: rsum" in agreement_with_reference(summary)
+    assert agreement_with_reference(summary).count("differs from") == 1
+    assert agreement_with_reference({**summary, "dataset": "other"}) == ""
+
+
+def test_no_runs_yet_is_one_sentence():
+    with pytest.raises(UWMLError, match="no finished runs on nothing yet"):
+        load_experiment("nothing")
+
+
+@pytest.mark.parametrize(("n_images", "k"), [(40, 5), (12, 1), (100, 3)])
+def test_chance_by_simulation(n_images, k):
+    generator = np.random.default_rng(0)
+    draws = [retrieval_metrics(generator.random((n_images, n_images * k)), k)["rsum"] for _ in range(400)]
+    assert chance_rsum(n_images, k) == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / 20)
+
+
+def test_figures_draw_what_the_runs_hold(experiment):
+    _, recall = plots.recall_curves(experiment)
+    assert set(recall["seed"]) == {0, 1, 2}
+    assert recall.groupby("epochs_done")["dev_rsum"].mean().tolist() == [100.0, 101.0]
+    _, scores = plots.score_curves(experiment)
+    assert scores["epochs_done"].max() == 2.0
+    assert (scores["positive_score"] == 0.5).all()
+    with_warmup = experiment.by_loss()["triplet"][:1]
+    figure, collapse = plots.collapse_curves(with_warmup, experiment.without_warmup)
+    assert collapse.groupby("run")["epochs_done"].min().to_dict() == {"with warm-up": 1.5, "without warm-up": 0.5}
+    levels = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    assert levels == [pytest.approx(2 * 0.2 * preset("scenes").batch_size)]
