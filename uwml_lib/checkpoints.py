@@ -62,8 +62,7 @@ def load_model(run_folder: Path | str, device: str = "cpu") -> tuple[nn.Module, 
         raise UWMLError(f"{path}: not a model of this kit ({error})") from error
     if vocabulary_size != len(vocabulary):
         raise UWMLError(
-            f"{path}: made for {vocabulary_size} words, "
-            f"but {run_folder / 'vocabulary.json'} has {len(vocabulary)}"
+            f"{path}: made for {vocabulary_size} words, but {run_folder / 'vocabulary.json'} has {len(vocabulary)}"
         )
     model = build_model(config, feature_dim, vocabulary_size)
     try:

@@ -102,6 +102,8 @@ class ExperimentConfig:
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("max_images", "warmup_epochs", "workers", "seed", "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        if self.data_root:  # notebooks run in another folder than the shell
+            object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().resolve()))
         _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for a batch of one has no negatives")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _check("decay_epoch", self.decay_epoch, self.decay_epoch >= 1, "at least 1")
@@ -109,7 +111,7 @@ class ExperimentConfig:
     @property
     def data_folder(self) -> Path:
         """Folder of the data set."""
-        return (Path(self.data_root).expanduser() if self.data_root else DATA) / self.dataset
+        return (Path(self.data_root) if self.data_root else DATA) / self.dataset
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":

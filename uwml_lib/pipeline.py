@@ -20,9 +20,9 @@ from uwml_lib.datasets import fingerprint
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import write_json
 from uwml_lib.notebooks import all_notebooks, execute
-from uwml_lib.progress import duration
+from uwml_lib.progress import Say, duration, say
 from uwml_lib.reporting import load_experiment, report_folder, report_text, save_experiment
-from uwml_lib.training import Say, check_config, prepare_data, train
+from uwml_lib.training import check_config, prepare_data, train
 
 LOSSES_COMPARED = ("triplet", "polynomial")
 Profile = Literal["full", "smoke"]
@@ -34,7 +34,7 @@ def reproduce(
     seeds: Sequence[int] | None = None,
     epochs: int | None = None,
     profile: Profile = "full",
-    say: Say = print,
+    say: Say = say,
 ) -> str:
     """Run the whole pipeline and return the report's text.
 
@@ -56,7 +56,7 @@ def reproduce(
     save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
     clock.stop("training")
     say("3/4 notebooks")
-    execute_notebooks(dataset, data_root, say)
+    execute_notebooks(dataset, configs[0].data_root, say)
     clock.stop("notebooks")
     say("4/4 report")
     index = site.build(say)
@@ -112,7 +112,7 @@ def workers(threads: int) -> int:
     return max(1, cores // threads)
 
 
-def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Path], say: Say = print) -> None:
+def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Path], say: Say = say) -> None:
     """Train every configuration in a process of its own; a failure is reported once the others are finished."""
     pending = [
         (config, folder)
@@ -140,7 +140,7 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
         )
 
 
-def execute_notebooks(dataset: str, data_root: str, say: Say = print) -> None:
+def execute_notebooks(dataset: str, data_root: str, say: Say = say) -> None:
     """Execute every notebook on the runs of a data set into its report folder."""
     os.environ["UWML_HEADLESS"] = "1"
     experiment = load_experiment(dataset)

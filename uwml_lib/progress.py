@@ -1,13 +1,17 @@
 """Progress bars where somebody is looking at one, and plain words for durations."""
 
+import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+Say = Callable[[str], None]
+say: Say = functools.partial(print, flush=True)
+"""Print a line at once, even into a pipe."""
 
 
 def progress(items: Iterable[Item], description: str) -> Iterable[Item]:

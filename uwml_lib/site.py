@@ -5,7 +5,6 @@ MathJax comes as a file beside the pages (from the wheel django-static-mathjax),
 
 import html
 import shutil
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from nbconvert import HTMLExporter
 
 from uwml_lib.config import REFERENCE, REPORTS, RUNS
 from uwml_lib.files import atomic_folder, write_json, write_text
+from uwml_lib.progress import Say, say
 from uwml_lib.reporting import Experiment, load_experiment, report_folder, report_text, results_table, summary_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def build(say: Callable[[str], None] = print) -> Path:
+def build(say: Say = say) -> Path:
     """Render every executed notebook and the index; return the index's path."""
     assets = REPORTS / "assets"
     assets.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,11 @@ from uwml_lib.evaluation import evaluate_model
 from uwml_lib.files import lock, make_folder, read_json, write_json, write_text
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import MODELS, build_model
-from uwml_lib.progress import duration, progress
+from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.provenance import provenance
 
-Say = Callable[[str], None]
 
-
-def prepare_data(config: ExperimentConfig, say: Say = print) -> Path:
+def prepare_data(config: ExperimentConfig, say: Say = say) -> Path:
     """Return the data set's folder, building an embedded data set if need be."""
     if config.dataset in SCENES and not config.data_root:
         with lock(config.data_folder, say):
@@ -73,12 +70,12 @@ def check_config(config: ExperimentConfig) -> None:
         raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
 
 
-def run_folder_of(config: ExperimentConfig, say: Say = print) -> Path:
+def run_folder_of(config: ExperimentConfig, say: Say = say) -> Path:
     """Return the run folder of a configuration; the data is built first, for its digest is part of the name."""
     return RUNS / config.dataset / config.run_name(fingerprint(prepare_data(config, say)))
 
 
-def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = print) -> Path:
+def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
     """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
 
     A finished run is left as it is; an interrupted one goes on after its last finished epoch, with the same metrics
@@ -101,7 +98,7 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = p
 class Trainer:
     """One training; `step` is the whole method, `fit` is book-keeping around it."""
 
-    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = print) -> None:
+    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
         self.config, self.folder, self.say = config, folder, say
         torch.set_num_threads(config.threads)
         self.accelerator = Accelerator(

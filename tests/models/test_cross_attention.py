@@ -161,3 +161,17 @@ def test_bad_arguments(change, message):
     images, captions, lengths = random_inputs()
     with pytest.raises(ValueError, match=message):
         cross_attention_scores(**{"images": images, "captions": captions, "lengths": lengths, **change})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_lower_precision(dtype, direction):
+    images, captions, lengths = random_inputs(seed=6, dtype=torch.float32)
+    expected = cross_attention_scores(images, captions, lengths, direction)
+    low = cross_attention_scores(images.to(dtype), captions.to(dtype), lengths, direction)
+    assert low.dtype == dtype
+    torch.testing.assert_close(low.float(), expected, atol=0.02, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = cross_attention_scores(images, captions, lengths, direction)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, expected, atol=0.02, rtol=0)

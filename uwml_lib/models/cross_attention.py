@@ -53,9 +53,9 @@ def cross_attention_scores(
     captions = captions.masked_fill(~word_mask[:, :, None], 0)
     if direction == "i2t":
         relevance = _relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
-        return _aggregate(relevance, None, aggregation, lambda_lse).T
+        return _aggregate(relevance, None, aggregation, lambda_lse).T.to(images.dtype)
     relevance = _relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
-    return _aggregate(relevance, word_mask, aggregation, lambda_lse)
+    return _aggregate(relevance, word_mask, aggregation, lambda_lse).to(images.dtype)
 
 
 def attention_weights(
@@ -78,14 +78,15 @@ def _relevance(
     Q, n, _ = queries.shape
     K, m, _ = context.shape
     a = (queries.flatten(0, 1) @ context.flatten(0, 1).T).view(Q, n, K, m).permute(2, 0, 1, 3)
+    a = a.to(torch.promote_types(a.dtype, torch.float32))  # below it, what follows would lose 1e-8 and more
     logits = lambda_softmax * _normalise(a, query_mask, normalisation)
     if context_mask is not None:
         logits = logits.masked_fill(~context_mask[:, None, None, :], -torch.inf)
     P = torch.softmax(logits, dim=-1)
     inner = (P * a).sum(dim=-1)
     gram = context @ context.transpose(1, 2)
-    attended_square = ((P.flatten(1, 2) @ gram).view(K, Q, n, m) * P).sum(dim=-1)
-    query_square = queries.square().sum(dim=-1)
+    attended_square = ((P.flatten(1, 2).to(gram.dtype) @ gram).view(K, Q, n, m) * P).sum(dim=-1)
+    query_square = queries.square().sum(dim=-1, dtype=a.dtype)
     # One square root of the product, clamped before it: at an all-zero position the root's slope would be infinite.
     return inner / (query_square * attended_square).clamp(min=EPSILON**2).sqrt()
 
