@@ -146,7 +146,7 @@ def _check(name: str, value: Any, ok: bool, expected: str) -> None:
 PRESETS: dict[str, dict[str, Any]] = {
     "scenes": {
         "embed_size": 256, "word_dim": 128, "batch_size": 64, "learning_rate": 1e-3,
-        "epochs": 12, "decay_epoch": 8, "warmup_epochs": 2,
+        "epochs": 8, "decay_epoch": 6, "warmup_epochs": 2,
     },
     "scenes_smoke": {
         "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3,

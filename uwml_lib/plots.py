@@ -189,7 +189,8 @@ def weight_curves(
     drawn as dots if there is one. scores: "positive" and "negative" scores of a trained model, drawn as a histogram
     under the curves. limits: of the similarity axis.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.1), sharey=True)
+    bottom, top = [], []
     for axis, kind in zip(axes, ("positive", "negative"), strict=True):
         for loss, frames in curves.items():
             frame, look = frames[kind], {**_look(loss), "marker": ""}
@@ -207,8 +208,12 @@ def weight_curves(
             below.hist(scores[kind], bins=40, range=limits, color="#777777", alpha=0.35, density=True)
             below.set(yticks=[], ylim=(0, 3 * below.get_ylim()[1]))
             below.grid(False)
+        seen = [frame[kind].loc[frame[kind]["similarity"].between(*limits), "weight"] for frame in curves.values()]
+        bottom.append(min(0, *(weights.min() for weights in seen)))
+        top.append(max(0, *(weights.max() for weights in seen)))
     axes[0].set_ylabel("weight (below 0: pushed the wrong way)")
-    axes[1].legend(fontsize=8, loc="upper left")
+    axes[0].set_ylim(min(bottom) - 0.1, max(top) + 0.1)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure, curves
 
 
