@@ -115,6 +115,8 @@ def test_another_seed_differs(built: Path, tmp_path: Path) -> None:
     first, other = contents(built), contents(tmp_path / "other")
     same = {name for name in first if first[name] == other[name]}
     assert same == {"train_ids.txt", "dev_ids.txt", "test_ids.txt"}
+    colours = [scenes.draw_pictures("train", ScenesSettings(train=24, seed=seed)).colour for seed in (0, 1)]
+    assert (colours[0] != colours[1]).any(), "not the digits alone may differ"
 
 
 def test_current_folder_is_left_alone(copy: Path) -> None:
@@ -206,22 +208,26 @@ def test_splits_share_no_handwritten_digit() -> None:
 
 
 def test_picture_shows_what_it_says(many: Pictures) -> None:
-    """Three to five things, boxes of their size, apart from each other, and pixels of the named colour."""
+    """Three to five things, boxes of their size, apart from each other, pixels of the named colour, nothing else."""
     palette = np.array([rgb for rgb, _ in scenes.COLOURS.values()])
     right = total = 0
     assert set(many.count) == {3, 4, 5}
     for i in range(100):
         things, boxes = many.things(i), many.boxes[i, : many.count[i]]
+        elsewhere = np.ones((80, 80), bool)
         for a, b in itertools.combinations(boxes, 2):
             assert scenes.iou(a, b) < 0.25
         for thing, (x1, y1, x2, y2) in zip(things, boxes, strict=True):
             assert 0.2 < y2 - y1 < 0.45 if thing.large else 0.12 < y2 - y1 < 0.27
-            left, top, right_, bottom = (round(float(v) * 80) for v in (x1, y1, x2, y2))
-            pixels = many.pixels[i, top:bottom, left:right_].reshape(-1, 3).astype(float)
+            left, top, end, bottom = (round(float(v) * 80) for v in (x1, y1, x2, y2))
+            pixels = many.pixels[i, top:bottom, left:end].reshape(-1, 3).astype(float)
+            elsewhere[top:bottom, left:end] = False
             bright = pixels[pixels.max(axis=1) > 140]
             nearest = ((bright[:, None] - palette) ** 2).sum(-1).argmin(1)
             total += 1
             right += scenes.COLOUR_NAMES[np.bincount(nearest, minlength=len(palette)).argmax()] == thing.colour
+        assert (many.pixels[i][elsewhere].max(axis=1) > 160).mean() < 0.01
+    assert not many.boxes[np.arange(5) >= many.count[:, None]].any()
     assert right / total > 0.97
 
 

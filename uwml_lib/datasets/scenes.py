@@ -117,7 +117,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures and what is truly in them. Slots k >= count[i] of picture i are empty; their values mean nothing.
+    """Pictures and what is truly in them. Slots k >= count[i] of picture i are empty: no ink, a box of zeros.
 
     pixels (N, 80, 80, 3) uint8; count (N,), digit, colour (N, 5) int64; large (N, 5) bool;
     source (N, 5) int64, rows of scikit-learn's digits; boxes (N, 5, 4) float32, x1, y1, x2, y2 as fractions.
