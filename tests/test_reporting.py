@@ -1,5 +1,7 @@
 """Tables and sentences from run folders written by the test."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -30,19 +32,19 @@ def write_run(folder, loss, seed, quality, warmup_epochs=1):
     scores += quality * np.repeat(np.eye(N_IMAGES), K, axis=1)
     metrics = retrieval_metrics(scores, K, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("ranks")}
-    config = preset("scenes", loss=loss, seed=seed, warmup_epochs=warmup_epochs).to_dict()
+    config = preset("scenes", loss=loss, seed=seed, warmup_epochs=warmup_epochs, epochs=2).to_dict()
     results = {
         "config": config, "split": "test", "captions_per_image": K, "metrics": metrics, "ranks": ranks,
         "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed, "provenance": {"commit": "abc" * 5},
     }  # fmt: skip
     write_json(folder / "results.json", results)
-    lines = [
-        f'{{"kind": "step", "epoch": {epoch}, "step": {step}, "warmup": {str(epoch < warmup_epochs).lower()}, "loss": 9.0,'
-        f' "positive_score": 0.5, "hardest_negative_score": 0.4}}'
+    records = [
+        {"kind": "step", "epoch": epoch, "step": step, "warmup": epoch < warmup_epochs, "loss": 9.0}
+        | {"positive_score": 0.5, "hardest_negative_score": 0.4}
         for epoch in range(2)
         for step in (1, 2)
-    ] + [f'{{"kind": "epoch", "epoch": {epoch}, "dev_rsum": {100 + epoch}.0, "seconds": 30.0}}' for epoch in range(2)]
-    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    ] + [{"kind": "epoch", "epoch": epoch, "dev_rsum": 100.0 + epoch, "seconds": 30.0} for epoch in range(2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return folder
 
 
@@ -90,7 +92,7 @@ def test_a_clear_difference_is_called_one(experiment):
 def test_text_says_what_was_found(experiment):
     text = report_text(experiment)
     assert "**Verdict: polynomial is better.**" in text
-    assert "Without warm-up (one seed each), rsum: triplet" in text
+    assert "Without warm-up, dev rsum after 2 epochs (one seed each): triplet 101.0 against 101.0 with it." in text
     assert "reference" not in text  # there is none here
 
 

@@ -260,8 +260,9 @@ def test_a_second_process_waits_for_the_first(config, tmp_path):
     with lock(folder):
         second = threading.Thread(target=train, args=(replace(config, epochs=1), folder, said.append))
         second.start()
-        while not said:
-            second.join(timeout=0.05)
+        for _ in range(600):
+            if not said:
+                second.join(timeout=0.05)
         assert said == ["run: another process is at work here; waiting for it"]
         assert not (folder / "config.json").exists()
     second.join(timeout=60)

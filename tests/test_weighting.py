@@ -109,6 +109,12 @@ def test_weight_curve(loss):
             assert weight == pytest.approx(expected if p < 0.6 else 0.0)
 
 
+def test_weight_curve_passes_arguments_on():
+    image_ids = torch.tensor([0, 0, 1, 2, 3])
+    curve = weight_curve(PolynomialLoss(), SCORES, (0, 1), torch.tensor([0.5, 0.9]), image_ids=image_ids)
+    assert curve["weight"].tolist() == curve["closed_form"].tolist() == [0, 0]
+
+
 def test_weight_curve_of_a_loss_without_a_closed_form():
     class Mine(ScoreMatrixLoss):
         def direction(self, scores, negative_mask):

@@ -25,6 +25,7 @@ from uwml_lib.reporting import load_experiment, report_folder, report_text, save
 from uwml_lib.training import check_config, prepare_data, train
 
 LOSSES_COMPARED = ("triplet", "polynomial")
+EPOCHS_WITHOUT_WARMUP = 4  # enough to see whether such a training gets going
 Profile = Literal["full", "smoke"]
 
 
@@ -101,7 +102,8 @@ def planned_runs(
     configs = [replace(base, loss=loss, seed=seed) for seed in seeds for loss in LOSSES_COMPARED]
     if not base.warmup_epochs:
         return configs, []
-    return configs, [replace(base, loss=loss, seed=seeds[0], warmup_epochs=0) for loss in LOSSES_COMPARED]
+    few = min(base.epochs, EPOCHS_WITHOUT_WARMUP)
+    return configs, [replace(base, loss=loss, seed=seeds[0], warmup_epochs=0, epochs=few) for loss in LOSSES_COMPARED]
 
 
 def workers(threads: int) -> int:

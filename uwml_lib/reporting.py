@@ -201,8 +201,12 @@ def report_text(experiment: Experiment) -> str:
         f"**Verdict: {compared['verdict']}.**",
     ]
     if experiment.without_warmup:
-        values = "; ".join(f"{run.config['loss']} {run.metrics['rsum']:.1f}" for run in experiment.without_warmup)
-        lines += ["", f"Without warm-up (one seed each), rsum: {values}."]
+        values = "; ".join(
+            f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it"
+            for row in warmup_effect(experiment).itertuples()
+        )
+        epochs = experiment.without_warmup[0].config["epochs"]
+        lines += ["", f"Without warm-up, dev rsum after {epochs} epochs (one seed each): {values}."]
     if experiment.split != "test":
         lines += [
             "",
@@ -211,6 +215,19 @@ def report_text(experiment: Experiment) -> str:
     if agreement := agreement_with_reference(summary):
         lines += ["", agreement]
     return "\n".join(lines) + "\n"
+
+
+def warmup_effect(experiment: Experiment) -> pd.DataFrame:
+    """One row a run without warm-up: its last dev rsum, and that of the same loss and seed with warm-up by then."""
+    rows = []
+    for run in experiment.without_warmup:
+        loss, seed, epochs = (run.config[name] for name in ("loss", "seed", "epochs"))
+        other = next(other for other in experiment.by_loss()[loss] if other.config["seed"] == seed)
+        without, with_warmup = (
+            item.history().query("kind == 'epoch'")["dev_rsum"].iloc[epochs - 1] for item in (run, other)
+        )
+        rows.append((loss, seed, epochs, without, with_warmup))
+    return pd.DataFrame(rows, columns=["loss", "seed", "epochs", "without_warmup", "with_warmup"])
 
 
 def agreement_with_reference(summary: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ import pytest
 from filelock import FileLock
 
 from uwml_lib.config import NOTEBOOKS
+from uwml_lib.datasets import fingerprint
+from uwml_lib.pipeline import planned_runs
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
 REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0,1")
@@ -62,7 +64,7 @@ def test_02_trains_live_and_reads_the_runs(smoke):
     metrics = found(smoke[0], "02_training")
     assert metrics["live_first_loss"] > 0
     assert metrics["live_dev_rsum"] > 0
-    assert metrics["triplet_best_rsum"] > 90  # chance is 77
+    assert metrics["triplet_dev_rsum"] > 90  # chance is 77
 
 
 def test_03_scores_as_the_run_did(smoke):
@@ -124,3 +126,34 @@ def test_evaluate_and_report_use_what_is_there(smoke):
     report = uwml(home, "report", "--dataset", "scenes_smoke")
     assert report.returncode == 0, report.stderr
     assert "Verdict" in report.stdout
+
+
+@pytest.mark.slow
+def test_real_features_without_a_test_split(shared, tmp_path):
+    arguments = ("--dataset", "f8k_precomp", "--data-root", str(shared / "data"), "--profile", "smoke", "--seeds", "0")
+    result = uwml(tmp_path, "reproduce", *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "loss (dev split)" in result.stdout
+    assert "There is no test split here" in result.stdout
+    assert "one seed says nothing about the spread" in result.stdout
+    notebook = (tmp_path / "reports" / "f8k_precomp" / "03_evaluation.ipynb").read_text()
+    assert "comes without pictures" in notebook
+    assert "all below is measured on dev" in notebook
+
+
+def test_failed_training_keeps_the_others_and_says_which(tmp_path):
+    """One training of two cannot write its folder; the other is finished and kept."""
+    home = tmp_path / "home"
+    arguments = ("--dataset", "scenes_smoke", "--seeds", "0", "--epochs", "1")
+    blocked = home / "reports" / "runs" / "scenes_smoke"
+    assert uwml(home, "data", "--dataset", "scenes_smoke").returncode == 0
+    configs, _ = planned_runs("scenes_smoke", str(home / "data"), [0], 1, "full")
+    names = [config.run_name(fingerprint(config.data_folder)) for config in configs]
+    blocked.mkdir(parents=True)
+    (blocked / names[0]).write_text("a file where the run's folder should be")
+    result = uwml(home, "reproduce", *arguments)
+    assert result.returncode == 1
+    assert names[0] in result.stderr
+    assert "the others are kept" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (blocked / names[1] / "results.json").exists()
