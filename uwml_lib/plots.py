@@ -230,9 +230,9 @@ def _mark_warmup(axis: plt.Axes, run: Run) -> None:
         axis.axvspan(0, epochs, color="#000000", alpha=0.05, linewidth=0)
         axis.annotate(
             "warm-up",
-            (0, 1),
+            (0, 0),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -11),
+            xytext=(3, 4),
             textcoords="offset points",
             fontsize=8,
         )
