@@ -66,7 +66,6 @@ def test_the_default_data_set():
     assert parse("train", []).experiment == preset("scenes")
 
 
-@pytest.mark.xfail(strict=True, reason="the preset is looked up for `--dataset NAME` alone")
 def test_the_data_set_after_an_equals_sign_brings_its_preset_too():
     assert parse("train", ["--dataset=f8k_precomp"]).experiment == preset("f8k_precomp")
 

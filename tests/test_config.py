@@ -72,7 +72,6 @@ def test_impossible_values(values, message):
         ExperimentConfig.from_dict(values)
 
 
-@pytest.mark.xfail(strict=True, reason="values of a configuration file are not checked against the fields' types")
 @pytest.mark.parametrize(
     "values",
     [

@@ -488,10 +488,9 @@ def test_scores_of_the_run_can_be_had(finished):
     assert found == read_json(finished / "results.json")["metrics"]
 
 
-# ------------------------------------------------------------------------------------------------ still to be mended
+# ------------------------------------------------------------------------------------------------ folders and splits
 
 
-@pytest.mark.xfail(strict=True, reason="an explicit run folder is not compared with the configuration")
 @pytest.mark.parametrize("done", [True, False])
 def test_the_folder_of_another_run_is_refused(config, finished, tmp_path, done):
     folder = tmp_path / "run"
@@ -503,7 +502,6 @@ def test_the_folder_of_another_run_is_refused(config, finished, tmp_path, done):
     train(replace(config, log_every=3), folder, quiet)  # cannot change a result
 
 
-@pytest.mark.xfail(strict=True, reason="evaluating marks a run as finished")
 def test_evaluating_an_interrupted_run_does_not_finish_it(config, finished, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
@@ -514,7 +512,6 @@ def test_evaluating_an_interrupted_run_does_not_finish_it(config, finished, tmp_
     assert_same_run(train(config, folder, quiet), finished)
 
 
-@pytest.mark.xfail(strict=True, reason="evaluating another split overwrites the results that the report reads")
 def test_evaluating_another_split_leaves_the_results_alone(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     before = read_json(tmp_path / "run/results.json")
@@ -522,7 +519,6 @@ def test_evaluating_another_split_leaves_the_results_alone(finished, tmp_path):
     assert read_json(tmp_path / "run/results.json") == before
 
 
-@pytest.mark.xfail(strict=True, reason="NaN scores of the dev split are a plain ValueError")
 def test_dev_features_that_are_not_finite(own_data, tmp_path):
     path = own_data.data_folder / "dev_ims.npy"
     np.save(path, np.full_like(np.load(path), np.nan))
@@ -530,6 +526,5 @@ def test_dev_features_that_are_not_finite(own_data, tmp_path):
         train(own_data, tmp_path / "run", quiet)
 
 
-@pytest.mark.xfail(strict=True, reason="accelerate keeps the first run's precision for the whole process")
 def test_two_precisions_in_one_process(config, finished, tmp_path):
     train(replace(config, epochs=1, mixed_precision="bf16"), tmp_path / "run", quiet)

@@ -3,6 +3,7 @@
 Every command imports what it needs itself, so that help and errors are quick.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -52,11 +53,13 @@ class TrainCommand:
 
 @dataclass
 class EvaluateCommand:
-    """Evaluate the best epoch of a run, write its results.json and print the recalls."""
+    """Evaluate the best epoch of a finished run again and print the recalls."""
 
     run_folder: Positional[Path]
     split: Literal["train", "dev", "test"] | None = None
     """Split to evaluate; by default test, or dev where there is none."""
+    data_root: str = ""
+    """Folder that holds the data set's folder, if it was moved since."""
 
 
 @dataclass
@@ -109,7 +112,7 @@ def train(options: TrainCommand) -> None:
 def evaluate(options: EvaluateCommand) -> None:
     from uwml_lib.training import evaluate_run
 
-    _print_results(evaluate_run(options.run_folder, options.split), options.run_folder)
+    _print_results(evaluate_run(options.run_folder, options.split, options.data_root), options.run_folder)
 
 
 def report(options: ReportCommand) -> None:
@@ -146,9 +149,9 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
     kind = COMMANDS[command][0]
     if kind is not TrainCommand:
         return tyro.cli(kind, args=arguments, prog=f"uwml {command}")
-    dataset = next(
-        (after for word, after in zip(arguments, arguments[1:], strict=False) if word == "--dataset"), "scenes"
-    )
+    finder = argparse.ArgumentParser(prog="uwml train", add_help=False, allow_abbrev=False)
+    finder.add_argument("--dataset", default="scenes")
+    dataset = finder.parse_known_args(arguments)[0].dataset
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_json_option)
     with registry:

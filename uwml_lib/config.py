@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from uwml_lib.errors import UWMLError
 
@@ -98,6 +100,11 @@ class ExperimentConfig:
     """Steps between two lines of metrics.jsonl."""
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            _check(item.name, value, _fits(value, item.type), _words(item.type))
+            if type(value) is int and float in (item.type, *get_args(item.type)):  # 2 and 2.0 are one experiment
+                object.__setattr__(self, item.name, float(value))
         for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("max_images", "warmup_epochs", "workers", "seed", "gradient_clip"):
@@ -116,10 +123,12 @@ class ExperimentConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":
         """Build a configuration from plain values; an unknown key is an error that names the nearest right one."""
+        if not isinstance(values, Mapping):
+            raise UWMLError(f"configuration: found {values!r}, expected names and values")
         known = [item.name for item in fields(cls)]
         for key in values:
             if key not in known:
-                near = get_close_matches(key, known, n=1)
+                near = get_close_matches(str(key), known, n=1)
                 raise UWMLError(
                     f"configuration: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
                 )
@@ -140,6 +149,26 @@ class ExperimentConfig:
 def _check(name: str, value: Any, ok: bool, expected: str) -> None:
     if not ok:
         raise UWMLError(f"{name}: found {value!r}, expected {expected}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Say whether a plain value is of a field's type; numbers must be finite, and True is not 1."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_fits(value, option) for option in get_args(kind))
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is (get_origin(kind) or kind)
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is UnionType:
+        return " or ".join(map(_words, get_args(kind)))
+    words = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text", type(None): "null"}
+    return words.get(kind, "a JSON object")
 
 
 # What differs from the defaults, data set by data set. Flickr30K and MSCOCO: settings of the SCAN release.

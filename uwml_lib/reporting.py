@@ -246,7 +246,7 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
         sentences.append(
             f"{loss}: rsum {ours['mean']:.1f} {word} the published {published['mean']:.1f} (2 std = {2 * spread:.1f})"
         )
-    return "Against reports/reference: " + "; ".join(sentences) + "."
+    return "Against reports/reference: " + "; ".join(sentences) + "." if sentences else ""
 
 
 def report_folder(dataset: str) -> Path:

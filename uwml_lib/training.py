@@ -3,13 +3,15 @@
 import json
 import math
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from uwml_lib.checkpoints import load_model, load_state, save_model, save_state
@@ -79,16 +81,20 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
     """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
 
     A finished run is left as it is; an interrupted one goes on after its last finished epoch, with the same metrics
-    as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer finite.
+    as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer finite, and
+    if `run_folder` holds a run of other settings.
     """
     check_config(config)
+    if run_folder is not None and not config.data_folder.is_dir():
+        prepare_data(config, say)
     folder = make_folder(run_folder or run_folder_of(config, say))
     with lock(folder, say):
+        _check_same_run(folder, config)
         if (folder / "results.json").exists():
             say(f"{folder.name}: finished before")
             return folder
-        _write_config(folder, config)
         trainer = Trainer(config, folder, say)
+        _write_config(folder, config)
         trainer.fit()
         results = evaluate_run(folder)
         say(f"{trainer.name}: {results['split']} rsum {results['metrics']['rsum']:.1f} (epoch {results['best_epoch']})")
@@ -101,6 +107,8 @@ class Trainer:
     def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
         self.config, self.folder, self.say = config, folder, say
         torch.set_num_threads(config.threads)
+        # Else the first run of a process decides device and precision for all that follow.
+        AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(
             cpu=config.device == "cpu",
             mixed_precision=config.mixed_precision,
@@ -147,7 +155,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
             self._train_epoch(epoch)
-            dev = evaluate_model(self.accelerator.unwrap_model(self.model), self.dev_set)
+            dev = _evaluate(self.accelerator.unwrap_model(self.model), self.dev_set)
             self._finish_epoch(epoch, dev, time.monotonic() - started)
 
     def step(self, batch: Batch, loss: ScoreMatrixLoss) -> dict[str, Tensor]:
@@ -263,17 +271,26 @@ def learning_rate(config: ExperimentConfig, epoch: int) -> float:
     return config.learning_rate * 0.1 ** (epoch // config.decay_epoch)
 
 
-def evaluate_run(folder: Path | str, split: str | None = None) -> dict[str, Any]:
-    """Evaluate a run's best epoch on a split (None: test, or dev where there is none) and write results.json."""
+def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = "") -> dict[str, Any]:
+    """Evaluate a finished run's best epoch on a split and write results.json, or results-SPLIT.json.
+
+    split: None, and results.json, stand for the test split, or dev where there is none. data_root: where the data set's
+    folder is now, if it was moved since.
+    """
     folder = Path(folder)
     started = time.monotonic()
     model, config, vocabulary = load_model(folder)
+    config = replace(config, data_root=data_root or config.data_root)
+    model.to(_device(config))
     torch.set_num_threads(config.threads)
-    split = split or evaluation_split(config.data_folder)
-    dataset = load_split(config, split, vocabulary)
-    metrics = evaluate_model(model, dataset, return_ranks=True)
-    ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
     history = [line for line in read_metrics(folder) if line["kind"] == "epoch"]
+    if len(history) < config.epochs:
+        raise UWMLError(f"{folder}: {len(history)} of {config.epochs} epochs are done; finish the training first")
+    usual = evaluation_split(config.data_folder)
+    split = split or usual
+    dataset = load_split(config, split, vocabulary)
+    metrics = _evaluate(model, dataset, return_ranks=True)
+    ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
     best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
     results = {
         "config": config.to_dict(), "split": split, "captions_per_image": dataset.captions_per_image,
@@ -281,7 +298,7 @@ def evaluate_run(folder: Path | str, split: str | None = None) -> dict[str, Any]
         "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
         "provenance": read_json(folder / "config.json")["provenance"], "ranks": ranks,
     }  # fmt: skip
-    write_json(folder / "results.json", results)
+    write_json(folder / ("results.json" if split == usual else f"results-{split}.json"), results)
     return results
 
 
@@ -297,6 +314,33 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return records
+
+
+def _evaluate(model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False) -> dict[str, Any]:
+    try:
+        return evaluate_model(model, dataset, return_ranks)
+    except ValueError as error:
+        raise UWMLError(f"{dataset.split} split of {dataset.folder}: {error}; look for NaN in its features") from error
+
+
+def _device(config: ExperimentConfig) -> str:
+    if config.device == "cpu" or not torch.accelerator.is_available():
+        return "cpu"
+    return str(torch.accelerator.current_accelerator())
+
+
+def _check_same_run(folder: Path, config: ExperimentConfig) -> None:
+    """Raise UWMLError if a folder holds a run whose settings could give another result."""
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    there = ExperimentConfig.from_dict(read_json(path).get("config", {}))
+    for item in fields(config):
+        found, wanted = getattr(there, item.name), getattr(config, item.name)
+        if "cosmetic" not in item.metadata and found != wanted:
+            raise UWMLError(
+                f"{path}: this folder holds a run with {item.name} {found!r}, not {wanted!r}; choose another run folder"
+            )
 
 
 def _write_config(folder: Path, config: ExperimentConfig) -> None:
