@@ -132,3 +132,15 @@ def test_the_root_of_every_path(tmp_path, monkeypatch):
     assert project_root() == Path(__file__).parents[1]
     monkeypatch.setenv("UWML_HOME", str(tmp_path))
     assert project_root() == tmp_path
+
+
+@pytest.mark.parametrize("dataset", ["", ".", "..", "a/b", "/data/f30k_precomp"])
+def test_a_data_set_is_a_folder_name(dataset):
+    with pytest.raises(UWMLError, match="dataset: found .*data_root"):
+        ExperimentConfig(dataset=dataset)
+
+
+@pytest.mark.parametrize("change", [{"lambda_lse": 0.0}, {"lambda_softmax": -1.0}, {"seed": 2**32}])
+def test_values_that_would_fail_later(change):
+    with pytest.raises(UWMLError, match=f"{next(iter(change))}: found"):
+        ExperimentConfig(**change)

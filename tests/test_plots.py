@@ -49,7 +49,7 @@ def test_attention_table_keeps_the_words():
     figure, table = plots.attention_by_word(np.zeros((8, 8, 3), np.uint8), boxes, ["a", "red", "a"], weights)
     assert list(table.index) == ["a", "red", "a"]
     strengths = [patch.get_alpha() for patch in figure.axes[0].patches]
-    assert strengths == [pytest.approx((1 / 9) ** 2), 1.0]
+    assert strengths == [pytest.approx((1 / 9) ** 2)] * 2 + [1.0] * 2  # each box has a dark edge
 
 
 def test_show_keeps_the_alternative_text_and_the_file(tmp_path, monkeypatch):

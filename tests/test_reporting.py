@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from uwml_lib import plots, reporting
+from uwml_lib import plots, reporting, site
 from uwml_lib.config import preset
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import retrieval_metrics
@@ -136,3 +136,20 @@ def test_figures_draw_what_the_runs_hold(experiment):
     assert collapse.groupby("run")["epochs_done"].min().to_dict() == {"with warm-up": 1.5, "without warm-up": 0.5}
     levels = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "-."]
     assert levels == [pytest.approx(2 * 0.2 * preset("scenes").batch_size)]
+
+
+def test_only_a_whole_run_is_published(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "load_experiment", lambda dataset: experiment)
+    monkeypatch.setattr(site, "report_folder", lambda dataset: tmp_path / "report")
+    with pytest.raises(UWMLError, match="found 0 executed notebooks"):
+        site.publish("scenes")
+    monkeypatch.setattr(site, "all_notebooks", list)
+    with pytest.raises(UWMLError, match="differs from the preset in epochs"):
+        site.publish("scenes")
+
+
+def test_text_says_when_all_was_warm_up(experiment):
+    assert "2 epochs, 1 of them warm-up." in report_text(experiment)
+    for run in experiment.runs:
+        run.config["warmup_epochs"] = 2
+    assert "Every epoch was warm-up" in report_text(experiment)

@@ -17,7 +17,8 @@ from tests.tiny import write_tiny
 from uwml_lib import training
 from uwml_lib.checkpoints import load_model
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import PrecomputedDataset
+from uwml_lib.datasets import PrecomputedDataset, Vocabulary
+from uwml_lib.datasets.vocabulary import SPECIALS
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model, retrieval_metrics, score_matrix
 from uwml_lib.files import lock, read_json
@@ -401,16 +402,43 @@ def test_the_last_checkpoint_survives_a_loss_that_is_not_finite(own_data, tmp_pa
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         raise_at(context, "_finish_epoch", 2, before=False)
         train(own_data, folder, quiet)
-    path = own_data.data_folder / "train_ims.npy"
-    features = np.load(path)
-    np.save(path, np.full_like(features, np.nan))
     kept = (folder / "checkpoint/last.pt").read_bytes(), weights(folder)
-    with pytest.raises(UWMLError, match="the loss is nan at epoch 3, step 1; stopped, and the state after epoch 2"):
-        train(own_data, folder, quiet)
+    with monkeypatch.context() as context:
+        images = PrecomputedDataset.images
+        context.setattr(PrecomputedDataset, "images", lambda *arguments: images(*arguments) * torch.nan)
+        with pytest.raises(UWMLError, match="the loss is nan at epoch 3, step 1; stopped, and the state after epoch 2"):
+            train(own_data, folder, quiet)
     assert kept == ((folder / "checkpoint/last.pt").read_bytes(), weights(folder))
-    np.save(path, features)
     train(own_data, folder, quiet)
     assert len([line for line in read_metrics(folder) if line["kind"] == "epoch"]) == EPOCHS
+
+
+def test_a_run_on_other_data_is_refused(own_data, tmp_path):
+    train(replace(own_data, epochs=1), tmp_path / "run", quiet)
+    captions = own_data.data_folder / "train_caps.txt"
+    captions.write_text(captions.read_text().replace("a", "b"))
+    with pytest.raises(UWMLError, match="holds a run on other data"):
+        train(replace(own_data, epochs=1), tmp_path / "run", quiet)
+
+
+def test_a_vocabulary_without_a_run_is_built_anew(own_data, tmp_path):
+    (tmp_path / "run").mkdir()
+    Vocabulary([*SPECIALS, "stray"]).save(tmp_path / "run" / "vocabulary.json")
+    train(replace(own_data, epochs=1), tmp_path / "run", quiet)
+    assert "stray" not in Vocabulary.load(tmp_path / "run" / "vocabulary.json").words
+
+
+def test_fp16_is_refused_on_the_cpu(config, tmp_path):
+    with pytest.raises(UWMLError, match="mixed_precision: found 'fp16' on the CPU"):
+        train(replace(config, mixed_precision="fp16", device="cpu"), tmp_path / "run", quiet)
+
+
+def test_workers_change_nothing(config, tmp_path):
+    metrics = []
+    for workers in (0, 1):
+        folder = train(replace(config, epochs=1, workers=workers), tmp_path / str(workers), quiet)
+        metrics.append([{**line, "seconds": None} for line in read_metrics(folder)])
+    assert metrics[0] == metrics[1]
 
 
 def test_positives_above_the_ceiling_are_said_once(config, tmp_path):

@@ -42,13 +42,17 @@ def save_model(path: Path, model: nn.Module, description: dict[str, Any]) -> Non
         save_weights(model, str(temporary), metadata={"description": json.dumps(description, sort_keys=True)})
 
 
-def load_model(run_folder: Path | str, device: str = "cpu") -> tuple[nn.Module, ExperimentConfig, Vocabulary]:
-    """Load the best model of a run folder, in evaluation mode, with its configuration and vocabulary."""
+def load_model(run_folder: Path | str, data_root: str = "") -> tuple[nn.Module, ExperimentConfig, Vocabulary]:
+    """Load the best model of a run folder onto the CPU, in evaluation mode, with its configuration and vocabulary.
+
+    data_root: where the data set's folder is now, if it was moved since. Raises UWMLError, naming the file, for what is
+    missing, damaged or does not fit.
+    """
     run_folder = Path(run_folder)
     values = read_json(run_folder / "config.json").get("config")
     if not isinstance(values, dict):
         raise UWMLError(f"{run_folder / 'config.json'}: holds no configuration of a run")
-    config = ExperimentConfig.from_dict(values)
+    config = ExperimentConfig.from_dict({**values, "data_root": data_root or values.get("data_root", "")})
     vocabulary = Vocabulary.load(run_folder / "vocabulary.json")
     path = run_folder / "checkpoint" / "best.safetensors"
     if not path.exists():
@@ -69,4 +73,4 @@ def load_model(run_folder: Path | str, device: str = "cpu") -> tuple[nn.Module, 
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UWMLError(f"{path}: does not fit the model of {run_folder / 'config.json'}") from error
-    return model.to(device).eval(), config, vocabulary
+    return model.eval(), config, vocabulary

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-from tyro.conf import OmitArgPrefixes, Positional
-from tyro.constructors import PrimitiveConstructorSpec
+try:
+    import tyro
+    from tyro.conf import OmitArgPrefixes, Positional
+    from tyro.constructors import PrimitiveConstructorSpec
+except ModuleNotFoundError as error:
+    raise SystemExit("uwml: needs more than the losses do: pip install 'uwml-kit[notebooks]'") from error
 
 from uwml_lib import __version__
 from uwml_lib.config import ExperimentConfig, preset
@@ -67,6 +70,7 @@ class ReportCommand:
     """Print the table of the last comparison on a data set and rebuild the pages from what there is."""
 
     dataset: str = "scenes"
+    """scenes, or another data set that `uwml reproduce` has run on."""
     publish: bool = False
     """Copy the results into reports/reference, the run that is committed."""
 
@@ -88,8 +92,7 @@ class ReproduceCommand:
 
 
 def data(options: DataCommand) -> None:
-    from uwml_lib.datasets import PrecomputedDataset, evaluation_split
-    from uwml_lib.training import prepare_data
+    from uwml_lib.datasets import PrecomputedDataset, evaluation_split, prepare_data
 
     folder = prepare_data(preset(options.dataset, data_root=options.data_root))
     for split in dict.fromkeys(("train", "dev", evaluation_split(folder))):
@@ -110,9 +113,12 @@ def train(options: TrainCommand) -> None:
 
 
 def evaluate(options: EvaluateCommand) -> None:
+    from uwml_lib.files import lock
     from uwml_lib.training import evaluate_run
 
-    _print_results(evaluate_run(options.run_folder, options.split, options.data_root), options.run_folder)
+    with lock(options.run_folder):
+        results = evaluate_run(options.run_folder, options.split, options.data_root)
+    _print_results(results, options.run_folder)
 
 
 def report(options: ReportCommand) -> None:

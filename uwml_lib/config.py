@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -28,7 +28,7 @@ DATA = ROOT / "data"
 NOTEBOOKS = CHECKOUT / "notebooks"
 REPORTS = ROOT / "reports"
 RUNS = REPORTS / "runs"
-REFERENCE = CHECKOUT / "reports" / "reference"
+REFERENCE = REPORTS / "reference"
 
 Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]
@@ -42,7 +42,7 @@ def _cosmetic(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """One experiment: data, model, loss, optimisation. Defaults are SCAN's on Flickr30K; `preset` adapts them."""
+    """One experiment: data, model, loss, optimisation; SCAN's settings on Flickr30K, which `preset` adapts."""
 
     dataset: str = "scenes"
     """Folder name of the data set: scenes, scenes_smoke, f8k_precomp, f30k_precomp, coco_precomp or your own."""
@@ -61,7 +61,7 @@ class ExperimentConfig:
     weight_norm: bool = False
     """Weight-normalise the image encoder."""
     direction: Direction = "i2t"
-    """Who asks in the cross attention: i2t (regions) or t2i (words)."""
+    """i2t: regions attend to words; t2i: words attend to regions."""
     normalisation: Normalisation = "clipped_l2norm"
     """How region-word similarities are normalised before the softmax."""
     aggregation: Aggregation = "Mean"
@@ -109,6 +109,12 @@ class ExperimentConfig:
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("max_images", "warmup_epochs", "workers", "seed", "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        for name in ("lambda_softmax", "lambda_lse"):
+            value = getattr(self, name)
+            _check(name, value, value is None or value > 0, "above 0")
+        _check("seed", self.seed, self.seed < 2**32, "below 2**32")
+        a_name = self.dataset not in ("", ".", "..") and Path(self.dataset).name == self.dataset
+        _check("dataset", self.dataset, a_name, "the name of a folder; where that lies goes into data_root")
         if self.data_root:  # notebooks run in another folder than the shell
             object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().resolve()))
         _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for a batch of one has no negatives")
@@ -190,17 +196,3 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset(dataset: str, **overrides: Any) -> ExperimentConfig:
     """Return the configuration for a data set; a data set without a preset of its own gets the defaults."""
     return ExperimentConfig.from_dict({**PRESETS.get(dataset, {}), "dataset": dataset, **overrides})
-
-
-__all__ = [
-    "DATA",
-    "NOTEBOOKS",
-    "PRESETS",
-    "REFERENCE",
-    "REPORTS",
-    "ROOT",
-    "RUNS",
-    "ExperimentConfig",
-    "preset",
-    "replace",
-]

@@ -21,7 +21,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
@@ -41,7 +41,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                with open(file, "rb") as handle:
+                with open(file, "r+b") as handle:
                     os.fsync(handle.fileno())
         if path.exists():
             os.replace(path, retired)

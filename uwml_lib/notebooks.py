@@ -10,6 +10,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
 from uwml_lib.config import NOTEBOOKS
@@ -22,8 +23,24 @@ KERNEL = Config(KernelManager={"transport": "ipc"} if os.name == "posix" else {}
 
 
 def all_notebooks() -> list[Path]:
-    """The numbered notebooks, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """Return the numbered notebooks, in order; raises UWMLError if the package was installed without its checkout."""
+    if not (notebooks := sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))):
+        raise UWMLError(
+            f"{NOTEBOOKS}: no notebooks here; the pipeline needs the checkout, installed by `pip install -e`"
+        )
+    return notebooks
+
+
+def executed(folder: Path) -> list[Path]:
+    """Return the executed copies in a folder, in order."""
+    return [copy for notebook in all_notebooks() if (copy := folder / notebook.name).exists()]
+
+
+def discard_stale(parameters: dict[str, Any], folder: Path, inputs: str) -> None:
+    """Remove executed copies that show something else by now, so that none is taken for done if a later one fails."""
+    for notebook in all_notebooks():
+        if not _is_current(folder / notebook.name, _key(notebook, parameters, inputs)):
+            (folder / notebook.name).unlink(missing_ok=True)
 
 
 def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str, say: Callable[[str], None]) -> Path:
@@ -35,7 +52,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     """
     done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
     key = _key(notebook, parameters, inputs)
-    if done.exists() and nbformat.read(done, as_version=4).metadata.get("uwml_key") == key:
+    if _is_current(done, key):
         say(f"{notebook.stem}: executed before")
         return done
     _check_parameters(notebook, parameters)
@@ -48,15 +65,20 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
             notebook, part, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
             execution_timeout=TIMEOUT, config=KERNEL,
         )  # fmt: skip
-    except papermill.PapermillExecutionError as error:
+    except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
         os.replace(part, failed)
-        raise UWMLError(f"{notebook.name}: a cell failed with {error.ename}: {error.evalue} (see {failed})") from error
+        what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
+        raise UWMLError(f"{notebook.name}: a cell failed with {what} (see {failed})") from error
     executed = nbformat.read(part, as_version=4)
     executed.metadata["uwml_key"] = key
     nbformat.write(executed, part)
     os.replace(part, done)
     failed.unlink(missing_ok=True)
     return done
+
+
+def _is_current(copy: Path, key: str) -> bool:
+    return copy.exists() and nbformat.read(copy, as_version=4).metadata.get("uwml_key") == key
 
 
 def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
@@ -71,7 +93,8 @@ def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
 def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:
     digest = hashlib.sha256(notebook.read_bytes())
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
+    library = Path(__file__).parent
+    for source in sorted([*library.rglob("*.py"), *library.glob("*.mplstyle")]):
         digest.update(source.read_bytes())
     digest.update(json.dumps([parameters, inputs], sort_keys=True).encode())
     return digest.hexdigest()

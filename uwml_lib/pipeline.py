@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,13 +17,13 @@ import torch
 
 from uwml_lib import site
 from uwml_lib.config import RUNS, ExperimentConfig, preset
-from uwml_lib.datasets import fingerprint
+from uwml_lib.datasets import fingerprint, prepare_data
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import write_json
-from uwml_lib.notebooks import all_notebooks, execute
+from uwml_lib.files import lock, write_json
+from uwml_lib.notebooks import all_notebooks, discard_stale, execute
 from uwml_lib.progress import Say, duration, say
 from uwml_lib.reporting import load_experiment, report_folder, report_text, save_experiment
-from uwml_lib.training import check_config, prepare_data, train
+from uwml_lib.training import check_config, train
 
 LOSSES_COMPARED = ("triplet", "polynomial")
 EPOCHS_WITHOUT_WARMUP = 4  # enough to see whether such a training gets going
@@ -129,24 +130,39 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
     os.environ["UWML_HEADLESS"] = "1"  # bars of several processes would overwrite each other
     at_a_time = min(workers(configs[0].threads), len(pending))
     failures = []
-    with ProcessPoolExecutor(at_a_time, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(at_a_time, context, _die_quietly) as pool:
         trainings = {pool.submit(train, config, folder): folder for config, folder in pending}
-        for training in as_completed(trainings):
-            try:
-                training.result()
-            except (UWMLError, OSError, BrokenProcessPool) as error:
-                failures.append(f"{trainings[training].name}: {error}")
+        try:
+            for training in as_completed(trainings):
+                if error := training.exception():
+                    killed = "killed, or out of memory; the same command goes on from there"
+                    words = killed if isinstance(error, BrokenProcessPool) else error
+                    failures.append((f"{trainings[training].name}: {words}", error))
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     if failures:
-        raise UWMLError(
-            f"{len(failures)} of {len(pending)} trainings failed; the others are kept:\n" + "\n".join(failures)
-        )
+        sentences, errors = zip(*failures, strict=True)
+        count = f"{len(failures)} of {len(pending)} trainings failed; the others are kept:"
+        raise UWMLError("\n".join((count, *sentences))) from errors[0]
+
+
+def _die_quietly() -> None:
+    """Let Ctrl-C end a training without a traceback: the next call goes on after its last finished epoch."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def execute_notebooks(dataset: str, data_root: str, say: Say = say) -> None:
     """Execute every notebook on the runs of a data set into its report folder."""
     os.environ["UWML_HEADLESS"] = "1"
     experiment = load_experiment(dataset)
-    runs = (*experiment.runs, *experiment.without_warmup)
-    inputs = hashlib.sha256(json.dumps([run.results for run in runs], sort_keys=True).encode()).hexdigest()
-    for notebook in all_notebooks():
-        execute(notebook, {"DATASET": dataset, "DATA_ROOT": data_root}, report_folder(dataset), inputs, say)
+    read = [[run.results[name] for name in ("config", "metrics", "ranks")] for run in experiment.all_runs]
+    inputs = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+    parameters = {"DATASET": dataset, "DATA_ROOT": data_root}
+    folder = report_folder(dataset)
+    with lock(folder, say):
+        discard_stale(parameters, folder, inputs)
+        for notebook in all_notebooks():
+            execute(notebook, parameters, folder, inputs, say)

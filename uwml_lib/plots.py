@@ -138,17 +138,19 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
 def retrieval_examples(
     examples: Sequence[dict[str, Any]], pictures: np.ndarray, columns: int = 3
 ) -> tuple[Figure, Sequence[dict[str, Any]]]:
-    """Draw queries with their best results: each example has query, images (numbers), true (number), rank (from 1)."""
-    width = 1 + columns
+    """Draw queries, their true image and the best results: each example has query, images, true, rank (from 1)."""
+    width = 2 + columns
     figure, axes = plt.subplots(len(examples), width, figsize=(2.1 * width, 2.2 * len(examples)), squeeze=False)
     for row, example in zip(axes, examples, strict=True):
         row[0].text(0.5, 0.5, textwrap.fill(example["query"], 22), ha="center", va="center", fontsize=10)
         row[0].set_title(f"true image at rank {example['rank']}", fontsize=9, fontweight="normal")
         row[0].axis("off")
-        for place, (axis, image) in enumerate(zip(row[1:], example["images"], strict=False), 1):
+        shown = [("its image", example["true"])]
+        shown += [(f"found {place}.", image) for place, image in enumerate(example["images"], 1)]
+        for axis, (words, image) in zip(row[1:], shown, strict=False):
             axis.imshow(pictures[image])
             right = image == example["true"]
-            axis.set_title(f"{place}. {'✓ the true one' if right else 'another'}", fontsize=9, fontweight="normal")
+            axis.set_title(f"{words} {'✓' if right and words != 'its image' else ''}", fontsize=9, fontweight="normal")
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
             for spine in axis.spines.values():
@@ -172,7 +174,9 @@ def attention_by_word(
         axis.imshow(picture, alpha=0.75)
         for box, weight in zip(boxes, word_weights, strict=True):
             strength = float(weight / word_weights.max())
-            _rectangle(axis, box, picture.shape, edgecolor="yellow", linewidth=0.4 + 2.6 * strength, alpha=strength**2)
+            width = 0.4 + 2.6 * strength  # white on black, visible on digits of any colour
+            _rectangle(axis, box, picture.shape, edgecolor="black", linewidth=width + 2, alpha=strength**2)
+            _rectangle(axis, box, picture.shape, edgecolor="white", linewidth=width, alpha=strength**2)
         axis.set_title(f"{word}  ({word_weights.max():.2f})", fontsize=10, fontweight="normal")
     return figure, pd.DataFrame(weights, index=pd.Index(words, name="word"))
 

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from tqdm import tqdm
-
 Item = TypeVar("Item")
 Say = Callable[[str], None]
 say: Say = functools.partial(print, flush=True)
@@ -23,9 +21,11 @@ def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
     if os.environ.get("UWML_HEADLESS"):
         return items
     if "ipykernel" in sys.modules:
-        from tqdm.notebook import tqdm as notebook_bar
+        from tqdm.notebook import tqdm
 
-        return notebook_bar(items, desc=description, leave=False)
+        return tqdm(items, desc=description, leave=False)
+    from tqdm import tqdm
+
     return tqdm(items, desc=description, leave=False, disable=None)  # None: only on a terminal
 
 

@@ -1,6 +1,7 @@
 """Where a number comes from: command, versions, commit, machine."""
 
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -14,16 +15,15 @@ from uwml_lib.config import CHECKOUT
 PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
 
 
-def provenance() -> dict[str, Any]:
+def provenance(device: torch.device) -> dict[str, Any]:
     """Return the command, the versions, the git commit and whether the tree was clean, the machine and the time."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
-        "machine": f"{platform.system()} {platform.machine()}, {device}",
+        "machine": f"{platform.system()} {platform.machine()}, {device_name(device)}",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -32,8 +32,13 @@ def environment(seed: int = 0) -> str:
     """Set torch's seed and say, in one line, which versions and which device a notebook runs on."""
     torch.manual_seed(seed)
     versions = ", ".join(f"{name} {_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return f"Python {platform.python_version()}, {versions}; {device}; seed {seed}"
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    return f"Python {platform.python_version()}, {versions}; {device_name(device)}; seed {seed}"
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a graphics card, or the kind of the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def _version(package: str) -> str | None:

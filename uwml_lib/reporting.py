@@ -11,9 +11,10 @@ import pandas as pd
 
 from uwml_lib.config import REFERENCE, REPORTS, RUNS
 from uwml_lib.errors import UWMLError
+from uwml_lib.evaluation import RECALL_AT
 from uwml_lib.files import read_json, write_json
 from uwml_lib.progress import duration
-from uwml_lib.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
+from uwml_lib.statistics import paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 from uwml_lib.training import read_metrics
 
 COLUMNS = {
@@ -81,6 +82,11 @@ class Experiment:
         }
 
     @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """Every run, those without warm-up last."""
+        return (*self.runs, *self.without_warmup)
+
+    @property
     def split(self) -> str:
         """The split that was evaluated."""
         return self.runs[0].results["split"]
@@ -95,7 +101,7 @@ def save_experiment(dataset: str, runs: Sequence[Path], without_warmup: Sequence
 def load_experiment(dataset: str) -> Experiment:
     """Load the comparison that `make reproduce` ran last on a data set; raises UWMLError if there is none."""
     path = RUNS / dataset / "experiment.json"
-    if not path.exists():
+    if Path(dataset).name != dataset or not path.exists():
         raise UWMLError(f"no finished runs on {dataset} yet: `make reproduce DATASET={dataset}` makes them")
     names = read_json(path)
     runs, without_warmup = (
@@ -107,7 +113,7 @@ def load_experiment(dataset: str) -> Experiment:
 def results_table(experiment: Experiment) -> pd.DataFrame:
     """One row a loss, mean ± std over seeds in every cell."""
     rows = {
-        loss: {COLUMNS[name]: str_without_n(summarize([run.metrics[name] for run in runs])) for name in COLUMNS}
+        loss: {COLUMNS[name]: summarize([run.metrics[name] for run in runs]).mean_and_std for name in COLUMNS}
         | {"seeds": len(runs)}
         for loss, runs in experiment.by_loss().items()
     }
@@ -128,13 +134,8 @@ def run_table(experiment: Experiment) -> pd.DataFrame:
             "training": duration(run.results["training_seconds"]),
             "commit": (run.results["provenance"]["commit"] or "unknown")[:8],
         }
-        for run in (*experiment.runs, *experiment.without_warmup)
+        for run in experiment.all_runs
     ).set_index("run folder")
-
-
-def str_without_n(summary: Summary) -> str:
-    """Mean ± std, for cells of a table that has a column for n."""
-    return f"{summary.mean:.1f} ± {summary.std:.1f}" if summary.n > 1 else f"{summary.mean:.1f}"
 
 
 def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet") -> dict[str, Any]:
@@ -152,7 +153,7 @@ def chance_rsum(n_images: int, captions_per_image: int) -> float:
     """Expected rsum of random scores: the first k places are k draws without replacement."""
     n_captions = n_images * captions_per_image
     total = 0.0
-    for k in (1, 5, 10):
+    for k in RECALL_AT:
         missed = np.prod([(n_captions - captions_per_image - i) / (n_captions - i) for i in range(min(k, n_captions))])
         total += 100 * (1 - max(missed, 0)) + 100 * min(k / n_images, 1)
     return total
@@ -184,11 +185,16 @@ def summary_json(experiment: Experiment) -> dict[str, Any]:
 
 def report_text(experiment: Experiment) -> str:
     """The result in Markdown: the table, the paired differences, the verdict, agreement with the published run."""
-    compared = comparison(experiment)
     summary = summary_json(experiment)
+    compared = comparison(experiment)
+    config = experiment.runs[0].config
     lines = [
         f"## {experiment.dataset}: {summary['n_images']} {experiment.split} images, "
         f"{summary['captions_per_image']} captions each",
+        "",
+        f"SCAN, {config['direction']} {config['aggregation']}, width {config['embed_size']}, batches of "
+        f"{config['batch_size']}; {config['epochs']} epochs, {min(config['warmup_epochs'], config['epochs'])} of them "
+        "warm-up" + (f"; only the first {config['max_images']} images" if config["max_images"] else "") + ".",
         "",
         results_table(experiment).to_markdown(),
         "",
@@ -207,6 +213,8 @@ def report_text(experiment: Experiment) -> str:
         )
         epochs = experiment.without_warmup[0].config["epochs"]
         lines += ["", f"Without warm-up, dev rsum after {epochs} epochs (one seed each): {values}."]
+    if config["warmup_epochs"] >= config["epochs"]:
+        lines += ["", "Every epoch was warm-up: this compares the dense forms of the losses."]
     if experiment.split != "test":
         lines += [
             "",

@@ -11,8 +11,10 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from uwml_lib.config import REFERENCE, REPORTS, RUNS
-from uwml_lib.files import atomic_folder, write_json, write_text
+from uwml_lib.config import REFERENCE, REPORTS, RUNS, preset
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import atomic_folder, make_folder, write_json, write_text
+from uwml_lib.notebooks import all_notebooks, executed
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import Experiment, load_experiment, report_folder, report_text, results_table, summary_json
 
@@ -21,54 +23,65 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def build(say: Say = say) -> Path:
     """Render every executed notebook and the index; return the index's path."""
-    assets = REPORTS / "assets"
-    assets.mkdir(parents=True, exist_ok=True)
+    assets = make_folder(REPORTS / "assets")
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
     with resources.as_file(mathjax) as file:
         if not (assets / file.name).exists():
-            shutil.copyfile(file, assets / file.name)
+            write_text(assets / file.name, file.read_text(encoding="utf-8"))
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
     sections = []
-    for path in sorted(
-        RUNS.glob("*/experiment.json"), key=lambda path: (path.parent.name != "scenes", path.parent.name)
+    for name in sorted(
+        (path.parent.name for path in RUNS.glob("*/experiment.json")), key=lambda name: (name != "scenes", name)
     ):
-        experiment = load_experiment(path.parent.name)
-        notebooks = sorted(report_folder(experiment.dataset).glob("[0-9][0-9]_*[!d].ipynb"))
+        try:
+            experiment = load_experiment(name)
+        except UWMLError as error:
+            say(f"{name}: left out of the pages ({error})")
+            continue
+        notebooks = executed(report_folder(name))
         pages = [notebook.with_suffix(".html") for notebook in notebooks]
         for notebook, page in zip(notebooks, pages, strict=True):
-            if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
-                say(f"{notebook.stem}: rendering")
-                write_text(page, _render(exporter, notebook, pages))
+            write_text(page, _render(exporter, notebook, pages))
         sections.append(_section(experiment, pages))
     index = REPORTS / "index.html"
-    environment = exporter.environment
-    write_text(
-        index,
-        environment.get_template("page.html.j2").render(title="Universal weighting metric learning", sections=sections),
-    )
+    template = exporter.environment.get_template("page.html.j2")
+    write_text(index, template.render(title="Universal weighting metric learning", sections=sections))
     return index
 
 
 def publish(dataset: str) -> None:
-    """Copy a comparison's executed notebooks, figures, table and per-run JSON to reports/reference."""
+    """Copy a comparison's executed notebooks, figures, table and per-run JSON to reports/reference.
+
+    Raises UWMLError if a notebook is missing, or if the runs were made with other settings than the data set's preset.
+    """
     experiment = load_experiment(dataset)
+    source = report_folder(dataset)
+    notebooks = executed(source)
+    if len(notebooks) < len(all_notebooks()):
+        raise UWMLError(f"{source}: found {len(notebooks)} executed notebooks, expected {len(all_notebooks())}")
+    usual = preset(dataset).to_dict()
+    for run in experiment.runs:
+        other = [name for name in usual if name not in ("loss", "seed") and run.config[name] != usual[name]]
+        if other:
+            raise UWMLError(
+                f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
+            )
     with atomic_folder(REFERENCE) as folder:
-        for notebook in sorted(report_folder(dataset).glob("[0-9][0-9]_*[!d].ipynb")):
-            (folder / "notebooks").mkdir(exist_ok=True)
-            shutil.copyfile(notebook, folder / "notebooks" / notebook.name)
-        figures = report_folder(dataset) / "figures"
-        if figures.is_dir():
-            shutil.copytree(figures, folder / "figures")
-        durations = report_folder(dataset) / "durations.json"
-        if durations.exists():
-            shutil.copyfile(durations, folder / durations.name)
-        for run in (*experiment.runs, *experiment.without_warmup):
-            target = folder / "runs" / run.folder.name
-            target.mkdir(parents=True)
+        for notebook in notebooks:
+            _copy(notebook, folder / "notebooks" / notebook.name)
+        shutil.copytree(source / "figures", folder / "figures")
+        if (source / "durations.json").exists():
+            _copy(source / "durations.json", folder / "durations.json")
+        for run in experiment.all_runs:
             for name in ("config.json", "results.json", "metrics.jsonl"):
-                shutil.copyfile(run.folder / name, target / name)
+                _copy(run.folder / name, folder / "runs" / run.folder.name / name)
         write_text(folder / "table.md", report_text(experiment))
         write_json(folder / "summary.json", summary_json(experiment))
+
+
+def _copy(source: Path, target: Path) -> None:
+    make_folder(target.parent)
+    shutil.copyfile(source, target)
 
 
 def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:

@@ -18,8 +18,13 @@ class Summary(NamedTuple):
     std: float
     n: int
 
+    @property
+    def mean_and_std(self) -> str:
+        """Mean ± standard deviation; the mean alone of one value."""
+        return f"{self.mean:.1f} ± {self.std:.1f}" if self.n > 1 else f"{self.mean:.1f}"
+
     def __str__(self) -> str:
-        return f"{self.mean:.1f} ± {self.std:.1f} (n = {self.n})" if self.n > 1 else f"{self.mean:.1f} (n = 1)"
+        return f"{self.mean_and_std} (n = {self.n})"
 
 
 class Interval(NamedTuple):

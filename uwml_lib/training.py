@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader
 from uwml_lib.checkpoints import load_model, load_state, save_model, save_state
 from uwml_lib.config import RUNS, ExperimentConfig
 from uwml_lib.datasets import (
-    SCENES,
     Batch,
     PrecomputedDataset,
     Vocabulary,
-    build_scenes,
     build_vocabulary,
     collate,
     evaluation_split,
     fingerprint,
+    load_split,
+    prepare_data,
 )
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model
@@ -34,24 +34,6 @@ from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import MODELS, build_model
 from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.provenance import provenance
-
-
-def prepare_data(config: ExperimentConfig, say: Say = say) -> Path:
-    """Return the data set's folder, building an embedded data set if need be."""
-    if config.dataset in SCENES and not config.data_root:
-        with lock(config.data_folder, say):
-            build_scenes(config.data_folder, SCENES[config.dataset], say)
-    if not config.data_folder.is_dir():
-        raise UWMLError(
-            f"{config.data_folder}: no such folder; expected {config.dataset} in the SCAN layout "
-            "({split}_ims.npy and {split}_caps.txt)"
-        )
-    return config.data_folder
-
-
-def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:
-    """Load a split of a configuration's data set."""
-    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images)
 
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
@@ -72,11 +54,6 @@ def check_config(config: ExperimentConfig) -> None:
         raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
 
 
-def run_folder_of(config: ExperimentConfig, say: Say = say) -> Path:
-    """Return the run folder of a configuration; the data is built first, for its digest is part of the name."""
-    return RUNS / config.dataset / config.run_name(fingerprint(prepare_data(config, say)))
-
-
 def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
     """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
 
@@ -85,16 +62,15 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
     if `run_folder` holds a run of other settings.
     """
     check_config(config)
-    if run_folder is not None and not config.data_folder.is_dir():
-        prepare_data(config, say)
-    folder = make_folder(run_folder or run_folder_of(config, say))
+    data = fingerprint(prepare_data(config, say))
+    folder = make_folder(run_folder or RUNS / config.dataset / config.run_name(data))
     with lock(folder, say):
-        _check_same_run(folder, config)
+        _check_same_run(folder, config, data)
         if (folder / "results.json").exists():
             say(f"{folder.name}: finished before")
             return folder
         trainer = Trainer(config, folder, say)
-        _write_config(folder, config)
+        _write_config(folder, config, data, trainer.accelerator.device)
         trainer.fit()
         results = evaluate_run(folder)
         say(f"{trainer.name}: {results['split']} rsum {results['metrics']['rsum']:.1f} (epoch {results['best_epoch']})")
@@ -114,12 +90,15 @@ class Trainer:
             mixed_precision=config.mixed_precision,
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
         )
+        if config.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
+            raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
         if self.accelerator.num_processes > 1:
             raise UWMLError(
                 f"found {self.accelerator.num_processes} processes, expected 1: each would miss the others' negatives"
             )
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set, self.dev_set = (load_split(config, split, self.vocabulary) for split in ("train", "dev"))
+        self.train_set.encoded  # noqa: B018 (here once, not in every worker)
         if len(self.train_set) < config.batch_size:
             raise UWMLError(
                 f"batch_size: found {config.batch_size}, expected at most the {len(self.train_set)} training captions"
@@ -137,6 +116,8 @@ class Trainer:
                 drop_last=True,
                 collate_fn=collate,
                 num_workers=config.workers,
+                persistent_workers=config.workers > 0,
+                pin_memory=self.accelerator.device.type == "cuda",
             ),
             device_placement=False,  # the lengths stay on the CPU
         )
@@ -154,12 +135,18 @@ class Trainer:
             self.loader.set_epoch(epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
-            self._train_epoch(epoch)
+            try:
+                self._train_epoch(epoch)
+            except torch.OutOfMemoryError as error:
+                raise UWMLError(f"{self.folder.name}: out of memory; lower batch_size or embed_size") from error
             dev = _evaluate(self.accelerator.unwrap_model(self.model), self.dev_set)
             self._finish_epoch(epoch, dev, time.monotonic() - started)
 
     def step(self, batch: Batch, loss: ScoreMatrixLoss) -> dict[str, Tensor]:
-        """One update: scores of the batch, loss, gradients, clipping, Adam. Nothing here is read from the device."""
+        """One update: scores of the batch, loss, gradients, clipping, Adam.
+
+        Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
+        """
         scores = self.model(batch.features, batch.tokens, batch.lengths).float()
         value = loss(scores, batch.image_ids)
         self.optimizer.zero_grad()
@@ -279,8 +266,7 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     """
     folder = Path(folder)
     started = time.monotonic()
-    model, config, vocabulary = load_model(folder)
-    config = replace(config, data_root=data_root or config.data_root)
+    model, config, vocabulary = load_model(folder, data_root)
     model.to(_device(config))
     torch.set_num_threads(config.threads)
     history = [line for line in read_metrics(folder) if line["kind"] == "epoch"]
@@ -329,12 +315,15 @@ def _device(config: ExperimentConfig) -> str:
     return str(torch.accelerator.current_accelerator())
 
 
-def _check_same_run(folder: Path, config: ExperimentConfig) -> None:
-    """Raise UWMLError if a folder holds a run whose settings could give another result."""
+def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:
+    """Raise UWMLError if a folder holds a run whose settings or data could give another result."""
     path = folder / "config.json"
     if not path.exists():
         return
-    there = ExperimentConfig.from_dict(read_json(path).get("config", {}))
+    content = read_json(path)
+    if content.get("data") != data:
+        raise UWMLError(f"{path}: this folder holds a run on other data; choose another run folder")
+    there = ExperimentConfig.from_dict(content.get("config", {}))
     for item in fields(config):
         found, wanted = getattr(there, item.name), getattr(config, item.name)
         if "cosmetic" not in item.metadata and found != wanted:
@@ -343,15 +332,15 @@ def _check_same_run(folder: Path, config: ExperimentConfig) -> None:
             )
 
 
-def _write_config(folder: Path, config: ExperimentConfig) -> None:
+def _write_config(folder: Path, config: ExperimentConfig, data: str, device: torch.device) -> None:
     path = folder / "config.json"
     if not path.exists():
-        write_json(path, {"config": config.to_dict(), "provenance": provenance()})
+        write_json(path, {"config": config.to_dict(), "data": data, "provenance": provenance(device)})
 
 
 def _run_vocabulary(config: ExperimentConfig, folder: Path) -> Vocabulary:
     path = folder / "vocabulary.json"
-    if not path.exists():
+    if not (folder / "config.json").exists():  # one without the other may be of other data
         build_vocabulary(config.data_folder).save(path)
     return Vocabulary.load(path)
 

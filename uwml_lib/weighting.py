@@ -33,7 +33,10 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
     gradient = torch.zeros_like(scores)  # of a constant, such as the release's detached zero
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, scores, torch.ones_like(value), materialize_grads=True)
-    return PairWeights(-gradient.diagonal(), gradient.clone().fill_diagonal_(0))
+    return PairWeights(
+        0 - gradient.diagonal(),  # not -x, which makes -0.0 of 0
+        gradient.clone().fill_diagonal_(0),
+    )
 
 
 def one_anchor(positive: float, negative: float, far: float = 10.0) -> Tensor:

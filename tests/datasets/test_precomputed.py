@@ -1,5 +1,7 @@
 """Folders in the SCAN layout: what is read, what becomes of it in a batch, and what is refused."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -260,6 +262,21 @@ def test_captions_need_a_vocabulary_only_to_be_encoded(folder):
     assert dataset.images(0, 1).shape == (1, 4, 5)
     with pytest.raises(UWMLError, match="only with a vocabulary"):
         dataset[0]
+
+
+def test_a_pickled_data_set_holds_no_features(folder, words):
+    dataset = PrecomputedDataset(folder, "dev", words, max_images=2)
+    content = pickle.dumps(dataset)
+    again = pickle.loads(content)
+    assert isinstance(again.features, np.memmap)
+    assert np.array_equal(again.features, dataset.features)
+    assert len(content) < 2000 + 10 * len(CAPTIONS)
+
+
+def test_one_image_stored_once_for_each_caption_is_refused(folder):
+    (folder / "dev_ids.txt").write_text("one\ntwo\none\n")
+    with pytest.raises(UWMLError, match="dev_ids.txt: found 'one' more than once, expected one row of features"):
+        PrecomputedDataset(folder, "dev")
 
 
 def test_real_features(shared):

@@ -175,3 +175,13 @@ def test_lower_precision(dtype, direction):
         mixed = cross_attention_scores(images, captions, lengths, direction)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_padding_does_not_absorb_the_attention(direction):
+    """Strongly negative similarities, unbounded: attention that went to padding would underflow at the true words."""
+    images, captions, _ = random_inputs(seed=7, dtype=torch.float32)
+    images, captions = images.abs() * 10, -captions.abs() * 10
+    alone = cross_attention_scores(images, captions[:, :3], torch.full((5,), 3), direction, "no_norm")
+    padded = cross_attention_scores(images, captions, torch.full((5,), 3), direction, "no_norm")
+    torch.testing.assert_close(padded, alone)

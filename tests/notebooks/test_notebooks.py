@@ -85,3 +85,21 @@ def test_unknown_parameter_names_the_nearest(tmp_path):
     path = small_notebook(tmp_path, "print(NUMBER)")
     with pytest.raises(UWMLError, match="has no parameter NUMBR; did you mean NUMBER?"):
         run(path, {"NUMBR": 1}, tmp_path / "out")
+
+
+def test_copies_of_something_else_are_removed_before_the_first_is_executed(tmp_path, monkeypatch):
+    path = small_notebook(tmp_path, "print(NUMBER)")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    out = tmp_path / "out"
+    run(path, {"NUMBER": 1}, out)
+    notebooks.discard_stale({"NUMBER": 1}, out, "digest")
+    assert [copy.name for copy in notebooks.executed(out)] == ["01_small.ipynb"]
+    (out / "01_other.part.ipynb").write_text("half")
+    notebooks.discard_stale({"NUMBER": 1}, out, "other digest")
+    assert notebooks.executed(out) == []
+
+
+def test_without_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    with pytest.raises(UWMLError, match="the pipeline needs the checkout"):
+        notebooks.all_notebooks()

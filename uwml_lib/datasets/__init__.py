@@ -1,5 +1,6 @@
 """Data sets in the SCAN layout: precomputed region features, captions, a vocabulary."""
 
+from uwml_lib.datasets.loading import load_split, prepare_data
 from uwml_lib.datasets.precomputed import (
     Batch,
     PrecomputedDataset,
@@ -23,6 +24,8 @@ __all__ = [
     "download_punkt",
     "evaluation_split",
     "fingerprint",
+    "load_split",
     "pad_captions",
+    "prepare_data",
     "tokenize",
 ]

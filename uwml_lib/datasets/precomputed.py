@@ -1,16 +1,17 @@
 """Any folder in the SCAN layout: `{split}_ims.npy`, `{split}_caps.txt`, `{split}_ids.txt`."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from uwml_lib.datasets.vocabulary import PAD, Vocabulary
+from uwml_lib.datasets.vocabulary import PAD, Vocabulary, available_tokenizer
 from uwml_lib.errors import UWMLError
 
 
@@ -70,7 +71,18 @@ class PrecomputedDataset(Dataset):
             ids = ids[:: self.captions_per_image]
         if len(ids) != n_images:
             raise UWMLError(f"{path}: found {len(ids)} ids, expected {n_images}, one for each image")
+        if len(set(ids)) < n_images:
+            twice = next(name for name, count in Counter(ids).items() if count > 1)
+            raise UWMLError(f"{path}: found {twice!r} more than once, expected one row of features for each image")
         return ids
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the features out: a worker process opens the file itself instead of receiving a copy."""
+        return {**self.__dict__, "features": len(self.features)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.features = load_array(self.folder / f"{self.split}_ims.npy", dimensions=3)[: state["features"]]
 
     @property
     def feature_dim(self) -> int:
@@ -129,8 +141,8 @@ def build_vocabulary(folder: Path | str) -> Vocabulary:
 
 
 def fingerprint(folder: Path | str) -> str:
-    """Digest of a folder's captions and of 64 images a split (all of COCO would take minutes to read)."""
-    digest = hashlib.sha256()
+    """Digest of a folder's captions, of 64 images a split (all of COCO would take minutes), and of the tokenizer."""
+    digest = hashlib.sha256(available_tokenizer().encode())
     for split in ("train", "dev", "test"):
         path = Path(folder) / f"{split}_ims.npy"
         if not path.exists():

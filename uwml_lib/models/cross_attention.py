@@ -11,17 +11,18 @@ matrix G_lm = <c_l, c_m> of one caption's words or one image's regions: the scor
 images x captions x queries x dim, and one of the two large matrix products goes.
 """
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Direction = Literal["i2t", "t2i"]
+from uwml_lib.config import Aggregation, Direction, Normalisation
+
 DEFAULT_LAMBDA_SOFTMAX = {"i2t": 4.0, "t2i": 9.0}
 DEFAULT_LAMBDA_LSE = {"i2t": 5.0, "t2i": 6.0}
-NORMALISATIONS = ("clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm")
-AGGREGATIONS = ("Mean", "LogSumExp", "Max", "Sum")
+NORMALISATIONS = get_args(Normalisation)
+AGGREGATIONS = get_args(Aggregation)
 EPSILON = 1e-8  # of the release, in the normalisation and in the cosine
 
 
@@ -49,7 +50,7 @@ def cross_attention_scores(
     if lambda_lse is None:
         lambda_lse = DEFAULT_LAMBDA_LSE[direction]
     words = torch.arange(captions.shape[1], device=captions.device)
-    word_mask = words < lengths.to(captions.device)[:, None]
+    word_mask = words < lengths.to(captions.device, non_blocking=True)[:, None]
     captions = captions.masked_fill(~word_mask[:, :, None], 0)
     if direction == "i2t":
         relevance = _relevance(images, captions, None, word_mask, normalisation, lambda_softmax)

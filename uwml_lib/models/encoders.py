@@ -42,8 +42,13 @@ class CaptionEncoder(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Map token ids (n, words), with lengths (n,), to (n, words, embed_size); zero past a caption's length."""
-        packed = pack_padded_sequence(self.embed(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        # Sorted here, for torch's own sorting would make the host wait for the device.
+        sorted_lengths, order = torch.sort(lengths.cpu(), descending=True)
+        back = order.argsort().to(tokens.device, non_blocking=True)
+        order = order.to(tokens.device, non_blocking=True)
+        packed = pack_padded_sequence(self.embed(tokens.index_select(0, order)), sorted_lengths, batch_first=True)
         words, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=tokens.shape[1])
+        words = words.index_select(0, back)
         if self.rnn.bidirectional:
             words = words.unflatten(-1, (2, -1)).mean(dim=-2)
         return l2_normalise(words)

@@ -1,0 +1,29 @@
+"""From a configuration to its data."""
+
+from pathlib import Path
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets.precomputed import PrecomputedDataset
+from uwml_lib.datasets.scenes import SCENES, build_scenes
+from uwml_lib.datasets.vocabulary import Vocabulary
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import lock
+from uwml_lib.progress import Say, say
+
+
+def prepare_data(config: ExperimentConfig, say: Say = say) -> Path:
+    """Return the data set's folder, building an embedded data set if need be; raises UWMLError if there is none."""
+    if config.dataset in SCENES and not config.data_root:
+        with lock(config.data_folder, say):
+            build_scenes(config.data_folder, SCENES[config.dataset], say)
+    if not config.data_folder.is_dir():
+        raise UWMLError(
+            f"{config.data_folder}: no such folder; expected {config.dataset} in the SCAN layout "
+            "({split}_ims.npy and {split}_caps.txt)"
+        )
+    return config.data_folder
+
+
+def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:
+    """Load a split of a configuration's data set; raises UWMLError, naming the file, for what cannot be used."""
+    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images)
