@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -52,7 +53,7 @@ def reproduce(
     data_fingerprint = fingerprint(prepare_data(configs[0], say))
     clock.stop("data")
     folders = [RUNS / dataset / config.run_name(data_fingerprint) for config in every]
-    fresh = not any((folder / "results.json").exists() for folder in folders)
+    fresh = not any(folder.exists() for folder in folders)
     say(f"2/4 training: {len(every)} runs, {workers(configs[0].threads)} at a time")
     train_side_by_side(every, folders, say)
     save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
@@ -131,7 +132,7 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
     at_a_time = min(workers(configs[0].threads), len(pending))
     failures = []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_a_time, context, _die_quietly) as pool:
+    with ProcessPoolExecutor(at_a_time, context, _die_with_parent) as pool:
         trainings = {pool.submit(train, config, folder): folder for config, folder in pending}
         try:
             for training in as_completed(trainings):
@@ -149,9 +150,18 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
         raise UWMLError("\n".join((count, *sentences))) from errors[0]
 
 
-def _die_quietly() -> None:
-    """Let Ctrl-C end a training without a traceback: the next call goes on after its last finished epoch."""
+def _die_with_parent() -> None:
+    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback.
+
+    The next call goes on after the last finished epoch.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def execute_notebooks(dataset: str, data_root: str, say: Say = say) -> None:

@@ -20,7 +20,8 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
 
     A loss acts on a network only through dL/dS. loss: any callable that returns a scalar. scores: (N, N), floating
     point, positives on the diagonal. Returns positive (N,) = -dL/dS_ii and negative (N, N) = dL/dS_ij with a zero
-    diagonal, of the scores' dtype; a weight below zero pushes its pair the wrong way.
+    diagonal, of the scores' dtype; a weight below zero pushes its pair the wrong way. Raises ValueError for scores of
+    another shape or dtype and for a loss that is no scalar tensor.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not scores.is_floating_point():
         raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, N)")
@@ -77,8 +78,8 @@ def weight_curve(
 def batch_scores(scores: Tensor, captions_per_image: int, batch_size: int) -> Tensor:
     """Cut a split's scores (n_images, n_captions), image-major, into square matrices as a training batch has them.
 
-    Returns (batches, batch_size, batch_size) with positives on the diagonal and no image twice in a batch; a batch is
-    smaller only where there are fewer images than `batch_size`.
+    Returns (batches, batch_size, batch_size), of the scores' dtype, positives on the diagonal, no image twice in a
+    batch; a batch is smaller only where there are fewer images than `batch_size`.
     """
     size = min(batch_size, len(scores))
     cut = [

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -156,3 +158,34 @@ def test_failed_training_keeps_the_others_and_says_which(tmp_path):
     assert "the others are kept" in result.stderr
     assert "Traceback" not in result.stderr
     assert (blocked / names[1] / "results.json").exists()
+
+
+def test_trainings_end_with_the_pipeline_that_started_them(smoke, tmp_path):
+    (tmp_path / "data").symlink_to(smoke[0] / "data")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uwml_lib.cli", *REPRODUCE, "--epochs", "500"],
+        env={**os.environ, "UWML_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: list(tmp_path.glob("reports/runs/scenes_smoke/*/checkpoint/last.pt")))
+        process.kill()
+        process.wait()
+        wait_until(lambda: not group_is_alive(process.pid))
+    finally:
+        if group_is_alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(happened, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)

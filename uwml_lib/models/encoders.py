@@ -27,7 +27,7 @@ class ImageEncoder(nn.Module):
             nn.init.zeros_(self.fc.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (n, regions, feature_dim) to (n, regions, embed_size), every region of length 1."""
+        """Map float features (n, regions, feature_dim) to (n, regions, embed_size), every region of length 1."""
         return l2_normalise(self.fc(features))
 
 
@@ -41,7 +41,7 @@ class CaptionEncoder(nn.Module):
         self.rnn = nn.GRU(word_dim, embed_size, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Map token ids (n, words), with lengths (n,), to (n, words, embed_size); zero past a caption's length."""
+        """Map int64 token ids (n, words), lengths (n,), to (n, words, embed_size); zero past a caption's length."""
         # Sorted here, for torch's own sorting would make the host wait for the device.
         sorted_lengths, order = torch.sort(lengths.cpu(), descending=True)
         back = order.argsort().to(tokens.device, non_blocking=True)
