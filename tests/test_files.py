@@ -77,12 +77,25 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_put_in_place(tmp_pat
 
 
 def test_left_overs_of_a_killed_process_do_no_harm(tmp_path):
-    part = tmp_path / f".folder.{os.getpid()}.part"
+    part = tmp_path / ".folder.part"
     part.mkdir()
     (part / "half").touch()
+    (tmp_path / ".file.part").write_text("half")
     with atomic_folder(tmp_path / "folder") as temporary:
         write_text(temporary / "file", "")
+    write_text(tmp_path / "file", "whole")
     assert names(tmp_path / "folder") == ["file"]
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_killed_between_the_two_renames_the_old_folder_comes_back(tmp_path):
+    (tmp_path / ".folder.old").mkdir()
+    (tmp_path / ".folder.old" / "old").touch()
+    with pytest.raises(RuntimeError, match="stop"), atomic_folder(tmp_path / "folder"):
+        raise RuntimeError("stop")
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder") == ["old"]
 
 
 def test_a_file_in_the_way_of_a_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: `uwml data|train|evaluate|report|reproduce`, over the same functions as the notebooks.
+"""The command line: `uwml data|train|evaluate|report|reproduce|doctor`, over the same functions as the notebooks.
 
 Every command imports what it needs itself, so that help and errors are quick.
 """
@@ -30,6 +30,7 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml evaluate   evaluate a finished run again
   uwml report     print the table of the last comparison and rebuild the pages
   uwml reproduce  data, all trainings, notebooks, report
+  uwml doctor     say whether this machine can run the kit, and what to do where it cannot
 
 `uwml COMMAND --help` lists a command's options. `uwml --debug COMMAND ...` shows the traceback of an error.
 """
@@ -91,6 +92,16 @@ class ReproduceCommand:
     """smoke: the same, tiny, to see that everything works."""
 
 
+@dataclass
+class DoctorCommand:
+    """Say whether this machine can run the kit, line by line, and what to do where it cannot."""
+
+    dataset: str = "scenes"
+    """scenes, or the name of a folder in the SCAN layout."""
+    data_root: str = ""
+    """Folder that holds the data set's folder; empty means data/."""
+
+
 def data(options: DataCommand) -> None:
     from uwml_lib.datasets import PrecomputedDataset, evaluation_split, prepare_data
 
@@ -141,12 +152,24 @@ def reproduce(options: ReproduceCommand) -> None:
     run_pipeline(options.dataset, options.data_root, seeds or None, options.epochs, options.profile)
 
 
+def doctor(options: DoctorCommand) -> None:
+    from uwml_lib.doctor import examine
+
+    failed = 0
+    for check in examine(options.dataset, options.data_root):
+        print(check, flush=True)
+        failed += not check.ok
+    if failed:
+        raise UWMLError(f"{failed} of the lines above say FAIL")
+
+
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "data": (DataCommand, data),
     "train": (TrainCommand, train),
     "evaluate": (EvaluateCommand, evaluate),
     "report": (ReportCommand, report),
     "reproduce": (ReproduceCommand, reproduce),
+    "doctor": (DoctorCommand, doctor),
 }
 
 

@@ -15,10 +15,13 @@ from uwml_lib.errors import UWMLError
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed."""
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
+
+    Its name is always the same, so what a killed process leaves is overwritten by the next; hold the folder's lock.
+    """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
         with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
@@ -30,12 +33,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder; on success it takes the place of `path`, else it is removed."""
+    """Yield a temporary folder; on success it takes the place of `path`, else it is removed; see `atomic_path`."""
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    retired = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary, retired = (path.with_name(f".{path.name}.{kind}") for kind in ("part", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
+    if retired.exists() and not path.exists():  # a process was killed between the two renames below
+        os.replace(retired, path)
+    shutil.rmtree(retired, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary

@@ -54,19 +54,20 @@ def reproduce(
     clock.stop("data")
     folders = [RUNS / dataset / config.run_name(data_fingerprint) for config in every]
     fresh = not any(folder.exists() for folder in folders)
-    say(f"2/4 training: {len(every)} runs, {workers(configs[0].threads)} at a time")
-    train_side_by_side(every, folders, say)
-    save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
-    clock.stop("training")
-    say("3/4 notebooks")
-    execute_notebooks(dataset, configs[0].data_root, say)
-    clock.stop("notebooks")
-    say("4/4 report")
-    index = site.build(say)
-    text = report_text(load_experiment(dataset))
-    clock.stop("report")
-    if fresh:  # of a run that went on from earlier work the durations would promise too much
-        write_json(report_folder(dataset) / "durations.json", clock.seconds)
+    with lock(report_folder(dataset), say):
+        say(f"2/4 training: {len(every)} runs, {workers(configs[0].threads)} at a time")
+        train_side_by_side(every, folders, say)
+        save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
+        clock.stop("training")
+        say("3/4 notebooks")
+        execute_notebooks(dataset, configs[0].data_root, say)
+        clock.stop("notebooks")
+        say("4/4 report")
+        index = site.build(say)
+        text = report_text(load_experiment(dataset))
+        clock.stop("report")
+        if fresh:  # of a run that went on from earlier work the durations would promise too much
+            write_json(report_folder(dataset) / "durations.json", clock.seconds)
     say(f"\n{text}\nDone in {duration(sum(clock.seconds.values()))}. Report: {index}")
     return text
 
@@ -172,7 +173,6 @@ def execute_notebooks(dataset: str, data_root: str, say: Say = say) -> None:
     inputs = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
     parameters = {"DATASET": dataset, "DATA_ROOT": data_root}
     folder = report_folder(dataset)
-    with lock(folder, say):
-        discard_stale(parameters, folder, inputs)
-        for notebook in all_notebooks():
-            execute(notebook, parameters, folder, inputs, say)
+    discard_stale(parameters, folder, inputs)
+    for notebook in all_notebooks():
+        execute(notebook, parameters, folder, inputs, say)

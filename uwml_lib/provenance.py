@@ -20,7 +20,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
     return {
         "command": shlex.join(sys.argv),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: package_version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
         "machine": f"{platform.system()} {platform.machine()}, {device_name(device)}",
@@ -31,7 +31,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 def environment(seed: int = 0) -> str:
     """Set torch's seed and say, in one line, which versions and which device a notebook runs on."""
     torch.manual_seed(seed)
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
+    versions = ", ".join(f"{name} {package_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     return f"Python {platform.python_version()}, {versions}; {device_name(device)}; seed {seed}"
 
@@ -41,7 +41,8 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 
 from uwml_lib.config import REFERENCE, REPORTS, RUNS, preset
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import atomic_folder, make_folder, write_json, write_text
+from uwml_lib.files import atomic_folder, lock, make_folder, write_json, write_text
 from uwml_lib.notebooks import all_notebooks, executed
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import Experiment, load_experiment, report_folder, report_text, results_table, summary_json
@@ -23,6 +23,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def build(say: Say = say) -> Path:
     """Render every executed notebook and the index; return the index's path."""
+    with lock(REPORTS / "assets", say):
+        return _build(say)
+
+
+def _build(say: Say) -> Path:
     assets = make_folder(REPORTS / "assets")
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
     with resources.as_file(mathjax) as file:
@@ -66,7 +71,7 @@ def publish(dataset: str) -> None:
             raise UWMLError(
                 f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
             )
-    with atomic_folder(REFERENCE) as folder:
+    with lock(REFERENCE), atomic_folder(REFERENCE) as folder:
         for notebook in notebooks:
             _copy(notebook, folder / "notebooks" / notebook.name)
         shutil.copytree(source / "figures", folder / "figures")
