@@ -216,7 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UWMLError, OSError) as error:
         if debug:
             raise
-        print(f"uwml {words[0]}: {error}", file=sys.stderr)
+        of_a_file = isinstance(error, OSError) and error.strerror
+        sentence = f"{error.filename or 'writing'}: {error.strerror}" if of_a_file else error
+        print(f"uwml {words[0]}: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
