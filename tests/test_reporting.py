@@ -9,7 +9,7 @@ from uwml_lib import plots, reporting, site
 from uwml_lib.config import preset
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import retrieval_metrics
-from uwml_lib.files import write_json
+from uwml_lib.files import sha256_of, write_json, write_sealed_json
 from uwml_lib.reporting import (
     agreement_with_reference,
     chance_rsum,
@@ -37,14 +37,17 @@ def write_run(folder, loss, seed, quality, warmup_epochs=1):
         "config": config, "split": "test", "captions_per_image": K, "metrics": metrics, "ranks": ranks,
         "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed, "provenance": {"commit": "abc" * 5},
     }  # fmt: skip
-    write_json(folder / "results.json", results)
     records = [
         {"kind": "step", "epoch": epoch, "step": step, "warmup": epoch < warmup_epochs, "loss": 9.0}
         | {"positive_score": 0.5, "hardest_negative_score": 0.4}
         for epoch in range(2)
         for step in (1, 2)
     ] + [{"kind": "epoch", "epoch": epoch, "dev_rsum": 100.0 + epoch, "seconds": 30.0} for epoch in range(2)]
+    folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_json(folder / "config.json", {"config": config})
+    files = {name: sha256_of(folder / name) for name in ("config.json", "metrics.jsonl")}
+    write_sealed_json(folder / "results.json", {**results, "files": files})
     return folder
 
 
@@ -153,3 +156,18 @@ def test_text_says_when_all_was_warm_up(experiment):
     for run in experiment.runs:
         run.config["warmup_epochs"] = 2
     assert "Every epoch was warm-up" in report_text(experiment)
+
+
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "config.json"])
+def test_a_file_changed_by_hand_is_noticed(experiment, name):
+    file = experiment.runs[0].folder / name
+    file.write_text(file.read_text().replace("2", "3"))
+    with pytest.raises(UWMLError, match=f"{name}: was changed"):
+        load_experiment("scenes")
+
+
+@pytest.mark.parametrize("content", ["{}", '{"runs": [], "without_warmup": []}', '{"runs": [1], "without_warmup": []}'])
+def test_a_list_of_runs_of_another_shape(experiment, tmp_path, content):
+    (tmp_path / "scenes" / "experiment.json").write_text(content)
+    with pytest.raises(UWMLError, match="experiment.json: "):
+        load_experiment("scenes")

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and JSON that says what is wrong with it."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -85,7 +86,7 @@ def read_json(path: Path | str, kind: type = dict) -> Any:
     """Read a JSON file whose top level is `kind`; raises `UWMLError` if it is missing, broken or of another shape."""
     path = Path(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError as error:
         raise UWMLError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -109,3 +110,31 @@ def lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
         yield
     finally:
         guard.release()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON with a digest of itself under the key `seal`."""
+    write_json(path, {**value, "seal": _seal(value)})
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed_json` wrote, without the seal; raises UWMLError if it was changed since."""
+    value = read_json(path)
+    seal = value.pop("seal", None)
+    if seal != _seal(value):
+        raise UWMLError(f"{path}: was changed after it was written; remove it, and the same command makes it anew")
+    return value
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

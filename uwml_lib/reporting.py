@@ -1,6 +1,5 @@
 """From finished runs to an honest table: mean, spread, paired differences, and agreement with the published run."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 from uwml_lib.config import REFERENCE, REPORTS, RUNS
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RECALL_AT
-from uwml_lib.files import read_json, write_json
+from uwml_lib.files import read_json, read_sealed_json, sha256_of, write_json
 from uwml_lib.progress import duration
 from uwml_lib.statistics import paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 from uwml_lib.training import read_metrics
@@ -38,8 +37,14 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path) -> "Run":
-        """Read a finished run; raises UWMLError if it is not finished."""
-        return cls(folder, read_json(folder / "results.json"))
+        """Read a finished run; raises UWMLError if it is not finished, or if its files were changed since."""
+        results = read_sealed_json(folder / "results.json")
+        for name in ("config.json", "metrics.jsonl"):  # those that tables and curves are made of
+            if not (folder / name).exists() or sha256_of(folder / name) != results["files"][name]:
+                raise UWMLError(
+                    f"{folder / name}: was changed after the run was finished; remove the folder to run again"
+                )
+        return cls(folder, results)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -104,6 +109,12 @@ def load_experiment(dataset: str) -> Experiment:
     if Path(dataset).name != dataset or not path.exists():
         raise UWMLError(f"no finished runs on {dataset} yet: `make reproduce DATASET={dataset}` makes them")
     names = read_json(path)
+    for key in ("runs", "without_warmup"):
+        listed = names.get(key)
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise UWMLError(f"{path}: {key}: found {listed!r}, expected names of run folders")
+    if not names["runs"]:
+        raise UWMLError(f"{path}: lists no runs")
     runs, without_warmup = (
         tuple(Run.load(RUNS / dataset / name) for name in names[key]) for key in ("runs", "without_warmup")
     )
@@ -139,8 +150,14 @@ def run_table(experiment: Experiment) -> pd.DataFrame:
 
 
 def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet") -> dict[str, Any]:
-    """Compare two losses by rsum: paired over seeds, and paired over test images with the seeds averaged."""
+    """Compare two losses by rsum: paired over seeds, and paired over test images with the seeds averaged.
+
+    Raises UWMLError if the two were not run with the same seeds.
+    """
     by_loss = experiment.by_loss()
+    seeds = {name: [run.config["seed"] for run in by_loss.get(name, [])] for name in (a, b)}
+    if not seeds[a] or seeds[a] != seeds[b]:
+        raise UWMLError(f"{experiment.dataset}: found runs with the seeds {seeds}, expected the same for both losses")
     over_seeds = paired_interval(*([run.metrics["rsum"] for run in by_loss[name]] for name in (a, b)))
     over_queries = paired_bootstrap(*(np.mean([run.rsum_by_image for run in by_loss[name]], axis=0) for name in (a, b)))
     return {
@@ -173,7 +190,7 @@ def summary_json(experiment: Experiment) -> dict[str, Any]:
         "losses": {
             loss: {
                 "metrics": {name: _plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
-                "runs": {run.folder.name: _digest(run.folder / "results.json") for run in runs},
+                "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in runs},
                 "training_seconds": _plain(summarize([run.results["training_seconds"] for run in runs])),
             }
             for loss, runs in experiment.by_loss().items()
@@ -269,7 +286,3 @@ def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
 
 def _plain(value: Any) -> dict[str, float | None]:
     return {name: None if isinstance(x, float) and np.isnan(x) else x for name, x in value._asdict().items()}
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -27,13 +27,17 @@ from uwml_lib.datasets import (
     load_split,
     prepare_data,
 )
+from uwml_lib.datasets.precomputed import read_lines
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model
-from uwml_lib.files import lock, make_folder, read_json, write_json, write_text
+from uwml_lib.files import lock, make_folder, read_json, sha256_of, write_json, write_sealed_json, write_text
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import MODELS, build_model
 from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.provenance import provenance
+
+RECORDS = {"step": ("epoch", "step", "loss"), "epoch": ("epoch", "seconds", "dev_rsum")}
+"""Kind of a line of metrics.jsonl -> numbers it must have."""
 
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
@@ -278,27 +282,38 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     metrics = _evaluate(model, dataset, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
     best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
+    sources = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors")
     results = {
         "config": config.to_dict(), "split": split, "captions_per_image": dataset.captions_per_image,
         "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"], "metrics": metrics,
         "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
-        "provenance": read_json(folder / "config.json")["provenance"], "ranks": ranks,
+        "provenance": read_json(folder / "config.json").get("provenance"), "ranks": ranks,
+        "files": {name: sha256_of(folder / name) for name in sources},
     }  # fmt: skip
-    write_json(folder / ("results.json" if split == usual else f"results-{split}.json"), results)
+    write_sealed_json(folder / ("results.json" if split == usual else f"results-{split}.json"), results)
     return results
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a last line that was being written when the process died is left out."""
+    """Read metrics.jsonl; a last line that was being written when the process died is left out.
+
+    Raises UWMLError for a line that is no record of this kit.
+    """
     path = Path(folder) / "metrics.jsonl"
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(read_lines(path), 1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        kind = record.get("kind") if isinstance(record, dict) else None
+        wanted = RECORDS.get(kind, ()) if isinstance(kind, str) else ()
+        numbers = [record.get(name) for name in wanted]
+        if not numbers or not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+            raise UWMLError(f"{path}: line {number} is no record of a training")
+        records.append(record)
     return records
 
 
