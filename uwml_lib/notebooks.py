@@ -70,6 +70,9 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
         what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
         raise UWMLError(f"{notebook.name}: a cell failed with {what} (see {failed})") from error
     executed = nbformat.read(part, as_version=4)
+    for item in (executed, *executed.cells):  # times and paths of this machine
+        for name in ("papermill", "execution"):
+            item.metadata.pop(name, None)
     executed.metadata["uwml_key"] = key
     nbformat.write(executed, part)
     os.replace(part, done)

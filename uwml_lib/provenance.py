@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
 def provenance(device: torch.device) -> dict[str, Any]:
     """Return the command, the versions, the git commit and whether the tree was clean, the machine and the time."""
     return {
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(["uwml", *sys.argv[1:]]),
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),

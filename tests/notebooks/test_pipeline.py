@@ -89,6 +89,7 @@ def test_04_agrees_with_the_closed_form(smoke):
 @pytest.mark.parametrize("name", NAMES)
 def test_executed_copy_is_fit_to_read(smoke, name):
     notebook = nbformat.read(smoke[0] / "reports" / "scenes_smoke" / f"{name}.ipynb", as_version=4)
+    assert str(smoke[0]) not in nbformat.writes(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert output.get("name") != "stderr", output["text"]  # warnings, frozen bars
