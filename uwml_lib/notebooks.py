@@ -69,12 +69,12 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
         os.replace(part, failed)
         what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
         raise UWMLError(f"{notebook.name}: a cell failed with {what} (see {failed})") from error
-    executed = nbformat.read(part, as_version=4)
-    for item in (executed, *executed.cells):  # times and paths of this machine
+    content = nbformat.read(part, as_version=4)
+    for item in (content, *content.cells):  # times and paths of this machine
         for name in ("papermill", "execution"):
             item.metadata.pop(name, None)
-    executed.metadata["uwml_key"] = key
-    nbformat.write(executed, part)
+    content.metadata["uwml_key"] = key
+    nbformat.write(content, part)
     os.replace(part, done)
     failed.unlink(missing_ok=True)
     return done

@@ -93,20 +93,24 @@ def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
 
 @_styled
 def score_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
-    """Draw how the mean score of a batch's positives and hardest negatives moves: a panel a loss, mean over seeds."""
+    """Draw how the mean score of a batch's positives and hardest negatives moves: a panel a loss, a line a seed."""
     by_loss = experiment.by_loss()
-    figure, axes = plt.subplots(1, len(by_loss), figsize=(4.2 * len(by_loss), 3.6), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(by_loss), figsize=(4.6 * len(by_loss), 3.8), sharey=True, squeeze=False)
+    looks = {
+        "positive_score": {"color": "#009E73", "linestyle": "-", "label": "positives"},
+        "hardest_negative_score": {"color": "#CC3311", "linestyle": "--", "label": "hardest negatives"},
+    }
     drawn = []
     for axis, (loss, runs) in zip(axes.flat, by_loss.items(), strict=True):
-        steps = pd.concat(run.history().query("kind == 'step'") for run in runs)
-        means = steps.groupby("epochs_done")[["positive_score", "hardest_negative_score"]].mean()
-        axis.plot(means.index, means["positive_score"], "-", color="#009E73", label="positives")
-        axis.plot(means.index, means["hardest_negative_score"], "--", color="#CC3311", label="hardest negatives")
+        for run in runs:
+            steps = run.history().query("kind == 'step'")
+            for name, look in looks.items():
+                axis.plot(steps["epochs_done"], steps[name], linewidth=1.1, **look)
+            drawn.append(steps[["epochs_done", *looks]].assign(loss=loss, seed=run.config["seed"]))
         _mark_warmup(axis, runs[0])
-        axis.set(title=loss, xlabel="epochs")
-        drawn.append(means.reset_index().assign(loss=loss))
+        axis.set(title=f"{loss}, {len(runs)} seeds" if len(runs) > 1 else loss, xlabel="epochs")
     axes.flat[0].set_ylabel("mean score in a batch")
-    axes.flat[0].legend()
+    figure.legend(*(item[:2] for item in axes.flat[0].get_legend_handles_labels()), loc="outside lower center", ncols=2)
     return figure, pd.concat(drawn)
 
 
@@ -126,7 +130,8 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
             axis.plot(steps["epochs_done"], steps["loss"], style, color=_look("triplet")["color"], label=words)
             drawn.append(steps[["epochs_done", "loss"]].assign(run=words))
     axis.axhline(level, color="black", linewidth=1, linestyle="-.")
-    axis.annotate("2 · margin · N", (0, level), xytext=(4, 5), textcoords="offset points")
+    place = {"xycoords": ("axes fraction", "data"), "xytext": (-4, 5), "textcoords": "offset points", "ha": "right"}
+    axis.annotate("2 · margin · N", (1, level), **place)
     axis.set(
         xlabel="epochs", ylabel="hardest-negative triplet loss", title="What the warm-up is for", ylim=(0, 1.15 * level)
     )
