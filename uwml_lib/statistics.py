@@ -85,15 +85,24 @@ def paired_bootstrap(
     return Interval(float(difference.mean()), float(low), float(high))
 
 
-def verdict(a_name: str, b_name: str, *intervals: Interval) -> str:
-    """Say which is better only if every interval of a - b says so: over seeds and over test queries."""
-    if not intervals or any(np.isnan(interval.low) for interval in intervals):
+def verdict(a_name: str, b_name: str, over_seeds: Interval, over_queries: Interval) -> str:
+    """Say which is better only if both intervals of a - b say so, and else what each of them says."""
+    winners = [_winner(a_name, b_name, interval) for interval in (over_seeds, over_queries)]
+    if np.isnan(over_seeds.low):
         return "not decided: one seed says nothing about the spread"
-    if all(interval.low > 0 for interval in intervals):
-        return f"{a_name} is better"
-    if all(interval.high < 0 for interval in intervals):
-        return f"{b_name} is better"
-    return "no difference shown: an interval includes 0"
+    if winners[0] and winners[0] == winners[1]:
+        return f"{winners[0]} is better"
+    if winners[0] and winners[1]:
+        return "not decided: the two intervals contradict each other"
+    if winners[1]:
+        return f"not decided: {winners[1]} is ahead on these images, but the interval over seeds includes 0"
+    if winners[0]:
+        return f"not decided: {winners[0]} is ahead with these seeds, but the interval over images includes 0"
+    return "no difference shown: both intervals include 0"
+
+
+def _winner(a_name: str, b_name: str, interval: Interval) -> str | None:
+    return a_name if interval.low > 0 else b_name if interval.high < 0 else None
 
 
 def _paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
