@@ -200,7 +200,7 @@ def summary_json(experiment: Experiment) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def report_text(experiment: Experiment) -> str:
+def report_text(experiment: Experiment, against_reference: bool = True) -> str:
     """The result in Markdown: the table, the paired differences, the verdict, agreement with the published run."""
     summary = summary_json(experiment)
     compared = comparison(experiment)
@@ -237,7 +237,7 @@ def report_text(experiment: Experiment) -> str:
             "",
             f"There is no test split here: this is {experiment.split}, which also chose the epoch.",
         ]
-    if agreement := agreement_with_reference(summary):
+    if against_reference and (agreement := agreement_with_reference(summary)):
         lines += ["", agreement]
     return "\n".join(lines) + "\n"
 

@@ -80,7 +80,7 @@ def publish(dataset: str) -> None:
         for run in experiment.all_runs:
             for name in ("config.json", "results.json", "metrics.jsonl"):
                 _copy(run.folder / name, folder / "runs" / run.folder.name / name)
-        write_text(folder / "table.md", report_text(experiment))
+        write_text(folder / "table.md", report_text(experiment, against_reference=False))
         write_json(folder / "summary.json", summary_json(experiment))
 
 
