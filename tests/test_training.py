@@ -21,7 +21,7 @@ from uwml_lib.datasets import PrecomputedDataset, Vocabulary
 from uwml_lib.datasets.vocabulary import SPECIALS
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model, retrieval_metrics, score_matrix
-from uwml_lib.files import lock, read_json
+from uwml_lib.files import lock, read_json, read_sealed_json
 from uwml_lib.training import Trainer, evaluate_run, learning_rate, read_metrics, train
 
 EPOCHS, STEPS = 4, 5  # 80 captions in batches of 16
@@ -501,7 +501,7 @@ def test_data_that_is_not_there(config, tmp_path):
 
 def test_evaluating_again_gives_the_same(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    before = read_json(tmp_path / "run/results.json")
+    before = read_sealed_json(tmp_path / "run/results.json")
     again = evaluate_run(tmp_path / "run")
     again["evaluation_seconds"] = before["evaluation_seconds"]
     assert json.loads(json.dumps(again)) == before
@@ -542,7 +542,7 @@ def test_evaluating_an_interrupted_run_does_not_finish_it(config, finished, tmp_
 
 def test_evaluating_another_split_leaves_the_results_alone(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    before = read_json(tmp_path / "run/results.json")
+    before = read_sealed_json(tmp_path / "run/results.json")
     assert evaluate_run(tmp_path / "run", "train")["split"] == "train"
     assert read_json(tmp_path / "run/results.json") == before
 
