@@ -544,7 +544,7 @@ def test_evaluating_another_split_leaves_the_results_alone(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     before = read_sealed_json(tmp_path / "run/results.json")
     assert evaluate_run(tmp_path / "run", "train")["split"] == "train"
-    assert read_json(tmp_path / "run/results.json") == before
+    assert read_sealed_json(tmp_path / "run/results.json") == before
 
 
 def test_dev_features_that_are_not_finite(own_data, tmp_path):
