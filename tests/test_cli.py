@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.tiny import write_tiny
@@ -167,6 +168,12 @@ def test_data_says_what_is_in_a_folder(data_root, capsys):
         f"{split}: {size} images of 3 regions x 9 numbers, 2 captions each"
         for split, size in (("train", 40), ("dev", 12), ("test", 14))
     ]
+    path = data_root / "tiny/train_ims.npy"
+    features = np.load(path)
+    features[-1, 0, 0] = np.nan
+    np.save(path, features)
+    assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 1
+    assert "train_ims.npy: image 39 (counted from 0) holds NaN" in capsys.readouterr().err
     (data_root / "tiny/dev_caps.txt").unlink()
     assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 1
     assert "dev_caps.txt: no such file" in capsys.readouterr().err
@@ -194,5 +201,8 @@ def test_a_run_of_damaged_settings(data_root, tmp_path, capsys):
     content["config"]["embed_sise"] = 3
     write_json(tmp_path / "run/config.json", content)
     capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
+    assert "config.json: was changed after it was written" in capsys.readouterr().err
+    (tmp_path / "run/results.json").unlink()
     assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert "unknown key 'embed_sise'; did you mean 'embed_size'?" in capsys.readouterr().err

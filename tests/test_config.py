@@ -13,8 +13,9 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.training import check_config
 
 CHANGED = {
-    "dataset": "other", "data_root": "/elsewhere", "max_images": 5, "model": "other", "embed_size": 7, "word_dim": 7,
-    "bidirectional": False, "weight_norm": True, "direction": "t2i", "normalisation": "softmax", "aggregation": "Max",
+    "dataset": "other", "data_root": "/elsewhere", "max_images": 5, "regions": 5, "model": "other",
+    "embed_size": 7, "word_dim": 7, "bidirectional": False, "weight_norm": True,
+    "direction": "t2i", "normalisation": "softmax", "aggregation": "Max",
     "lambda_softmax": 4.0, "lambda_lse": 5.0, "loss": "triplet", "loss_options": {"margin": 0.1}, "epochs": 7,
     "warmup_epochs": 1, "batch_size": 7, "learning_rate": 0.1, "decay_epoch": 7, "gradient_clip": 0.0, "seed": 7,
     "mixed_precision": "bf16", "device": "cpu", "threads": 2, "workers": 1, "log_every": 7,
@@ -63,6 +64,7 @@ def test_round_trip_through_json():
         ({"gradient_clip": -1.0}, "gradient_clip: found -1.0, expected at least 0"),
         ({"warmup_epochs": -1}, "warmup_epochs: found -1"),
         ({"max_images": -1}, "max_images: found -1"),
+        ({"regions": -1}, "regions: found -1"),
         ({"workers": -1}, "workers: found -1"),
         ({"seed": -1}, "seed: found -1"),
     ],

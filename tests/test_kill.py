@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from uwml_lib.checkpoints import load_state
 from uwml_lib.training import read_metrics
 
 KILLS = int(os.environ.get("UWML_KILLS", "5"))
-TRAIN = ("train", "--dataset", "scenes_smoke", "--epochs", "6", "--loss", "polynomial", "--run-folder")
+TRAIN = ("train", "--dataset", "scenes_smoke", "--epochs", "6", "--loss", "polynomial")
 DATA = ("data", "--dataset", "scenes_smoke")
+REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0")
+REPORT = ("report", "--dataset", "scenes_smoke", "--publish")
 
 pytestmark = pytest.mark.slow
 
@@ -29,16 +32,19 @@ def start(home: Path, *arguments: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def finish(home: Path, *arguments: str) -> None:
+def finish(home: Path, *arguments: str) -> float:
+    """Run a command to its end; return the seconds it took."""
+    began = time.monotonic()
     process = start(home, *arguments)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
+    return time.monotonic() - began
 
 
 def kill_at_random(home: Path, seconds: float, generator: random.Random, *arguments: str) -> bool:
     """Start a command, kill it with all its processes within `seconds`; return whether it was still at work."""
     process = start(home, *arguments)
-    time.sleep(generator.uniform(0.3, 1) * seconds)
+    time.sleep(generator.uniform(0.1, 1) * seconds)
     at_work = process.poll() is None
     if at_work:
         os.killpg(process.pid, signal.SIGKILL)
@@ -46,54 +52,87 @@ def kill_at_random(home: Path, seconds: float, generator: random.Random, *argume
     return at_work
 
 
-def digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def torment(kills, whole, outcome, new_home, command, record_property, at_most=2) -> None:
+    """Kill a command `kills` times, up to `at_most` times in one home, finish it, and compare with the whole one.
+
+    What one kill leaves must survive the next. `new_home(number)` makes a folder to start in.
+    """
+    seconds, expected = finish(whole, *command), outcome(whole)
+    generator, killed, lost, number = random.Random(0), 0, [], 0
+    while killed < kills:
+        assert number < 5 * kills + 5, "the kills come too late"
+        home = new_home(number)
+        number += 1
+        killed += sum(kill_at_random(home, seconds, generator, *command) for _ in range(min(at_most, kills - killed)))
+        finish(home, *command)
+        if outcome(home) != expected:
+            lost.append(home)
+        else:
+            shutil.rmtree(home)
+    record_property("kills", {"command": command[0], "killed": killed, "lost": len(lost)})
+    assert not lost
 
 
-def outcome(run: Path) -> dict:
-    """All that a run leaves but the times."""
-    metrics = [{name: value for name, value in line.items() if name != "seconds"} for line in read_metrics(run)]
+def digests(folder: Path, *patterns: str) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file that matches."""
+    files = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+def run_outcome(run: Path) -> dict:
+    """All that a training leaves but times, places and machines."""
     results = json.loads((run / "results.json").read_text())
-    weights = load_state(run / "checkpoint" / "last.pt")["model"]
     return {
-        "metrics": metrics,
-        "best": digest(run / "checkpoint" / "best.safetensors"),
-        "last": {name: tensor.tolist() for name, tensor in weights.items()},
+        "metrics": [{**line, "seconds": None} for line in read_metrics(run)],
+        "best": digests(run, "best.safetensors"),
+        "last": {name: tensor.tolist() for name, tensor in load_state(run / "checkpoint/last.pt")["model"].items()},
         "results": {name: results[name] for name in ("metrics", "ranks", "best_epoch", "dev_rsum")},
+        "left over": leftovers(run),
     }
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.name.endswith((".part", ".old"))]
+    return [path.name for path in folder.rglob("*") if path.name.endswith((".part", ".old")) or "new." in path.name]
 
 
-def test_killed_trainings_end_as_if_they_had_not_been(tmp_path):
+def test_training(tmp_path, record_property):
     finish(tmp_path, *DATA)
-    began = time.monotonic()
-    finish(tmp_path, *TRAIN, str(tmp_path / "whole"))
-    seconds = time.monotonic() - began
-    expected, generator, killed, attempt = outcome(tmp_path / "whole"), random.Random(0), 0, 0
-    while killed < KILLS:
-        run = tmp_path / f"run{attempt}"
-        attempt += 1
-        assert attempt < 3 * KILLS, "the kills come too late"
-        # Several kills of one run: what a kill leaves must survive the next.
-        killed += sum(kill_at_random(tmp_path, seconds, generator, *TRAIN, str(run)) for _ in range(2))
-        finish(tmp_path, *TRAIN, str(run))
-        assert outcome(run) == expected
+
+    def outcome(home):
+        return run_outcome(next((home / "reports/runs/scenes_smoke").glob("*/")))
+
+    def home(name):
+        (tmp_path / str(name)).mkdir()
+        (tmp_path / str(name) / "data").symlink_to(tmp_path / "data")
+        return tmp_path / str(name)
+
+    torment(max(1, 2 * KILLS // 5), home("whole"), outcome, home, TRAIN, record_property)
 
 
-def test_killed_data_is_built_anew_and_the_same(tmp_path):
-    began = time.monotonic()
-    finish(tmp_path / "whole", *DATA)
-    seconds, generator, killed = time.monotonic() - began, random.Random(1), 0
-    expected = {path.name: digest(path) for path in (tmp_path / "whole/data/scenes_smoke").glob("*_*")}
-    for attempt in range(2 * KILLS):
-        home = tmp_path / str(attempt)
-        killed += kill_at_random(home, seconds, generator, *DATA)
-        finish(home, *DATA)
-        assert {path.name: digest(path) for path in (home / "data/scenes_smoke").glob("*_*")} == expected
-        assert leftovers(home) == []
-        if killed >= KILLS:
-            break
-    assert killed >= KILLS
+def test_data(tmp_path, record_property):
+    def outcome(home):
+        return digests(home / "data/scenes_smoke", "*_*"), leftovers(home)
+
+    torment(max(1, KILLS // 5), tmp_path / "whole", outcome, lambda name: tmp_path / str(name), DATA, record_property)
+
+
+def test_pipeline_and_report(tmp_path, record_property):
+    whole = tmp_path / "whole"
+
+    def outcome(home):
+        reports = home / "reports"
+        found = [json.loads(path.read_text()) for path in sorted((reports / "scenes_smoke/metrics").glob("*.json"))]
+        runs = [run_outcome(path.parent) for path in sorted(reports.glob("runs/scenes_smoke/*/results.json"))]
+        pages = [path.name for path in sorted(reports.rglob("*.html"))]
+        return found, runs, pages, digests(reports, "*.png"), leftovers(home)
+
+    torment(max(1, KILLS // 5), whole, outcome, lambda name: tmp_path / str(name), REPRODUCE, record_property, 5)
+
+    def copy(name):
+        shutil.copytree(whole, tmp_path / f"report{name}")
+        return tmp_path / f"report{name}"
+
+    def pages(home):
+        return digests(home / "reports", "*.html", "*.md", "reference/*", "reference/runs/*/*"), leftovers(home)
+
+    torment(max(1, KILLS // 5), copy("-whole"), pages, copy, REPORT, record_property)

@@ -35,7 +35,8 @@ def write_run(folder, loss, seed, quality, warmup_epochs=1):
     config = preset("scenes", loss=loss, seed=seed, warmup_epochs=warmup_epochs, epochs=2).to_dict()
     results = {
         "config": config, "split": "test", "captions_per_image": K, "metrics": metrics, "ranks": ranks,
-        "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed, "provenance": {"commit": "abc" * 5},
+        "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed,
+        "provenance": {"commit": "abc" * 5, "clean_tree": True},
     }  # fmt: skip
     records = [
         {"kind": "step", "epoch": epoch, "step": step, "warmup": epoch < warmup_epochs, "loss": 9.0}
@@ -71,7 +72,10 @@ def test_table_holds_mean_and_spread(experiment):
     values = [run.metrics["rsum"] for run in experiment.by_loss()["triplet"]]
     assert table.loc["triplet", "rsum"] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     assert table.loc["triplet", "seeds"] == 3
-    assert len(run_table(experiment)) == 7
+    runs = run_table(experiment)
+    assert len(runs) == 7
+    for run in experiment.runs:
+        assert sha256_of(run.folder / "results.json").startswith(runs.loc[run.folder.name, "SHA-256"])
 
 
 def test_seeds_are_paired(experiment):

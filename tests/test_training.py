@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -375,25 +377,17 @@ def test_every_caption_is_seen_once_an_epoch_in_another_order(config, tmp_path):
 # ------------------------------------------------------------------------------------------------ what goes wrong
 
 
-def test_features_that_are_not_finite_stop_the_training(own_data, tmp_path, monkeypatch):
-    bad, step = [], Trainer.step
-
-    def spy(self, batch, loss):
-        bad.append(not batch.features.isfinite().all())
-        return step(self, batch, loss)
-
-    monkeypatch.setattr(Trainer, "step", spy)
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_stop_the_training(own_data, tmp_path, value, workers):
     path = own_data.data_folder / "train_ims.npy"
     features = np.load(path)
-    for loss in ("polynomial", "triplet"):
-        for value in (np.nan, np.inf):
-            bad.clear()
-            spoilt = features.copy()
-            spoilt[17, 1, 2] = value
-            np.save(path, spoilt)
-            with pytest.raises(UWMLError) as error:
-                train(replace(own_data, loss=loss), tmp_path / f"{loss}-{value}", quiet)
-            assert f"the loss is nan at epoch 1, step {bad.index(True) + 1}; stopped" in str(error.value)
+    features[17, 1, 2] = value
+    np.save(path, features)
+    with pytest.raises(UWMLError) as error:
+        train(replace(own_data, workers=workers), tmp_path / "run", quiet)
+    assert str(error.value).startswith(f"{path}: image 17 (counted from 0) holds NaN")
+    assert str(error.value).endswith("expected finite numbers")
 
 
 @pytest.mark.parametrize("loss", ["polynomial", "triplet"])
@@ -419,6 +413,81 @@ def test_a_run_on_other_data_is_refused(own_data, tmp_path):
     captions.write_text(captions.read_text().replace("a", "b"))
     with pytest.raises(UWMLError, match="holds a run on other data"):
         train(replace(own_data, epochs=1), tmp_path / "run", quiet)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_splits_of_different_shape_are_refused_before_training(own_data, tmp_path, split):
+    path = own_data.data_folder / f"{split}_ims.npy"
+    np.save(path, np.load(path)[:, :, :5])
+    with pytest.raises(UWMLError, match=f"{split}_ims.npy: found 5 numbers a region, expected 9 as in train_ims.npy"):
+        train(own_data, tmp_path / "run", quiet)
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_evaluating_on_data_of_another_shape(own_data, tmp_path):
+    train(replace(own_data, epochs=1), tmp_path / "run", quiet)
+    path = own_data.data_folder / "test_ims.npy"
+    np.save(path, np.load(path)[:, :, :5])
+    with pytest.raises(UWMLError, match="test_ims.npy: found 5 numbers a region, expected the 9 that the model"):
+        evaluate_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["vocabulary.json", "config.json", "checkpoint/best.safetensors"])
+def test_what_an_interrupted_run_goes_on_from_was_changed(config, tmp_path, monkeypatch, name):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        raise_at(context, "_finish_epoch", 2, before=False)
+        train(config, folder, quiet)
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1 if name.endswith("s") else 0
+    (folder / name).write_bytes(content + (b" " if name.endswith("json") else b""))
+    with pytest.raises(UWMLError, match=f"{name}: was changed after it was written"):
+        train(config, folder, quiet)
+
+
+def test_one_flipped_bit_of_the_state_is_noticed(config, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        raise_at(context, "_finish_epoch", 2, before=False)
+        train(config, folder, quiet)
+    path = folder / "checkpoint/last.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UWMLError, match="last.pt: not a training state of this kit"):
+        train(config, folder, quiet)
+
+
+@pytest.mark.parametrize("at", ["state", "renaming"])
+def test_killed_between_the_weights_and_the_state(config, finished, tmp_path, monkeypatch, at):
+    """The weights of an epoch without its state are taken back; a renaming that a state still owes is made up for."""
+    folder, calls = tmp_path / "run", []
+    where, name = {"state": (training, "save_state"), "renaming": (os, "replace")}[at]
+    original = getattr(where, name)
+
+    def stop(path, other):
+        calls.extend([path] if at == "state" or Path(path).name == "new.safetensors" else [])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(path, other)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(where, name, stop)
+        train(config, folder, quiet)
+    assert (folder / "checkpoint/new.safetensors").exists()
+    assert_same_run(train(config, folder, quiet), finished)
+    assert not (folder / "checkpoint/new.safetensors").exists()
+
+
+def test_the_first_regions_alone(config, own_data, tmp_path):
+    folder = train(replace(own_data, regions=2, epochs=1, workers=1), tmp_path / "run", quiet)
+    for split in ("dev", "test", "train"):
+        path = own_data.data_folder / f"{split}_ims.npy"
+        np.save(path, np.load(path)[:, :2])
+    again = train(replace(own_data, epochs=1), tmp_path / "again", quiet)
+    assert metrics(folder) == metrics(again)
+    with pytest.raises(UWMLError, match="regions: found 3, expected at most the 2 of .*train_ims.npy"):
+        train(replace(own_data, regions=3), tmp_path / "more", quiet)
 
 
 def test_a_vocabulary_without_a_run_is_built_anew(own_data, tmp_path):

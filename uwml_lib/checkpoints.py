@@ -6,6 +6,7 @@ once it is finished, results.json. One file, one rename: a state is whole or not
 
 import contextlib
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ def _written(path: Path) -> Iterator[Path]:
 def load_state(path: Path) -> dict[str, Any]:
     """Read a training state onto the CPU without running code from the file."""
     try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():  # torch itself does not look at the checksums
+                raise ValueError(f"{damaged} is damaged")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises nearly anything
         raise UWMLError(

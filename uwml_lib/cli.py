@@ -103,11 +103,14 @@ class DoctorCommand:
 
 
 def data(options: DataCommand) -> None:
-    from uwml_lib.datasets import PrecomputedDataset, evaluation_split, prepare_data
+    from uwml_lib.datasets import PrecomputedDataset, check_same_shape, evaluation_split, prepare_data
 
     folder = prepare_data(preset(options.dataset, data_root=options.data_root))
-    for split in dict.fromkeys(("train", "dev", evaluation_split(folder))):
-        dataset = PrecomputedDataset(folder, split)
+    splits = dict.fromkeys(("train", "dev", evaluation_split(folder)))
+    datasets = [PrecomputedDataset(folder, split) for split in splits]
+    check_same_shape(*datasets)
+    for split, dataset in zip(splits, datasets, strict=True):
+        dataset.scan()
         n_images, regions, dim = dataset.features.shape
         print(
             f"{split}: {n_images} images of {regions} regions x {dim} numbers, "

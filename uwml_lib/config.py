@@ -29,6 +29,7 @@ NOTEBOOKS = CHECKOUT / "notebooks"
 REPORTS = ROOT / "reports"
 RUNS = REPORTS / "runs"
 REFERENCE = REPORTS / "reference"
+RELIABILITY = REFERENCE / "reliability.json"
 
 Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]
@@ -50,6 +51,8 @@ class ExperimentConfig:
     """Folder that holds the data set's folder; empty means the project's data/."""
     max_images: int = 0
     """Take only the first images of every split; 0 means all."""
+    regions: int = 0
+    """Take only the first regions of every image (detectors list the surest first); 0 means all."""
     model: str = "scan"
     """Model name."""
     embed_size: int = 1024
@@ -107,7 +110,7 @@ class ExperimentConfig:
                 object.__setattr__(self, item.name, float(value))
         for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("max_images", "warmup_epochs", "workers", "seed", "gradient_clip"):
+        for name in ("max_images", "regions", "warmup_epochs", "workers", "seed", "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         for name in ("lambda_softmax", "lambda_lse"):
             value = getattr(self, name)

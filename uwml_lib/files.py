@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,16 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raise UWMLError, naming the file, if a file of a folder is gone or does not have the SHA-256 noted for it."""
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise UWMLError(f"{path}: no such file; remove {folder} to run again")
+        if sha256_of(path) != digest:
+            raise UWMLError(f"{path}: was changed after it was written; remove {folder} to run again")
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from uwml_lib.config import REFERENCE, REPORTS, RUNS
+from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RECALL_AT
-from uwml_lib.files import read_json, read_sealed_json, sha256_of, write_json
+from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of, write_json
 from uwml_lib.progress import duration
 from uwml_lib.statistics import paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 from uwml_lib.training import read_metrics
@@ -39,11 +40,7 @@ class Run:
     def load(cls, folder: Path) -> "Run":
         """Read a finished run; raises UWMLError if it is not finished, or if its files were changed since."""
         results = read_sealed_json(folder / "results.json")
-        for name in ("config.json", "metrics.jsonl"):  # those that tables and curves are made of
-            if not (folder / name).exists() or sha256_of(folder / name) != results["files"][name]:
-                raise UWMLError(
-                    f"{folder / name}: was changed after the run was finished; remove the folder to run again"
-                )
+        check_files(folder, results["files"])
         return cls(folder, results)
 
     @property
@@ -107,7 +104,9 @@ def load_experiment(dataset: str) -> Experiment:
     """Load the comparison that `make reproduce` ran last on a data set; raises UWMLError if there is none."""
     path = RUNS / dataset / "experiment.json"
     if Path(dataset).name != dataset or not path.exists():
-        raise UWMLError(f"no finished runs on {dataset} yet: `make reproduce DATASET={dataset}` makes them")
+        near = get_close_matches(dataset, [path.parent.name for path in RUNS.glob("*/experiment.json")], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UWMLError(f"no finished runs on {dataset} yet: `make reproduce DATASET={dataset}` makes them{hint}")
     names = read_json(path)
     for key in ("runs", "without_warmup"):
         listed = names.get(key)
@@ -134,7 +133,7 @@ def results_table(experiment: Experiment) -> pd.DataFrame:
 
 
 def run_table(experiment: Experiment) -> pd.DataFrame:
-    """One row a run: where it is, what it reached, how long it took, and the commit it was made with."""
+    """One row a run: its folder, what it reached, how long it took, the commit, and the SHA-256 of its results.json."""
     return pd.DataFrame(
         {
             "run folder": run.folder.name,
@@ -143,7 +142,9 @@ def run_table(experiment: Experiment) -> pd.DataFrame:
             "dev rsum": round(run.results["dev_rsum"], 1),
             f"{experiment.split} rsum": round(run.metrics["rsum"], 1),
             "training": duration(run.results["training_seconds"]),
-            "commit": (run.results["provenance"]["commit"] or "unknown")[:8],
+            "commit": (run.results["provenance"]["commit"] or "unknown")[:8]
+            + ("" if run.results["provenance"]["clean_tree"] else ", changed"),
+            "SHA-256": sha256_of(run.folder / "results.json")[:12],
         }
         for run in experiment.all_runs
     ).set_index("run folder")
@@ -272,6 +273,21 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
             f"{loss}: rsum {ours['mean']:.1f} {word} the published {published['mean']:.1f} (2 std = {2 * spread:.1f})"
         )
     return "Against reports/reference: " + "; ".join(sentences) + "." if sentences else ""
+
+
+def reliability_text() -> str:
+    """Say what `make torture` found last; empty if it has not run."""
+    if not RELIABILITY.exists():
+        return ""
+    found = read_json(RELIABILITY)
+    kills = sum(item["killed"] for item in found["kills"].values())
+    lost = sum(item["lost"] for item in found["kills"].values())
+    mutations = found["mutations"]
+    return (
+        f"Reliability (`make torture`): killed {kills} times at random moments ({', '.join(found['kills'])}), "
+        f"results lost or changed: {lost}; {mutations['tried']:,} damaged files and settings, "
+        f"wrong results: {mutations['wrong']}, unclear errors: {mutations['unclear']}, hangs: {mutations['hung']}."
+    )
 
 
 def report_folder(dataset: str) -> Path:

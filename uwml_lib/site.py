@@ -11,12 +11,21 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from uwml_lib.config import REFERENCE, REPORTS, RUNS, preset
+from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, preset
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import atomic_folder, lock, make_folder, write_json, write_text
 from uwml_lib.notebooks import all_notebooks, executed
 from uwml_lib.progress import Say, say
-from uwml_lib.reporting import Experiment, load_experiment, report_folder, report_text, results_table, summary_json
+from uwml_lib.reporting import (
+    Experiment,
+    load_experiment,
+    reliability_text,
+    report_folder,
+    report_text,
+    results_table,
+    run_table,
+    summary_json,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -50,7 +59,8 @@ def _build(say: Say) -> Path:
         sections.append(_section(experiment, pages))
     index = REPORTS / "index.html"
     template = exporter.environment.get_template("page.html.j2")
-    write_text(index, template.render(title="Universal weighting metric learning", sections=sections))
+    title = "Universal weighting metric learning"
+    write_text(index, template.render(title=title, sections=sections, reliability=reliability_text()))
     return index
 
 
@@ -72,6 +82,8 @@ def publish(dataset: str) -> None:
                 f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
             )
     with lock(REFERENCE), atomic_folder(REFERENCE) as folder:
+        if RELIABILITY.exists():  # measured apart from any run
+            _copy(RELIABILITY, folder / RELIABILITY.name)
         for notebook in notebooks:
             _copy(notebook, folder / "notebooks" / notebook.name)
         shutil.copytree(source / "figures", folder / "figures")
@@ -80,7 +92,9 @@ def publish(dataset: str) -> None:
         for run in experiment.all_runs:
             for name in ("config.json", "results.json", "metrics.jsonl"):
                 _copy(run.folder / name, folder / "runs" / run.folder.name / name)
-        write_text(folder / "table.md", report_text(experiment, against_reference=False))
+        runs = run_table(experiment).rename(index=lambda name: f"[{name}](runs/{name})")
+        text = report_text(experiment, against_reference=False)
+        write_text(folder / "table.md", f"{text}\n### Runs\n\n{runs.to_markdown()}\n")
         write_json(folder / "summary.json", summary_json(experiment))
 
 
@@ -105,10 +119,15 @@ def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:
 
 
 def _section(experiment: Experiment, pages: list[Path]) -> dict[str, object]:
+    link = f'<a href="runs/{experiment.dataset}/{{0}}/config.json">{{0}}</a>'
     paragraphs = [part for part in report_text(experiment).split("\n\n") if not part.startswith(("#", "|"))]
     return {
         "title": experiment.dataset,
         "table": results_table(experiment).reset_index().to_html(index=False, border=0),
+        "runs": run_table(experiment)
+        .rename(index=lambda name: link.format(name))
+        .reset_index()
+        .to_html(index=False, border=0, escape=False),
         "paragraphs": [html.escape(part.replace("**", "")) for part in paragraphs],
         "pages": [{"href": f"{page.parent.name}/{page.name}", "words": page.stem.replace("_", " ")} for page in pages],
     }

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from uwml_lib.datasets import (
     PrecomputedDataset,
     Vocabulary,
     build_vocabulary,
+    check_same_shape,
     collate,
     evaluation_split,
     fingerprint,
@@ -30,7 +32,17 @@ from uwml_lib.datasets import (
 from uwml_lib.datasets.precomputed import read_lines
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model
-from uwml_lib.files import lock, make_folder, read_json, sha256_of, write_json, write_sealed_json, write_text
+from uwml_lib.files import (
+    check_files,
+    lock,
+    make_folder,
+    read_json,
+    read_sealed_json,
+    sha256_of,
+    write_json,
+    write_sealed_json,
+    write_text,
+)
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import MODELS, build_model
 from uwml_lib.progress import Say, duration, progress, say
@@ -38,6 +50,9 @@ from uwml_lib.provenance import provenance
 
 RECORDS = {"step": ("epoch", "step", "loss"), "epoch": ("epoch", "seconds", "dev_rsum")}
 """Kind of a line of metrics.jsonl -> numbers it must have."""
+
+SOURCES = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors")
+"""Files of a run folder that its results are made of."""
 
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
@@ -56,6 +71,8 @@ def check_config(config: ExperimentConfig) -> None:
     build_loss(config)
     if config.model not in MODELS:
         raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
+    if config.mixed_precision == "fp16" and _device(config) == "cpu":
+        raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
 
 
 def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
@@ -94,8 +111,6 @@ class Trainer:
             mixed_precision=config.mixed_precision,
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
         )
-        if config.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
-            raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
         if self.accelerator.num_processes > 1:
             raise UWMLError(
                 f"found {self.accelerator.num_processes} processes, expected 1: each would miss the others' negatives"
@@ -103,6 +118,7 @@ class Trainer:
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set, self.dev_set = (load_split(config, split, self.vocabulary) for split in ("train", "dev"))
         self.train_set.encoded  # noqa: B018 (here once, not in every worker)
+        check_same_shape(self.train_set, self.dev_set, load_split(config, evaluation_split(config.data_folder)))
         if len(self.train_set) < config.batch_size:
             raise UWMLError(
                 f"batch_size: found {config.batch_size}, expected at most the {len(self.train_set)} training captions"
@@ -127,8 +143,8 @@ class Trainer:
         )
         self.loss = build_loss(config)
         self.warmup_loss = self.loss.dense()
-        self.history: list[dict[str, Any]] = []
-        self.best_rsum = -math.inf
+        self.records: list[dict[str, Any]] = []
+        self.best_rsum, self.best_digest = -math.inf, ""
         self.warned = False
 
     def fit(self) -> None:
@@ -143,6 +159,8 @@ class Trainer:
                 self._train_epoch(epoch)
             except torch.OutOfMemoryError as error:
                 raise UWMLError(f"{self.folder.name}: out of memory; lower batch_size or embed_size") from error
+            except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
+                raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
             dev = _evaluate(self.accelerator.unwrap_model(self.model), self.dev_set)
             self._finish_epoch(epoch, dev, time.monotonic() - started)
 
@@ -181,7 +199,7 @@ class Trainer:
                 at = f"epoch {epoch + 1}, step {step - len(values) + offset + 1}"
                 raise UWMLError(
                     f"{self.folder.name}: the loss is {row[names.index('loss')]} at {at}; stopped, and the state after "
-                    f"epoch {len(self.history)} is kept. Look for NaN in the features or lower the learning rate."
+                    f"epoch {len(self.history)} is kept; lower the learning rate"
                 )
         means = {name: _mean([row[i] for row in values]) for i, name in enumerate(names)}
         if (means.get("above_ceiling_share") or 0) > 0.01 and not self.warned:
@@ -196,16 +214,17 @@ class Trainer:
         })  # fmt: skip
 
     def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
-        """Keep the best model, then the metrics, then the state: whoever finds the state finds the rest."""
-        if dev["rsum"] > self.best_rsum:
+        """Keep the metrics and the state, which names the best weights by digest: it decides what a resume finds."""
+        better, new = dev["rsum"] > self.best_rsum, self._checkpoint("new.safetensors")
+        if better:
             self.best_rsum = dev["rsum"]
             description = {
                 "config": self.config.to_dict(), "epoch": epoch, "dev_rsum": dev["rsum"],
                 "feature_dim": self.train_set.feature_dim, "vocabulary_size": len(self.vocabulary),
             }  # fmt: skip
-            save_model(self._checkpoint("best.safetensors"), self.accelerator.unwrap_model(self.model), description)
+            save_model(new, self.accelerator.unwrap_model(self.model), description)
+            self.best_digest = sha256_of(new)
         record = {"kind": "epoch", "epoch": epoch, "seconds": seconds, **{f"dev_{name}": dev[name] for name in dev}}
-        self.history.append(record)
         self._append(record)
         scaler = self.accelerator.scaler
         save_state(self._checkpoint("last.pt"), {
@@ -214,9 +233,12 @@ class Trainer:
             "scaler": scaler.state_dict() if scaler else None,
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
-            "history": self.history,
+            "records": self.records,
             "best_rsum": self.best_rsum,
+            "files": self._digests(),
         })  # fmt: skip
+        if better:
+            os.replace(new, self._checkpoint("best.safetensors"))
         left = (self.config.epochs - epoch - 1) * sum(item["seconds"] for item in self.history) / len(self.history)
         phase = " (warm-up)" if epoch < self.config.warmup_epochs else ""
         self.say(
@@ -225,13 +247,13 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        path = self._checkpoint("last.pt")
+        path, new, best = (self._checkpoint(name) for name in ("last.pt", "new.safetensors", "best.safetensors"))
         if path.exists():
             state = load_state(path)
             try:
                 self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
-                self.history, self.best_rsum = state["history"], state["best_rsum"]
+                self.records, self.best_rsum, files = state["records"], state["best_rsum"], dict(state["files"])
                 torch.set_rng_state(state["torch_rng"])
                 if len(state["cuda_rng"]) == torch.cuda.device_count():
                     torch.cuda.set_rng_state_all(state["cuda_rng"])
@@ -239,9 +261,23 @@ class Trainer:
                     self.accelerator.scaler.load_state_dict(state["scaler"])
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise UWMLError(f"{path}: is the state of another model; remove it to start over") from error
+            self.best_digest = files["checkpoint/best.safetensors"]
+            if new.exists() and sha256_of(new) == self.best_digest:  # killed between the state and the renaming
+                os.replace(new, best)
+            check_files(self.folder, files)
             self.say(f"{self.name}: goes on after epoch {len(self.history)}")
-        kept = [line for line in read_metrics(self.folder) if line["epoch"] < len(self.history)]
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        new.unlink(missing_ok=True)
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def _digests(self) -> dict[str, str]:
+        """The digest of what a resume builds on, apart from the state itself."""
+        files = {name: sha256_of(self.folder / name) for name in ("config.json", "vocabulary.json")}
+        return {**files, "checkpoint/best.safetensors": self.best_digest}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The records of the finished epochs."""
+        return [record for record in self.records if record["kind"] == "epoch"]
 
     @property
     def name(self) -> str:
@@ -253,6 +289,7 @@ class Trainer:
         return self.folder / "checkpoint" / name
 
     def _append(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -266,10 +303,12 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     """Evaluate a finished run's best epoch on a split and write results.json, or results-SPLIT.json.
 
     split: None, and results.json, stand for the test split, or dev where there is none. data_root: where the data set's
-    folder is now, if it was moved since.
+    folder is now, if it was moved since. Raises UWMLError if a file of a finished run was changed since.
     """
     folder = Path(folder)
     started = time.monotonic()
+    if (folder / "results.json").exists():
+        check_files(folder, read_sealed_json(folder / "results.json")["files"])
     model, config, vocabulary = load_model(folder, data_root)
     model.to(_device(config))
     torch.set_num_threads(config.threads)
@@ -279,16 +318,20 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     usual = evaluation_split(config.data_folder)
     split = split or usual
     dataset = load_split(config, split, vocabulary)
+    if dataset.feature_dim != model.feature_dim:
+        raise UWMLError(
+            f"{dataset.folder / f'{split}_ims.npy'}: found {dataset.feature_dim} numbers a region, expected the "
+            f"{model.feature_dim} that the model of {folder} was trained on"
+        )
     metrics = _evaluate(model, dataset, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
     best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
-    sources = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors")
     results = {
         "config": config.to_dict(), "split": split, "captions_per_image": dataset.captions_per_image,
         "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"], "metrics": metrics,
         "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
         "provenance": read_json(folder / "config.json").get("provenance"), "ranks": ranks,
-        "files": {name: sha256_of(folder / name) for name in sources},
+        "files": {name: sha256_of(folder / name) for name in SOURCES},
     }  # fmt: skip
     write_sealed_json(folder / ("results.json" if split == usual else f"results-{split}.json"), results)
     return results

@@ -237,6 +237,7 @@ def overwritten(name, content):
         (bad_features(np.zeros((7, 4, 5))), "dev_caps.txt", "found 6 captions for the 7 images"),
         (overwritten("dev_caps.txt", b"a\nb\n \nd\ne\nf\n"), "dev_caps.txt", "line 3 is empty"),
         (overwritten("dev_caps.txt", b"a\nb\nc\nd\ne\nf\n\n"), "dev_caps.txt", "found 7 captions"),
+        (overwritten("dev_caps.txt", b"a\nb\n" + b"x " * 2501 + b"\nd\ne\nf\n"), "dev_caps.txt", "line 3 has 5,002"),
         (overwritten("dev_caps.txt", b""), "dev_caps.txt", "found 1 captions"),
         (overwritten("dev_caps.txt", b"a\nb\nc\nd\ncaf\xe9\nf\n"), "dev_caps.txt", "not readable as UTF-8 text"),
         (overwritten("dev_ids.txt", b"x\ny\n"), "dev_ids.txt", "found 2 ids, expected 3, one for each image"),
@@ -248,6 +249,19 @@ def test_bad_input_is_refused_by_name(folder, damage, file, message):
     with pytest.raises(UWMLError, match=message) as error:
         PrecomputedDataset(folder, "dev")
     assert str(error.value).startswith(f"{folder / file}: ")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
+def test_features_that_are_not_finite_are_found(folder, value):
+    path = folder / "dev_ims.npy"
+    features = np.load(path).astype(np.float64)
+    features[2, 3, 1] = value
+    np.save(path, features)
+    dataset = PrecomputedDataset(folder, "dev")
+    dataset.images(0, 2)
+    for look in (dataset.scan, lambda: dataset.scan(block=1), lambda: dataset.images(1, 3)):
+        with pytest.raises(UWMLError, match=r"dev_ims.npy: image 2 \(counted from 0\) holds NaN"):
+            look()
 
 
 def test_an_npz_under_the_name_of_a_npy(folder):

@@ -1,8 +1,9 @@
 """From a configuration to its data."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
-from uwml_lib.config import ExperimentConfig
+from uwml_lib.config import PRESETS, ExperimentConfig
 from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.datasets.scenes import SCENES, build_scenes
 from uwml_lib.datasets.vocabulary import Vocabulary
@@ -17,13 +18,15 @@ def prepare_data(config: ExperimentConfig, say: Say = say) -> Path:
         with lock(config.data_folder, say):
             build_scenes(config.data_folder, SCENES[config.dataset], say)
     if not config.data_folder.is_dir():
+        near = get_close_matches(config.dataset, PRESETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near and near[0] != config.dataset else ""
         raise UWMLError(
             f"{config.data_folder}: no such folder; expected {config.dataset} in the SCAN layout "
-            "({split}_ims.npy and {split}_caps.txt)"
+            "({split}_ims.npy and {split}_caps.txt)" + hint
         )
     return config.data_folder
 
 
 def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:
     """Load a split of a configuration's data set; raises UWMLError, naming the file, for what cannot be used."""
-    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images)
+    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images, config.regions)

@@ -13,6 +13,10 @@ from torch.utils.data import Dataset
 
 from uwml_lib.datasets.vocabulary import PAD, Vocabulary, available_tokenizer
 from uwml_lib.errors import UWMLError
+from uwml_lib.progress import progress
+
+LONGEST_CAPTION = 5000
+"""Characters; a longer line is no caption, and padding a batch to its length would fill the memory."""
 
 
 class Batch(NamedTuple):
@@ -34,12 +38,17 @@ class PrecomputedDataset(Dataset):
 
     features: (n_images, regions, dim), memory-mapped, float or integer. captions: image-major, so caption
     `captions_per_image * i + k` describes image i. ids: one per image, its number where there is no file.
-    max_images: take only the first ones; 0 means all.
+    max_images, regions: take only the first images, and the first regions of each; 0 means all.
     Raises UWMLError, naming the file, where something is missing, unreadable or does not fit.
     """
 
     def __init__(
-        self, folder: Path | str, split: str, vocabulary: Vocabulary | None = None, max_images: int = 0
+        self,
+        folder: Path | str,
+        split: str,
+        vocabulary: Vocabulary | None = None,
+        max_images: int = 0,
+        regions: int = 0,
     ) -> None:
         self.folder, self.split, self.vocabulary = Path(folder), split, vocabulary
         path = self.folder / f"{split}_ims.npy"
@@ -55,11 +64,21 @@ class PrecomputedDataset(Dataset):
         empty = next((number for number, caption in enumerate(self.captions) if not caption.strip()), None)
         if empty is not None:
             raise UWMLError(f"{captions_path}: line {empty + 1} is empty, expected a caption")
+        long = next((number for number, caption in enumerate(self.captions) if len(caption) > LONGEST_CAPTION), None)
+        if long is not None:
+            raise UWMLError(
+                f"{captions_path}: line {long + 1} has {len(self.captions[long]):,} characters, "
+                f"expected a caption of at most {LONGEST_CAPTION:,}"
+            )
         self.captions_per_image = n_captions // n_images
         self.ids = self._read_ids(n_images)
         if max_images:
             self.features, self.ids = self.features[:max_images], self.ids[:max_images]
             self.captions = self.captions[: max_images * self.captions_per_image]
+        if regions > self.features.shape[1]:
+            raise UWMLError(f"regions: found {regions}, expected at most the {self.features.shape[1]} of {path}")
+        if regions:
+            self.features = self.features[:, :regions]
         self._encoded: list[list[int]] | None = None
 
     def _read_ids(self, n_images: int) -> list[str]:
@@ -78,11 +97,12 @@ class PrecomputedDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the features out: a worker process opens the file itself instead of receiving a copy."""
-        return {**self.__dict__, "features": len(self.features)}
+        return {**self.__dict__, "features": self.features.shape[:2]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.features = load_array(self.folder / f"{self.split}_ims.npy", dimensions=3)[: state["features"]]
+        n_images, regions = state["features"]
+        self.features = load_array(self.folder / f"{self.split}_ims.npy", dimensions=3)[:n_images, :regions]
 
     @property
     def feature_dim(self) -> int:
@@ -104,8 +124,21 @@ class PrecomputedDataset(Dataset):
         return load_array(path, dimensions) if path.exists() else None
 
     def images(self, start: int, stop: int) -> Tensor:
-        """Features of the images start to stop - 1, float32."""
-        return torch.from_numpy(self.features[start:stop].astype(np.float32))
+        """Features of the images start to stop - 1, float32; raises UWMLError naming an image that is not finite."""
+        with np.errstate(over="ignore"):
+            images = torch.from_numpy(self.features[start:stop].astype(np.float32))
+        if not images.isfinite().all():
+            image = start + int((~images.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise UWMLError(
+                f"{self.folder / f'{self.split}_ims.npy'}: image {image} (counted from 0) holds NaN, infinity or what "
+                "is too large for float32, expected finite numbers"
+            )
+        return images
+
+    def scan(self, block: int = 1024) -> None:
+        """Look at every feature; raises UWMLError, naming the image, if one is not finite."""
+        for start in progress(range(0, len(self.features), block), f"{self.split}: looking at every feature"):
+            self.images(start, min(start + block, len(self.features)))
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -126,6 +159,17 @@ def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:
     tensors = [torch.as_tensor(caption) for caption in tokens]
     lengths = torch.tensor([len(caption) for caption in tensors])
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD), lengths
+
+
+def check_same_shape(*splits: PrecomputedDataset) -> None:
+    """Raise UWMLError if splits of one data set differ in the numbers per region, which the model is made for."""
+    first, *others = splits
+    for other in others:
+        if other.feature_dim != first.feature_dim:
+            raise UWMLError(
+                f"{other.folder / f'{other.split}_ims.npy'}: found {other.feature_dim} numbers a region, expected "
+                f"{first.feature_dim} as in {first.split}_ims.npy"
+            )
 
 
 def evaluation_split(folder: Path | str) -> str:
