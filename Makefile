@@ -8,7 +8,16 @@
 #: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2; smoke: 0 1)
 #: EPOCHS           passes over the training captions (what the data set's preset says)
 #: PROFILE          full or smoke (full)
-VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE
+#: KILLS            kills of `make torture` (50)
+#: MUTATIONS        damaged inputs of `make torture` (10000)
+VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE KILLS MUTATIONS
+
+# What each target takes besides PYTHON and TORCH_INDEX_URL, which are for setting up.
+TAKES_data := DATASET DATA_ROOT
+TAKES_reproduce := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
+TAKES_smoke := DATASET DATA_ROOT SEEDS EPOCHS
+TAKES_reference := DATASET
+TAKES_torture := KILLS MUTATIONS
 
 # .venv remembers the two choices it was made with, so that they are given once.
 ifeq ($(origin PYTHON),undefined)
@@ -28,6 +37,10 @@ nearest := $(shell $(call quote,$(PYTHON)) -c 'import sys, difflib; \
     print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))' \
     $(call quote,$(unknown)) $(VARIABLES) 2>/dev/null)
 $(error unknown variable $(unknown)$(if $(nearest),; did you mean $(nearest)?,; there are: $(VARIABLES)))
+endif
+unused := $(firstword $(filter-out PYTHON TORCH_INDEX_URL SHELL $(foreach goal,$(MAKECMDGOALS),$(TAKES_$(goal))),$(given)))
+ifneq ($(unused),)
+$(error make $(or $(MAKECMDGOALS),help) takes no $(unused))
 endif
 
 # Two stamps named after what they depend on: a touched file or a new checkout costs nothing, an edit is noticed, and so
@@ -58,7 +71,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce smoke lab test test-all lint format reference clean gone
+.PHONY: help setup data reproduce smoke lab test test-all torture lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -116,6 +129,10 @@ test: $(READY)
 ## run the quick tests, then the slow ones
 test-all: test
 	$(PYTEST) -m slow
+
+## attack the kit (kills, damaged files, a full disk) and note what came of it: half an hour
+torture: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m tests.torture$(call option,kills,KILLS)$(call option,mutations,MUTATIONS)
 
 ## check the style of the code, and that the notebooks hold no outputs
 lint: $(READY)

@@ -137,8 +137,8 @@ def test_make_alone_describes_every_target_and_variable(make, kit):
         (["reproduce", "DATASET=x", "SEEDS=0 1"], "reproduce --dataset 'x' --seeds '0 1'"),
         (["reproduce", "DATASET=", "EPOCHS=3", "PROFILE=full"], "reproduce --epochs '3' --profile 'full'"),
         (["reproduce", "DATA_ROOT=/a b/it's"], r"reproduce --data-root '/a b/it'\''s'"),
-        (["smoke", "SEEDS=0,1", "PROFILE=full"], "reproduce --seeds '0,1' --profile 'smoke'"),
-        (["data", "DATASET=x", "DATA_ROOT=y", "SEEDS=1"], "data --dataset 'x' --data-root 'y'"),
+        (["smoke", "SEEDS=0,1"], "reproduce --seeds '0,1' --profile 'smoke'"),
+        (["data", "DATASET=x", "DATA_ROOT=y"], "data --dataset 'x' --data-root 'y'"),
         (["reference", "DATASET=x"], "report --publish --dataset 'x'"),
     ],
 )
@@ -155,6 +155,22 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_right_one(make, kit, wr
     assert done.returncode != 0
     assert f"unknown variable {wrong}; did you mean {right}?" in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize(("target", "variable"), [("data", "SEEDS"), ("test", "EPOCHS"), ("smoke", "PROFILE")])
+def test_a_variable_that_a_target_would_ignore_is_refused(make, kit, target, variable):
+    done = make(kit, target, f"{variable}=3", f"PYTHON={sys.executable}")
+    assert done.returncode != 0
+    assert f"make {target} takes no {variable}" in done.stderr
+    assert not done.stdout
+
+
+def test_every_variable_is_taken_by_a_target():
+    variables = set(re.search(r"^VARIABLES := (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
+    taken = {
+        name for line in re.findall(r"^TAKES_[a-z]+ := (.*)$", MAKEFILE, flags=re.MULTILINE) for name in line.split()
+    }
+    assert taken | {"PYTHON", "TORCH_INDEX_URL"} == variables
 
 
 def test_setup_runs_once_and_again_only_when_something_changed(make, kit):

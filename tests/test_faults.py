@@ -1,31 +1,59 @@
 """A disk that is full, a folder that is not to be written, a file in the way: one sentence, and nothing is lost."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from uwml_lib.cli import main
+
 resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
 
-TRAIN = ("train", "--dataset", "scenes_smoke", "--epochs", "2")
+SMOKE = ("--dataset", "scenes_smoke")
+TRAIN = ("train", *SMOKE, "--epochs", "2")
+ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+# What lets root write anywhere is taken away.
+AS_ANYBODY = ("setpriv", "--bounding-set=-dac_override") if ROOT else ()
+# A file system of its own for one command: mounted at $1, which then is filled, or made read-only.
+MOUNTED = 'mount -t tmpfs -o size=3m tmpfs "$1" && shift && exec "$@"'
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+
+
+def can_mount() -> bool:
+    try:
+        return subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="no file systems of one's own here (unshare -rm)")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
-    assert uwml(home, "data", "--dataset", "scenes_smoke").returncode == 0
+    assert uwml(home, "data", *SMOKE).returncode == 0
     return home
 
 
-def uwml(home: Path, *arguments: str, largest_file: int = -1) -> subprocess.CompletedProcess:
-    """Run a command; a file larger than `largest_file` bytes fails to grow, as on a full disk."""
-    return subprocess.run(
-        [sys.executable, "-m", "uwml_lib.cli", *arguments], env={**os.environ, "UWML_HOME": str(home)},
-        capture_output=True, text=True, check=False,
+def start(home: Path, *arguments: str, largest_file: int = -1, wrapper: tuple = ()) -> subprocess.Popen:
+    """Start a command; a file larger than `largest_file` bytes fails to grow, as on a full disk."""
+    return subprocess.Popen(
+        [*wrapper, sys.executable, "-m", "uwml_lib.cli", *arguments], env={**os.environ, "UWML_HOME": str(home)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY)),
     )  # fmt: skip
+
+
+def uwml(home: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
+    process = start(home, *arguments, **options)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
 def one_sentence(result: subprocess.CompletedProcess) -> str:
@@ -36,21 +64,52 @@ def one_sentence(result: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
+def mounted(script: str, place: Path) -> tuple[str, ...]:
+    return ("unshare", "-rm", "sh", "-c", script, "sh", str(place))
+
+
+# ------------------------------------------------------------------------------------------------ a full disk, a quota
+
+
 def test_no_room_for_the_data(tmp_path):
-    sentence = one_sentence(uwml(tmp_path, "data", "--dataset", "scenes_smoke", largest_file=100_000))
-    assert sentence.startswith("uwml data: ")
+    sentence = one_sentence(uwml(tmp_path, "data", *SMOKE, largest_file=100_000))
+    assert sentence.startswith(f"uwml data: {tmp_path / 'data' / 'scenes_smoke'}: cannot be written (")
     assert [path.name for path in (tmp_path / "data").iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("largest_file", [100, 20_000, 200_000])
+@pytest.mark.parametrize("largest_file", [100, 2_000, 20_000, 200_000])
 def test_no_room_for_a_checkpoint(home, tmp_path, largest_file):
     run = tmp_path / "run"
     sentence = one_sentence(uwml(home, *TRAIN, "--run-folder", str(run), largest_file=largest_file))
-    assert sentence.startswith("uwml train: ")
+    assert sentence.startswith(f"uwml train: {run}")
+    assert "cannot be written (" in sentence
     assert not (run / "results.json").exists()
     again = uwml(home, *TRAIN, "--run-folder", str(run))
     assert again.returncode == 0, again.stderr
     assert (run / "results.json").exists()
+
+
+@needs_mounts
+def test_a_disk_that_fills_up(home, tmp_path):
+    arguments = (*TRAIN, "--embed-size", "256", "--run-folder", str(tmp_path / "run"))
+    sentence = one_sentence(uwml(home, *arguments, wrapper=mounted(MOUNTED, tmp_path)))
+    assert f"{tmp_path / 'run'}" in sentence
+    assert "cannot be written (is the disk full?" in sentence or "No space left on device" in sentence
+
+
+def test_a_quota(home, tmp_path, monkeypatch, capsys):
+    def full(_):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", full)
+        arguments = [*TRAIN, "--data-root", str(home / "data"), "--run-folder", str(tmp_path / "run")]
+        assert main(arguments) == 1
+    assert "cannot be written (Disk quota exceeded); what was there before is kept" in capsys.readouterr().err
+    assert main(arguments) == 0
+
+
+# ------------------------------------------------------------------------------------------------ no permission
 
 
 def test_a_file_where_the_run_folder_should_be(home, tmp_path):
@@ -60,7 +119,67 @@ def test_a_file_where_the_run_folder_should_be(home, tmp_path):
     assert (tmp_path / "run").read_text() == "precious"
 
 
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_is_not_to_be_written(home, tmp_path):
-    tmp_path.chmod(0o500)
-    assert "cannot" in one_sentence(uwml(home, *TRAIN, "--run-folder", str(tmp_path / "run")))
+def test_a_file_where_the_data_folder_should_be(tmp_path):
+    (tmp_path / "data").write_text("precious")
+    assert f"{tmp_path / 'data'}: cannot make this folder" in one_sentence(uwml(tmp_path, "data", *SMOKE))
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/scenes_smoke").write_text("precious")
+    assert f"{tmp_path / 'data/scenes_smoke'}: " in one_sentence(uwml(tmp_path, "data", *SMOKE))
+    assert (tmp_path / "data/scenes_smoke").read_text() == "precious"
+
+
+@pytest.mark.skipif(ROOT and not shutil.which("setpriv"), reason="root may write anywhere")
+@pytest.mark.parametrize("arguments", [TRAIN, ("reproduce", "--profile", "smoke")], ids=lambda words: words[0])
+def test_a_folder_that_is_not_to_be_written(home, tmp_path, arguments):
+    (tmp_path / "data").symlink_to(home / "data")
+    (tmp_path / "reports").mkdir(mode=0o500)
+    sentence = one_sentence(uwml(tmp_path, *arguments, wrapper=AS_ANYBODY))
+    assert "reports" in sentence
+    assert "Permission denied" in sentence
+
+
+@pytest.mark.skipif(ROOT and not shutil.which("setpriv"), reason="root may read anything")
+def test_data_that_is_not_to_be_read(home, tmp_path):
+    shutil.copytree(home / "data", tmp_path / "data")
+    for file in ("train_caps.txt", "train_ims.npy"):
+        path = tmp_path / "data/scenes_smoke" / file
+        path.chmod(0o000)
+        wrapper = (*AS_ANYBODY[:1], "--bounding-set=-dac_override,-dac_read_search") if AS_ANYBODY else ()
+        arguments = (*TRAIN, "--data-root", str(tmp_path / "data"))
+        sentence = one_sentence(uwml(tmp_path, *arguments, wrapper=wrapper))
+        assert sentence.startswith(f"uwml train: {path}: not readable")
+        assert "Permission denied" in sentence
+        path.chmod(0o600)
+
+
+@needs_mounts
+@pytest.mark.parametrize("command", [TRAIN, ("data", *SMOKE), pytest.param(("report", *SMOKE), marks=pytest.mark.slow)])
+def test_a_file_system_that_is_read_only(home, tmp_path, command):
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    if command[0] == "data":
+        shutil.rmtree(tmp_path / "data/scenes_smoke")
+    elif command[0] == "report":
+        assert uwml(tmp_path, "reproduce", "--profile", "smoke", "--seeds", "0", "--epochs", "1").returncode == 0
+    sentence = one_sentence(uwml(tmp_path, *command, wrapper=mounted(READ_ONLY, tmp_path)))
+    assert "Read-only file system" in sentence
+
+
+# ------------------------------------------------------------------------------------------------ two at once
+
+
+@pytest.mark.slow
+def test_two_pipelines_at_once(tmp_path):
+    """Data, runs and report are shared; the second waits for the first and finds everything done."""
+    arguments = ("reproduce", "--profile", "smoke", "--seeds", "0", "--epochs", "1")
+    first = start(tmp_path, *arguments)
+    time.sleep(1)
+    second = start(tmp_path, *arguments)
+    outputs = [process.communicate() for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], outputs
+    texts = [output for output, _ in outputs]
+    assert sum("another process is at work here; waiting for it" in text for text in texts) == 1
+    waited = next(text for text in texts if "waiting for it" in text)
+    assert waited.count("finished before") + waited.count("executed before") >= 1
+    tables = [text[text.index("## scenes_smoke") : text.index("\nDone in")] for text in texts]
+    assert tables[0] == tables[1]

@@ -10,6 +10,8 @@ import pytest
 
 from uwml_lib.cli import parse
 from uwml_lib.config import CHECKOUT, REFERENCE
+from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of
+from uwml_lib.reporting import reliability_text
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
@@ -44,9 +46,25 @@ def test_both_commands_are_there():
 
 def test_table_is_the_published_one():
     table = [line for line in (REFERENCE / "table.md").read_text(encoding="utf-8").splitlines() if line]
-    published = [line for line in table if not line.startswith(("#", "Against"))]
+    published = [line for line in table[: table.index("### Runs")] if not line.startswith("#")]
     for line in published:
         assert line in README
+
+
+def test_the_published_runs_are_whole():
+    summary = read_json(REFERENCE / "summary.json")
+    assert summary["losses"]
+    for item in summary["losses"].values():
+        for name, digest in item["runs"].items():
+            folder = REFERENCE / "runs" / name
+            assert sha256_of(folder / "results.json") == digest
+            files = read_sealed_json(folder / "results.json")["files"]
+            check_files(folder, {file: files[file] for file in ("config.json", "metrics.jsonl")})
+
+
+def test_reliability_is_the_measured_one():
+    assert reliability_text()
+    assert reliability_text() in README
 
 
 def test_times_are_the_published_ones():

@@ -9,7 +9,7 @@ from uwml_lib import plots, reporting, site
 from uwml_lib.config import preset
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import retrieval_metrics
-from uwml_lib.files import sha256_of, write_json, write_sealed_json
+from uwml_lib.files import read_json, sha256_of, write_json, write_sealed_json
 from uwml_lib.reporting import (
     agreement_with_reference,
     chance_rsum,
@@ -153,6 +153,43 @@ def test_only_a_whole_run_is_published(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(site, "all_notebooks", list)
     with pytest.raises(UWMLError, match="differs from the preset in epochs"):
         site.publish("scenes")
+
+
+def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(experiment, tmp_path, monkeypatch):
+    reference, report = tmp_path / "reference", tmp_path / "report"
+    (report / "figures").mkdir(parents=True)
+    monkeypatch.setattr(site, "load_experiment", lambda dataset: experiment)
+    monkeypatch.setattr(site, "report_folder", lambda dataset: report)
+    monkeypatch.setattr(site, "all_notebooks", list)
+    monkeypatch.setattr(site, "preset", lambda dataset: preset(dataset, warmup_epochs=1, epochs=2))
+    monkeypatch.setattr(site, "REFERENCE", reference)
+    monkeypatch.setattr(site, "RELIABILITY", reference / "reliability.json")
+    (reference / "old").mkdir(parents=True)
+    write_json(reference / "reliability.json", FOUND)
+    site.publish("scenes")
+    assert read_json(reference / "reliability.json") == FOUND
+    assert not (reference / "old").exists()
+    table = (reference / "table.md").read_text()
+    for run in experiment.all_runs:
+        assert f"[{run.folder.name}](runs/{run.folder.name})" in table
+        assert sha256_of(reference / "runs" / run.folder.name / "results.json")[:12] in table
+
+
+FOUND = {
+    "kills": {"train": {"killed": 20, "lost": 0}, "data": {"killed": 3, "lost": 1}},
+    "mutations": {"tried": 1234, "wrong": 2, "unclear": 3, "hung": 4},
+    "tests": {"tests": 9, "failures": 1, "errors": 1},
+}
+
+
+def test_what_the_attacks_found_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "RELIABILITY", tmp_path / "reliability.json")
+    assert reporting.reliability_text() == ""
+    write_json(tmp_path / "reliability.json", FOUND)
+    text = reporting.reliability_text()
+    assert "killed 23 times at random moments (train, data), results lost or changed: 1" in text
+    assert "1,234 damaged files and settings, wrong results: 2, unclear errors: 3, hangs: 4" in text
+    assert "of the 9 attacks as tests, which fill the disk and deny permissions too, 2 failed" in text
 
 
 def test_text_says_when_all_was_warm_up(experiment):

@@ -36,7 +36,9 @@ def _written(path: Path) -> Iterator[Path]:
         with atomic_path(path) as temporary:
             yield temporary
     except (RuntimeError, SafetensorError) as error:
-        raise UWMLError(f"{path}: cannot be written ({error}); what was there before is kept") from error
+        raise UWMLError(
+            f"{path}: cannot be written (is the disk full? {error}); what was there before is kept"
+        ) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:

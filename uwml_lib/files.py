@@ -19,17 +19,30 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
 
     Its name is always the same, so what a killed process leaves is overwritten by the next; hold the folder's lock.
+    Raises UWMLError, naming the file, if it cannot be written.
     """
     path = Path(path)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.part")
+    with _writing(path):
+        try:
+            yield temporary
+            with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk, a quota or a missing permission into a sentence."""
     try:
-        yield temporary
-        with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        reason = error.strerror or f"is the disk full? {error}"
+        raise UWMLError(f"{path}: cannot be written ({reason}); what was there before is kept") from error
 
 
 @contextlib.contextmanager
@@ -38,28 +51,29 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     make_folder(path.parent)
     temporary, retired = (path.with_name(f".{path.name}.{kind}") for kind in ("part", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    if retired.exists() and not path.exists():  # a process was killed between the two renames below
-        os.replace(retired, path)
-    shutil.rmtree(retired, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with open(file, "r+b") as handle:
-                    os.fsync(handle.fileno())
-        if path.exists():
-            os.replace(path, retired)
-        try:
-            os.replace(temporary, path)
-        except OSError:
-            if retired.exists():
-                os.replace(retired, path)
-            raise
-    finally:
+    with _writing(path):
         shutil.rmtree(temporary, ignore_errors=True)
+        if retired.exists() and not path.exists():  # a process was killed between the two renames below
+            os.replace(retired, path)
         shutil.rmtree(retired, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with open(file, "r+b") as handle:
+                        os.fsync(handle.fileno())
+            if path.exists():
+                os.replace(path, retired)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                if retired.exists():
+                    os.replace(retired, path)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def make_folder(path: Path) -> Path:
@@ -75,6 +89,12 @@ def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append UTF-8 text to a file; raises UWMLError if it cannot be written."""
+    with _writing(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -282,11 +282,13 @@ def reliability_text() -> str:
     found = read_json(RELIABILITY)
     kills = sum(item["killed"] for item in found["kills"].values())
     lost = sum(item["lost"] for item in found["kills"].values())
-    mutations = found["mutations"]
+    mutations, tests = found["mutations"], found["tests"]
+    failed = tests["failures"] + tests["errors"]
     return (
         f"Reliability (`make torture`): killed {kills} times at random moments ({', '.join(found['kills'])}), "
         f"results lost or changed: {lost}; {mutations['tried']:,} damaged files and settings, "
-        f"wrong results: {mutations['wrong']}, unclear errors: {mutations['unclear']}, hangs: {mutations['hung']}."
+        f"wrong results: {mutations['wrong']}, unclear errors: {mutations['unclear']}, hangs: {mutations['hung']}; "
+        f"of the {tests['tests']} attacks as tests, which fill the disk and deny permissions too, {failed} failed."
     )
 
 

@@ -33,6 +33,7 @@ from uwml_lib.datasets.precomputed import read_lines
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model
 from uwml_lib.files import (
+    append_text,
     check_files,
     lock,
     make_folder,
@@ -290,8 +291,7 @@ class Trainer:
 
     def _append(self, record: dict[str, Any]) -> None:
         self.records.append(record)
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_text(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
 
 
 def learning_rate(config: ExperimentConfig, epoch: int) -> float:
