@@ -1,5 +1,7 @@
 """The command line: help, presets, and errors that are a sentence and an exit code."""
 
+import os
+import re
 import subprocess
 import sys
 
@@ -202,7 +204,58 @@ def test_a_run_of_damaged_settings(data_root, tmp_path, capsys):
     write_json(tmp_path / "run/config.json", content)
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run")]) == 1
-    assert "config.json: was changed after it was written" in capsys.readouterr().err
-    (tmp_path / "run/results.json").unlink()
-    assert main(["evaluate", str(tmp_path / "run")]) == 1
-    assert "unknown key 'embed_sise'; did you mean 'embed_size'?" in capsys.readouterr().err
+    sentence = f"{tmp_path / 'run/config.json'}: configuration: unknown key 'embed_sise'; did you mean 'embed_size'?"
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--embed-size", "100000000"], "embed_size: found 100000000, expected at most 65,536"),
+        (["--word-dim", str(10**30)], "word_dim: found 1000"),
+        (["--threads", str(10**12)], "threads: found 1000000000000, expected at most 1,024"),
+        (["--workers", "100000"], "workers: found 100000, expected at most 256"),
+        (["--loss-options", '{"positive_ceiling": Infinity}'], "loss_options: found .*inf.*, expected values of JSON"),
+        (["--loss-options", f'{{"margin": 1{"0" * 400}}}'], "loss_options: found"),
+        (["--loss-options", '{"positive": "123"}'], "positive: found '123', expected finite coefficients"),
+        (["--loss-options", '{"positive": [true]}'], "positive: found"),
+        (["--data-root", "~nobody-of-that-name/x"], "data_root: found '~nobody-of-that-name/x', expected a folder"),
+    ],
+)
+def test_absurd_values_are_refused_at_once(options, message, data_root, capsys):
+    try:
+        code = main(["train", *TINY, str(data_root), *options])
+    except SystemExit as stop:  # said by the parser
+        code = stop.code
+    assert code in (1, 2)
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_a_home_that_is_none():
+    done = subprocess.run(
+        [sys.executable, "-m", "uwml_lib.cli", "doctor"], env={**os.environ, "UWML_HOME": "~nobody-of-that-name"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("uwml: UWML_HOME: found '~nobody-of-that-name', expected a folder")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_arrows():
+    code = "from uwml_lib import cli; cli.COMMANDS['data'] = (cli.DataCommand, lambda options: print('i→t')); "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "cli.main(['data'])"], env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "i?t\n")
+
+
+def test_seeds_without_a_number(capsys):
+    assert main(["reproduce", "--seeds", ","]) == 1
+    assert "seeds: found ','" in capsys.readouterr().err
+
+
+def test_evaluating_nothing_leaves_no_trace(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path / "typo/run")]) == 1
+    assert "config.json: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()

@@ -1,5 +1,6 @@
 """What `uwml doctor` finds, and what it says to do."""
 
+import numpy as np
 import pytest
 
 from tests.tiny import write_tiny
@@ -38,6 +39,13 @@ def test_missing_data_and_damaged_data(tmp_path):
     write_tiny(tmp_path / "tiny")
     (tmp_path / "tiny" / "dev_ims.npy").write_bytes(b"short")
     assert "dev_ims.npy: not readable" in str(checks("tiny", str(tmp_path))["data"])
+
+
+def test_splits_that_do_not_fit_together(tmp_path):
+    write_tiny(tmp_path / "tiny")
+    path = tmp_path / "tiny" / "dev_ims.npy"
+    np.save(path, np.load(path)[:, :, :4])
+    assert "dev_ims.npy: found 4 numbers a region" in str(checks("tiny", str(tmp_path))["data"])
 
 
 def test_a_file_where_a_folder_is_wanted(tmp_path):

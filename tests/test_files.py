@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from uwml_lib.checkpoints import load_state
+from uwml_lib.datasets.precomputed import load_array, read_lines
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import atomic_folder, atomic_path, lock, make_folder, read_json, write_json, write_text
 
@@ -70,7 +72,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_put_in_place(tmp_pat
             raise PermissionError("no")
         replace(source, target)
 
-    with pytest.raises(PermissionError), atomic_folder(path):  # noqa: PT012
+    with pytest.raises(UWMLError, match="folder: cannot be written"), atomic_folder(path):  # noqa: PT012
         monkeypatch.setattr(os, "replace", replace_but_not_the_new)
     assert names(path) == ["old"]
     assert names(tmp_path) == ["folder"]
@@ -151,10 +153,31 @@ def test_broken_json(tmp_path, content, message):
 def test_json_that_is_not_there(tmp_path):
     with pytest.raises(UWMLError, match="absent.json: no such file"):
         read_json(tmp_path / "absent.json")
-    with pytest.raises(UWMLError, match="not readable as JSON"):
+    with pytest.raises(UWMLError, match="not readable, for it is a folder"):
         read_json(tmp_path)
     write_json(tmp_path / "list.json", [1])
     assert read_json(tmp_path / "list.json", list) == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among files here")
+@pytest.mark.parametrize("read", [read_json, load_state, read_lines, lambda path: load_array(path, 3)])
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(UWMLError, match=f"{name}: not readable, for it is no regular file"):
+            read(tmp_path / name)
+
+
+def test_through_a_link_the_file_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for number in range(3):
+        with atomic_folder(tmp_path / "link") as temporary:
+            write_text(temporary / "file", str(number))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real/file").read_text() == "2"
+    assert names(tmp_path) == ["link", "real"]
 
 
 # ------------------------------------------------------------------------------------------------ one process a folder

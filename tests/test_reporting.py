@@ -36,7 +36,7 @@ def write_run(folder, loss, seed, quality, warmup_epochs=1):
     results = {
         "config": config, "split": "test", "captions_per_image": K, "metrics": metrics, "ranks": ranks,
         "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed,
-        "provenance": {"commit": "abc" * 5, "clean_tree": True},
+        "provenance": {"sessions": [{"commit": "abc" * 5, "clean_tree": True}]},
     }  # fmt: skip
     records = [
         {"kind": "step", "epoch": epoch, "step": step, "warmup": epoch < warmup_epochs, "loss": 9.0}
@@ -160,6 +160,7 @@ def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(experiment, 
     (report / "figures").mkdir(parents=True)
     monkeypatch.setattr(site, "load_experiment", lambda dataset: experiment)
     monkeypatch.setattr(site, "report_folder", lambda dataset: report)
+    write_json(report / "durations.json", {"seconds": {}, "runs": ["of something else"]})
     monkeypatch.setattr(site, "all_notebooks", list)
     monkeypatch.setattr(site, "preset", lambda dataset: preset(dataset, warmup_epochs=1, epochs=2))
     monkeypatch.setattr(site, "REFERENCE", reference)
@@ -169,6 +170,7 @@ def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(experiment, 
     site.publish("scenes")
     assert read_json(reference / "reliability.json") == FOUND
     assert not (reference / "old").exists()
+    assert not (reference / "durations.json").exists()
     table = (reference / "table.md").read_text()
     for run in experiment.all_runs:
         assert f"[{run.folder.name}](runs/{run.folder.name})" in table

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.tiny import write_tiny
+from uwml_lib import provenance as provenance_module
 from uwml_lib import training
 from uwml_lib.checkpoints import load_model
 from uwml_lib.config import ExperimentConfig
@@ -424,12 +425,95 @@ def test_splits_of_different_shape_are_refused_before_training(own_data, tmp_pat
     assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
-def test_evaluating_on_data_of_another_shape(own_data, tmp_path):
+def test_evaluating_on_other_data_is_refused_and_the_results_are_kept(own_data, tmp_path):
     train(replace(own_data, epochs=1), tmp_path / "run", quiet)
+    before = (tmp_path / "run/results.json").read_bytes()
     path = own_data.data_folder / "test_ims.npy"
-    np.save(path, np.load(path)[:, :, :5])
-    with pytest.raises(UWMLError, match="test_ims.npy: found 5 numbers a region, expected the 9 that the model"):
+    np.save(path, np.load(path)[::-1])
+    with pytest.raises(UWMLError, match="other data, or another tokenizer, than .*run was trained on"):
         evaluate_run(tmp_path / "run")
+    assert (tmp_path / "run/results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors"])
+def test_what_was_changed_before_an_evaluation_is_noticed(config, finished, tmp_path, name):
+    """With results.json gone, the state still knows what the files were."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "results.json").unlink()
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content.replace(b'"dev_rsum": ', b'"dev_rsum": 9') + b" " * (name != "metrics.jsonl"))
+    with pytest.raises(UWMLError, match=f"{name}: "):
+        evaluate_run(folder)
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"config": {}, "seal": "x"}'])
+def test_a_finished_run_whose_results_were_changed(config, finished, tmp_path, content):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "results.json").write_bytes(content)
+    with pytest.raises(UWMLError, match="results.json: was changed after it was written"):
+        train(config, folder, quiet)
+
+
+def test_a_finished_run_without_its_configuration(config, finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(UWMLError, match="and no config.json, expected a new folder or that of a run"):
+        train(replace(config, seed=5), folder, quiet)
+    assert (folder / "results.json").exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(config, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("precious")
+    with pytest.raises(UWMLError, match="found metrics.jsonl and no config.json"):
+        train(config, tmp_path, quiet)
+    assert (tmp_path / "metrics.jsonl").read_text() == "precious"
+
+
+def test_other_code_is_noted_when_a_run_goes_on(config, finished, tmp_path, monkeypatch):
+    folder, said = tmp_path / "run", []
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        raise_at(context, "_finish_epoch", 2, before=False)
+        context.setattr(provenance_module, "library_digest", lambda: "older")
+        train(config, folder, quiet)
+    train(config, folder, said.append)
+    assert any("goes on with another library than it was begun with" in line for line in said)
+    sessions = read_json(folder / "results.json")["provenance"]["sessions"]
+    assert [session["library"] == "older" for session in sessions] == [True, False]
+    assert len(read_json(finished / "results.json")["provenance"]["sessions"]) == 1
+
+
+def test_the_environment_does_not_change_the_training(config, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert_same_run(train(config, tmp_path / "run", quiet), finished)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UWMLError, match="found WORLD_SIZE 2, expected one process"):
+        train(config, tmp_path / "other", quiet)
+
+
+def test_a_model_that_does_not_fit_into_the_memory(config, tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(training, "build_model", full)
+    with pytest.raises(UWMLError, match="run: out of memory; lower batch_size, embed_size or word_dim"):
+        train(config, tmp_path / "run", quiet)
+
+
+def test_one_folder_through_two_names_is_one_run(config, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with lock(tmp_path / "real"):
+        waiting = []
+        thread = threading.Thread(target=train, args=(config, tmp_path / "link", waiting.append), daemon=True)
+        thread.start()
+        thread.join(2)
+        assert thread.is_alive()
+        assert any("another process is at work here" in line for line in waiting)
+    thread.join(60)
+    assert (tmp_path / "real/results.json").exists()
 
 
 @pytest.mark.parametrize("name", ["vocabulary.json", "config.json", "checkpoint/best.safetensors"])
@@ -573,6 +657,7 @@ def test_evaluating_again_gives_the_same(finished, tmp_path):
     before = read_sealed_json(tmp_path / "run/results.json")
     again = evaluate_run(tmp_path / "run")
     again["evaluation_seconds"] = before["evaluation_seconds"]
+    again["provenance"]["evaluated"] = before["provenance"]["evaluated"]
     assert json.loads(json.dumps(again)) == before
     with pytest.raises(UWMLError, match="absent"):
         evaluate_run(tmp_path / "absent")

@@ -19,7 +19,7 @@ from torch import nn
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import atomic_path, read_json
+from uwml_lib.files import atomic_path, check_is_file, read_json
 from uwml_lib.models import build_model
 
 
@@ -43,6 +43,7 @@ def _written(path: Path) -> Iterator[Path]:
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read a training state onto the CPU without running code from the file."""
+    check_is_file(path)
     try:
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():  # torch itself does not look at the checksums
@@ -60,6 +61,18 @@ def save_model(path: Path, model: nn.Module, description: dict[str, Any]) -> Non
         save_weights(model, str(temporary), metadata={"description": json.dumps(description, sort_keys=True)})
 
 
+def read_config(run_folder: Path, data_root: str = "") -> ExperimentConfig:
+    """Read the configuration of a run; raises UWMLError, naming the file, if it is none."""
+    path = run_folder / "config.json"
+    values = read_json(path).get("config")
+    if not isinstance(values, dict):
+        raise UWMLError(f"{path}: holds no configuration of a run")
+    try:
+        return ExperimentConfig.from_dict({**values, "data_root": data_root or values.get("data_root", "")})
+    except UWMLError as error:
+        raise UWMLError(f"{path}: {error}") from error
+
+
 def load_model(run_folder: Path | str, data_root: str = "") -> tuple[nn.Module, ExperimentConfig, Vocabulary]:
     """Load the best model of a run folder onto the CPU, in evaluation mode, with its configuration and vocabulary.
 
@@ -67,10 +80,7 @@ def load_model(run_folder: Path | str, data_root: str = "") -> tuple[nn.Module, 
     missing, damaged or does not fit.
     """
     run_folder = Path(run_folder)
-    values = read_json(run_folder / "config.json").get("config")
-    if not isinstance(values, dict):
-        raise UWMLError(f"{run_folder / 'config.json'}: holds no configuration of a run")
-    config = ExperimentConfig.from_dict({**values, "data_root": data_root or values.get("data_root", "")})
+    config = read_config(run_folder, data_root)
     vocabulary = Vocabulary.load(run_folder / "vocabulary.json")
     path = run_folder / "checkpoint" / "best.safetensors"
     if not path.exists():

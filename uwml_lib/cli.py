@@ -19,8 +19,12 @@ except ModuleNotFoundError as error:
     raise SystemExit("uwml: needs more than the losses do: pip install 'uwml-kit[notebooks]'") from error
 
 from uwml_lib import __version__
-from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.errors import UWMLError
+
+try:
+    from uwml_lib.config import ExperimentConfig, preset
+except UWMLError as error:
+    raise SystemExit(f"uwml: {error}") from error
 
 USAGE = f"""\
 uwml {__version__}: universal weighting metric learning for cross-modal matching
@@ -103,33 +107,31 @@ class DoctorCommand:
 
 
 def data(options: DataCommand) -> None:
-    from uwml_lib.datasets import PrecomputedDataset, check_same_shape, evaluation_split, prepare_data
+    from uwml_lib.datasets import check_data, prepare_data
 
-    folder = prepare_data(preset(options.dataset, data_root=options.data_root))
-    splits = dict.fromkeys(("train", "dev", evaluation_split(folder)))
-    datasets = [PrecomputedDataset(folder, split) for split in splits]
-    check_same_shape(*datasets)
-    for split, dataset in zip(splits, datasets, strict=True):
-        dataset.scan()
+    config = preset(options.dataset, data_root=options.data_root)
+    prepare_data(config)
+    for dataset in check_data(config):
         n_images, regions, dim = dataset.features.shape
         print(
-            f"{split}: {n_images} images of {regions} regions x {dim} numbers, "
+            f"{dataset.split}: {n_images} images of {regions} regions x {dim} numbers, "
             f"{dataset.captions_per_image} captions each"
         )
 
 
 def train(options: TrainCommand) -> None:
-    from uwml_lib.files import read_json
+    from uwml_lib.files import read_sealed_json
     from uwml_lib.training import train as train_run
 
     folder = train_run(options.experiment, options.run_folder)
-    _print_results(read_json(folder / "results.json"), folder)
+    _print_results(read_sealed_json(folder / "results.json"), folder)
 
 
 def evaluate(options: EvaluateCommand) -> None:
-    from uwml_lib.files import lock
+    from uwml_lib.files import check_is_file, lock
     from uwml_lib.training import evaluate_run
 
+    check_is_file(options.run_folder / "config.json")
     with lock(options.run_folder):
         results = evaluate_run(options.run_folder, options.split, options.data_root)
     _print_results(results, options.run_folder)
@@ -150,6 +152,8 @@ def reproduce(options: ReproduceCommand) -> None:
 
     try:
         seeds = [int(seed) for seed in options.seeds.replace(",", " ").split()]
+        if options.seeds and not seeds:
+            raise ValueError("no number")
     except ValueError as error:
         raise UWMLError(f"seeds: found {options.seeds!r}, expected whole numbers such as '0 1 2'") from error
     run_pipeline(options.dataset, options.data_root, seeds or None, options.epochs, options.profile)
@@ -197,14 +201,27 @@ def _json_option(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstruc
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="JSON",
-        instance_from_str=lambda words: json.loads(words[0]),
+        instance_from_str=lambda words: _from_json(words[0]),
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [json.dumps(value)],
     )
 
 
+def _from_json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError("expected a JSON object")
+    return value
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, or 1 for an error, said in one sentence."""
+    for stream in (sys.stdout, sys.stderr):  # where there is no arrow, a question mark will do
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words[:1]
     words = words[debug:]

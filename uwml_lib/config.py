@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -19,8 +19,15 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def project_root() -> Path:
     """Where data and reports go: `UWML_HOME` if set, else the checkout around this package, else the working folder."""
     if home := os.environ.get("UWML_HOME"):
-        return Path(home).expanduser().resolve()
+        return _absolute("UWML_HOME", home)
     return CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+
+
+def _absolute(name: str, path: str) -> Path:
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UWMLError(f"{name}: found {path!r}, expected a folder ({error})") from error
 
 
 ROOT = project_root()
@@ -39,6 +46,13 @@ Aggregation = Literal["Mean", "LogSumExp", "Max", "Sum"]
 def _cosmetic(default: Any) -> Any:
     """A field that cannot change a result, and so does not distinguish one experiment from another."""
     return field(default=default, metadata={"cosmetic": True})
+
+
+LARGEST = {
+    "embed_size": 2**16, "word_dim": 2**16, "epochs": 10**6, "warmup_epochs": 10**6, "decay_epoch": 10**6,
+    "batch_size": 10**6, "max_images": 10**9, "regions": 10**6, "log_every": 10**9, "threads": 1024, "workers": 256,
+}  # fmt: skip
+"""Whole numbers beyond these are slips: they would fill the memory or start thousands of processes."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +122,13 @@ class ExperimentConfig:
             _check(item.name, value, _fits(value, item.type), _words(item.type))
             if type(value) is int and float in (item.type, *get_args(item.type)):  # 2 and 2.0 are one experiment
                 object.__setattr__(self, item.name, float(value))
+        for name, largest in LARGEST.items():
+            _check(name, getattr(self, name), getattr(self, name) <= largest, f"at most {largest:,}")
         for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("max_images", "regions", "warmup_epochs", "workers", "seed", "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        _check("loss_options", self.loss_options, _is_json(self.loss_options), "values of JSON, with finite numbers")
         for name in ("lambda_softmax", "lambda_lse"):
             value = getattr(self, name)
             _check(name, value, value is None or value > 0, "above 0")
@@ -119,7 +136,7 @@ class ExperimentConfig:
         a_name = self.dataset not in ("", ".", "..") and Path(self.dataset).name == self.dataset
         _check("dataset", self.dataset, a_name, "the name of a folder; where that lies goes into data_root")
         if self.data_root:  # notebooks run in another folder than the shell
-            object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().resolve()))
+            object.__setattr__(self, "data_root", str(_absolute("data_root", self.data_root)))
         _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for a batch of one has no negatives")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _check("decay_epoch", self.decay_epoch, self.decay_epoch >= 1, "at least 1")
@@ -167,8 +184,16 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is UnionType:
         return any(_fits(value, option) for option in get_args(kind))
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return type(value) is (get_origin(kind) or kind)
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, bool | str) or _fits(value, float)
 
 
 def _words(kind: Any) -> str:

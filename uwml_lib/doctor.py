@@ -12,7 +12,8 @@ import psutil
 import torch
 
 from uwml_lib.config import DATA, REPORTS, preset
-from uwml_lib.datasets import SCENES, PrecomputedDataset, evaluation_split
+from uwml_lib.datasets import SCENES, check_data
+from uwml_lib.datasets.scenes import is_current
 from uwml_lib.datasets.vocabulary import NLTK_DATA, available_tokenizer
 from uwml_lib.errors import UWMLError
 from uwml_lib.provenance import device_name, package_version
@@ -61,13 +62,10 @@ def examine(dataset: str = "scenes", data_root: str = "") -> Iterator[Check]:
 
 def _data(dataset: str, data_root: str) -> Check:
     try:
-        folder = preset(dataset, data_root=data_root).data_folder
-        if dataset in SCENES and not data_root and not folder.exists():
+        config = preset(dataset, data_root=data_root)
+        if dataset in SCENES and not data_root and not is_current(config.data_folder, SCENES[dataset]):
             return Check("data", True, f"{dataset} will be built by the first run")
-        sizes = [
-            f"{split} {len(PrecomputedDataset(folder, split).features):,}"
-            for split in dict.fromkeys(("train", "dev", evaluation_split(folder)))
-        ]
+        sizes = [f"{split.split} {len(split.features):,}" for split in check_data(config, scan=False)]
     except UWMLError as error:
         return Check("data", False, str(error), "data/README.md describes the files")
     return Check("data", True, f"{dataset}, images: {', '.join(sizes)}")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     Its name is always the same, so what a killed process leaves is overwritten by the next; hold the folder's lock.
     Raises UWMLError, naming the file, if it cannot be written.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # through a link, what it leads to is replaced, not the link
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.part")
     with _writing(path):
@@ -48,7 +49,7 @@ def _writing(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield a temporary folder; on success it takes the place of `path`, else it is removed; see `atomic_path`."""
-    path = Path(path)
+    path = Path(path).resolve()
     make_folder(path.parent)
     temporary, retired = (path.with_name(f".{path.name}.{kind}") for kind in ("part", "old"))
     with _writing(path):
@@ -74,6 +75,18 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(retired, ignore_errors=True)
+
+
+def check_is_file(path: Path) -> None:
+    """Raise UWMLError unless there is a file to read: reading a pipe or a device might never end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise UWMLError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        raise UWMLError(f"{path}: not readable, for it is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
 
 
 def make_folder(path: Path) -> Path:
@@ -105,10 +118,9 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str, kind: type = dict) -> Any:
     """Read a JSON file whose top level is `kind`; raises `UWMLError` if it is missing, broken or of another shape."""
     path = Path(path)
+    check_is_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except FileNotFoundError as error:
-        raise UWMLError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UWMLError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, kind):
@@ -119,6 +131,7 @@ def read_json(path: Path | str, kind: type = dict) -> Any:
 @contextlib.contextmanager
 def lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
     """Hold a folder for this process alone; a second process says so, waits, and goes on when the first is done."""
+    folder = folder.resolve()  # one lock, whatever links lead here
     make_folder(folder.parent)
     guard = FileLock(folder.parent / f".{folder.name}.lock")
     try:
@@ -146,8 +159,7 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
     """Raise UWMLError, naming the file, if a file of a folder is gone or does not have the SHA-256 noted for it."""
     for name, digest in digests.items():
         path = folder / name
-        if not path.is_file():
-            raise UWMLError(f"{path}: no such file; remove {folder} to run again")
+        check_is_file(path)
         if sha256_of(path) != digest:
             raise UWMLError(f"{path}: was changed after it was written; remove {folder} to run again")
 

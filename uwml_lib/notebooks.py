@@ -16,6 +16,7 @@ from traitlets.config import Config
 from uwml_lib.config import NOTEBOOKS
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import make_folder
+from uwml_lib.provenance import library_digest
 
 TIMEOUT = 1800  # seconds a cell may take
 # IPC needs no network port, and spares the warning about unencrypted TCP.
@@ -32,14 +33,14 @@ def all_notebooks() -> list[Path]:
 
 
 def executed(folder: Path) -> list[Path]:
-    """Return the executed copies in a folder, in order."""
-    return [copy for notebook in all_notebooks() if (copy := folder / notebook.name).exists()]
+    """Return the executed copies in a folder, in order; damaged ones are left out."""
+    return [copy for notebook in all_notebooks() if _key_of(copy := folder / notebook.name)]
 
 
 def discard_stale(parameters: dict[str, Any], folder: Path, inputs: str) -> None:
     """Remove executed copies that show something else by now, so that none is taken for done if a later one fails."""
     for notebook in all_notebooks():
-        if not _is_current(folder / notebook.name, _key(notebook, parameters, inputs)):
+        if not is_current(notebook, parameters, folder, inputs):
             (folder / notebook.name).unlink(missing_ok=True)
 
 
@@ -51,11 +52,10 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     `NAME.failed.ipynb` for reading.
     """
     done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
-    key = _key(notebook, parameters, inputs)
-    if _is_current(done, key):
+    if is_current(notebook, parameters, folder, inputs):
         say(f"{notebook.stem}: executed before")
         return done
-    _check_parameters(notebook, parameters)
+    check_parameters(notebook, parameters)
     make_folder(folder)
     done.unlink(missing_ok=True)  # what it shows is out of date
     say(f"{notebook.stem}: executing")
@@ -73,19 +73,28 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     for item in (content, *content.cells):  # times and paths of this machine
         for name in ("papermill", "execution"):
             item.metadata.pop(name, None)
-    content.metadata["uwml_key"] = key
+    content.metadata["uwml_key"] = _key(notebook, parameters, inputs)
     nbformat.write(content, part)
     os.replace(part, done)
     failed.unlink(missing_ok=True)
     return done
 
 
-def _is_current(copy: Path, key: str) -> bool:
-    return copy.exists() and nbformat.read(copy, as_version=4).metadata.get("uwml_key") == key
+def is_current(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str) -> bool:
+    """Say whether the copy in `folder` was made from this notebook, these parameters and inputs, and this library."""
+    return _key_of(folder / notebook.name) == _key(notebook, parameters, inputs)
 
 
-def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """papermill only warns about a parameter that a notebook does not have."""
+def _key_of(copy: Path) -> str | None:
+    """The key that an executed copy was made under; None if it is not there or damaged."""
+    try:
+        return nbformat.read(copy, as_version=4).metadata.get("uwml_key")
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+        return None
+
+
+def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """Raise UWMLError, with the nearest right name, for parameters a notebook does not have; papermill only warns."""
     known = list(papermill.inspect_notebook(notebook))
     for name in parameters:
         if name not in known:
@@ -96,8 +105,5 @@ def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
 def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:
     digest = hashlib.sha256(notebook.read_bytes())
-    library = Path(__file__).parent
-    for source in sorted([*library.rglob("*.py"), *library.glob("*.mplstyle")]):
-        digest.update(source.read_bytes())
-    digest.update(json.dumps([parameters, inputs], sort_keys=True).encode())
+    digest.update(json.dumps([library_digest(), parameters, inputs], sort_keys=True).encode())
     return digest.hexdigest()

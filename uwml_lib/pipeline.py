@@ -1,7 +1,5 @@
 """`make reproduce`: data, all trainings side by side, the notebooks, the report; what is finished is not done again."""
 
-import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -18,10 +16,10 @@ import torch
 
 from uwml_lib import site
 from uwml_lib.config import RUNS, ExperimentConfig, preset
-from uwml_lib.datasets import fingerprint, prepare_data
+from uwml_lib.datasets import check_data, fingerprint, prepare_data
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, write_json
-from uwml_lib.notebooks import all_notebooks, discard_stale, execute
+from uwml_lib.notebooks import all_notebooks, check_parameters, discard_stale, execute
 from uwml_lib.progress import Say, duration, say
 from uwml_lib.reporting import load_experiment, report_folder, report_text, save_experiment
 from uwml_lib.training import check_config, train
@@ -49,8 +47,13 @@ def reproduce(
         check_config(config)
     clock = Clock()
     dataset = configs[0].dataset
+    parameters = {"DATASET": dataset, "DATA_ROOT": configs[0].data_root}
+    for notebook in all_notebooks():
+        check_parameters(notebook, parameters)
     say(f"1/4 data: {dataset}")
-    data_fingerprint = fingerprint(prepare_data(configs[0], say))
+    prepare_data(configs[0], say)
+    check_data(configs[0])
+    data_fingerprint = fingerprint(configs[0].data_folder)
     clock.stop("data")
     folders = [RUNS / dataset / config.run_name(data_fingerprint) for config in every]
     fresh = not any(folder.exists() for folder in folders)
@@ -60,14 +63,15 @@ def reproduce(
         save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
         clock.stop("training")
         say("3/4 notebooks")
-        execute_notebooks(dataset, configs[0].data_root, say)
+        execute_notebooks(dataset, parameters, say)
         clock.stop("notebooks")
         say("4/4 report")
         index = site.build(say)
         text = report_text(load_experiment(dataset))
         clock.stop("report")
         if fresh:  # of a run that went on from earlier work the durations would promise too much
-            write_json(report_folder(dataset) / "durations.json", clock.seconds)
+            durations = {"seconds": clock.seconds, "runs": [folder.name for folder in folders]}
+            write_json(report_folder(dataset) / "durations.json", durations)
     say(f"\n{text}\nDone in {duration(sum(clock.seconds.values()))}. Report: {index}")
     return text
 
@@ -165,13 +169,10 @@ def _die_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def execute_notebooks(dataset: str, data_root: str, say: Say = say) -> None:
+def execute_notebooks(dataset: str, parameters: dict[str, str], say: Say = say) -> None:
     """Execute every notebook on the runs of a data set into its report folder."""
     os.environ["UWML_HEADLESS"] = "1"
-    experiment = load_experiment(dataset)
-    read = [[run.results[name] for name in ("config", "metrics", "ranks")] for run in experiment.all_runs]
-    inputs = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
-    parameters = {"DATASET": dataset, "DATA_ROOT": data_root}
+    inputs = load_experiment(dataset).digest
     folder = report_folder(dataset)
     discard_stale(parameters, folder, inputs)
     for notebook in all_notebooks():

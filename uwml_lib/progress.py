@@ -20,13 +20,18 @@ def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
     """
     if os.environ.get("UWML_HEADLESS"):
         return items
-    if "ipykernel" in sys.modules:
+    if _in_notebook():
         from tqdm.notebook import tqdm
 
         return tqdm(items, desc=description, leave=False)
     from tqdm import tqdm
 
     return tqdm(items, desc=description, leave=False, disable=None)  # None: only on a terminal
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def duration(seconds: float) -> str:

@@ -1,31 +1,51 @@
 """Where a number comes from: command, versions, commit, machine."""
 
+import functools
+import hashlib
 import platform
 import shlex
 import subprocess
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from uwml_lib.config import CHECKOUT
 
+LIBRARY = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Return the command, the versions, the git commit and whether the tree was clean, the machine and the time."""
+    """Return the command, the versions, a digest of the library, the git commit, the machine and the time.
+
+    clean_tree: no tracked file was changed, and the library had no file that git does not know. None, like the commit,
+    where the kit does not lie in a git checkout of its own.
+    """
+    own = _git("rev-parse", "--show-toplevel") == str(CHECKOUT)
+    changes = [_git("status", "--porcelain", *more) for more in (["--untracked-files=no"], ["--", LIBRARY])]
     return {
         "command": shlex.join(["uwml", *sys.argv[1:]]),
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in PACKAGES},
-        "commit": _git("rev-parse", "HEAD"),
-        "clean_tree": _git("status", "--porcelain", "--untracked-files=no") == "",
+        "library": library_digest(),
+        "commit": _git("rev-parse", "HEAD") if own else None,
+        "clean_tree": changes == ["", ""] if own else None,
         "machine": f"{platform.system()} {platform.machine()}, {device_name(device)}",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+@functools.cache
+def library_digest() -> str:
+    """Return a digest of the source of this library, as it lies on the disk."""
+    digest = hashlib.sha256()
+    for source in sorted([*LIBRARY.rglob("*.py"), *LIBRARY.glob("*.mplstyle")]):
+        digest.update(str(source.relative_to(LIBRARY)).encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def environment(seed: int = 0) -> str:

@@ -1,5 +1,7 @@
 """From finished runs to an honest table: mean, spread, paired differences, and agreement with the published run."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -89,6 +91,12 @@ class Experiment:
         return (*self.runs, *self.without_warmup)
 
     @property
+    def digest(self) -> str:
+        """A digest of what the notebooks read of the runs."""
+        read = [[run.results[name] for name in ("config", "metrics", "ranks")] for run in self.all_runs]
+        return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+    @property
     def split(self) -> str:
         """The split that was evaluated."""
         return self.runs[0].results["split"]
@@ -110,7 +118,7 @@ def load_experiment(dataset: str) -> Experiment:
     names = read_json(path)
     for key in ("runs", "without_warmup"):
         listed = names.get(key)
-        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        if not isinstance(listed, list) or not all(isinstance(run, str) and Path(run).name == run for run in listed):
             raise UWMLError(f"{path}: {key}: found {listed!r}, expected names of run folders")
     if not names["runs"]:
         raise UWMLError(f"{path}: lists no runs")
@@ -142,12 +150,15 @@ def run_table(experiment: Experiment) -> pd.DataFrame:
             "dev rsum": round(run.results["dev_rsum"], 1),
             f"{experiment.split} rsum": round(run.metrics["rsum"], 1),
             "training": duration(run.results["training_seconds"]),
-            "commit": (run.results["provenance"]["commit"] or "unknown")[:8]
-            + ("" if run.results["provenance"]["clean_tree"] else ", changed"),
+            "commit": ", then ".join(map(_commit, run.results["provenance"]["sessions"])),
             "SHA-256": sha256_of(run.folder / "results.json")[:12],
         }
         for run in experiment.all_runs
     ).set_index("run folder")
+
+
+def _commit(session: dict[str, Any]) -> str:
+    return (session["commit"] or "unknown")[:8] + ("" if session["clean_tree"] else " changed")
 
 
 def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet") -> dict[str, Any]:
@@ -248,7 +259,12 @@ def warmup_effect(experiment: Experiment) -> pd.DataFrame:
     rows = []
     for run in experiment.without_warmup:
         loss, seed, epochs = (run.config[name] for name in ("loss", "seed", "epochs"))
-        other = next(other for other in experiment.by_loss()[loss] if other.config["seed"] == seed)
+        same = [other for other in experiment.by_loss().get(loss, []) if other.config["seed"] == seed]
+        other = next((other for other in same if other.config["epochs"] >= epochs), None)
+        if other is None:
+            raise UWMLError(
+                f"{run.folder.name}: found no run of {loss} with seed {seed} and warm-up to compare it with"
+            )
         without, with_warmup = (
             item.history().query("kind == 'epoch'")["dev_rsum"].iloc[epochs - 1] for item in (run, other)
         )

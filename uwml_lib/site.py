@@ -13,8 +13,8 @@ from nbconvert import HTMLExporter
 
 from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, preset
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import atomic_folder, lock, make_folder, write_json, write_text
-from uwml_lib.notebooks import all_notebooks, executed
+from uwml_lib.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
+from uwml_lib.notebooks import all_notebooks, executed, is_current
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import (
     Experiment,
@@ -67,13 +67,23 @@ def _build(say: Say) -> Path:
 def publish(dataset: str) -> None:
     """Copy a comparison's executed notebooks, figures, table and per-run JSON to reports/reference.
 
-    Raises UWMLError if a notebook is missing, or if the runs were made with other settings than the data set's preset.
+    Raises UWMLError if a notebook is missing or shows something else, or if the runs were made with other settings than
+    the data set's preset.
     """
+    with lock(report_folder(dataset)):  # a pipeline may be at work on it
+        _publish(dataset)
+
+
+def _publish(dataset: str) -> None:
     experiment = load_experiment(dataset)
     source = report_folder(dataset)
     notebooks = executed(source)
     if len(notebooks) < len(all_notebooks()):
         raise UWMLError(f"{source}: found {len(notebooks)} executed notebooks, expected {len(all_notebooks())}")
+    parameters = {"DATASET": dataset, "DATA_ROOT": experiment.runs[0].config["data_root"]}
+    for notebook in all_notebooks():
+        if not is_current(notebook, parameters, source, experiment.digest):
+            raise UWMLError(f"{source / notebook.name}: shows other runs or other code; run `make reproduce` again")
     usual = preset(dataset).to_dict()
     for run in experiment.runs:
         other = [name for name in usual if name not in ("loss", "seed") and run.config[name] != usual[name]]
@@ -87,7 +97,8 @@ def publish(dataset: str) -> None:
         for notebook in notebooks:
             _copy(notebook, folder / "notebooks" / notebook.name)
         shutil.copytree(source / "figures", folder / "figures")
-        if (source / "durations.json").exists():
+        durations = source / "durations.json"
+        if durations.exists() and read_json(durations)["runs"] == [run.folder.name for run in experiment.all_runs]:
             _copy(source / "durations.json", folder / "durations.json")
         for run in experiment.all_runs:
             for name in ("config.json", "results.json", "metrics.jsonl"):

@@ -1,9 +1,11 @@
 """Training on one device through accelerate: reproducible, resumable, never waiting for the device between readings."""
 
+import contextlib
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,18 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from uwml_lib.checkpoints import load_model, load_state, save_model, save_state
+from uwml_lib.checkpoints import load_model, load_state, read_config, save_model, save_state
 from uwml_lib.config import RUNS, ExperimentConfig
 from uwml_lib.datasets import (
     Batch,
     PrecomputedDataset,
     Vocabulary,
     build_vocabulary,
-    check_same_shape,
+    check_data,
     collate,
     evaluation_split,
     fingerprint,
@@ -63,7 +65,7 @@ def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
     try:
         # The trainer looks for non-finite values itself, without making the device wait at every step.
         return LOSSES[config.loss](**{"check_finite": False, **config.loss_options})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UWMLError(f"loss_options of {config.loss}: {error}") from error
 
 
@@ -72,6 +74,10 @@ def check_config(config: ExperimentConfig) -> None:
     build_loss(config)
     if config.model not in MODELS:
         raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise UWMLError(
+            f"found WORLD_SIZE {os.environ['WORLD_SIZE']}, expected one process: each would miss the others' negatives"
+        )
     if config.mixed_precision == "fp16" and _device(config) == "cpu":
         raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
 
@@ -84,15 +90,18 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
     if `run_folder` holds a run of other settings.
     """
     check_config(config)
-    data = fingerprint(prepare_data(config, say))
+    prepare_data(config, say)
+    check_data(config, scan=False)
+    data = fingerprint(config.data_folder)
     folder = make_folder(run_folder or RUNS / config.dataset / config.run_name(data))
     with lock(folder, say):
         _check_same_run(folder, config, data)
         if (folder / "results.json").exists():
+            check_files(folder, read_sealed_json(folder / "results.json")["files"])
             say(f"{folder.name}: finished before")
             return folder
         trainer = Trainer(config, folder, say)
-        _write_config(folder, config, data, trainer.accelerator.device)
+        _write_config(folder, config, data, trainer.sessions[0])
         trainer.fit()
         results = evaluate_run(folder)
         say(f"{trainer.name}: {results['split']} rsum {results['metrics']['rsum']:.1f} (epoch {results['best_epoch']})")
@@ -111,24 +120,21 @@ class Trainer:
             cpu=config.device == "cpu",
             mixed_precision=config.mixed_precision,
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # else the environment decides
         )
-        if self.accelerator.num_processes > 1:
-            raise UWMLError(
-                f"found {self.accelerator.num_processes} processes, expected 1: each would miss the others' negatives"
-            )
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set, self.dev_set = (load_split(config, split, self.vocabulary) for split in ("train", "dev"))
         self.train_set.encoded  # noqa: B018 (here once, not in every worker)
-        check_same_shape(self.train_set, self.dev_set, load_split(config, evaluation_split(config.data_folder)))
         if len(self.train_set) < config.batch_size:
             raise UWMLError(
                 f"batch_size: found {config.batch_size}, expected at most the {len(self.train_set)} training captions"
             )
 
         set_seed(config.seed)
-        model = build_model(config, self.train_set.feature_dim, len(self.vocabulary))
-        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        with _memory(folder):
+            model = build_model(config, self.train_set.feature_dim, len(self.vocabulary))
+            optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.loader = self.accelerator.prepare_data_loader(
             DataLoader(
                 self.train_set,
@@ -145,6 +151,7 @@ class Trainer:
         self.loss = build_loss(config)
         self.warmup_loss = self.loss.dense()
         self.records: list[dict[str, Any]] = []
+        self.sessions = [provenance(self.accelerator.device)]
         self.best_rsum, self.best_digest = -math.inf, ""
         self.warned = False
 
@@ -157,12 +164,11 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
             try:
-                self._train_epoch(epoch)
-            except torch.OutOfMemoryError as error:
-                raise UWMLError(f"{self.folder.name}: out of memory; lower batch_size or embed_size") from error
+                with _memory(self.folder):
+                    self._train_epoch(epoch)
+                    dev = _evaluate(self.accelerator.unwrap_model(self.model), self.dev_set)
             except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
                 raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
-            dev = _evaluate(self.accelerator.unwrap_model(self.model), self.dev_set)
             self._finish_epoch(epoch, dev, time.monotonic() - started)
 
     def step(self, batch: Batch, loss: ScoreMatrixLoss) -> dict[str, Tensor]:
@@ -235,6 +241,7 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
             "records": self.records,
+            "sessions": self.sessions,
             "best_rsum": self.best_rsum,
             "files": self._digests(),
         })  # fmt: skip
@@ -254,21 +261,35 @@ class Trainer:
             try:
                 self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
+                for parameter, moments in self.optimizer.state.items():
+                    if moments["exp_avg"].shape != parameter.shape or moments["exp_avg_sq"].shape != parameter.shape:
+                        raise ValueError("the optimizer's moments do not fit the parameters")
                 self.records, self.best_rsum, files = state["records"], state["best_rsum"], dict(state["files"])
+                self.best_digest = files["checkpoint/best.safetensors"]
+                for record in self.records:
+                    check_record(record)
+                self._note_session(state["sessions"])
                 torch.set_rng_state(state["torch_rng"])
                 if len(state["cuda_rng"]) == torch.cuda.device_count():
                     torch.cuda.set_rng_state_all(state["cuda_rng"])
                 if self.accelerator.scaler and state["scaler"]:
                     self.accelerator.scaler.load_state_dict(state["scaler"])
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise UWMLError(f"{path}: is the state of another model; remove it to start over") from error
-            self.best_digest = files["checkpoint/best.safetensors"]
             if new.exists() and sha256_of(new) == self.best_digest:  # killed between the state and the renaming
                 os.replace(new, best)
             check_files(self.folder, files)
             self.say(f"{self.name}: goes on after epoch {len(self.history)}")
         new.unlink(missing_ok=True)
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def _note_session(self, earlier: list[dict[str, Any]]) -> None:
+        """Keep who worked on this run before, and say so if it was other code or other versions."""
+        now, last = self.sessions[0], earlier[-1]
+        changed = [name for name in ("library", "versions", "python") if now[name] != last[name]]
+        if changed:
+            self.say(f"{self.name}: goes on with another {' and '.join(changed)} than it was begun with; this is noted")
+        self.sessions = [*earlier, now] if changed else earlier
 
     def _digests(self) -> dict[str, str]:
         """The digest of what a resume builds on, apart from the state itself."""
@@ -307,8 +328,10 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     """
     folder = Path(folder)
     started = time.monotonic()
-    if (folder / "results.json").exists():
-        check_files(folder, read_sealed_json(folder / "results.json")["files"])
+    config = read_config(folder, data_root)
+    sessions = _check_run(folder)
+    if read_json(folder / "config.json").get("data") != fingerprint(config.data_folder):
+        raise UWMLError(f"{config.data_folder}: other data, or another tokenizer, than {folder} was trained on")
     model, config, vocabulary = load_model(folder, data_root)
     model.to(_device(config))
     torch.set_num_threads(config.threads)
@@ -318,11 +341,6 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     usual = evaluation_split(config.data_folder)
     split = split or usual
     dataset = load_split(config, split, vocabulary)
-    if dataset.feature_dim != model.feature_dim:
-        raise UWMLError(
-            f"{dataset.folder / f'{split}_ims.npy'}: found {dataset.feature_dim} numbers a region, expected the "
-            f"{model.feature_dim} that the model of {folder} was trained on"
-        )
     metrics = _evaluate(model, dataset, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
     best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
@@ -330,11 +348,29 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
         "config": config.to_dict(), "split": split, "captions_per_image": dataset.captions_per_image,
         "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"], "metrics": metrics,
         "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
-        "provenance": read_json(folder / "config.json").get("provenance"), "ranks": ranks,
+        "provenance": {**sessions[0], "sessions": sessions, "evaluated": provenance(torch.device(_device(config)))},
+        "ranks": ranks,
         "files": {name: sha256_of(folder / name) for name in SOURCES},
     }  # fmt: skip
     write_sealed_json(folder / ("results.json" if split == usual else f"results-{split}.json"), results)
     return results
+
+
+def _check_run(folder: Path) -> list[dict[str, Any]]:
+    """Return who worked on a run; raises UWMLError if a file of it was changed since it was written."""
+    if (folder / "results.json").exists():
+        results = read_sealed_json(folder / "results.json")
+        check_files(folder, results["files"])
+        return results["provenance"]["sessions"]
+    state = load_state(folder / "checkpoint" / "last.pt")
+    try:
+        files, records, sessions = dict(state["files"]), state["records"], list(state["sessions"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UWMLError(f"{folder / 'checkpoint' / 'last.pt'}: not a training state of this kit") from error
+    check_files(folder, files)
+    if read_metrics(folder) != records:
+        raise UWMLError(f"{folder / 'metrics.jsonl'}: was changed after it was written; train again to mend it")
+    return sessions
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -346,18 +382,26 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(read_lines(path), 1):
+    lines = read_lines(path)
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        kind = record.get("kind") if isinstance(record, dict) else None
-        wanted = RECORDS.get(kind, ()) if isinstance(kind, str) else ()
-        numbers = [record.get(name) for name in wanted]
-        if not numbers or not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
-            raise UWMLError(f"{path}: line {number} is no record of a training")
+            check_record(record)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+                break
+            raise UWMLError(f"{path}: line {number} is no record of a training") from error
         records.append(record)
     return records
+
+
+def check_record(record: Any) -> None:
+    """Raise ValueError unless this is a record that metrics.jsonl may hold."""
+    kind = record.get("kind") if isinstance(record, dict) else None
+    wanted = RECORDS.get(kind, ()) if isinstance(kind, str) else ()
+    numbers = [record.get(name) for name in wanted]
+    if not numbers or not all(isinstance(value, int | float) and abs(value) < math.inf for value in numbers):
+        raise ValueError(f"found {record!r}, expected one of {', '.join(RECORDS)} with its numbers")
 
 
 def _evaluate(model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False) -> dict[str, Any]:
@@ -377,11 +421,13 @@ def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:
     """Raise UWMLError if a folder holds a run whose settings or data could give another result."""
     path = folder / "config.json"
     if not path.exists():
+        foreign = sorted(set(os.listdir(folder)) - {"vocabulary.json", ".vocabulary.json.part", ".config.json.part"})
+        if foreign:
+            raise UWMLError(f"{folder}: found {foreign[0]} and no config.json, expected a new folder or that of a run")
         return
-    content = read_json(path)
-    if content.get("data") != data:
+    if read_json(path).get("data") != data:
         raise UWMLError(f"{path}: this folder holds a run on other data; choose another run folder")
-    there = ExperimentConfig.from_dict(content.get("config", {}))
+    there = read_config(folder)
     for item in fields(config):
         found, wanted = getattr(there, item.name), getattr(config, item.name)
         if "cosmetic" not in item.metadata and found != wanted:
@@ -390,10 +436,22 @@ def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:
             )
 
 
-def _write_config(folder: Path, config: ExperimentConfig, data: str, device: torch.device) -> None:
+def _write_config(folder: Path, config: ExperimentConfig, data: str, session: dict[str, Any]) -> None:
     path = folder / "config.json"
     if not path.exists():
-        write_json(path, {"config": config.to_dict(), "data": data, "provenance": provenance(device)})
+        write_json(path, {"config": config.to_dict(), "data": data, "provenance": session})
+
+
+@contextlib.contextmanager
+def _memory(folder: Path) -> Iterator[None]:
+    """Turn what torch says of a full memory into a sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        words = ("can't allocate memory", "out of memory", "storage size", "overflow")
+        if isinstance(error, RuntimeError) and not any(word in str(error).lower() for word in words):
+            raise
+        raise UWMLError(f"{folder.name}: out of memory; lower batch_size, embed_size or word_dim") from error
 
 
 def _run_vocabulary(config: ExperimentConfig, folder: Path) -> Vocabulary:

@@ -238,6 +238,7 @@ def overwritten(name, content):
         (overwritten("dev_caps.txt", b"a\nb\n \nd\ne\nf\n"), "dev_caps.txt", "line 3 is empty"),
         (overwritten("dev_caps.txt", b"a\nb\nc\nd\ne\nf\n\n"), "dev_caps.txt", "found 7 captions"),
         (overwritten("dev_caps.txt", b"a\nb\n" + b"x " * 2501 + b"\nd\ne\nf\n"), "dev_caps.txt", "line 3 has 5,002"),
+        (overwritten("dev_caps.txt", b"a\nb\nc\nd\n\0e\nf\n"), "dev_caps.txt", "line 5 holds a NUL character"),
         (overwritten("dev_caps.txt", b""), "dev_caps.txt", "found 1 captions"),
         (overwritten("dev_caps.txt", b"a\nb\nc\nd\ncaf\xe9\nf\n"), "dev_caps.txt", "not readable as UTF-8 text"),
         (overwritten("dev_ids.txt", b"x\ny\n"), "dev_ids.txt", "found 2 ids, expected 3, one for each image"),
@@ -262,6 +263,24 @@ def test_features_that_are_not_finite_are_found(folder, value):
     for look in (dataset.scan, lambda: dataset.scan(block=1), lambda: dataset.images(1, 3)):
         with pytest.raises(UWMLError, match=r"dev_ims.npy: image 2 \(counted from 0\) holds NaN"):
             look()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_caption(folder):
+    path = folder / "dev_caps.txt"
+    before = PrecomputedDataset(folder, "dev").captions
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert PrecomputedDataset(folder, "dev").captions == before
+
+
+def test_a_test_split_without_its_features_is_not_passed_over(folder):
+    (folder / "test_caps.txt").write_text("a caption\n")
+    with pytest.raises(UWMLError, match="test_ims.npy: no such file, though the test split has captions"):
+        evaluation_split(folder)
+    (folder / "test_caps.txt").unlink()
+    assert evaluation_split(folder) == "dev"
+    (folder / "test_ims.npy").symlink_to("nowhere")
+    with pytest.raises(UWMLError, match="test_ims.npy"):
+        evaluation_split(folder)
 
 
 def test_an_npz_under_the_name_of_a_npy(folder):

@@ -182,6 +182,23 @@ def test_foreign_folder_is_refused(tmp_path: Path) -> None:
         build_scenes(tmp_path / "thesis.tex", TINY, silent)
 
 
+def test_a_foreign_file_among_ours_is_not_removed(copy: Path) -> None:
+    (copy / "manifest.json").unlink()
+    (copy / "notes.txt").write_text("precious")
+    with pytest.raises(UWMLError, match=r"found notes.txt, .*not of this data set"):
+        build_scenes(copy, TINY, silent)
+    assert (copy / "notes.txt").read_text() == "precious"
+
+
+def test_a_changed_file_of_the_same_size_is_noticed_and_built_again(copy: Path) -> None:
+    whole = contents(copy)
+    changed = bytearray(whole["train_ims.npy"])
+    changed[-1] ^= 1
+    (copy / "train_ims.npy").write_bytes(changed)
+    assert build_scenes(copy, TINY, silent) is True
+    assert contents(copy)["train_ims.npy"] == whole["train_ims.npy"]
+
+
 @pytest.mark.parametrize("wrong", [{"train": 1}, {"dev": 0}, {"test": 0}, {"seed": -1}, {"classifier_epochs": 0}])
 def test_impossible_settings(wrong: dict[str, int]) -> None:
     with pytest.raises(UWMLError, match=next(iter(wrong))):

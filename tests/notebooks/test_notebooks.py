@@ -99,6 +99,17 @@ def test_copies_of_something_else_are_removed_before_the_first_is_executed(tmp_p
     assert notebooks.executed(out) == []
 
 
+def test_a_damaged_copy_is_executed_anew(tmp_path, monkeypatch):
+    path = small_notebook(tmp_path, "print(NUMBER)")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    out = tmp_path / "out"
+    run(path, {"NUMBER": 1}, out)
+    (out / path.name).write_text('{"cells": [')
+    assert notebooks.executed(out) == []
+    run(path, {"NUMBER": 1}, out)
+    assert notebooks.executed(out) == [out / path.name]
+
+
 def test_without_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     with pytest.raises(UWMLError, match="the pipeline needs the checkout"):

@@ -1,11 +1,10 @@
 """Data sets in the SCAN layout: precomputed region features, captions, a vocabulary."""
 
-from uwml_lib.datasets.loading import load_split, prepare_data
+from uwml_lib.datasets.loading import check_data, load_split, prepare_data
 from uwml_lib.datasets.precomputed import (
     Batch,
     PrecomputedDataset,
     build_vocabulary,
-    check_same_shape,
     collate,
     evaluation_split,
     fingerprint,
@@ -21,7 +20,7 @@ __all__ = [
     "Vocabulary",
     "build_scenes",
     "build_vocabulary",
-    "check_same_shape",
+    "check_data",
     "collate",
     "download_punkt",
     "evaluation_split",

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from uwml_lib.config import PRESETS, ExperimentConfig
-from uwml_lib.datasets.precomputed import PrecomputedDataset
+from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
 from uwml_lib.datasets.scenes import SCENES, build_scenes
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.errors import UWMLError
@@ -25,6 +25,19 @@ def prepare_data(config: ExperimentConfig, say: Say = say) -> Path:
             "({split}_ims.npy and {split}_caps.txt)" + hint
         )
     return config.data_folder
+
+
+def check_data(config: ExperimentConfig, scan: bool = True) -> list[PrecomputedDataset]:
+    """Return the splits that a training uses; raises UWMLError for what cannot be used.
+
+    scan: also look at every feature, which takes as long as reading them.
+    """
+    folder = config.data_folder
+    splits = [load_split(config, split) for split in dict.fromkeys(("train", "dev", evaluation_split(folder)))]
+    check_same_shape(*splits)
+    for split in splits if scan else ():
+        split.scan()
+    return splits
 
 
 def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:

@@ -13,10 +13,15 @@ from torch.utils.data import Dataset
 
 from uwml_lib.datasets.vocabulary import PAD, Vocabulary, available_tokenizer
 from uwml_lib.errors import UWMLError
+from uwml_lib.files import check_is_file, sha256_of
 from uwml_lib.progress import progress
 
 LONGEST_CAPTION = 5000
 """Characters; a longer line is no caption, and padding a batch to its length would fill the memory."""
+
+
+READ_WHOLE = 200 * 10**6
+"""Bytes; of larger files the fingerprint takes samples."""
 
 
 class Batch(NamedTuple):
@@ -64,6 +69,9 @@ class PrecomputedDataset(Dataset):
         empty = next((number for number, caption in enumerate(self.captions) if not caption.strip()), None)
         if empty is not None:
             raise UWMLError(f"{captions_path}: line {empty + 1} is empty, expected a caption")
+        null = next((number for number, caption in enumerate(self.captions) if "\0" in caption), None)
+        if null is not None:
+            raise UWMLError(f"{captions_path}: line {null + 1} holds a NUL character, expected text")
         long = next((number for number, caption in enumerate(self.captions) if len(caption) > LONGEST_CAPTION), None)
         if long is not None:
             raise UWMLError(
@@ -173,8 +181,16 @@ def check_same_shape(*splits: PrecomputedDataset) -> None:
 
 
 def evaluation_split(folder: Path | str) -> str:
-    """Return "test", or "dev" where there is no test split; whoever reports numbers must say which."""
-    return "test" if (Path(folder) / "test_ims.npy").exists() else "dev"
+    """Return "test", or "dev" where there is no test split; whoever reports numbers must say which.
+
+    Raises UWMLError for a test split with captions and without features, which would be passed over in silence.
+    """
+    features, captions = (Path(folder) / f"test_{name}" for name in ("ims.npy", "caps.txt"))
+    if features.exists():
+        return "test"
+    if captions.exists() or features.is_symlink():
+        raise UWMLError(f"{features}: no such file, though the test split has captions; remove those to report dev")
+    return "dev"
 
 
 def build_vocabulary(folder: Path | str) -> Vocabulary:
@@ -185,7 +201,7 @@ def build_vocabulary(folder: Path | str) -> Vocabulary:
 
 
 def fingerprint(folder: Path | str) -> str:
-    """Digest of a folder's captions, of 64 images a split (all of COCO would take minutes), and of the tokenizer."""
+    """Digest of a folder's captions, features and tokenizer; of files above 200 MB, of 64 images (COCO is 36 GB)."""
     digest = hashlib.sha256(available_tokenizer().encode())
     for split in ("train", "dev", "test"):
         path = Path(folder) / f"{split}_ims.npy"
@@ -194,6 +210,9 @@ def fingerprint(folder: Path | str) -> str:
         features = load_array(path, dimensions=3)
         digest.update(f"{split} {features.shape} {features.dtype}".encode())
         digest.update(_read_bytes(Path(folder) / f"{split}_caps.txt"))
+        if path.stat().st_size <= READ_WHOLE:
+            digest.update(sha256_of(path).encode())
+            continue
         for row in np.linspace(0, len(features) - 1, 64, dtype=int):
             digest.update(features[row].tobytes())
     return digest.hexdigest()[:16]
@@ -201,10 +220,9 @@ def fingerprint(folder: Path | str) -> str:
 
 def load_array(path: Path, dimensions: int) -> np.ndarray:
     """Memory-map an array of real numbers with the wanted number of dimensions; raises UWMLError naming the file."""
+    check_is_file(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UWMLError(f"{path}: no such file") from error
     except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
     if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu" or not array.size:
@@ -214,18 +232,17 @@ def load_array(path: Path, dimensions: int) -> np.ndarray:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read UTF-8 lines without their ends; raises UWMLError naming the file."""
+    """Read UTF-8 lines without their ends, or a byte order mark; raises UWMLError naming the file."""
     try:
-        text = _read_bytes(path).decode("utf-8")
+        text = _read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UWMLError(f"{path}: not readable as UTF-8 text ({error})") from error
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def _read_bytes(path: Path) -> bytes:
+    check_is_file(path)
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise UWMLError(f"{path}: no such file") from error
     except OSError as error:
         raise UWMLError(f"{path}: not readable ({error.strerror})") from error

@@ -152,7 +152,7 @@ def build_scenes(folder: Path, settings: ScenesSettings, progress: Callable[[str
     `_boxes.npy` (N, 12, 4) float32, fractions of the picture; `_pictures.npy` (N, 80, 80, 3) uint8;
     `_caps.txt`, line 5 * i + k describes picture i; `_ids.txt`; and one `manifest.json`. The folder appears whole or
     not at all, and the caller's random state and thread count stay as they are.
-    Raises UWMLError if `folder` is a file, or holds files but none of this data set.
+    Raises UWMLError if `folder` is a file, or holds a file that is not of this data set.
     """
     folder = Path(folder)
     if is_current(folder, settings):
@@ -186,15 +186,15 @@ def build_scenes(folder: Path, settings: ScenesSettings, progress: Callable[[str
 
 
 def is_current(folder: Path, settings: ScenesSettings) -> bool:
-    """Tell whether `folder` holds these settings in this format, with every file of the right size."""
+    """Tell whether `folder` holds these settings in this format, with every file as it was written."""
     try:
         manifest = read_json(folder / "manifest.json")
-        files = {name: entry["bytes"] for name, entry in manifest["files"].items()}
         described = manifest["format_version"] == FORMAT_VERSION and manifest["settings"] == asdict(settings)
-    except (UWMLError, KeyError, TypeError, AttributeError):
+        files = {name: manifest["files"][name] for name in _file_names()}
+    except (UWMLError, KeyError, TypeError):
         return False
-    present = {name: (folder / name).stat().st_size for name in files if (folder / name).is_file()}
-    return described and set(files) == set(_file_names()) and files == present
+    present = {name: _describe(folder / name) for name in files if (folder / name).is_file()}
+    return described and files == present
 
 
 # Pictures
@@ -582,9 +582,11 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UWMLError(f"{folder}: found a file, expected a folder for the data set")
-    names = {file.name for file in folder.iterdir()}
-    if names and not names & {"manifest.json", *_file_names()}:
-        raise UWMLError(f"{folder}: found files that are not of this data set; choose an empty or a new folder")
+    foreign = sorted({file.name for file in folder.iterdir()} - {"manifest.json", *_file_names()})
+    if foreign:
+        raise UWMLError(
+            f"{folder}: found {foreign[0]}, which is not of this data set; move it, or choose another folder"
+        )
 
 
 def _generator(settings: ScenesSettings, split: str, purpose: str) -> np.random.Generator:

@@ -1,5 +1,7 @@
 """What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
 
+import sys
+from numbers import Real
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -30,7 +32,7 @@ class ScoreMatrixLoss(nn.Module):
     def __init__(self, margin: float, reduction: Reduction, check_finite: bool | None) -> None:
         super().__init__()
         check_choice("reduction", reduction, ("mean", "sum"))
-        if not 0 <= margin < float("inf"):
+        if isinstance(margin, bool) or not isinstance(margin, Real) or not 0 <= margin <= sys.float_info.max:
             raise ValueError(f"margin: found {margin!r}, expected a finite number of at least 0")
         self.margin = margin
         self.reduction = reduction

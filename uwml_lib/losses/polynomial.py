@@ -1,7 +1,9 @@
 """The polynomial loss (PolyLoss) of universal weighting metric learning."""
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -127,10 +129,9 @@ def derivative(coefficients: Sequence[float]) -> tuple[float, ...]:
 
 
 def _coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    try:
-        coefficients = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        coefficients = ()
-    if not coefficients or not all(map(math.isfinite, coefficients)):
+    listed = isinstance(values, Iterable) and not isinstance(values, str | Mapping)
+    coefficients = tuple(values) if listed else ()
+    numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in coefficients)
+    if not coefficients or not numbers or not all(abs(value) <= sys.float_info.max for value in coefficients):
         raise ValueError(f"{name}: found {values!r}, expected finite coefficients in ascending powers, at least one")
-    return coefficients
+    return tuple(map(float, coefficients))

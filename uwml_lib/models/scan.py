@@ -30,7 +30,6 @@ class SCAN(nn.Module):
         lambda_lse: float | None = None,
     ) -> None:
         super().__init__()
-        self.feature_dim = feature_dim
         self.image_encoder = ImageEncoder(feature_dim, embed_size, weight_norm)
         self.caption_encoder = CaptionEncoder(vocabulary_size, word_dim, embed_size, bidirectional)
         self.attention_options = {
