@@ -52,7 +52,9 @@ class ScoreMatrixLoss(nn.Module):
         return (total / len(scores) if self.reduction == "mean" else total).to(scores.dtype)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        """Sum over the rows of (N, N) `scores`; `negative_mask` (N, N) tells which entries are negatives."""
+        """Sum over the rows of (N, N) `scores`; `negative_mask` (N, N) tells which entries are negatives. There may be
+        more columns than rows, all of them without a positive of their own.
+        """
         raise NotImplementedError
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
@@ -80,11 +82,7 @@ class ScoreMatrixLoss(nn.Module):
             raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected a square matrix (N, N) with N >= 1")
         if not scores.is_floating_point():
             raise ValueError(f"scores: found dtype {scores.dtype}, expected a floating point type")
-        check = self.check_finite
-        if check is None:
-            check = scores.device.type == "cpu" and not _traced(scores)
-        if check and not bool(torch.isfinite(scores).all()):
-            raise ValueError("scores: found NaN or infinity, expected finite numbers")
+        self.check_numbers(scores)
         size = len(scores)
         if image_ids is None:
             return ~torch.eye(size, dtype=torch.bool, device=scores.device)
@@ -92,6 +90,14 @@ class ScoreMatrixLoss(nn.Module):
             raise ValueError(f"image_ids: found shape {tuple(image_ids.shape)}, expected ({size},), one for each pair")
         image_ids = image_ids.to(scores.device)
         return image_ids[:, None] != image_ids[None, :]
+
+    def check_numbers(self, scores: Tensor) -> None:
+        """Raise ValueError for scores of any shape that are not finite, if `check_finite` has it so."""
+        check = self.check_finite
+        if check is None:
+            check = scores.device.type == "cpu" and not _traced(scores)
+        if check and not bool(torch.isfinite(scores).all()):
+            raise ValueError("scores: found NaN or infinity, expected finite numbers")
 
     @torch.no_grad()
     def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
