@@ -212,6 +212,16 @@ def test_lower_precision(loss, dtype):
     assert value.item() == pytest.approx(LabelledPairsLoss(loss)(x.double(), LABELS).item(), rel=0.1)
 
 
+def test_many_pairs_do_not_overflow_half_precision():
+    class Thousand(ScoreMatrixLoss):
+        def direction(self, scores, negative_mask):
+            return (1000 * scores.diagonal()).sum()
+
+    x = torch.ones(40, 3, dtype=torch.float16)
+    value = LabelledPairsLoss(Thousand(None, "mean", None))(x, torch.zeros(40))
+    assert value.item() == pytest.approx(1000, rel=2e-3)
+
+
 def test_inside_a_trainer():
     torch.manual_seed(0)
     labels = torch.arange(4).repeat_interleave(8)

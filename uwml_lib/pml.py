@@ -78,7 +78,7 @@ class LabelledPairsLoss(BaseMetricLossFunction):
         if ref_emb is embeddings:
             positives.fill_diagonal_(False)
         anchors, partners = positives.nonzero(as_tuple=True)
-        total = 0.0 * scores.sum()
+        total = 0.0
         # A loss takes a row for each pair and its positive from the diagonal, so as many pairs at a time as there are
         # columns; what stood on the diagonal moves into a column of its own.
         for i, j in zip(anchors.split(len(ref_emb)), partners.split(len(ref_emb)), strict=True):
