@@ -1,0 +1,77 @@
+"""The examples run, learn something, and printed what is committed."""
+
+import re
+import runpy
+
+import pytest
+import torch
+
+from uwml_lib.config import CHECKOUT
+from uwml_lib.losses import PolynomialLoss
+from uwml_lib.weighting import one_anchor, pair_weights
+
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+PRINTED = (CHECKOUT / "examples" / "digits_retrieval.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def digits_retrieval():
+    return runpy.run_path(str(CHECKOUT / "examples" / "digits_retrieval.py"))
+
+
+def table(text):
+    """The table's rows: name -> cells."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {name: cells for name, *cells in rows[2:]}
+
+
+def test_every_loss_learns(digits_retrieval):
+    short, published = table(digits_retrieval["main"](seeds=[0], steps=30)), table(PRINTED)
+    assert short.keys() == published.keys()
+    assert short["pixels"] == published["pixels"]
+    untrained = float(short["network, untrained"][0])
+    for name in digits_retrieval["LOSSES"]:
+        assert float(short[name][0]) > untrained + 10, name
+
+
+def test_what_is_searched_was_never_seen(digits_retrieval):
+    (_, seen), (images, searched) = digits_retrieval["written_numbers"]()
+    assert set(seen.tolist()).isdisjoint(searched.tolist())
+    assert len(set(seen.tolist()) | set(searched.tolist())) == 100
+    assert images.min() >= 0
+    assert images.max() == 1
+
+
+def test_recalls_by_plain_loops(digits_retrieval):
+    angles = torch.tensor([0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0, 85.0, 88.0, 90.0]).deg2rad()
+    embeddings = torch.stack([angles.cos(), angles.sin()], dim=1)
+    labels = torch.tensor([0, 1, 0, 1, 2, 2, 3, 4, 4, 4])
+    found = {1: 0, 2: 0, 4: 0, 8: 0}
+    for i in range(10):
+        others = sorted((abs(float(angles[i] - angles[j])), int(labels[j])) for j in range(10) if j != i)
+        for k in found:
+            found[k] += int(labels[i]) in [label for _, label in others[:k]]
+    assert digits_retrieval["recalls"](embeddings, labels) == pytest.approx([10 * n for n in found.values()])
+
+
+def test_the_readme_quotes_what_was_printed():
+    for name, cells in table(PRINTED).items():
+        if name in ("pixels", "polynomial", "triplet", "multi-similarity"):
+            assert f"{cells[0]} {name}" in README
+    verdicts = [line for line in PRINTED.splitlines() if line.startswith("- ")]
+    assert len(verdicts) == 4
+    assert all(line.endswith(", undecided") for line in verdicts)
+
+
+def test_the_readmes_coefficients_for_cosines_pull_and_push_the_right_way():
+    (block,) = (
+        block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "polynomials" in block
+    )
+    names = {}
+    exec(block, names)
+    loss = PolynomialLoss(**names["polynomials"], positive_ceiling=None)
+    for p in torch.linspace(-0.99, 0.99, 12).tolist():
+        for n in torch.linspace(p - 0.19, 0.99, 12).tolist():
+            weights = pair_weights(loss, one_anchor(p, n))
+            assert weights.positive[0] > 0
+            assert (weights.negative[0, 1] > 0) == (n > -1)

@@ -1,0 +1,30 @@
+"""Polynomials with coefficients in ascending powers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from uwml_lib.losses.base import is_number
+
+
+def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Evaluate a polynomial with coefficients in ascending powers (Horner's rule); same shape and dtype as x."""
+    value = torch.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        value = value * x + coefficient
+    return value
+
+
+def derivative(coefficients: Sequence[float]) -> tuple[float, ...]:
+    """Return the derivative's coefficients, in ascending powers."""
+    return tuple(power * coefficient for power, coefficient in enumerate(coefficients))[1:] or (0.0,)
+
+
+def check_coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """Return the coefficients as a tuple; raise ValueError unless there is one and all are finite."""
+    listed = isinstance(values, Iterable) and not isinstance(values, str | Mapping)
+    coefficients = tuple(values) if listed else ()
+    if not coefficients or not all(map(is_number, coefficients)):
+        raise ValueError(f"{name}: found {values!r}, expected finite coefficients in ascending powers, at least one")
+    return tuple(map(float, coefficients))
