@@ -24,16 +24,19 @@ class ScoreMatrixLoss(nn.Module):
     whose source takes the mean of the two directions, or counts every pair once, returns half from `direction`.
 
     Parameters
-        margin: how far below its positive a negative still informs; None for a loss without a margin.
+        margin: how far below its positive a negative still informs; None for a loss without a margin, which says
+            `needs_margin = False`.
         reduction: "mean" divides by N (not by 2N, not by the number of informative anchors), "sum" does not.
         check_finite: raise on NaN or infinite scores. None: on for eager CPU tensors, off on accelerators, where
             reading the answer would make the host wait for the device, and under compile and vmap.
     """
 
+    needs_margin = True
+
     def __init__(self, margin: float | None, reduction: Reduction, check_finite: bool | None) -> None:
         super().__init__()
         check_choice("reduction", reduction, ("mean", "sum"))
-        if margin is not None and not 0 <= margin < float("inf"):
+        if self.needs_margin if margin is None else not 0 <= margin < float("inf"):
             raise ValueError(f"margin: found {margin!r}, expected a finite number of at least 0")
         self.margin = margin
         self.reduction = reduction

@@ -39,6 +39,8 @@ class CircleLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    needs_margin = False
+
     def __init__(
         self,
         relaxation: float = 0.4,

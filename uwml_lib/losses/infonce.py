@@ -33,6 +33,8 @@ class InfoNCELoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    needs_margin = False
+
     def __init__(
         self, temperature: float = 0.07, reduction: Reduction = "mean", check_finite: bool | None = None
     ) -> None:

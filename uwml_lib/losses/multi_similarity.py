@@ -39,6 +39,8 @@ class MultiSimilarityLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    needs_margin = False
+
     def __init__(
         self,
         alpha: float = 2.0,

@@ -28,6 +28,8 @@ class SigmoidLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    needs_margin = False
+
     def __init__(
         self,
         scale: float = 10.0,

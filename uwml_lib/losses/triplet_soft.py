@@ -36,6 +36,8 @@ class TripletSoftLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    needs_margin = False
+
     def __init__(
         self,
         scale: float = 1.0,
