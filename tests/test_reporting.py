@@ -62,7 +62,7 @@ def experiment(tmp_path, monkeypatch):
         for seed in (2, 0, 1)
     ]
     alone = write_run(tmp_path / "scenes" / "triplet-nowarmup", "triplet", 0, 0.5, warmup_epochs=0)
-    save_experiment("scenes", runs, [alone])
+    save_experiment("scenes", runs=runs, without_warmup=[alone])
     return load_experiment("scenes")
 
 
