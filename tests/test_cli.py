@@ -11,6 +11,7 @@ from uwml_lib import __version__
 from uwml_lib.cli import COMMANDS, main, parse
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.files import read_json, write_json
+from uwml_lib.losses import LOSSES
 
 TINY = [
     "--embed-size", "8", "--word-dim", "6", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
@@ -94,7 +95,7 @@ def test_every_kind_of_setting_can_be_given():
         (["trian"], "uwml: found 'trian', expected one of data, train, evaluate, report, reproduce"),
         (["data", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
-        (["train", "--loss", "hinge"], "uwml train: loss: found 'hinge', expected one of polynomial, triplet"),
+        (["train", "--loss", "hinge"], f"uwml train: loss: found 'hinge', expected one of {', '.join(LOSSES)}"),
         (["train", "--loss-options", '{"margn": 1}'], "uwml train: loss_options of polynomial: "),
         (["evaluate", "absent"], "config.json: no such file"),
         (["report", "--dataset", "absent"], "no finished runs on absent yet"),

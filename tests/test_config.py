@@ -10,6 +10,7 @@ import pytest
 from uwml_lib import config as config_module
 from uwml_lib.config import PRESETS, ExperimentConfig, preset, project_root
 from uwml_lib.errors import UWMLError
+from uwml_lib.losses import LOSSES
 from uwml_lib.training import check_config
 
 CHANGED = {
@@ -92,7 +93,7 @@ def test_values_of_another_type(values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"loss": "hinge"}, "loss: found 'hinge', expected one of polynomial, triplet"),
+        ({"loss": "hinge"}, f"loss: found 'hinge', expected one of {', '.join(LOSSES)}"),
         ({"model": "vse"}, "model: found 'vse', expected one of scan"),
         ({"loss_options": {"margn": 0.1}}, "loss_options of polynomial: .*margn"),
         ({"loss_options": {"margin": -1}}, "loss_options of polynomial: margin: found -1"),

@@ -74,7 +74,7 @@ class ExperimentConfig:
     lambda_lse: float | None = None
     """Inverse temperature of LogSumExp; None means 5 for i2t, 6 for t2i."""
     loss: str = "polynomial"
-    """Loss name: polynomial or triplet."""
+    """Loss name: a name of `uwml_lib.losses.LOSSES`, such as polynomial or triplet."""
     loss_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the loss's constructor, as JSON: '{"margin": 0.1}'."""
     epochs: int = 30

@@ -1,6 +1,7 @@
 """What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
 
-from typing import Literal, NamedTuple, Self
+import inspect
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +20,20 @@ class ScoreMatrixLoss(nn.Module):
     """A loss on an (N, N) score matrix whose diagonal holds the positives: rows images, columns captions.
 
     A subclass implements `direction(scores, negative_mask)`, the sum of the loss over the N anchors of one
-    direction; the loss is that of the matrix plus that of its transpose, divided by N for `reduction="mean"`.
+    direction; the loss is that of the matrix plus that of its transpose, divided by N for `reduction="mean"`. A loss
+    whose source takes the mean of the two directions, or counts every pair once, returns half from `direction`.
 
     Parameters
+        margin: how far below its positive a negative still informs; None for a loss without a margin.
         reduction: "mean" divides by N (not by 2N, not by the number of informative anchors), "sum" does not.
         check_finite: raise on NaN or infinite scores. None: on for eager CPU tensors, off on accelerators, where
             reading the answer would make the host wait for the device, and under compile and vmap.
     """
 
-    def __init__(self, margin: float, reduction: Reduction, check_finite: bool | None) -> None:
+    def __init__(self, margin: float | None, reduction: Reduction, check_finite: bool | None) -> None:
         super().__init__()
         check_choice("reduction", reduction, ("mean", "sum"))
-        if not 0 <= margin < float("inf"):
+        if margin is not None and not 0 <= margin < float("inf"):
             raise ValueError(f"margin: found {margin!r}, expected a finite number of at least 0")
         self.margin = margin
         self.reduction = reduction
@@ -44,7 +47,7 @@ class ScoreMatrixLoss(nn.Module):
         """
         negative_mask = self.negative_mask(scores, image_ids)
         total = self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
-        return total / len(scores) if self.reduction == "mean" else total
+        return (total / len(scores) if self.reduction == "mean" else total).to(scores.dtype)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         """Sum over the rows of (N, N) `scores`; `negative_mask` (N, N) tells which entries are negatives."""
@@ -61,10 +64,12 @@ class ScoreMatrixLoss(nn.Module):
         rows = self.direction_weights(scores, negative_mask)
         columns = self.direction_weights(scores.T, negative_mask.T)
         scale = 1 / len(scores) if self.reduction == "mean" else 1
-        return PairWeights((rows.positive + columns.positive) * scale, (rows.negative + columns.negative.T) * scale)
+        positive = (rows.positive + columns.positive) * scale
+        negative = (rows.negative + columns.negative.T) * scale
+        return PairWeights(positive.to(scores.dtype), negative.to(scores.dtype))
 
-    def dense(self) -> Self:
-        """The same loss over all informative negatives, for the first epochs of a training."""
+    def dense(self) -> "ScoreMatrixLoss":
+        """The same loss over all informative negatives, for the first epochs of a training; itself if it is that."""
         raise NotImplementedError
 
     def negative_mask(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
@@ -88,20 +93,63 @@ class ScoreMatrixLoss(nn.Module):
 
     @torch.no_grad()
     def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
-        """Describe a batch without reading it back: scalars on the scores' device, averaged over both directions."""
+        """Describe a batch without reading it back: scalars on the scores' device, averaged over both directions.
+
+        informative_share: share of the anchors whose hardest negative comes within the margin of the positive; for a
+        loss without a margin, of those whose hardest negative scores above the positive. positive_score,
+        hardest_negative_score: means over the anchors, siblings and anchors without a negative left out.
+        """
         negative_mask = self.negative_mask(scores, image_ids)
         positives = scores.diagonal()
         hardest = torch.stack([hardest_negatives(scores, negative_mask), hardest_negatives(scores.T, negative_mask.T)])
         return {
-            "informative_share": (hardest + self.margin > positives).to(scores.dtype).mean(),
+            "informative_share": (hardest + (self.margin or 0) > positives).to(scores.dtype).mean(),
             "positive_score": positives.mean(),
             "hardest_negative_score": hardest.masked_fill(hardest == -torch.inf, torch.nan).nanmean(),
         }
+
+    def extra_repr(self) -> str:
+        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
 
 def hardest_negatives(scores: Tensor, negative_mask: Tensor) -> Tensor:
     """Return each row's largest negative score, (N,); -inf where a row has no negative. Ties share the gradient."""
     return scores.masked_fill(~negative_mask, -torch.inf).amax(dim=1)
+
+
+def shares(scores: Tensor, candidates: Tensor, negatives: Literal["hardest", "average", "all"]) -> Tensor:
+    """Return how much each of (N, N) `candidates` counts in its row: the hardest alone, split among ties, or 1 / their
+    number, or 1.
+    """
+    if negatives == "hardest":
+        candidates = candidates & (scores == hardest_negatives(scores, candidates)[:, None])
+    share = candidates.to(scores.dtype)
+    return share if negatives == "all" else share / candidates.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def log_sum_exp(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the logarithm of the sum of each row's exponentials where `mask` is set, (N,); a row without any has the
+    lowest finite number, so that what follows is zero and its gradient too.
+    """
+    return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).logsumexp(dim=1)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x)), also where x is large: torch's own is cut off there."""
+    return -torch.nn.functional.logsigmoid(-x)
+
+
+def widened(scores: Tensor) -> Tensor:
+    """Return half precision scores as float32: a large scale would multiply their rounding errors."""
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+
+def check_number(name: str, value: float, above: float = -torch.inf) -> None:
+    """Raise ValueError unless `value` is finite and above a bound."""
+    if not above < value < torch.inf:
+        bound = f" above {above:g}" if above > -torch.inf else ""
+        raise ValueError(f"{name}: found {value!r}, expected a finite number{bound}")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -1,13 +1,12 @@
 """The polynomial loss (PolyLoss) of universal weighting metric learning."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
-from torch import Tensor
+from torch import Tensor, inf, no_grad
 
-from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
+from uwml_lib.losses.horner import check_coefficients, derivative, polynomial
 
 
 class PolynomialLoss(ScoreMatrixLoss):
@@ -31,11 +30,11 @@ class PolynomialLoss(ScoreMatrixLoss):
         positive: coefficients of P in ascending powers; the release uses (0.5, -0.7, 0.2).
         negative: coefficients of Q in ascending powers; the release uses (0.03, -0.4, 0.9).
         margin: how far below its positive a negative still informs; the release uses 0.2.
-        negatives: "hardest" (the release) or "average".
-        clamp: [.]_+ on "each" polynomial (the release) or on their "sum" (a public re-implementation).
+        negatives: "hardest" or "average"; the release uses "hardest".
+        clamp: [.]_+ on "each" polynomial or on their "sum"; the release uses "each", a public re-implementation "sum".
         positive_ceiling: positives at or above it are skipped; the release uses 1 - 1e-5. Use None, and coefficients
             chosen anew, for scores that may pass 1 (LogSumExp, Sum, scaled logits).
-        reduction: "mean" (the release) or "sum".
+        reduction: "mean" or "sum"; the release uses "mean".
         check_finite: see `ScoreMatrixLoss`.
     """
 
@@ -53,13 +52,12 @@ class PolynomialLoss(ScoreMatrixLoss):
         super().__init__(margin, reduction, check_finite)
         check_choice("negatives", negatives, ("hardest", "average"))
         check_choice("clamp", clamp, ("each", "sum"))
-        self.positive = _coefficients("positive", positive)
-        self.negative = _coefficients("negative", negative)
-        self.negatives = negatives
-        self.clamp = clamp
-        if positive_ceiling is not None and not positive_ceiling > -math.inf:
+        self.positive = check_coefficients("positive", positive)
+        self.negative = check_coefficients("negative", negative)
+        self.negatives, self.clamp = negatives, clamp
+        if positive_ceiling is not None and not positive_ceiling > -inf:
             raise ValueError(f"positive_ceiling: found {positive_ceiling!r}, expected a number or None")
-        self.positive_ceiling = math.inf if positive_ceiling is None else positive_ceiling
+        self.positive_ceiling = inf if positive_ceiling is None else positive_ceiling
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         p = scores.diagonal()
@@ -75,20 +73,15 @@ class PolynomialLoss(ScoreMatrixLoss):
         return (per_pair.sum(dim=1) / informative.sum(dim=1).clamp(min=1)).sum()
 
     def dense(self) -> "PolynomialLoss":
-        ceiling = None if self.positive_ceiling == math.inf else self.positive_ceiling
-        return PolynomialLoss(
-            self.positive, self.negative, self.margin, "average", self.clamp, ceiling, self.reduction, self.check_finite
-        )
+        kept = {name: getattr(self, name) for name in ("positive_ceiling", "reduction", "check_finite")}
+        return PolynomialLoss(self.positive, self.negative, self.margin, "average", self.clamp, **kept)
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """With P' and Q' the derivatives of the polynomials: a used anchor's positive has the weight -P'(p), each of
         its negatives Q'(S_ij) times its share, 1 for the hardest (split among ties) and 1 / |N_i| for the average;
         both are zero where the clamp bites.
         """
-        informative = self._informative(scores, negative_mask)
-        if self.negatives == "hardest":
-            informative &= scores == hardest_negatives(scores, negative_mask)[:, None]
-        share = informative.to(scores.dtype) / informative.sum(dim=1, keepdim=True).clamp(min=1)
+        share = shares(scores, self._informative(scores, negative_mask), self.negatives)
         p = scores.diagonal()[:, None]
         P, Q = polynomial(p, self.positive), polynomial(scores, self.negative)
         pulled, pushed = (P >= 0, Q >= 0) if self.clamp == "each" else (P + Q >= 0, P + Q >= 0)
@@ -103,34 +96,8 @@ class PolynomialLoss(ScoreMatrixLoss):
     def _clamped(self, P: Tensor, Q: Tensor) -> Tensor:
         return P.clamp(min=0) + Q.clamp(min=0) if self.clamp == "each" else (P + Q).clamp(min=0)
 
-    @torch.no_grad()
+    @no_grad()
     def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
         statistics = super().statistics(scores, image_ids)
         above = scores.diagonal() >= self.positive_ceiling
         return {**statistics, "above_ceiling_share": above.to(scores.dtype).mean()}
-
-    def extra_repr(self) -> str:
-        return f"positive={self.positive}, negative={self.negative}, margin={self.margin}, negatives={self.negatives!r}"
-
-
-def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Evaluate a polynomial with coefficients in ascending powers (Horner's rule); same shape and dtype as x."""
-    value = torch.zeros_like(x)
-    for coefficient in reversed(coefficients):
-        value = value * x + coefficient
-    return value
-
-
-def derivative(coefficients: Sequence[float]) -> tuple[float, ...]:
-    """Return the derivative's coefficients, in ascending powers."""
-    return tuple(power * coefficient for power, coefficient in enumerate(coefficients))[1:] or (0.0,)
-
-
-def _coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    try:
-        coefficients = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        coefficients = ()
-    if not coefficients or not all(map(math.isfinite, coefficients)):
-        raise ValueError(f"{name}: found {values!r}, expected finite coefficients in ascending powers, at least one")
-    return coefficients

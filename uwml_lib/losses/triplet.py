@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
 
 
 class TripletLoss(ScoreMatrixLoss):
@@ -20,8 +20,8 @@ class TripletLoss(ScoreMatrixLoss):
 
     Parameters
         margin: wanted gap; SCAN uses 0.2.
-        negatives: "hardest" (SCAN's `--max_violation`) or "all".
-        reduction: "sum" (SCAN) or "mean", which divides by N.
+        negatives: "hardest" or "all"; SCAN uses "hardest" with `--max_violation`.
+        reduction: "sum", or "mean", which divides by N; SCAN uses "sum".
         check_finite: see `ScoreMatrixLoss`.
     """
 
@@ -46,15 +46,8 @@ class TripletLoss(ScoreMatrixLoss):
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """Every informative negative has the weight 1 (split among tied hardest ones), its positive their sum."""
         informative = negative_mask & (self.margin + scores - scores.diagonal()[:, None] >= 0)
-        if self.negatives == "hardest":
-            informative &= scores == hardest_negatives(scores, negative_mask)[:, None]
-        negative = informative.to(scores.dtype)
-        if self.negatives == "hardest":
-            negative = negative / informative.sum(dim=1, keepdim=True).clamp(min=1)
+        negative = shares(scores, informative, self.negatives)
         return PairWeights(negative.sum(dim=1), negative)
 
     def dense(self) -> "TripletLoss":
         return TripletLoss(self.margin, "all", self.reduction, self.check_finite)
-
-    def extra_repr(self) -> str:
-        return f"margin={self.margin}, negatives={self.negatives!r}, reduction={self.reduction!r}"

@@ -1,0 +1,31 @@
+"""Polynomials with coefficients in ascending powers."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Evaluate a polynomial with coefficients in ascending powers (Horner's rule); same shape and dtype as x."""
+    value = torch.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        value = value * x + coefficient
+    return value
+
+
+def derivative(coefficients: Sequence[float]) -> tuple[float, ...]:
+    """Return the derivative's coefficients, in ascending powers."""
+    return tuple(power * coefficient for power, coefficient in enumerate(coefficients))[1:] or (0.0,)
+
+
+def check_coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """Return the coefficients as a tuple; raise ValueError unless there is one and all are finite."""
+    try:
+        coefficients = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        coefficients = ()
+    if not coefficients or not all(map(math.isfinite, coefficients)):
+        raise ValueError(f"{name}: found {values!r}, expected finite coefficients in ascending powers, at least one")
+    return coefficients
