@@ -267,7 +267,14 @@ def weight_maps(
         table = frame.pivot(index="negative", columns="positive", values=f"{kind}_weight")
         largest = max(table.abs().to_numpy().max(), 1e-12)
         axis.pcolormesh(
-            table.columns, table.index, table / largest, cmap="RdBu", vmin=-1, vmax=1, shading="nearest", rasterized=True
+            table.columns,
+            table.index,
+            table / largest,
+            cmap="RdBu",
+            vmin=-1,
+            vmax=1,
+            shading="nearest",
+            rasterized=True,
         )
         axis.plot([-1, 1], [-1, 1], color="black", linewidth=0.7, linestyle=":")
         axis.set_title(f"{loss}, up to {largest:.2g}", fontsize=8)
@@ -278,7 +285,9 @@ def weight_maps(
 
 
 @_styled
-def batch_weights(loss: Callable[..., Any], scores: Any, curves: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]:
+def batch_weights(
+    loss: Callable[..., Any], scores: Any, curves: dict[str, pd.DataFrame]
+) -> tuple[Figure, pd.DataFrame]:
     """Draw a loss's weight curves and, as dots on top, the weights it gives the pairs of a batch of scores (n, n).
 
     curves: "positive" and "negative", frames of `weighting.weight_curve`. Negatives without weight are left out.
@@ -336,7 +345,9 @@ def mass_by_rank(masses: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]
     table = 100 * table.div(table.sum(axis=1).replace(0, np.nan), axis=0)
     figure, axis = plt.subplots(figsize=(7.5, 0.32 * len(table) + 1.2))
     left = np.zeros(len(table))
-    for name, colour, hatch in zip(names, ("#08306b", "#2171b5", "#6baed6", "#deebf7"), ("", "//", "..", ""), strict=True):
+    for name, colour, hatch in zip(
+        names, ("#08306b", "#2171b5", "#6baed6", "#deebf7"), ("", "//", "..", ""), strict=True
+    ):
         axis.barh(table.index, table[name], left=left, color=colour, hatch=hatch, edgecolor="white", label=name)
         left = left + table[name].fillna(0).to_numpy()
     axis.invert_yaxis()

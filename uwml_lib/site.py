@@ -100,7 +100,9 @@ def publish(dataset: str) -> None:
         if compared:
             others = load_experiment(dataset, "compare")
             runs |= {run.folder: run for run in (*others.runs, *others.coefficients)}
-            write_text(folder / "comparison.md", f"{results_table(others).to_markdown()}\n\n### Runs\n\n{_linked(others)}\n")
+            write_text(
+                folder / "comparison.md", f"{results_table(others).to_markdown()}\n\n### Runs\n\n{_linked(others)}\n"
+            )
         for run in runs.values():
             for name in ("config.json", "results.json", "metrics.jsonl"):
                 _copy(run.folder / name, folder / "runs" / run.folder.name / name)

@@ -87,7 +87,12 @@ def weight_map(loss: Callable[..., Tensor], positives: Tensor, negatives: Tensor
     scores = one_anchor(0.0, 0.0).repeat(len(p), 1, 1)
     scores[:, 0, 0], scores[:, 0, 1] = p, n
     gradient = torch.func.vmap(torch.func.grad(loss))(scores)
-    columns = {"positive": p, "negative": n, "positive_weight": 0 - gradient[:, 0, 0], "negative_weight": gradient[:, 0, 1]}
+    columns = {
+        "positive": p,
+        "negative": n,
+        "positive_weight": 0 - gradient[:, 0, 0],
+        "negative_weight": gradient[:, 0, 1],
+    }
     return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 
