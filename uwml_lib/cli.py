@@ -1,4 +1,4 @@
-"""The command line: `uwml data|train|evaluate|report|reproduce|compare|doctor`, over the same functions as the notebooks.
+"""The command line: `uwml data|train|evaluate|report|reproduce|compare|doctor`, over the notebooks' functions.
 
 Every command imports what it needs itself, so that help and errors are quick.
 """
