@@ -24,6 +24,7 @@ from uwml_lib.datasets.vocabulary import SPECIALS
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model, retrieval_metrics, score_matrix
 from uwml_lib.files import lock, read_json, read_sealed_json
+from uwml_lib.losses import LOSSES
 from uwml_lib.training import Trainer, evaluate_run, learning_rate, read_metrics, train
 
 EPOCHS, STEPS = 4, 5  # 80 captions in batches of 16
@@ -341,6 +342,16 @@ def test_warm_up_trains_on_the_dense_form_of_the_same_loss(config, tmp_path, mon
         assert {loss.margin for loss in used} == {0.3}
         assert {getattr(loss, "clamp", None) for loss in used} == {options.get("clamp")}
         assert [line["warmup"] for line in read_metrics(folder) if line["kind"] == "step"] == [True] * 6 + [False] * 3
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_trains(config, tmp_path, name):
+    folder = train(replace(config, epochs=2, loss=name), tmp_path / name, quiet)
+    steps = [line for line in read_metrics(folder) if line["kind"] == "step"]
+    assert steps
+    for line in steps:
+        assert np.isfinite([line["loss"], line["gradient_norm"], line["positive_score"]]).all()
+        assert 0 <= line["informative_share"] <= 1
 
 
 def test_captions_of_one_image_are_never_negatives(trainer, monkeypatch):

@@ -651,6 +651,13 @@ def test_vmap_over_image_ids(form):
     torch.testing.assert_close(vmap(form())(stack, image_ids), expected)
 
 
+@every_form
+def test_vmap_does_not_look_for_nan(form):
+    stack = torch.rand(3, 4, 4)
+    stack[1, 2, 3] = torch.nan
+    assert vmap(form())(stack).isnan().tolist() == [False, True, False]
+
+
 @pytest.mark.slow
 @every_form
 def test_compile_agrees_with_eager(form):
@@ -661,6 +668,8 @@ def test_compile_agrees_with_eager(form):
     for image_ids in (None, torch.tensor([0, 0, 1, 2, 3, 3, 4])):
         expected = value_and_gradient(loss, scores, image_ids)
         torch.testing.assert_close(value_and_gradient(compiled, scores, image_ids), expected)
+    scores[2, 3] = torch.nan
+    assert compiled(scores).isnan()  # not looked for
 
 
 class Operations(TorchDispatchMode):
