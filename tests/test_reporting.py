@@ -150,7 +150,7 @@ def test_only_a_whole_run_is_published(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(site, "report_folder", lambda dataset: tmp_path / "report")
     with pytest.raises(UWMLError, match="found 0 executed notebooks"):
         site.publish("scenes")
-    monkeypatch.setattr(site, "all_notebooks", list)
+    monkeypatch.setattr(site, "all_notebooks", lambda name: [])
     with pytest.raises(UWMLError, match="differs from the preset in epochs"):
         site.publish("scenes")
 
@@ -160,7 +160,7 @@ def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(experiment, 
     (report / "figures").mkdir(parents=True)
     monkeypatch.setattr(site, "load_experiment", lambda dataset: experiment)
     monkeypatch.setattr(site, "report_folder", lambda dataset: report)
-    monkeypatch.setattr(site, "all_notebooks", list)
+    monkeypatch.setattr(site, "all_notebooks", lambda name: [])
     monkeypatch.setattr(site, "preset", lambda dataset: preset(dataset, warmup_epochs=1, epochs=2))
     monkeypatch.setattr(site, "REFERENCE", reference)
     monkeypatch.setattr(site, "RELIABILITY", reference / "reliability.json")

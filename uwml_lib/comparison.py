@@ -51,12 +51,12 @@ def compare(
 ) -> str:
     """Train and tune every loss, execute notebooks 05 and 06, and return the table.
 
-    seeds: None means 0, 1, 2 (smoke: 0). epochs: None means the preset's (smoke: 1). profile: "smoke" tries the
-    defaults alone, on tiny data.
+    seeds: None means 0, 1, 2 (smoke: 0). epochs: None means the preset's. profile: "smoke" tries the defaults alone, on
+    tiny data.
     """
     smoke = profile == "smoke"
     seeds = check_seeds(seeds if seeds is not None else (0,) if smoke else (0, 1, 2))
-    base = base_config(dataset, data_root, (epochs or 1) if smoke else epochs, profile)
+    base = base_config(dataset, data_root, epochs, profile)
     few = min(TUNING_EPOCHS, base.epochs)
     grid = {loss: options[:1] if smoke else options for loss, options in GRID.items()}
     for config in _settings(base, grid):

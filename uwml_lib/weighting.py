@@ -119,7 +119,7 @@ def negative_mass(loss: Callable[..., Tensor], batches: Tensor) -> pd.DataFrame:
 
 
 def positives_and_hardest_negatives(batches: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scores of the positives and of every row's hardest negative, two (batches * n,), of (batches, n, n)."""
+    """Return the scores of positives and of each row's hardest negative, two (batches * n,), of (batches, n, n)."""
     itself = torch.eye(batches.shape[-1], dtype=torch.bool, device=batches.device)
     return batches.diagonal(dim1=1, dim2=2).flatten(), batches.masked_fill(itself, -torch.inf).amax(dim=2).flatten()
 
