@@ -80,7 +80,7 @@ def test_a_map_shows_the_weights_of_its_frame(kind):
     drawn = figure.axes[0].collections[0].get_array().reshape(7, 7)
     expected = frame.pivot(index="negative", columns="positive", values=f"{kind}_weight").to_numpy()
     np.testing.assert_allclose(drawn, expected / abs(expected).max())
-    assert f"up to {abs(expected).max():.2g}" in figure.axes[0].get_title()
+    assert f"up to {abs(expected).max():.3g}" in figure.axes[0].get_title()
 
 
 def test_the_pairs_of_a_batch_are_those_with_weight():

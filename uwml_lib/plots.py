@@ -277,7 +277,7 @@ def weight_maps(
             rasterized=True,
         )
         axis.plot([-1, 1], [-1, 1], color="black", linewidth=0.7, linestyle=":")
-        axis.set_title(f"{loss}, up to {largest:.2g}", fontsize=8)
+        axis.set_title(f"{loss}, up to {largest:.3g}", fontsize=8)
         axis.grid(False)
     figure.supxlabel("similarity of the positive", fontsize=10)
     figure.supylabel("similarity of its negative", fontsize=10)
