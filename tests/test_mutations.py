@@ -146,7 +146,7 @@ def whole(tmp_path_factory):
         train(config, root / "half", str)
     with pytest.MonkeyPatch.context() as context:
         context.setattr(reporting, "RUNS", root / "runs")
-        save_experiment("tiny", runs, [])
+        save_experiment("tiny", runs=runs)
         (root / "report.txt").write_text(report_text(load_experiment("tiny")))
     return root, config
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from uwml_lib import plots
-from uwml_lib.losses import PolynomialLoss, TripletLoss
-from uwml_lib.weighting import one_anchor, weight_curve
+from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
+from uwml_lib.weighting import negative_mass, one_anchor, pair_weights, weight_curve, weight_map
 
 mpl.use("agg")
 
@@ -59,3 +59,45 @@ def test_show_keeps_the_alternative_text_and_the_file(tmp_path, monkeypatch):
     plots.show(figure, "what it shows", tmp_path / "figures" / "figure.png")
     assert shown == [{"image/png": {"alt": "what it shows"}}]
     assert (tmp_path / "figures" / "figure.png").stat().st_size > 1000
+
+
+def test_a_gallery_has_a_panel_a_loss_on_the_same_axes():
+    drawn = {name: curves(kind(reduction="sum")) for name, kind in list(LOSSES.items())[:5]}
+    figure, data = plots.weight_gallery(drawn, columns=3)
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == list(drawn)
+    assert len({axis.get_ylim() for axis in panels}) == len({axis.get_xlim() for axis in panels}) == 1
+    for axis, loss in zip(panels, drawn, strict=True):
+        for line, kind in zip(axis.lines, ("positive", "negative"), strict=False):
+            np.testing.assert_allclose(line.get_ydata(), data[loss][kind]["weight"])
+
+
+@pytest.mark.parametrize("kind", ["positive", "negative"])
+def test_a_map_shows_the_weights_of_its_frame(kind):
+    axis = torch.linspace(-0.9, 0.9, 7)
+    frame = weight_map(PolynomialLoss(reduction="sum"), axis, axis)
+    figure, _ = plots.weight_maps({"polynomial": frame}, kind)
+    drawn = figure.axes[0].collections[0].get_array().reshape(7, 7)
+    expected = frame.pivot(index="negative", columns="positive", values=f"{kind}_weight").to_numpy()
+    np.testing.assert_allclose(drawn, expected / abs(expected).max())
+    assert f"up to {abs(expected).max():.3g}" in figure.axes[0].get_title()
+
+
+def test_the_pairs_of_a_batch_are_those_with_weight():
+    scores = torch.tensor([[0.6, 0.5, 0.1], [0.2, 0.7, 0.3], [0.0, 0.1, 0.2]], dtype=torch.float64)
+    loss = PolynomialLoss(reduction="sum")
+    figure, pairs = plots.batch_weights(loss, scores, curves(loss))
+    weights = pair_weights(loss, scores)
+    assert (pairs["pair"] == "negative").sum() == int((weights.negative != 0).sum())
+    np.testing.assert_allclose(pairs.loc[pairs["pair"] == "positive", "weight"], weights.positive)
+    assert {axis.get_title() for axis in figure.axes} == {"positive pairs", "negative pairs"}
+
+
+def test_mass_by_rank_adds_up():
+    generator = torch.Generator().manual_seed(0)
+    batches = torch.rand(2, 30, 30, generator=generator, dtype=torch.float64)
+    masses = {name: negative_mass(LOSSES[name](), batches) for name in ("triplet", "triplet_all", "infonce")}
+    _, table = plots.mass_by_rank(masses)
+    np.testing.assert_allclose(table.sum(axis=1), 100)
+    assert table.loc["triplet", "hardest"] == 100
+    assert table.loc["triplet_all", "hardest"] < table.loc["infonce", "hardest"] < 100

@@ -62,7 +62,7 @@ def experiment(tmp_path, monkeypatch):
         for seed in (2, 0, 1)
     ]
     alone = write_run(tmp_path / "scenes" / "triplet-nowarmup", "triplet", 0, 0.5, warmup_epochs=0)
-    save_experiment("scenes", runs, [alone])
+    save_experiment("scenes", runs=runs, without_warmup=[alone])
     return load_experiment("scenes")
 
 
@@ -148,9 +148,10 @@ def test_figures_draw_what_the_runs_hold(experiment):
 def test_only_a_whole_run_is_published(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(site, "load_experiment", lambda dataset: experiment)
     monkeypatch.setattr(site, "report_folder", lambda dataset: tmp_path / "report")
-    with pytest.raises(UWMLError, match="found 0 executed notebooks"):
+    monkeypatch.setattr(site, "RUNS", tmp_path)
+    with pytest.raises(UWMLError, match="01_data_preparation.ipynb: missing, or shows other runs"):
         site.publish("scenes")
-    monkeypatch.setattr(site, "all_notebooks", list)
+    monkeypatch.setattr(site, "all_notebooks", lambda name: [])
     with pytest.raises(UWMLError, match="differs from the preset in epochs"):
         site.publish("scenes")
 
@@ -161,8 +162,9 @@ def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(experiment, 
     monkeypatch.setattr(site, "load_experiment", lambda dataset: experiment)
     monkeypatch.setattr(site, "report_folder", lambda dataset: report)
     write_json(report / "durations.json", {"seconds": {}, "runs": ["of something else"]})
-    monkeypatch.setattr(site, "all_notebooks", list)
+    monkeypatch.setattr(site, "all_notebooks", lambda name: [])
     monkeypatch.setattr(site, "preset", lambda dataset: preset(dataset, warmup_epochs=1, epochs=2))
+    monkeypatch.setattr(site, "RUNS", tmp_path)
     monkeypatch.setattr(site, "REFERENCE", reference)
     monkeypatch.setattr(site, "RELIABILITY", reference / "reliability.json")
     (reference / "old").mkdir(parents=True)

@@ -5,9 +5,17 @@ import torch
 from hypothesis import given
 
 from tests.losses.test_losses import batches, every_form, with_margin
-from uwml_lib.losses import PolynomialLoss, TripletLoss
+from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
 from uwml_lib.losses.base import ScoreMatrixLoss
-from uwml_lib.weighting import batch_scores, one_anchor, pair_weights, weight_curve
+from uwml_lib.weighting import (
+    batch_scores,
+    negative_mass,
+    one_anchor,
+    pair_weights,
+    positives_and_hardest_negatives,
+    weight_curve,
+    weight_map,
+)
 
 SCORES = 2 * torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
 
@@ -138,3 +146,32 @@ def test_batch_scores_are_squares_with_positives_on_the_diagonal(captions_per_im
     assert (captions == captions[:, :1]).all()
     assert (captions[:, 0] // captions_per_image == images[:, :, 0]).all()
     assert len(captions[:, 0].flatten().unique()) == captions[:, 0].numel()  # no caption twice
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_map_is_made_of_the_weights_of_one_anchor(name):
+    loss = LOSSES[name]()
+    positives, negatives = torch.tensor([-0.3, 0.4, 0.75]), torch.tensor([-0.6, 0.35])
+    frame = weight_map(loss, positives, negatives)
+    assert len(frame) == 6
+    for row in frame.itertuples():
+        weights = pair_weights(loss, one_anchor(row.positive, row.negative))
+        assert row.positive_weight == pytest.approx(float(weights.positive[0]), abs=1e-12)
+        assert row.negative_weight == pytest.approx(float(weights.negative[0, 1]), abs=1e-12)
+
+
+def test_the_mass_of_negatives_by_hand():
+    scores = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.9, 0.85], [0.3, 0.0, 0.9]], dtype=torch.float64)
+    frame = negative_mass(TripletLoss(0.2), scores[None])
+    assert len(frame) == 6
+    assert frame["share"].sum() == pytest.approx(1)
+    used = frame[frame["share"] > 0].set_index("similarity")["share"].to_dict()
+    assert used == pytest.approx({0.8: 0.5, 0.85: 0.5})  # each the hardest of its row and of its column
+    assert frame.set_index("similarity")["rank"].to_dict() == {0.8: 1, 0.1: 2, 0.2: 2, 0.85: 1, 0.3: 1, 0.0: 2}
+
+
+def test_positives_and_hardest_negatives():
+    batches = torch.tensor([[[0.5, 0.1], [0.7, 0.2]], [[0.0, -1.0], [-2.0, -3.0]]])
+    positives, hardest = positives_and_hardest_negatives(batches)
+    assert positives.tolist() == pytest.approx([0.5, 0.2, 0.0, -3.0])
+    assert hardest.tolist() == pytest.approx([0.1, 0.7, -1.0, -2.0])

@@ -1,4 +1,4 @@
-"""The command line: `uwml data|train|evaluate|report|reproduce|doctor`, over the same functions as the notebooks.
+"""The command line: `uwml data|train|evaluate|report|reproduce|compare|doctor`, over the notebooks' functions.
 
 Every command imports what it needs itself, so that help and errors are quick.
 """
@@ -34,6 +34,7 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml evaluate   evaluate a finished run again
   uwml report     print the table of the last comparison and rebuild the pages
   uwml reproduce  data, all trainings, notebooks, report
+  uwml compare    every loss with the same budget and tuning effort; notebooks 05 and 06
   uwml doctor     say whether this machine can run the kit, and what to do where it cannot
 
 `uwml COMMAND --help` lists a command's options. `uwml --debug COMMAND ...` shows the traceback of an error.
@@ -97,6 +98,14 @@ class ReproduceCommand:
 
 
 @dataclass
+class CompareCommand(ReproduceCommand):
+    """Train and tune every loss with the same budget, and execute notebooks 05 and 06. Called again it goes on."""
+
+    seeds: str = ""
+    """Seeds, separated by blanks or commas; by default 0 1 2 (smoke: 0)."""
+
+
+@dataclass
 class DoctorCommand:
     """Say whether this machine can run the kit, line by line, and what to do where it cannot."""
 
@@ -150,13 +159,23 @@ def report(options: ReportCommand) -> None:
 def reproduce(options: ReproduceCommand) -> None:
     from uwml_lib.pipeline import reproduce as run_pipeline
 
+    run_pipeline(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
+
+
+def compare(options: CompareCommand) -> None:
+    from uwml_lib.comparison import compare as run_comparison
+
+    run_comparison(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
+
+
+def _seeds(words: str) -> list[int] | None:
     try:
-        seeds = [int(seed) for seed in options.seeds.replace(",", " ").split()]
-        if options.seeds and not seeds:
+        seeds = [int(seed) for seed in words.replace(",", " ").split()]
+        if words and not seeds:
             raise ValueError("no number")
+        return seeds or None
     except ValueError as error:
-        raise UWMLError(f"seeds: found {options.seeds!r}, expected whole numbers such as '0 1 2'") from error
-    run_pipeline(options.dataset, options.data_root, seeds or None, options.epochs, options.profile)
+        raise UWMLError(f"seeds: found {words!r}, expected whole numbers such as '0 1 2'") from error
 
 
 def doctor(options: DoctorCommand) -> None:
@@ -176,6 +195,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "evaluate": (EvaluateCommand, evaluate),
     "report": (ReportCommand, report),
     "reproduce": (ReproduceCommand, reproduce),
+    "compare": (CompareCommand, compare),
     "doctor": (DoctorCommand, doctor),
 }
 

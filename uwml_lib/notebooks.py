@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,23 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.files import make_folder
 from uwml_lib.provenance import library_digest
 
+COMPARISON = ("05_loss_comparison", "06_choosing_coefficients")
+"""Notebooks that show the runs of `make compare`; all others show those of `make reproduce`."""
 TIMEOUT = 1800  # seconds a cell may take
 # IPC needs no network port, and spares the warning about unencrypted TCP.
 KERNEL = Config(KernelManager={"transport": "ipc"} if os.name == "posix" else {})
 
 
-def all_notebooks() -> list[Path]:
-    """Return the numbered notebooks, in order; raises UWMLError if the package was installed without its checkout."""
+def all_notebooks(name: str | None = None) -> list[Path]:
+    """Return the numbered notebooks, in order; those of "reproduce" or "compare" alone, if named.
+
+    Raises UWMLError if the package was installed without its checkout.
+    """
     if not (notebooks := sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))):
         raise UWMLError(
             f"{NOTEBOOKS}: no notebooks here; the pipeline needs the checkout, installed by `pip install -e`"
         )
-    return notebooks
+    return [path for path in notebooks if name in (None, "compare" if path.stem in COMPARISON else "reproduce")]
 
 
 def executed(folder: Path) -> list[Path]:
@@ -37,9 +42,9 @@ def executed(folder: Path) -> list[Path]:
     return [copy for notebook in all_notebooks() if _key_of(copy := folder / notebook.name)]
 
 
-def discard_stale(parameters: dict[str, Any], folder: Path, inputs: str) -> None:
+def discard_stale(notebooks: Sequence[Path], parameters: dict[str, Any], folder: Path, inputs: str) -> None:
     """Remove executed copies that show something else by now, so that none is taken for done if a later one fails."""
-    for notebook in all_notebooks():
+    for notebook in notebooks:
         if not is_current(notebook, parameters, folder, inputs):
             (folder / notebook.name).unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, write_json
 from uwml_lib.notebooks import all_notebooks, check_parameters, discard_stale, execute
 from uwml_lib.progress import Say, duration, say
-from uwml_lib.reporting import load_experiment, report_folder, report_text, save_experiment
+from uwml_lib.reporting import ExperimentName, load_experiment, report_folder, report_text, save_experiment
 from uwml_lib.training import check_config, train
 
 LOSSES_COMPARED = ("triplet", "polynomial")
@@ -48,7 +48,7 @@ def reproduce(
     clock = Clock()
     dataset = configs[0].dataset
     parameters = {"DATASET": dataset, "DATA_ROOT": configs[0].data_root}
-    for notebook in all_notebooks():
+    for notebook in all_notebooks("reproduce"):
         check_parameters(notebook, parameters)
     say(f"1/4 data: {dataset}")
     prepare_data(configs[0], say)
@@ -60,10 +60,10 @@ def reproduce(
     with lock(report_folder(dataset), say):
         say(f"2/4 training: {len(every)} runs, {workers(configs[0].threads)} at a time")
         train_side_by_side(every, folders, say)
-        save_experiment(dataset, folders[: len(configs)], folders[len(configs) :])
+        save_experiment(dataset, runs=folders[: len(configs)], without_warmup=folders[len(configs) :])
         clock.stop("training")
         say("3/4 notebooks")
-        execute_notebooks(dataset, parameters, say)
+        execute_notebooks("reproduce", dataset, parameters, say)
         clock.stop("notebooks")
         say("4/4 report")
         index = site.build(say)
@@ -94,6 +94,17 @@ def planned_runs(
     dataset: str, data_root: str, seeds: Sequence[int] | None, epochs: int | None, profile: Profile
 ) -> tuple[list[ExperimentConfig], list[ExperimentConfig]]:
     """Return the configurations to compare, and those trained without warm-up to see what it is good for."""
+    base = base_config(dataset, data_root, epochs, profile)
+    seeds = check_seeds(seeds if seeds is not None else (0, 1) if profile == "smoke" else (0, 1, 2))
+    configs = [replace(base, loss=loss, seed=seed) for seed in seeds for loss in LOSSES_COMPARED]
+    if not base.warmup_epochs:
+        return configs, []
+    few = min(base.epochs, EPOCHS_WITHOUT_WARMUP)
+    return configs, [replace(base, loss=loss, seed=seeds[0], warmup_epochs=0, epochs=few) for loss in LOSSES_COMPARED]
+
+
+def base_config(dataset: str, data_root: str, epochs: int | None, profile: Profile) -> ExperimentConfig:
+    """Return the data set's preset, or what is tiny enough for a smoke test; epochs: None means the preset's."""
     overrides: dict = {"data_root": data_root}
     if profile == "smoke":
         if dataset == "scenes":
@@ -102,15 +113,14 @@ def planned_runs(
             overrides |= {"embed_size": 32, "word_dim": 16, "max_images": 200, "epochs": 2, "decay_epoch": 1}
     if epochs is not None:
         overrides["epochs"] = epochs
-    seeds = list(seeds if seeds is not None else (0, 1) if profile == "smoke" else (0, 1, 2))
+    return preset(dataset, **overrides)
+
+
+def check_seeds(seeds: Sequence[int]) -> list[int]:
+    """Return the seeds; raises UWMLError unless there is at least one, each once."""
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UWMLError(f"seeds: found {seeds}, expected at least one, each once")
-    base = preset(dataset, **overrides)
-    configs = [replace(base, loss=loss, seed=seed) for seed in seeds for loss in LOSSES_COMPARED]
-    if not base.warmup_epochs:
-        return configs, []
-    few = min(base.epochs, EPOCHS_WITHOUT_WARMUP)
-    return configs, [replace(base, loss=loss, seed=seeds[0], warmup_epochs=0, epochs=few) for loss in LOSSES_COMPARED]
+        raise UWMLError(f"seeds: found {list(seeds)}, expected at least one, each once")
+    return list(seeds)
 
 
 def workers(threads: int) -> int:
@@ -169,11 +179,11 @@ def _die_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def execute_notebooks(dataset: str, parameters: dict[str, str], say: Say = say) -> None:
-    """Execute every notebook on the runs of a data set into its report folder."""
+def execute_notebooks(name: ExperimentName, dataset: str, parameters: dict[str, str], say: Say = say) -> None:
+    """Execute an experiment's notebooks on its runs on a data set, into the data set's report folder."""
     os.environ["UWML_HEADLESS"] = "1"
-    inputs = load_experiment(dataset).digest
+    inputs = load_experiment(dataset, name).digest
     folder = report_folder(dataset)
-    discard_stale(parameters, folder, inputs)
-    for notebook in all_notebooks():
+    discard_stale(all_notebooks(name), parameters, folder, inputs)
+    for notebook in all_notebooks(name):
         execute(notebook, parameters, folder, inputs, say)

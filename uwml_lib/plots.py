@@ -14,12 +14,18 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from uwml_lib.reporting import Experiment, Run
+from uwml_lib.weighting import pair_weights
 
 STYLE = Path(__file__).parent / "style.mplstyle"
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; line styles for those who print.
 LOOK: dict[str, dict[str, Any]] = {
     "triplet": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     "polynomial": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+}
+
+PAIR_LOOK: dict[str, dict[str, Any]] = {
+    "positive": {"color": "#009E73", "linestyle": "-"},
+    "negative": {"color": "#CC3311", "linestyle": "--"},
 }
 
 
@@ -224,6 +230,141 @@ def weight_curves(
     axes[0].set_ylim(min(bottom) - 0.1, max(top) + 0.1)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure, curves
+
+
+@_styled
+def weight_gallery(
+    curves: dict[str, dict[str, pd.DataFrame]], columns: int = 4
+) -> tuple[Figure, dict[str, dict[str, pd.DataFrame]]]:
+    """Draw a small panel for every loss, all on the same axes: the weight of a positive and of a negative pair.
+
+    curves: as in `weight_curves`. The weight axis is linear up to 1 and logarithmic beyond.
+    """
+    figure, axes = _panels(len(curves), columns, width=2.6, height=2.2)
+    for axis, (loss, frames) in zip(axes, curves.items(), strict=False):
+        for kind, look in PAIR_LOOK.items():
+            axis.plot(frames[kind]["similarity"], frames[kind]["weight"], label=f"{kind} pair", **look)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_yscale("symlog", linthresh=1, linscale=1.5)
+        axis.set_title(loss, fontsize=9)
+    figure.supxlabel("similarity of the pair", fontsize=10)
+    figure.supylabel("weight (below 0: the wrong way)", fontsize=10)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
+    return figure, curves
+
+
+@_styled
+def weight_maps(
+    maps: dict[str, pd.DataFrame], kind: str = "negative", columns: int = 4
+) -> tuple[Figure, dict[str, pd.DataFrame]]:
+    """Draw a loss's weight of a positive or negative pair (`kind`) over both similarities: a panel a loss.
+
+    maps: loss -> a frame of `weighting.weight_map`. Colours go from each loss's own largest weight (blue) over zero
+    (white) to weights of the wrong sign (red); a line marks where both similarities are equal.
+    """
+    figure, axes = _panels(len(maps), columns, width=2.5, height=2.4)
+    for axis, (loss, frame) in zip(axes, maps.items(), strict=False):
+        table = frame.pivot(index="negative", columns="positive", values=f"{kind}_weight")
+        largest = max(table.abs().to_numpy().max(), 1e-12)
+        axis.pcolormesh(
+            table.columns,
+            table.index,
+            table / largest,
+            cmap="RdBu",
+            vmin=-1,
+            vmax=1,
+            shading="nearest",
+            rasterized=True,
+        )
+        axis.plot([-1, 1], [-1, 1], color="black", linewidth=0.7, linestyle=":")
+        axis.set_title(f"{loss}, up to {largest:.3g}", fontsize=8)
+        axis.grid(False)
+    figure.supxlabel("similarity of the positive", fontsize=10)
+    figure.supylabel("similarity of its negative", fontsize=10)
+    return figure, maps
+
+
+@_styled
+def batch_weights(
+    loss: Callable[..., Any], scores: Any, curves: dict[str, pd.DataFrame]
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw a loss's weight curves and, as dots on top, the weights it gives the pairs of a batch of scores (n, n).
+
+    curves: "positive" and "negative", frames of `weighting.weight_curve`. Negatives without weight are left out.
+    """
+    weights = pair_weights(loss, scores)
+    pushed = weights.negative != 0
+    dots = {
+        "positive": (scores.diagonal(), weights.positive),
+        "negative": (scores[pushed], weights.negative[pushed]),
+    }
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
+    for axis, (kind, (similarity, weight)) in zip(axes, dots.items(), strict=True):
+        axis.plot(curves[kind]["similarity"], curves[kind]["weight"], label="one anchor alone", **PAIR_LOOK[kind])
+        axis.plot(similarity, weight, ".", color="black", alpha=0.6, label="pairs of the batch")
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(title=f"{kind} pairs", xlabel="similarity of the pair", ylabel="weight", xlim=(-1, 1))
+        axis.legend(fontsize=8)
+    frames = [
+        pd.DataFrame({"pair": kind, "similarity": similarity, "weight": weight})
+        for kind, (similarity, weight) in dots.items()
+    ]
+    return figure, pd.concat(frames, ignore_index=True)
+
+
+@_styled
+def convergence(experiment: Experiment, columns: int = 4) -> tuple[Figure, pd.DataFrame]:
+    """Draw dev rsum after every epoch, the mean over seeds: a panel a loss, all other losses in grey behind it."""
+    lines = pd.DataFrame({
+        loss: pd.concat([run.history().query("kind == 'epoch'").set_index("epoch")["dev_rsum"] for run in runs], axis=1)
+        .mean(axis=1)
+        for loss, runs in experiment.by_loss().items()
+    })  # fmt: skip
+    lines.index = lines.index.astype(int) + 1
+    figure, axes = _panels(len(lines.columns), columns, width=2.5, height=2.0)
+    for axis, loss in zip(axes, lines.columns, strict=False):
+        axis.plot(lines.index, lines, color="#bbbbbb", linewidth=0.7)
+        axis.plot(lines.index, lines[loss], color="#0072B2", marker=".")
+        axis.set_title(f"{loss}: {lines[loss].iloc[-1]:.0f}", fontsize=9)
+    figure.supxlabel("epochs done", fontsize=10)
+    figure.supylabel("dev rsum", fontsize=10)
+    return figure, lines
+
+
+@_styled
+def mass_by_rank(masses: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]:
+    """Draw, loss by loss, how the weight of a batch's negatives is shared between hard and easy ones.
+
+    masses: loss -> a frame of `weighting.negative_mass`.
+    """
+    edges, names = [0, 1, 5, 20, np.inf], ["hardest", "2nd to 5th", "6th to 20th", "the rest"]
+    table = pd.DataFrame({
+        loss: frame.groupby(pd.cut(frame["rank"], edges, labels=names), observed=False)["share"].sum()
+        for loss, frame in masses.items()
+    }).T  # fmt: skip
+    table = 100 * table.div(table.sum(axis=1).replace(0, np.nan), axis=0)
+    figure, axis = plt.subplots(figsize=(7.5, 0.32 * len(table) + 1.2))
+    left = np.zeros(len(table))
+    for name, colour, hatch in zip(
+        names, ("#08306b", "#2171b5", "#6baed6", "#deebf7"), ("", "//", "..", ""), strict=True
+    ):
+        axis.barh(table.index, table[name], left=left, color=colour, hatch=hatch, edgecolor="white", label=name)
+        left = left + table[name].fillna(0).to_numpy()
+    axis.invert_yaxis()
+    axis.set(xlabel="share of the negatives' weight, %", xlim=(0, 100))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    return figure, table
+
+
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[plt.Axes]]:
+    """Small multiples on shared axes; places left over are empty."""
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for axis in axes.flat[count:]:
+        axis.axis("off")
+    return figure, list(axes.flat)
 
 
 def _look(loss: str) -> dict[str, Any]:

@@ -12,13 +12,17 @@ say: Say = functools.partial(print, flush=True)
 """Print a line at once, even into a pipe."""
 
 
+def headless() -> bool:
+    """Say whether nobody is looking: UWML_HEADLESS is set where notebooks, or several trainings, run unattended."""
+    return bool(os.environ.get("UWML_HEADLESS"))
+
+
 def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
     """Show a bar over `items`: in a notebook a person has open, or on a terminal; else nothing.
 
-    A bar in a notebook that is executed headlessly would stay frozen in the saved copy; UWML_HEADLESS says so, and
-    whoever runs several trainings side by side sets it too.
+    A bar in a notebook that is executed headlessly would stay frozen in the saved copy.
     """
-    if os.environ.get("UWML_HEADLESS"):
+    if headless():
         return items
     if _in_notebook():
         from tqdm.notebook import tqdm

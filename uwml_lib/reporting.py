@@ -3,10 +3,10 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,10 @@ COLUMNS = {
     "rsum": "rsum",
 }
 """Metric -> column heading; a trailing blank keeps the second direction's headings apart."""
+
+ExperimentName = Literal["reproduce", "compare"]
+FILES: dict[ExperimentName, str] = {"reproduce": "experiment.json", "compare": "comparison.json"}
+"""Make target -> file, beside the run folders, that says which of them belong to it."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The runs of one comparison: the same everything but loss and seed, and some runs without warm-up."""
+    """The runs of one comparison: the same everything but loss and seed; and the runs around it.
+
+    without_warmup: of `make reproduce`. tuning, coefficients, coefficient_tuning: of `make compare`.
+    """
 
     dataset: str
     runs: tuple[Run, ...]
-    without_warmup: tuple[Run, ...]
+    without_warmup: tuple[Run, ...] = ()
+    tuning: tuple[Run, ...] = ()
+    coefficients: tuple[Run, ...] = ()
+    coefficient_tuning: tuple[Run, ...] = ()
 
     def by_loss(self) -> dict[str, list[Run]]:
         """Loss -> its runs in order of the seed."""
@@ -87,8 +97,8 @@ class Experiment:
 
     @property
     def all_runs(self) -> tuple[Run, ...]:
-        """Every run, those without warm-up last."""
-        return (*self.runs, *self.without_warmup)
+        """Every run, those that are compared first."""
+        return tuple(run for group in GROUPS for run in getattr(self, group))
 
     @property
     def digest(self) -> str:
@@ -102,30 +112,31 @@ class Experiment:
         return self.runs[0].results["split"]
 
 
-def save_experiment(dataset: str, runs: Sequence[Path], without_warmup: Sequence[Path]) -> None:
-    """Note which run folders belong to the comparison on a data set."""
-    names = {"runs": [run.name for run in runs], "without_warmup": [run.name for run in without_warmup]}
-    write_json(RUNS / dataset / "experiment.json", names)
+GROUPS = tuple(field.name for field in fields(Experiment) if field.name != "dataset")
 
 
-def load_experiment(dataset: str) -> Experiment:
-    """Load the comparison that `make reproduce` ran last on a data set; raises UWMLError if there is none."""
-    path = RUNS / dataset / "experiment.json"
+def save_experiment(dataset: str, name: ExperimentName = "reproduce", **groups: Sequence[Path]) -> None:
+    """Note which run folders belong to which group of an experiment on a data set; see `Experiment` for the groups."""
+    write_json(RUNS / dataset / FILES[name], {group: [run.name for run in groups[group]] for group in groups})
+
+
+def load_experiment(dataset: str, name: ExperimentName = "reproduce") -> Experiment:
+    """Load what `make reproduce` or `make compare` ran last on a data set; raises UWMLError if there is nothing."""
+    path = RUNS / dataset / FILES[name]
     if Path(dataset).name != dataset or not path.exists():
-        near = get_close_matches(dataset, [path.parent.name for path in RUNS.glob("*/experiment.json")], n=1)
+        near = get_close_matches(dataset, [path.parent.name for path in RUNS.glob(f"*/{FILES[name]}")], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UWMLError(f"no finished runs on {dataset} yet: `make reproduce DATASET={dataset}` makes them{hint}")
-    names = read_json(path)
-    for key in ("runs", "without_warmup"):
-        listed = names.get(key)
+        raise UWMLError(f"no finished runs on {dataset} yet: `make {name} DATASET={dataset}` makes them{hint}")
+    groups = read_json(path)
+    for group, listed in groups.items():
+        if group not in GROUPS:
+            raise UWMLError(f"{path}: found {group!r}, expected some of {', '.join(GROUPS)}")
         if not isinstance(listed, list) or not all(isinstance(run, str) and Path(run).name == run for run in listed):
-            raise UWMLError(f"{path}: {key}: found {listed!r}, expected names of run folders")
-    if not names["runs"]:
+            raise UWMLError(f"{path}: {group}: found {listed!r}, expected names of run folders")
+    if not groups.get("runs"):
         raise UWMLError(f"{path}: lists no runs")
-    runs, without_warmup = (
-        tuple(Run.load(RUNS / dataset / name) for name in names[key]) for key in ("runs", "without_warmup")
-    )
-    return Experiment(dataset, runs, without_warmup)
+    loaded = {group: tuple(Run.load(RUNS / dataset / run) for run in listed) for group, listed in groups.items()}
+    return Experiment(dataset, **loaded)
 
 
 def results_table(experiment: Experiment) -> pd.DataFrame:

@@ -5,6 +5,8 @@ MathJax comes as a file beside the pages (from the wheel django-static-mathjax),
 
 import html
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from nbconvert import HTMLExporter
 from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, preset
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
-from uwml_lib.notebooks import all_notebooks, executed, is_current
+from uwml_lib.notebooks import COMPARISON, all_notebooks, executed, is_current
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import (
+    FILES,
     Experiment,
+    ExperimentName,
     load_experiment,
     reliability_text,
     report_folder,
@@ -44,19 +48,21 @@ def _build(say: Say) -> Path:
             write_text(assets / file.name, file.read_text(encoding="utf-8"))
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
     sections = []
-    for name in sorted(
-        (path.parent.name for path in RUNS.glob("*/experiment.json")), key=lambda name: (name != "scenes", name)
-    ):
-        try:
-            experiment = load_experiment(name)
-        except UWMLError as error:
-            say(f"{name}: left out of the pages ({error})")
-            continue
-        notebooks = executed(report_folder(name))
+    datasets = {path.parent.name for file in FILES.values() for path in RUNS.glob(f"*/{file}")}
+    for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
+        notebooks = executed(report_folder(dataset))
         pages = [notebook.with_suffix(".html") for notebook in notebooks]
         for notebook, page in zip(notebooks, pages, strict=True):
             write_text(page, _render(exporter, notebook, pages))
-        sections.append(_section(experiment, pages))
+        for name, file in FILES.items():
+            if (RUNS / dataset / file).exists():
+                try:
+                    experiment = load_experiment(dataset, name)
+                except UWMLError as error:
+                    say(f"{dataset}: left out of the pages ({error})")
+                    continue
+                shown = [page for page in pages if (page.stem in COMPARISON) == (name == "compare")]
+                sections.append(_section(experiment, name, shown))
     index = REPORTS / "index.html"
     template = exporter.environment.get_template("page.html.j2")
     title = "Universal weighting metric learning"
@@ -77,13 +83,17 @@ def publish(dataset: str) -> None:
 def _publish(dataset: str) -> None:
     experiment = load_experiment(dataset)
     source = report_folder(dataset)
-    notebooks = executed(source)
-    if len(notebooks) < len(all_notebooks()):
-        raise UWMLError(f"{source}: found {len(notebooks)} executed notebooks, expected {len(all_notebooks())}")
-    parameters = {"DATASET": dataset, "DATA_ROOT": experiment.runs[0].config["data_root"]}
-    for notebook in all_notebooks():
-        if not is_current(notebook, parameters, source, experiment.digest):
-            raise UWMLError(f"{source / notebook.name}: shows other runs or other code; run `make reproduce` again")
+    wanted = all_notebooks("reproduce")
+    if old := _not_current(wanted, experiment):
+        raise UWMLError(f"{source / old.name}: missing, or shows other runs or code; run `make reproduce` again")
+    compared = None
+    if (RUNS / dataset / FILES["compare"]).exists():
+        compared = load_experiment(dataset, "compare")
+        if old := _not_current(all_notebooks("compare"), compared):
+            raise UWMLError(
+                f"{source / old.name}: missing, or shows other runs or other code; run `make compare` again"
+            )
+        wanted = all_notebooks()
     usual = preset(dataset).to_dict()
     for run in experiment.runs:
         other = [name for name in usual if name not in ("loss", "seed") and run.config[name] != usual[name]]
@@ -94,19 +104,37 @@ def _publish(dataset: str) -> None:
     with lock(REFERENCE), atomic_folder(REFERENCE) as folder:
         if RELIABILITY.exists():  # measured apart from any run
             _copy(RELIABILITY, folder / RELIABILITY.name)
-        for notebook in notebooks:
-            _copy(notebook, folder / "notebooks" / notebook.name)
+        for notebook in wanted:
+            _copy(source / notebook.name, folder / "notebooks" / notebook.name)
         shutil.copytree(source / "figures", folder / "figures")
         durations = source / "durations.json"
         if durations.exists() and read_json(durations)["runs"] == [run.folder.name for run in experiment.all_runs]:
             _copy(source / "durations.json", folder / "durations.json")
-        for run in experiment.all_runs:
+        runs = {run.folder: run for run in experiment.all_runs}
+        if compared:
+            runs |= {run.folder: run for run in (*compared.runs, *compared.coefficients)}
+            table = results_table(compared).to_markdown()
+            write_text(folder / "comparison.md", f"{table}\n\n### Runs\n\n{_linked(compared)}\n")
+        for run in runs.values():
             for name in ("config.json", "results.json", "metrics.jsonl"):
                 _copy(run.folder / name, folder / "runs" / run.folder.name / name)
-        runs = run_table(experiment).rename(index=lambda name: f"[{name}](runs/{name})")
         text = report_text(experiment, against_reference=False)
-        write_text(folder / "table.md", f"{text}\n### Runs\n\n{runs.to_markdown()}\n")
+        write_text(folder / "table.md", f"{text}\n### Runs\n\n{_linked(experiment)}\n")
         write_json(folder / "summary.json", summary_json(experiment))
+
+
+def _not_current(notebooks: Sequence[Path], experiment: Experiment) -> Path | None:
+    """The first of the notebooks whose executed copy does not show this experiment as this library does."""
+    parameters = {"DATASET": experiment.dataset, "DATA_ROOT": experiment.runs[0].config["data_root"]}
+    folder = report_folder(experiment.dataset)
+    stale = (notebook for notebook in notebooks if not is_current(notebook, parameters, folder, experiment.digest))
+    return next(stale, None)
+
+
+def _linked(experiment: Experiment) -> str:
+    """The table of runs in Markdown, with links; those that were only for tuning are left out."""
+    runs = run_table(replace(experiment, tuning=(), coefficient_tuning=()))
+    return runs.rename(index=lambda name: f"[{name}](runs/{name})").to_markdown()
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -129,11 +157,12 @@ def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:
     return exporter.from_notebook_node(content, resources={"kit_navigation": navigation, "kit_root": "../"})[0]
 
 
-def _section(experiment: Experiment, pages: list[Path]) -> dict[str, object]:
+def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) -> dict[str, object]:
     link = f'<a href="runs/{experiment.dataset}/{{0}}/config.json">{{0}}</a>'
-    paragraphs = [part for part in report_text(experiment).split("\n\n") if not part.startswith(("#", "|"))]
+    text = report_text(experiment) if name == "reproduce" else ""
+    paragraphs = [part for part in text.split("\n\n") if part and not part.startswith(("#", "|"))]
     return {
-        "title": experiment.dataset,
+        "title": experiment.dataset if name == "reproduce" else f"{experiment.dataset}: every loss, tuned alike",
         "table": results_table(experiment).reset_index().to_html(index=False, border=0),
         "runs": run_table(experiment)
         .rename(index=lambda name: link.format(name))

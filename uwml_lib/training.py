@@ -33,7 +33,7 @@ from uwml_lib.datasets import (
 )
 from uwml_lib.datasets.precomputed import read_lines
 from uwml_lib.errors import UWMLError
-from uwml_lib.evaluation import evaluate_model
+from uwml_lib.evaluation import evaluate_model, score_matrix
 from uwml_lib.files import (
     append_text,
     check_files,
@@ -50,6 +50,7 @@ from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import MODELS, build_model
 from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.provenance import provenance
+from uwml_lib.weighting import batch_scores
 
 RECORDS = {"step": ("epoch", "step", "loss"), "epoch": ("epoch", "seconds", "dev_rsum")}
 """Kind of a line of metrics.jsonl -> numbers it must have."""
@@ -371,6 +372,13 @@ def _check_run(folder: Path) -> list[dict[str, Any]]:
     if read_metrics(folder) != records:
         raise UWMLError(f"{folder / 'metrics.jsonl'}: was changed after it was written; train again to mend it")
     return sessions
+
+
+def dev_batches(folder: Path | str, data_root: str = "", n_images: int = 500) -> Tensor:
+    """Score the first dev images with a run's best model, cut into batches as in training: see `batch_scores`."""
+    model, config, vocabulary = load_model(folder, data_root)
+    dev = load_split(config, "dev", vocabulary)
+    return batch_scores(score_matrix(model, dev, n_images=n_images), dev.captions_per_image, config.batch_size)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -75,6 +75,55 @@ def weight_curve(
     return pd.DataFrame(rows)
 
 
+def weight_map(loss: Callable[..., Tensor], positives: Tensor, negatives: Tensor) -> pd.DataFrame:
+    """Return the weights of a positive and its only negative for all pairs of similarities; see `one_anchor`.
+
+    positives (P,), negatives (K,). A frame of P * K rows with the columns positive, negative (the similarities),
+    positive_weight and negative_weight. The loss must bear `torch.vmap`.
+    """
+    import pandas as pd
+
+    p, n = (grid.flatten().double() for grid in torch.meshgrid(positives, negatives, indexing="ij"))
+    scores = one_anchor(0.0, 0.0).repeat(len(p), 1, 1)
+    scores[:, 0, 0], scores[:, 0, 1] = p, n
+    gradient = torch.func.vmap(torch.func.grad(loss))(scores)
+    columns = {
+        "positive": p,
+        "negative": n,
+        "positive_weight": 0 - gradient[:, 0, 0],
+        "negative_weight": gradient[:, 0, 1],
+    }
+    return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+
+
+def negative_mass(loss: Callable[..., Tensor], batches: Tensor) -> pd.DataFrame:
+    """Return on which negatives a loss's weight lies, in batches of scores (batches, n, n).
+
+    A frame with a row for every negative pair of every batch: similarity, rank (1 for the hardest of its row or
+    column, whichever is smaller) and share of all the weight, in absolute value, that its batch's negatives get.
+    """
+    import pandas as pd
+
+    frames = []
+    itself = torch.eye(batches.shape[-1], dtype=torch.bool)
+    for scores in batches:
+        weights = pair_weights(loss, scores).negative.abs()
+        hidden = scores.masked_fill(itself, -torch.inf)
+        ranks = [1 + (-hidden).argsort(dim).argsort(dim) for dim in (0, 1)]
+        columns = {
+            "similarity": scores, "rank": torch.minimum(*ranks),
+            "share": weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny),
+        }  # fmt: skip
+        frames.append(pd.DataFrame({name: values[~itself].numpy() for name, values in columns.items()}))
+    return pd.concat(frames, keys=range(len(batches)), names=["batch", None])
+
+
+def positives_and_hardest_negatives(batches: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scores of positives and of each row's hardest negative, two (batches * n,), of (batches, n, n)."""
+    itself = torch.eye(batches.shape[-1], dtype=torch.bool, device=batches.device)
+    return batches.diagonal(dim1=1, dim2=2).flatten(), batches.masked_fill(itself, -torch.inf).amax(dim=2).flatten()
+
+
 def batch_scores(scores: Tensor, captions_per_image: int, batch_size: int) -> Tensor:
     """Cut a split's scores (n_images, n_captions), image-major, into square matrices as a training batch has them.
 

@@ -92,10 +92,10 @@ def test_copies_of_something_else_are_removed_before_the_first_is_executed(tmp_p
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     out = tmp_path / "out"
     run(path, {"NUMBER": 1}, out)
-    notebooks.discard_stale({"NUMBER": 1}, out, "digest")
+    notebooks.discard_stale(notebooks.all_notebooks(), {"NUMBER": 1}, out, "digest")
     assert [copy.name for copy in notebooks.executed(out)] == ["01_small.ipynb"]
     (out / "01_other.part.ipynb").write_text("half")
-    notebooks.discard_stale({"NUMBER": 1}, out, "other digest")
+    notebooks.discard_stale(notebooks.all_notebooks(), {"NUMBER": 1}, out, "other digest")
     assert notebooks.executed(out) == []
 
 

@@ -12,11 +12,12 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from uwml_lib.config import NOTEBOOKS
 from uwml_lib.datasets import fingerprint
+from uwml_lib.losses import LOSSES
+from uwml_lib.notebooks import COMPARISON, all_notebooks
 from uwml_lib.pipeline import planned_runs
 
-NAMES = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+NAMES = sorted(path.stem for path in all_notebooks("reproduce"))
 REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0,1")
 
 
@@ -81,13 +82,54 @@ def test_03_scores_as_the_run_did(smoke):
 def test_04_agrees_with_the_closed_form(smoke):
     metrics = found(smoke[0], "04_weight_functions")
     assert metrics["largest_closed_form_difference"] < 1e-12
-    assert metrics["dead_zone_from"] == pytest.approx(0.0955, abs=0.01)
-    assert metrics["dead_zone_to"] == pytest.approx(0.3489, abs=0.01)
+    assert metrics["dead_zone_from"] == pytest.approx(0.0955, abs=1e-4)
+    assert metrics["dead_zone_to"] == pytest.approx(0.3489, abs=1e-4)
+    assert metrics["losses_drawn"] == len(LOSSES)
+    assert metrics["pairs_with_weight"] > 10
     assert metrics["trained_losses"] == "triplet polynomial"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_executed_copy_is_fit_to_read(smoke, name):
+@pytest.fixture(scope="session")
+def compared(smoke) -> tuple[Path, str]:
+    """The same folder once all losses have been compared in it, and what that printed."""
+    home = smoke[0]
+    with FileLock(home.with_suffix(".compare.lock")):
+        log = home / "compare.txt"
+        if not log.exists():
+            result = uwml(home, "compare", "--profile", "smoke")
+            assert result.returncode == 0, result.stdout + result.stderr
+            log.write_text(result.stdout + result.stderr)
+    return home, log.read_text()
+
+
+def test_05_compares_every_loss(compared):
+    home, log = compared
+    metrics = found(home, "05_loss_comparison")
+    assert metrics["losses"] == len(LOSSES)
+    assert metrics["triplet_on_hardest_percent"] == 100
+    assert 0 < metrics["infonce_on_hardest_percent"] < 100
+    assert {f"{loss}_dev_rsum" for loss in LOSSES} <= set(metrics)
+    for loss in LOSSES:
+        assert f"| {loss} " in log
+    assert "Traceback" not in log
+    assert "Warning" not in log
+
+
+def test_05_finds_the_runs_of_the_pipeline_again(compared):
+    """With the same settings it is the same run: nothing is trained twice."""
+    assert "2 of 12 runs were finished before" in compared[1]
+
+
+def test_06_finds_coefficients_without_a_warning(compared):
+    metrics = found(compared[0], "06_choosing_coefficients")
+    assert metrics["tried"] == 3
+    assert metrics["warnings_proposed"] == 0
+    assert metrics["warnings_released"] > 0
+    assert metrics["chosen_rsum"] > 0
+
+
+@pytest.mark.parametrize("name", [*NAMES, *COMPARISON])
+def test_executed_copy_is_fit_to_read(smoke, compared, name):
     notebook = nbformat.read(smoke[0] / "reports" / "scenes_smoke" / f"{name}.ipynb", as_version=4)
     assert str(smoke[0]) not in nbformat.writes(notebook)
     for cell in notebook.cells:
@@ -96,8 +138,8 @@ def test_executed_copy_is_fit_to_read(smoke, name):
             assert "image/png" not in output.get("data", {}) or output["metadata"]["image/png"]["alt"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_page_needs_no_network(smoke, name):
+@pytest.mark.parametrize("name", [*NAMES, *COMPARISON])
+def test_page_needs_no_network(smoke, compared, name):
     page = (smoke[0] / "reports" / "scenes_smoke" / f"{name}.html").read_text()
     assert "cdnjs" not in page
     assert "jsdelivr" not in page

@@ -1,0 +1,190 @@
+"""Coefficients of the polynomial loss: what given ones do to each similarity, and how to find those you want.
+
+The loss pulls a positive of similarity p with the weight -P'(p) where P(p) > 0, and pushes a negative of similarity n
+with Q'(n) where Q(n) > 0; elsewhere the clamp makes the weight zero. Coefficients are in ascending powers throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.polynomial import Polynomial
+
+from uwml_lib.losses import PolynomialLoss
+
+Range = tuple[float, float]
+Scores = Sequence[float] | np.ndarray
+RELEASED_RANGE: Range = (0.35, 1.0)
+"""Similarities that the released coefficients presuppose: above the upper root of Q, up to a cosine's largest value."""
+
+RIGHT, NOTHING, WRONG_WAY = "moved the right way", "not moved", "moved the wrong way"
+TOLERANCE = 1e-9
+SHORTEST = 1e-7  # stretch worth telling
+
+
+class Zone(NamedTuple):
+    """A stretch of similarities in which the loss does one thing: moves pairs the right way, the wrong way, or not."""
+
+    pair: str
+    low: float
+    high: float
+    effect: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a polynomial loss does over a range of similarities.
+
+    zones: stretches, positives first. roots: of P and Q, all real ones, also outside the range. warnings: sentences,
+    none if every pair in its range is pulled or pushed the right way.
+    """
+
+    zones: tuple[Zone, ...]
+    roots: dict[str, tuple[float, ...]]
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        words = [f"{pair}: {low:+.4f} to {high:+.4f} {effect}" for pair, low, high, effect in self.zones]
+        return "\n".join([*words, *(f"Warning: {warning}" for warning in self.warnings)])
+
+
+class Coefficients(NamedTuple):
+    """Of P and Q, in ascending powers: `PolynomialLoss(*coefficients)`."""
+
+    positive: tuple[float, ...]
+    negative: tuple[float, ...]
+
+
+def describe(
+    loss: PolynomialLoss, score_range: Range = (-1.0, 1.0), negative_range: Range | None = None
+) -> Description:
+    """Say where the loss pulls and pushes as it should, does nothing, or works the wrong way.
+
+    score_range: the similarities that a model's positives really have, low and high, and its negatives' too unless
+    `negative_range` is given; 5 % and 95 % quantiles are a good choice. With clamp="sum" a pair's fate depends on its
+    partner: the zones are then those for the partner that makes the sum smallest within its own range. Raises
+    ValueError for a loss without coefficients or a range that is none.
+    """
+    if not isinstance(loss, PolynomialLoss):
+        raise ValueError(f"loss: found {type(loss).__name__}, expected a PolynomialLoss; weight_curve shows any loss")
+    ranges = {"positive": _range("score_range", score_range)}
+    ranges["negative"] = _range("negative_range", negative_range) if negative_range else ranges["positive"]
+    polynomials = {"positive": Polynomial(loss.positive), "negative": Polynomial(loss.negative)}
+    lowest = {pair: _minimum(polynomials[pair], ranges[pair]) for pair in polynomials}
+    zones, warnings = [], []
+    for pair, partner in (("positive", "negative"), ("negative", "positive")):
+        clamped = polynomials[pair] + (lowest[partner] if loss.clamp == "sum" else 0)
+        wanted = -polynomials[pair].deriv() if pair == "positive" else polynomials[pair].deriv()
+        found = _zones(pair, clamped, wanted, ranges[pair])
+        zones += found
+        width = ranges[pair][1] - ranges[pair][0]
+        for effect in (NOTHING, WRONG_WAY):
+            share = sum(zone.high - zone.low for zone in found if zone.effect == effect) / width
+            if share > 0:
+                where = ", ".join(f"{zone.low:.4f} to {zone.high:.4f}" for zone in found if zone.effect == effect)
+                warnings.append(f"{pair}s from {where} are {effect}, {share:.0%} of the range")
+    if loss.positive_ceiling <= ranges["positive"][1]:
+        warnings.append(f"positives from {loss.positive_ceiling:g} on are skipped; set positive_ceiling to None")
+    roots = {pair: _real_roots(polynomial) for pair, polynomial in polynomials.items()}
+    return Description(tuple(zones), roots, tuple(warnings))
+
+
+def from_weights(
+    positive: Mapping[float, float],
+    negative: Mapping[float, float],
+    score_range: Range,
+    negative_range: Range | None = None,
+) -> Coefficients:
+    """Find coefficients that give pairs of certain similarities certain weights.
+
+    positive, negative: similarity -> weight; two of them give quadratics as released, k polynomials of order k.
+    score_range, negative_range: as in `describe`, where the loss must behave; the constant terms are the smallest
+    with which the clamp never bites there. Raises ValueError if within its range a weight falls below zero, the
+    positives' weights do not fall with the similarity, or the negatives' do not rise: it would move most what needs it
+    least.
+    """
+    score_range = _range("score_range", score_range)
+    negative_range = _range("negative_range", negative_range) if negative_range else score_range
+    return Coefficients(
+        _antiderivative("positive", positive, score_range, -1), _antiderivative("negative", negative, negative_range, 1)
+    )
+
+
+def from_scores(positive_scores: Scores, negative_scores: Scores, share: float = 0.98) -> Coefficients:
+    """Propose coefficients for the scores a model gives: the released weights, stretched over where its scores lie.
+
+    positive_scores: of true pairs. negative_scores: of the hardest negatives. share: of either, in the middle, that the
+    released range 0.35 to 1 is stretched over. A proposal, not a promise: whether it helps is for dev to say. Raises
+    ValueError for too few scores, for such that are not finite, and for such that are all equal.
+    """
+    positive_range = _middle("positive_scores", positive_scores, share)
+    negative_range = _middle("negative_scores", negative_scores, share)
+    released = PolynomialLoss()
+    pull, push = -Polynomial(released.positive).deriv(), Polynomial(released.negative).deriv()
+    return from_weights(
+        {score: float(pull(place)) for score, place in zip(positive_range, RELEASED_RANGE, strict=True)},
+        {score: float(push(place)) for score, place in zip(negative_range, RELEASED_RANGE, strict=True)},
+        positive_range,
+        negative_range,
+    )
+
+
+def _antiderivative(name: str, weights: Mapping[float, float], score_range: Range, sign: int) -> tuple[float, ...]:
+    """Coefficients of the polynomial whose derivative, times `sign`, goes through the wanted weights."""
+    if not weights or not np.isfinite([*weights, *weights.values()]).all():
+        raise ValueError(f"{name}: found {dict(weights)!r}, expected similarities and their weights, finite numbers")
+    weight = Polynomial.fit([*weights], [*weights.values()], len(weights) - 1).convert()
+    where = f"from {score_range[0]:g} to {score_range[1]:g}"
+    if _minimum(weight, score_range) < -TOLERANCE:
+        raise ValueError(f"{name}: the weight is below 0 somewhere {where}; ask for other weights")
+    if _minimum(sign * weight.deriv(), score_range) < -TOLERANCE:
+        way = "fall" if sign < 0 else "rise"
+        raise ValueError(f"{name}: the weight does not {way} everywhere {where}; ask for other weights")
+    loss = (sign * weight).integ()
+    return tuple(float(value) for value in (loss - _minimum(loss, score_range)).coef)
+
+
+def _zones(pair: str, loss: Polynomial, weight: Polynomial, score_range: Range) -> list[Zone]:
+    """Cut the range where the clamp begins to bite or the weight changes its sign; join neighbours of one effect."""
+    low, high = score_range
+    roots = (*_real_roots(loss), *_real_roots(weight))
+    cuts = [low, *sorted(x for x in roots if low + SHORTEST < x < high - SHORTEST), high]
+    zones: list[Zone] = []
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        middle = (start + end) / 2
+        effect = NOTHING if loss(middle) <= 0 or weight(middle) == 0 else RIGHT if weight(middle) > 0 else WRONG_WAY
+        if zones and zones[-1].effect == effect:
+            start = zones.pop().low
+        zones.append(Zone(pair, start, end, effect))
+    return zones
+
+
+def _real_roots(polynomial: Polynomial) -> tuple[float, ...]:
+    roots = polynomial.trim().roots()
+    return tuple(sorted(float(root.real) for root in roots if abs(root.imag) < TOLERANCE))
+
+
+def _minimum(polynomial: Polynomial, score_range: Range) -> float:
+    low, high = score_range
+    inside = [root for root in _real_roots(polynomial.deriv()) if low < root < high]
+    return float(min(polynomial(x) for x in (low, high, *inside)))
+
+
+def _middle(name: str, scores: Scores, share: float) -> Range:
+    array = np.asarray(scores, dtype=float).ravel()
+    if not 0 < share <= 1:
+        raise ValueError(f"share: found {share!r}, expected a number above 0, at most 1")
+    if len(array) < 2 or not np.isfinite(array).all():
+        raise ValueError(f"{name}: found {len(array)} numbers, expected at least two, all finite")
+    low, high = np.quantile(array, [(1 - share) / 2, (1 + share) / 2]).tolist()
+    return _range(name, (low, high))
+
+
+def _range(name: str, values: Range) -> Range:
+    low, high = (float(value) for value in values)
+    if not low < high or not np.isfinite([low, high]).all():
+        raise ValueError(f"{name}: found {low:g} to {high:g}, expected two finite numbers, the lower first")
+    return low, high

@@ -1,0 +1,129 @@
+"""`make compare`: every loss with the same model, budget and tuning effort; chosen on dev, reported on test.
+
+Each loss gets three settings of its main parameter, its defaults among them. All are trained a few epochs with one
+seed, the best on dev is trained in full with every seed. Then coefficients for the polynomial loss, found from the
+scores of trained models, are chosen and trained in the same way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from uwml_lib import site
+from uwml_lib.coefficients import Coefficients, from_scores
+from uwml_lib.config import RUNS, ExperimentConfig
+from uwml_lib.datasets import check_data, fingerprint, prepare_data
+from uwml_lib.files import lock
+from uwml_lib.notebooks import all_notebooks, check_parameters
+from uwml_lib.pipeline import Profile, base_config, check_seeds, execute_notebooks, train_side_by_side
+from uwml_lib.progress import Say, say
+from uwml_lib.reporting import Run, load_experiment, report_folder, results_table, save_experiment
+from uwml_lib.training import check_config, dev_batches
+from uwml_lib.weighting import positives_and_hardest_negatives
+
+MARGINS: tuple[dict[str, Any], ...] = ({}, {"margin": 0.1}, {"margin": 0.3})
+GRID: dict[str, tuple[dict[str, Any], ...]] = {
+    "triplet": MARGINS,
+    "triplet_all": MARGINS,
+    "triplet_semihard": MARGINS,
+    "triplet_soft": ({}, {"scale": 10.0}, {"scale": 30.0}),
+    "polynomial": MARGINS,
+    "polynomial_average": MARGINS,
+    "polynomial_public_variant": MARGINS,
+    "polynomial_relative": MARGINS,
+    "infonce": ({}, {"temperature": 0.03}, {"temperature": 0.15}),
+    "sigmoid": ({}, {"bias": -5.0}, {"scale": 20.0}),
+    "multi_similarity": ({}, {"base": 0.2}, {"beta": 20.0}),
+    "circle": ({}, {"relaxation": 0.25}, {"gamma": 40.0}),
+}
+"""Loss -> three settings to choose from, the defaults first."""
+
+TUNING_EPOCHS = 4
+NO_DEAD_ZONE = {"negative": (0.0, 0.0, 0.9)}
+
+
+def compare(
+    dataset: str = "scenes",
+    data_root: str = "",
+    seeds: Sequence[int] | None = None,
+    epochs: int | None = None,
+    profile: Profile = "full",
+    say: Say = say,
+) -> str:
+    """Train and tune every loss, execute notebooks 05 and 06, and return the table.
+
+    seeds: None means 0, 1, 2 (smoke: 0). epochs: None means the preset's. profile: "smoke" tries the defaults alone, on
+    tiny data.
+    """
+    smoke = profile == "smoke"
+    seeds = check_seeds(seeds if seeds is not None else (0,) if smoke else (0, 1, 2))
+    base = base_config(dataset, data_root, epochs, profile)
+    few = min(TUNING_EPOCHS, base.epochs)
+    grid = {loss: options[:1] if smoke else options for loss, options in GRID.items()}
+    for config in _settings(base, grid):
+        check_config(config)
+    parameters = {"DATASET": base.dataset, "DATA_ROOT": base.data_root}
+    for notebook in all_notebooks("compare"):
+        check_parameters(notebook, parameters)
+    prepare_data(base, say)
+    check_data(base)
+    runs = Runs(base.dataset, fingerprint(base.data_folder), say)
+    with lock(report_folder(base.dataset), say):
+        say(f"1/4 tuning: {sum(map(len, grid.values()))} runs of {few} epochs, seed {seeds[0]}")
+        tuning = runs.train(_settings(replace(base, epochs=few, seed=seeds[0]), grid))
+        chosen = {loss: (best(run for run in tuning if run.config["loss"] == loss),) for loss in grid}
+        say(f"2/4 all losses: {len(grid) * len(seeds)} runs of {base.epochs} epochs")
+        full = [config for seed in seeds for config in _settings(replace(base, seed=seed), chosen)]
+        losses = runs.train(full)
+        say("3/4 coefficients of the polynomial loss")
+        candidates = {"polynomial": candidate_options(losses)}
+        coefficient_tuning = runs.train(_settings(replace(base, epochs=few, seed=seeds[0]), candidates))
+        selected = {"polynomial": (best(coefficient_tuning),)}
+        coefficients = runs.train([
+            config for seed in seeds for config in _settings(replace(base, seed=seed), selected)
+        ])  # fmt: skip
+        groups = {"runs": losses, "tuning": tuning, "coefficients": coefficients}
+        groups["coefficient_tuning"] = coefficient_tuning
+        save_experiment(base.dataset, "compare", **{name: [run.folder for run in groups[name]] for name in groups})
+        say("4/4 notebooks and report")
+        execute_notebooks("compare", base.dataset, parameters, say)
+        index = site.build(say)
+    text = results_table(load_experiment(base.dataset, "compare")).to_markdown()
+    say(f"\n{text}\n\nReport: {index}")
+    return text
+
+
+class Runs:
+    """Trains configurations on one data set, side by side, and loads what came of them."""
+
+    def __init__(self, dataset: str, data_fingerprint: str, say: Say) -> None:
+        self.dataset, self.data_fingerprint, self.say = dataset, data_fingerprint, say
+
+    def train(self, configs: Sequence[ExperimentConfig]) -> list[Run]:
+        """Train what is not finished yet and return all runs, in order."""
+        folders = [RUNS / self.dataset / config.run_name(self.data_fingerprint) for config in configs]
+        train_side_by_side(configs, folders, self.say)
+        return [Run.load(folder) for folder in folders]
+
+
+def best(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the loss options of the run with the best dev rsum, the first of equals."""
+    return max(runs, key=lambda run: run.results["dev_rsum"]).config["loss_options"]
+
+
+def candidate_options(runs: Sequence[Run]) -> tuple[dict[str, Any], ...]:
+    """Loss options with other coefficients: from the dev scores of two trained models, and without a dead zone."""
+    first = {run.config["loss"]: run for run in reversed(runs)}
+    margin = {name: value for name, value in first["polynomial"].config["loss_options"].items() if name == "margin"}
+    found = [proposed_coefficients(first[loss])._asdict() for loss in ("polynomial", "triplet")]
+    # A positive above what was seen is clamped anyway, so no ceiling is needed.
+    return tuple({**margin, **options, "positive_ceiling": None} for options in (*found, NO_DEAD_ZONE))
+
+
+def proposed_coefficients(run: Run) -> Coefficients:
+    """Propose coefficients from the scores that a run's best model gives to dev pairs; see `from_scores`."""
+    return from_scores(*(scores.numpy() for scores in positives_and_hardest_negatives(dev_batches(run.folder))))
+
+
+def _settings(base: ExperimentConfig, grid: dict[str, Sequence[dict[str, Any]]]) -> list[ExperimentConfig]:
+    return [replace(base, loss=loss, loss_options=options) for loss, settings in grid.items() for options in settings]
