@@ -48,7 +48,7 @@ SLIDERS = {
 }
 CHOICES = {
     "clamp": {"each": "each: [P]₊ + [Q]₊", "sum": "sum: [P + Q]₊"},
-    "scale": {"absolute": "one scale for all", "relative": "each curve to its largest value"},
+    "scale": {"absolute": "one scale for all", "relative": "each curve to its largest"},
 }
 START = {
     **{name: slider.start for name, slider in SLIDERS.items()},

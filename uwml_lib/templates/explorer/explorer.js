@@ -6,13 +6,13 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const all = (selector) => [...document.querySelectorAll(selector)];
 const fixed = (value, digits = 4) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
 
-// A loss is told by colour (on a light and on a dark page), by dashes and by markers; with 8, 7 and 8 of them, no two losses
+// A loss is told by colour (on a light and on a dark page), by dashes and by markers; with 8, 7 and 5 of them, no two losses
 // look the same.
 const COLOURS = [["#0072b2", "#56b4e9"], ["#c04f00", "#ff9d5c"], ["#00795a", "#2ecc9b"], ["#a33b78", "#f0a3cd"],
   ["#6b5500", "#e3c04a"], ["#5646b8", "#b3a7ff"], ["#4d4d4d", "#c4c4c4"], ["#8f2a1c", "#ff998a"]];
 const DASHES = [[1, 0], [7, 4], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 4]];
 const SHAPES = ["M-1,0A1,1,0,1,1,1,0A1,1,0,1,1,-1,0Z", "M-.9-.9H.9V.9H-.9Z", "M0-1.1L1.1,.9H-1.1Z", "M0-1.2L1.2,0L0,1.2L-1.2,0Z",
-  "M-.4-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z", "M0,1.1L1.1-.9H-1.1Z", "M1.1,0L-.9,1.1V-1.1Z", "M-1.1,0L.9,1.1V-1.1Z"];
+  "M-.4-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z"];
 const look = (list, name) => list[DATA.losses.indexOf(name) % list.length];
 const colour = (name) => look(COLOURS, name)[Number(dark.matches)];
 const THEMES = [
@@ -84,7 +84,7 @@ function chart(kind, quantity) {
   return {
     description: `${quantity} of a ${kind} pair against its similarity; the numbers are in the table below`,
     width: 300, height: HEIGHT[quantity], autosize: "none", padding: {left: 56, right: 12, top: 6, bottom: 40},
-    signals: [{name: "low", value: 0}, {name: "high", value: 1}, {name: "at", value: 0}],
+    signals: [{name: "low", value: 0}, {name: "high", value: 1}, {name: "at", value: 0}, {name: "unit", value: ""}],
     data: [
       {name: "zones"},
       {name: "curves"},
@@ -93,14 +93,15 @@ function chart(kind, quantity) {
     ],
     scales: [
       {name: "x", type: "linear", domain: [-1, 1], range: "width"},
-      {name: "y", type: "linear", domain: [{signal: "low"}, {signal: "high"}], range: "height", zero: false},
+      {name: "y", type: "linear", domain: [{signal: "low"}, {signal: "high"}], zero: false,
+        range: [{signal: "height"}, 16]},  // above: the words of a zone
       {name: "colour", ...byName(DATA.losses.map(colour))},
       {name: "shape", ...byName(DATA.losses.map((name) => look(SHAPES, name)))},
       {name: "zone", type: "ordinal", domain: Object.keys(WORDS), range: Object.keys(WORDS).map((state) => theme[state])},
     ],
     axes: [
       {orient: "bottom", scale: "x", title: `similarity ${VARIABLE[kind]} of the ${kind} pair`, tickCount: 5, grid: true},
-      {orient: "left", scale: "y", title: quantity, tickCount: quantity === "weight" ? 6 : 4, grid: true,
+      {orient: "left", scale: "y", title: {signal: `"${quantity}" + unit`}, tickCount: quantity === "weight" ? 6 : 4, grid: true,
         titleX: -46, format: "~r"},
     ],
     config: {
@@ -180,6 +181,7 @@ function draw(curves) {
     const marked = shaded ? zones(shaded, kind, curves[kind][shaded]).map((zone) => ({...zone, words: WORDS[zone.state]})) : [];
     const read = settings.show.map((name) => scaled(name, pointAt(name, kind, at)));
     return view.width(place.clientWidth - 68).signal("low", low).signal("high", high).signal("at", at)
+      .signal("unit", settings.scale === "absolute" ? "" : " / largest")
       .data("zones", marked).data("curves", rows).data("read", read).runAsync();
   }));
 }
