@@ -15,6 +15,7 @@ from nbconvert import HTMLExporter
 
 from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, preset
 from uwml_lib.errors import UWMLError
+from uwml_lib.explorer import build_explorer
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
 from uwml_lib.notebooks import COMPARISON, all_notebooks, executed, is_current
 from uwml_lib.progress import Say, say
@@ -35,7 +36,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def build(say: Say = say) -> Path:
-    """Render every executed notebook and the index; return the index's path."""
+    """Render every executed notebook, the weight explorer and the index; return the index's path."""
     with lock(REPORTS / "assets", say):
         return _build(say)
 
@@ -63,6 +64,7 @@ def _build(say: Say) -> Path:
                     continue
                 shown = [page for page in pages if (page.stem in COMPARISON) == (name == "compare")]
                 sections.append(_section(experiment, name, shown))
+    build_explorer(REPORTS / "weight_explorer.html")
     index = REPORTS / "index.html"
     template = exporter.environment.get_template("page.html.j2")
     title = "Universal weighting metric learning"
