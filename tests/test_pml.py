@@ -158,6 +158,8 @@ def test_an_embedding_is_no_positive_of_its_own(named):
     """The loss of a pair is its positive's score here, so a single self-pair would show."""
 
     class Positives(ScoreMatrixLoss):
+        needs_margin = False
+
         def direction(self, scores, negative_mask):
             seen.append(scores.diagonal())
             return scores.diagonal().sum()
@@ -214,6 +216,8 @@ def test_lower_precision(loss, dtype):
 
 def test_many_pairs_do_not_overflow_half_precision():
     class Thousand(ScoreMatrixLoss):
+        needs_margin = False
+
         def direction(self, scores, negative_mask):
             return (1000 * scores.diagonal()).sum()
 

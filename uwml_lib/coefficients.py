@@ -163,7 +163,8 @@ def _zones(pair: str, loss: Polynomial, weight: Polynomial, score_range: Range) 
 
 
 def _real_roots(polynomial: Polynomial) -> tuple[float, ...]:
-    roots = polynomial.trim().roots()
+    # A leading coefficient that is next to nothing has its root next to infinity, and spoils the others.
+    roots = polynomial.trim(TOLERANCE * abs(polynomial.coef).max()).roots()
     return tuple(sorted(float(root.real) for root in roots if abs(root.imag) < TOLERANCE))
 
 
