@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from uwml_lib.cli import main
+from uwml_lib.files import read_json
+from uwml_lib.training import read_metrics
 
 resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
 
@@ -19,8 +21,16 @@ TRAIN = ("train", *SMOKE, "--epochs", "2")
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 # What lets root write anywhere is taken away.
 AS_ANYBODY = ("setpriv", "--bounding-set=-dac_override") if ROOT else ()
-# A file system of its own for one command: mounted at $1, which then is filled, or made read-only.
-MOUNTED = 'mount -t tmpfs -o size=3m tmpfs "$1" && shift && exec "$@"'
+# A small disk of its own at $1. What the command wrote there until the disk was full goes to $2/before; then there is
+# room, and what the same command made of it goes to $2/after. The disk itself is gone when the script ends.
+FILLS_UP = """
+disk=$1 copy=$2; shift 2
+mount -t tmpfs -o size=3m tmpfs "$disk" || exit 99
+"$@" > "$copy/output" 2> "$copy/errors"; echo $? > "$copy/code"
+cp -r "$disk/run" "$copy/before" || exit 99
+mount -o remount,size=200m "$disk" || exit 99
+"$@" && cp -r "$disk/run" "$copy/after"
+"""
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
 
 
@@ -64,8 +74,8 @@ def one_sentence(result: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
-def mounted(script: str, place: Path) -> tuple[str, ...]:
-    return ("unshare", "-rm", "sh", "-c", script, "sh", str(place))
+def mounted(script: str, *places: Path) -> tuple[str, ...]:
+    return ("unshare", "-rm", "sh", "-c", script, "sh", *map(str, places))
 
 
 # ------------------------------------------------------------------------------------------------ a full disk, a quota
@@ -90,11 +100,34 @@ def test_no_room_for_a_checkpoint(home, tmp_path, largest_file):
 
 
 @needs_mounts
-def test_a_disk_that_fills_up(home, tmp_path):
-    arguments = (*TRAIN, "--embed-size", "256", "--run-folder", str(tmp_path / "run"))
-    sentence = one_sentence(uwml(home, *arguments, wrapper=mounted(MOUNTED, tmp_path)))
-    assert f"{tmp_path / 'run'}" in sentence
+@pytest.mark.parametrize(("embed_size", "epochs_kept"), [(256, 0), (128, 1)])
+def test_a_disk_that_fills_up(home, tmp_path, embed_size, epochs_kept):
+    """What was finished before the disk was full is kept, and with room the same command ends as if nothing was."""
+    disk, copy, whole = tmp_path / "disk", tmp_path / "copy", tmp_path / "whole"
+    disk.mkdir()
+    copy.mkdir()
+    settings = ("train", *SMOKE, "--epochs", "3", "--embed-size", str(embed_size))
+    again = uwml(home, *settings, "--run-folder", str(disk / "run"), wrapper=mounted(FILLS_UP, disk, copy))
+    output, errors, code = ((copy / name).read_text() for name in ("output", "errors", "code"))
+    sentence = one_sentence(subprocess.CompletedProcess(settings, int(code), output, errors))
+    assert sentence.startswith(f"uwml train: {disk / 'run'}")
     assert "cannot be written (is the disk full?" in sentence or "No space left on device" in sentence
+    assert not (copy / "before/results.json").exists()
+    assert (copy / "before/checkpoint/last.pt").exists() == bool(epochs_kept)
+    assert output.count(": epoch ") == epochs_kept
+
+    assert again.returncode == 0, again.stderr
+    assert ("goes on after epoch 1" in again.stdout) == bool(epochs_kept)
+    assert again.stdout.count(": epoch ") == 3 - epochs_kept
+    assert uwml(home, *settings, "--run-folder", str(whole)).returncode == 0
+    assert outcome(copy / "after") == outcome(whole)
+
+
+def outcome(run: Path) -> tuple:
+    """What a training found, without times and places; the best weights byte for byte."""
+    results = read_json(run / "results.json")
+    lines = [{**line, "seconds": None} for line in read_metrics(run)]
+    return lines, (run / "checkpoint/best.safetensors").read_bytes(), results["metrics"], results["ranks"]
 
 
 def test_a_quota(home, tmp_path, monkeypatch, capsys):

@@ -93,7 +93,61 @@ def test_a_clear_difference_is_called_one(experiment):
     assert compared["over_seeds"].low > 0
     assert compared["over_queries"].low > 0
     assert compared["verdict"] == "polynomial is better"
-    assert comparison(experiment, "triplet", "triplet")["verdict"].startswith("no difference shown")
+    assert comparison(experiment, "triplet", "triplet")["verdict"].startswith("not decided: the seeds do not differ")
+
+
+def listed(dataset, change):
+    """The comparison after `change` of the names of its runs."""
+    path = reporting.RUNS / dataset / "experiment.json"
+    names = read_json(path)
+    change(names)
+    write_json(path, names)
+    return load_experiment(dataset)
+
+
+@pytest.mark.parametrize("key", ["runs", "without_warmup"])
+def test_a_run_listed_twice_is_refused(experiment, key):
+    with pytest.raises(UWMLError, match="scenes: .*triplet-seed0 and .*triplet-seed0 are one run listed twice"):
+        comparison(listed("scenes", lambda names: names[key].append("triplet-seed0")))
+
+
+@pytest.mark.parametrize("name", ["../scenes/triplet-seed0", "triplet-seed0/../triplet-seed0", "../../outside"])
+def test_a_list_that_leads_out_of_its_folder_is_refused(experiment, name):
+    with pytest.raises(UWMLError, match="expected names of run folders"):
+        listed("scenes", lambda names: names["runs"].append(name))
+
+
+def test_two_runs_of_one_loss_and_seed_are_refused(experiment, tmp_path):
+    write_run(tmp_path / "scenes" / "again", "triplet", 0, 2)
+    with pytest.raises(UWMLError, match="triplet-seed0 and again are both triplet with the seed 0"):
+        comparison(listed("scenes", lambda names: names["runs"].append("again")))
+
+
+@pytest.mark.parametrize("name", ["epochs", "warmup_epochs", "max_images", "batch_size", "dataset"])
+@pytest.mark.parametrize("loss", ["triplet", "polynomial"])
+def test_runs_of_other_settings_are_not_compared(experiment, name, loss):
+    run = experiment.by_loss()[loss][1]
+    run.config[name] = "other" if name == "dataset" else run.config[name] + 1
+    with pytest.raises(UWMLError, match=f"{loss}-seed1 differs from triplet-seed2 in {name}, expected runs that"):
+        comparison(experiment)
+    with pytest.raises(UWMLError, match=f" in {name}, expected runs that"):
+        report_text(experiment)
+
+
+def test_options_may_differ_between_losses_but_not_between_seeds(experiment):
+    for run in experiment.by_loss()["polynomial"]:
+        run.config["loss_options"] = {"margin": 0.1}
+        run.config["workers"], run.config["data_root"] = 4, "/elsewhere"  # change no result
+    assert comparison(experiment)["verdict"] == "polynomial is better"
+    experiment.by_loss()["polynomial"][1].config["loss_options"] = {"margin": 0.2}
+    with pytest.raises(UWMLError, match="polynomial-seed1 differs from polynomial-seed2 in loss_options"):
+        comparison(experiment)
+
+
+def test_another_split_is_not_compared(experiment):
+    experiment.by_loss()["triplet"][0].results["split"] = "dev"
+    with pytest.raises(UWMLError, match="in split, expected"):
+        comparison(experiment)
 
 
 def test_text_says_what_was_found(experiment):
@@ -109,14 +163,84 @@ def test_text_says_when_there_is_no_test_split(experiment):
     assert "There is no test split here" in report_text(experiment)
 
 
-def test_agreement_with_the_published_run(experiment, tmp_path):
+@pytest.fixture
+def published(experiment, tmp_path):
+    """The summary of the comparison, published as it is."""
     summary = summary_json(experiment)
     write_json(tmp_path / "reference" / "summary.json", summary)
-    assert agreement_with_reference(summary).count("agrees with") == 2
-    summary["losses"]["triplet"]["metrics"]["rsum"]["mean"] += 100
-    assert "triplet: rsum" in agreement_with_reference(summary)
-    assert agreement_with_reference(summary).count("differs from") == 1
-    assert agreement_with_reference({**summary, "dataset": "other"}) == ""
+    for run in experiment.all_runs:
+        copy = tmp_path / "reference" / "runs" / run.folder.name / "config.json"
+        write_json(copy, read_json(run.folder / "config.json"))
+    return summary
+
+
+def test_agreement_with_the_published_run(published):
+    assert agreement_with_reference(published).count("agrees with") == 2
+    published["losses"]["triplet"]["metrics"]["rsum"]["mean"] += 100
+    assert "triplet: rsum" in agreement_with_reference(published)
+    assert agreement_with_reference(published).count("differs from") == 1
+    assert agreement_with_reference({**published, "dataset": "other"}) == ""
+    assert agreement_with_reference({**published, "losses": {}}) == ""
+
+
+@pytest.mark.parametrize("name", ["split", "n_images", "captions_per_image"])
+def test_numbers_on_other_images_are_not_compared(published, name):
+    text = agreement_with_reference({**published, name: 7})
+    assert text.startswith(f"Against reports/reference: the settings differ ({name} 7, not {published[name]}), so the")
+    assert "agrees" not in text
+
+
+@pytest.mark.parametrize("name", ["epochs", "warmup_epochs", "max_images", "learning_rate"])
+@pytest.mark.parametrize("place", ["scenes", "reference/runs"])
+def test_numbers_of_other_settings_are_not_compared(published, tmp_path, name, place):
+    path = tmp_path / place / "polynomial-seed1" / "config.json"
+    values = read_json(path)
+    values["config"][name] += 1
+    write_json(path, values)
+    text = agreement_with_reference(published)
+    assert text.startswith(f"Against reports/reference: the settings differ ({name} ")
+    assert text.endswith("), so the numbers are not compared.")
+    assert "agrees" not in text
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"config": {"epocs": 1}}', '{"config": null}'])
+def test_published_settings_that_cannot_be_read(published, tmp_path, content):
+    path = tmp_path / "reference" / "runs" / "polynomial-seed1" / "config.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert agreement_with_reference(published) == (
+        "Against reports/reference: the settings of its runs cannot be read, so the numbers are not compared."
+    )
+
+
+def test_one_seed_is_no_spread_to_judge_by(published, tmp_path):
+    published["losses"]["triplet"]["metrics"]["rsum"] |= {"std": None, "n": 1}
+    text = agreement_with_reference(published)
+    rsum = published["losses"]["triplet"]["metrics"]["rsum"]["mean"]
+    assert f"triplet: rsum {rsum:.1f}, published {rsum:.1f}, and with one seed no spread to judge by; poly" in text
+    assert text.count("agrees with") == 1
+    published["losses"]["triplet"]["metrics"]["rsum"] |= {"std": 1.0, "n": 2}
+    reference = read_json(tmp_path / "reference" / "summary.json")
+    reference["losses"]["triplet"]["metrics"]["rsum"] |= {"std": None, "n": 1}
+    write_json(tmp_path / "reference" / "summary.json", reference)
+    assert agreement_with_reference(published) == text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "{}", '{"dataset": "scenes"}', '{"dataset": []}', '{"dataset": "scenes", "losses": []}',
+        '{"dataset": "scenes", "split": "test", "n_images": 40, "captions_per_image": 5, "losses": {"triplet": {}}}',
+        '{"dataset": "scenes", "split": "test", "n_images": 40, "captions_per_image": 5, "losses": {"triplet": '
+        '{"metrics": {"rsum": {"mean": "x", "std": null, "n": 1}}, "runs": {"a": ""}}}}',
+    ],
+)  # fmt: skip
+def test_a_summary_of_another_shape_does_not_stop_the_report(experiment, published, tmp_path, content):
+    (tmp_path / "reference" / "summary.json").write_text(content)
+    sentence = "reports/reference/summary.json cannot be read as a summary, so nothing is compared with it."
+    assert agreement_with_reference(published) == sentence
+    assert report_text(experiment).endswith(f"\n\n{sentence}\n")
 
 
 def test_no_runs_yet_is_one_sentence():
@@ -194,6 +318,21 @@ def test_what_the_attacks_found_in_words(tmp_path, monkeypatch):
     assert "killed 23 times at random moments (train, data), results lost or changed: 1" in text
     assert "1,234 damaged files and settings, wrong results: 2, unclear errors: 3, hangs: 4" in text
     assert "of the 9 attacks as tests, which fill the disk and deny permissions too, 2 failed" in text
+    write_json(tmp_path / "reliability.json", {**FOUND, "tests": {**FOUND["tests"], "skipped": 3}})
+    assert "of the 9 attacks as tests (3 skipped), which fill" in reporting.reliability_text()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"kills": []}', '{"kills": {"train": 3}}', "incomplete", "words"])
+def test_figures_of_another_shape_are_one_sentence(tmp_path, monkeypatch, content):
+    path = tmp_path / "reliability.json"
+    monkeypatch.setattr(reporting, "RELIABILITY", path)
+    if content == "incomplete":
+        content = json.dumps({**FOUND, "mutations": {"tried": 5}})
+    elif content == "words":
+        content = json.dumps({**FOUND, "mutations": {**FOUND["mutations"], "wrong": "none"}})
+    path.write_text(content)
+    with pytest.raises(UWMLError, match="reliability.json: not the figures of `make torture`"):
+        reporting.reliability_text()
 
 
 def test_text_says_when_all_was_warm_up(experiment):

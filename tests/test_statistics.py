@@ -121,7 +121,20 @@ def test_an_image_owns_its_captions():
         ),
         ([(1, 0.1, 2), (-1, -2, -0.5)], "not decided: the two intervals contradict each other"),
         ([(5, NAN, NAN), (5, 4, 6)], "not decided: one seed says nothing about the spread"),
+        ([(5, 4, 6), (5, NAN, NAN)], "not decided: one image says nothing about the spread"),
+        ([(5, -1, 11), (5, NAN, NAN)], "not decided: one image says nothing about the spread"),
+        ([(5, NAN, NAN), (5, NAN, NAN)], "not decided: one seed says nothing about the spread"),
+        ([(1, 1, 1), (1, 0.5, 1.5)], "not decided: the seeds do not differ, so they say nothing about the spread"),
+        ([(0, 0, 0), (0, -1, 1)], "not decided: the seeds do not differ, so they say nothing about the spread"),
     ],
 )
 def test_the_verdict_follows_the_intervals(intervals, words):
     assert verdict("ours", "theirs", *(Interval(*interval) for interval in intervals)) == words
+
+
+@pytest.mark.parametrize(("a", "b"), [([3, 3], [2, 2]), ([0.3, 0.4, 0.5], [0.1, 0.2, 0.3]), ([500.1] * 4, [400.3] * 4)])
+def test_differences_that_happen_to_be_equal_decide_nothing(a, b):
+    over_seeds = paired_interval(a, b)
+    assert (over_seeds.low, over_seeds.high) == pytest.approx((over_seeds.difference,) * 2)
+    words = verdict("ours", "theirs", over_seeds, Interval(over_seeds.difference, 0.01, 200))
+    assert words == "not decided: the seeds do not differ, so they say nothing about the spread"

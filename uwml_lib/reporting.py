@@ -2,21 +2,23 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS
+from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, ExperimentConfig
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RECALL_AT
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of, write_json
 from uwml_lib.progress import duration
-from uwml_lib.statistics import paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
+from uwml_lib.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 from uwml_lib.training import read_metrics
 
 COLUMNS = {
@@ -175,8 +177,10 @@ def _commit(session: dict[str, Any]) -> str:
 def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet") -> dict[str, Any]:
     """Compare two losses by rsum: paired over seeds, and paired over test images with the seeds averaged.
 
-    Raises UWMLError if the two were not run with the same seeds.
+    Raises UWMLError, naming them, for a run that is listed twice and for runs that differ in more than loss and seed,
+    and if the two losses were not run with the same seeds.
     """
+    _check_comparable(experiment)
     by_loss = experiment.by_loss()
     seeds = {name: [run.config["seed"] for run in by_loss.get(name, [])] for name in (a, b)}
     if not seeds[a] or seeds[a] != seeds[b]:
@@ -187,6 +191,38 @@ def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet"
         "a": a, "b": b, "over_seeds": over_seeds, "over_queries": over_queries,
         "verdict": verdict(a, b, over_seeds, over_queries),
     }  # fmt: skip
+
+
+def _check_comparable(experiment: Experiment) -> None:
+    folders, pairs, options, first = {}, {}, {}, experiment.runs[0]
+    for run in (*experiment.runs, *experiment.without_warmup):
+        if (other := folders.setdefault(run.folder.resolve(), run)) is not run:
+            raise UWMLError(
+                f"{experiment.dataset}: {run.folder} and {other.folder} are one run listed twice, expected once"
+            )
+    for run in experiment.runs:
+        loss, seed = run.config["loss"], run.config["seed"]
+        if (other := pairs.setdefault((loss, seed), run)) is not run:
+            raise UWMLError(
+                f"{experiment.dataset}: {other.folder.name} and {run.folder.name} are both {loss} with the seed "
+                f"{seed}, expected one run of each"
+            )
+        like = options.setdefault(loss, run)
+        names = [name for name in _settings_that_differ(first.config, run.config) if name != "loss_options"]
+        names += [] if run.config["loss_options"] == like.config["loss_options"] else ["loss_options"]
+        names += ["split"] if run.results["split"] != first.results["split"] else []
+        if names:
+            other = like if names == ["loss_options"] else first
+            raise UWMLError(
+                f"{experiment.dataset}: {run.folder.name} differs from {other.folder.name} in {', '.join(names)}, "
+                "expected runs that differ in the loss and the seed alone"
+            )
+
+
+def _settings_that_differ(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Names of the settings, other than loss and seed, that can change a result and differ."""
+    skipped = {"loss", "seed", *(item.name for item in fields(ExperimentConfig) if "cosmetic" in item.metadata)}
+    return [name for name in {**a, **b} if name not in skipped and a.get(name) != b.get(name)]
 
 
 def chance_rsum(n_images: int, captions_per_image: int) -> float:
@@ -284,39 +320,92 @@ def warmup_effect(experiment: Experiment) -> pd.DataFrame:
 
 
 def agreement_with_reference(summary: dict[str, Any]) -> str:
-    """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these."""
+    """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these.
+
+    Numbers are compared only where the settings are the same, and judged only where there are seeds to judge by.
+    """
     path = REFERENCE / "summary.json"
-    reference = read_json(path) if path.exists() else {}
-    if reference.get("dataset") != summary["dataset"]:
+    if not path.exists():
         return ""
+    try:
+        reference = read_json(path)
+        if isinstance(reference["dataset"], str) and reference["dataset"] != summary["dataset"]:
+            return ""
+        what = {name: reference[name] for name in ("split", "n_images", "captions_per_image")}
+        published = {loss: _rsum_and_runs(item) for loss, item in reference["losses"].items()}
+    except (UWMLError, KeyError, TypeError, AttributeError):
+        return "reports/reference/summary.json cannot be read as a summary, so nothing is compared with it."
+    ours = {loss: _rsum_and_runs(item) for loss, item in summary["losses"].items() if loss in published}
+    if not ours:
+        return ""
+    try:
+        differ = [f"{name} {summary[name]}, not {value}" for name, value in what.items() if summary[name] != value]
+        for loss, (_, runs) in ours.items():
+            here = [_run_config(RUNS / summary["dataset"] / name) for name in runs]
+            there = [_run_config(REFERENCE / "runs" / name) for name in published[loss][1]]
+            for a, b in product(here, there):
+                differ += [f"{name} {a[name]}, not {b[name]}" for name in _settings_that_differ(a, b)]
+    except UWMLError:
+        return "Against reports/reference: the settings of its runs cannot be read, so the numbers are not compared."
+    if differ:
+        words = "; ".join(dict.fromkeys(differ))
+        return f"Against reports/reference: the settings differ ({words}), so the numbers are not compared."
     sentences = []
-    for loss, item in summary["losses"].items():
-        if loss not in reference["losses"]:
+    for loss, (rsum, _) in ours.items():
+        other = published[loss][0]
+        one_seed = min(rsum.n, other.n) < 2
+        spread = 0.0 if one_seed else max(rsum.std, other.std)
+        if not spread:
+            why = "one seed" if one_seed else "seeds that do not differ"
+            sentences.append(
+                f"{loss}: rsum {rsum.mean:.1f}, published {other.mean:.1f}, and with {why} no spread to judge by"
+            )
             continue
-        ours, published = item["metrics"]["rsum"], reference["losses"][loss]["metrics"]["rsum"]
-        spread = max(ours["std"] or 0.0, published["std"] or 0.0)
-        word = "agrees with" if abs(ours["mean"] - published["mean"]) <= 2 * spread else "differs from"
+        word = "agrees with" if abs(rsum.mean - other.mean) <= 2 * spread else "differs from"
         sentences.append(
-            f"{loss}: rsum {ours['mean']:.1f} {word} the published {published['mean']:.1f} (2 std = {2 * spread:.1f})"
+            f"{loss}: rsum {rsum.mean:.1f} {word} the published {other.mean:.1f} (2 std = {2 * spread:.1f})"
         )
-    return "Against reports/reference: " + "; ".join(sentences) + "." if sentences else ""
+    return "Against reports/reference: " + "; ".join(sentences) + "."
+
+
+def _rsum_and_runs(item: dict[str, Any]) -> tuple[Summary, list[str]]:
+    """Of one loss in a summary: rsum, and the names of its runs; raises KeyError or TypeError if it is not so made."""
+    rsum, runs = Summary(**item["metrics"]["rsum"]), list(item["runs"].keys())
+    numbers = (rsum.mean, rsum.n) if rsum.n == 1 else rsum
+    if not runs or not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
+        raise TypeError("expected numbers, and the names of the runs they come from")
+    return rsum, runs
+
+
+def _run_config(folder: Path) -> dict[str, Any]:
+    return ExperimentConfig.from_dict(read_json(folder / "config.json").get("config")).to_dict()
 
 
 def reliability_text() -> str:
-    """Say what `make torture` found last; empty if it has not run."""
+    """Say what `make torture` found last; empty if it has not run.
+
+    Raises UWMLError, naming the file, if it holds something else.
+    """
     if not RELIABILITY.exists():
         return ""
     found = read_json(RELIABILITY)
-    kills = sum(item["killed"] for item in found["kills"].values())
-    lost = sum(item["lost"] for item in found["kills"].values())
-    mutations, tests = found["mutations"], found["tests"]
-    failed = tests["failures"] + tests["errors"]
-    return (
-        f"Reliability (`make torture`): killed {kills} times at random moments ({', '.join(found['kills'])}), "
-        f"results lost or changed: {lost}; {mutations['tried']:,} damaged files and settings, "
-        f"wrong results: {mutations['wrong']}, unclear errors: {mutations['unclear']}, hangs: {mutations['hung']}; "
-        f"of the {tests['tests']} attacks as tests, which fill the disk and deny permissions too, {failed} failed."
-    )
+    try:
+        kills = sum(item["killed"] for item in found["kills"].values())
+        lost = sum(item["lost"] for item in found["kills"].values())
+        mutations, tests = found["mutations"], found["tests"]
+        failed = tests["failures"] + tests["errors"]
+        skipped = f" ({tests['skipped']:,} skipped)" if "skipped" in tests else ""  # older files do not say
+        return (
+            f"Reliability (`make torture`): killed {kills:,} times at random moments ({', '.join(found['kills'])}), "
+            f"results lost or changed: {lost:,}; {mutations['tried']:,} damaged files and settings, "
+            f"wrong results: {mutations['wrong']:,}, unclear errors: {mutations['unclear']:,}, "
+            f"hangs: {mutations['hung']:,}; of the {tests['tests']:,} attacks as tests{skipped}, which fill the disk "
+            f"and deny permissions too, {failed:,} failed."
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UWMLError(
+            f"{RELIABILITY}: not the figures of `make torture` ({type(error).__name__}: {error}); run it again"
+        ) from error
 
 
 def report_folder(dataset: str) -> Path:

@@ -9,6 +9,7 @@ from scipy import stats
 from uwml_lib.evaluation import RECALL_AT
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-9  # relative; a spread below it is that of floating point
 
 
 class Summary(NamedTuple):
@@ -86,10 +87,16 @@ def paired_bootstrap(
 
 
 def verdict(a_name: str, b_name: str, over_seeds: Interval, over_queries: Interval) -> str:
-    """Say which is better only if both intervals of a - b say so, and else what each of them says."""
+    """Say which is better only if both intervals of a - b say so, and else what each of them says.
+
+    An interval without width over seeds is no certainty: differences that happen to be equal hide the spread.
+    """
+    for interval, what in ((over_seeds, "seed"), (over_queries, "image")):
+        if np.isnan(interval.low) or np.isnan(interval.high):
+            return f"not decided: one {what} says nothing about the spread"
+    if over_seeds.high - over_seeds.low <= ROUNDING * max(1.0, abs(over_seeds.difference)):
+        return "not decided: the seeds do not differ, so they say nothing about the spread"
     winners = [_winner(a_name, b_name, interval) for interval in (over_seeds, over_queries)]
-    if np.isnan(over_seeds.low):
-        return "not decided: one seed says nothing about the spread"
     if winners[0] and winners[0] == winners[1]:
         return f"{winners[0]} is better"
     if winners[0] and winners[1]:
