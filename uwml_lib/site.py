@@ -4,6 +4,7 @@ MathJax comes as a file beside the pages (from the wheel django-static-mathjax),
 """
 
 import html
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -151,11 +152,15 @@ def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:
         {"href": page.name, "words": page.stem.replace("_", " "), "here": number == place}
         for number, page in enumerate(pages)
     ]
-    # Links between notebooks become links between pages.
+    names = {page.stem: page.name for page in pages}
+
+    def link(match: re.Match[str]) -> str:  # to a page; in plain words to a notebook that was not executed
+        words, name = match.groups()
+        return f"[{words}]({names[name]})" if name in names else words
+
     for cell in content.cells:
         if cell.cell_type == "markdown":
-            for page in pages:
-                cell.source = cell.source.replace(f"]({page.stem}.ipynb)", f"]({page.name})")
+            cell.source = re.sub(r"\[([^\]]+)\]\((\w+)\.ipynb\)", link, cell.source)
     return exporter.from_notebook_node(content, resources={"kit_navigation": navigation, "kit_root": "../"})[0]
 
 

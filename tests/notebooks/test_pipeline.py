@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +146,8 @@ def test_page_needs_no_network(smoke, compared, name):
     assert "jsdelivr" not in page
     assert "unpkg" not in page
     assert 'src="../assets/tex-svg.js"' in page
+    for target in re.findall(r'href="([^"#:]+)"', page):
+        assert (smoke[0] / "reports" / "scenes_smoke" / target).exists(), target
     assert (smoke[0] / "reports" / "assets" / "tex-svg.js").exists()
 
 
