@@ -100,9 +100,10 @@ STRANGE = (
     "", "x", "nan", "123", "../..", "~nobody/x", "a\0b", [], [1, "a"], [True], ["1"], {}, {"a": 1}, {"1": 2},
     nested(5), nested(300), nested(900),
 )  # fmt: skip
-STRANGE_WORDS = (
-    *(value for value in STRANGE if value != "a\0b"), "[" * 100_000, "9" * 5_000, '{"positive": "123"}',
-    '{"margin": Infinity}', '{"margin": true}', f'{{"margin": 1{"0" * 400}}}', '{"positive": [1e999]}',
+STRANGE_WORDS = (*(value for value in STRANGE if value != "a\0b"), "9" * 5_000, "1e999")
+STRANGE_OPTIONS = (
+    "[" * 100_000, '{"margin":' * 100_000, '{"positive": ' + "[" * 900 + "]" * 900 + "}", '{"positive": "123"}',
+    '{"margin": Infinity}', '{"margin": true}', f'{{"margin": 1{"0" * 400}}}', '{"positive": [1e999]}', "{", "3",
 )  # fmt: skip
 OTHER_FOLDERS = (
     "../..", "..", ".", "", "/", "a\0b", "../../half", "../tiny/triplet-seed0", "triplet-seed0/checkpoint", "missing",
@@ -151,7 +152,7 @@ def damage_names(names: dict[str, list[str]], generator: random.Random) -> dict[
 def damage_words(words: list[str], generator: random.Random) -> list[str]:
     """Change, remove, double or misspell one word of a command."""
     words, place = list(words), generator.randrange(len(words))
-    kind = generator.choice(("strange", "strange", "remove", "double", "misspell", "noise", "other"))
+    kind = generator.choice(("strange", "remove", "double", "misspell", "noise", "value", "options"))
     if kind == "strange":
         words[place] = str(generator.choice(STRANGE_WORDS))
     elif kind == "remove":
@@ -161,9 +162,12 @@ def damage_words(words: list[str], generator: random.Random) -> list[str]:
     elif kind == "misspell":
         cut = generator.randrange(len(words[place]) + 1)
         words[place] = words[place][:cut] + generator.choice("ax-1= ") + words[place][cut + 1 :]
-    elif kind == "other":  # a strange value where a value goes
-        option = generator.choice(("--loss-options", "--threads", "--workers", "--embed-size", "--word-dim", "--seed"))
+    elif kind == "value":
+        option = generator.choice(("--threads", "--workers", "--embed-size", "--word-dim", "--seed", "--lambda-lse"))
         words += [option, str(generator.choice(STRANGE_WORDS))]
+    elif kind == "options":
+        damaged = json.dumps(damage_json(OPTIONS["polynomial"], generator))
+        words[words.index("--loss-options") + 1] = generator.choice((damaged, generator.choice(STRANGE_OPTIONS)))
     else:
         words[place] = "".join(chr(generator.randrange(1, 0x300)) for _ in range(generator.randint(1, 9)))
     return words
@@ -213,21 +217,18 @@ def check_values(config: ExperimentConfig, given: Mapping[str, Any]) -> None:
 
 
 def check_built(config: ExperimentConfig, place: Path) -> None:
-    """What a configuration asks for can be built, and takes a step."""
+    """What a configuration asks for can be built as it says, and trained."""
     try:
         with little_memory():
             trainer = Trainer(config, place / "built", str)
         if max(config.threads, config.workers) > MOST:
-            raise Wrong(f"accepted {config.threads} threads, {config.workers} workers")
-        batch = collate([trainer.train_set[index] for index in range(config.batch_size)])
-        batch = batch.to(trainer.accelerator.device)
-        for loss in (trainer.warmup_loss, trainer.loss):
-            trainer.step(batch, loss)
+            raise Wrong(f"accepted {config.threads!s:.20} threads, {config.workers!s:.20} workers")
+        train(replace(config, epochs=min(config.epochs, 2)), place / "trained", str)
     finally:
         torch.set_num_threads(1)
     model = trainer.accelerator.unwrap_model(trainer.model)
     found = {
-        "embed_size": model.embed_images(batch.features).shape[-1],
+        "embed_size": model.embed_images(trainer.train_set.images(0, 1)).shape[-1],
         "word_dim": model.caption_encoder.embed.embedding_dim,
         "bidirectional": model.caption_encoder.rnn.bidirectional,
         "max_images": config.max_images and max(len(trainer.train_set.features), config.max_images),
@@ -444,15 +445,18 @@ def attempt(root: Path, config: ExperimentConfig, place: Path, generator: random
     if what == "command":
         words = [str(root / "data") if word == "data" else word for word in COMMAND]
         words = damage_words(words, generator)
-        return f"command {words!r:.1000}", lambda: use_words(words, place)
+        changed = [word for word in words if word not in COMMAND and "whole" not in word]
+        return f"command, {changed!r:.300}", lambda: use_words(words, place)
     if what == "config":
         loss = generator.choice(tuple(OPTIONS))
-        values = config.to_dict() | {"loss": loss, "loss_options": OPTIONS[loss]}
+        whole = config.to_dict() | {"loss": loss, "loss_options": OPTIONS[loss]}
         if generator.random() < 0.5:
-            values["loss_options"] = damage_json(values["loss_options"], generator)
+            values = whole | {"loss_options": damage_json(whole["loss_options"], generator)}
         else:
-            values = damage_json(values, generator)
-        return f"config {values!r:.1000}", lambda: use_config(values, place)
+            values = damage_json(whole, generator)
+        items = values.items() if isinstance(values, dict) else [("all", values)]
+        changed = dict(item for item in items if item not in whole.items())
+        return f"config, {changed!r:.300}", lambda: use_config(values, place)
     source = {"data": "data/tiny", "run": "runs/tiny/triplet-seed0", "resume": "half", "report": "runs/tiny"}[what]
     for part in {"data/tiny", source, "half"}:
         shutil.copytree(root / part, place / part)
@@ -473,7 +477,7 @@ def attempt(root: Path, config: ExperimentConfig, place: Path, generator: random
         if what in ("run", "resume") and numbers(place / source) != numbers(root / "runs/tiny/triplet-seed0"):
             raise Wrong("other numbers than those of the whole")
 
-    return f"{what} {file}", use
+    return f"{what}, {file}", use
 
 
 def damage_file(folder: Path, what: str, generator: random.Random) -> str:
@@ -526,7 +530,7 @@ def test_damage_gives_a_right_result_or_a_clear_error(whole, tmp_path, monkeypat
         outcome, words = outcome_of(use)
         outcomes[outcome] += 1
         if words:
-            bad.append(f"{number}: {outcome}: {what}: {words}")
+            bad.append(f"{number}: {outcome}: {words} ({what})")
         shutil.rmtree(place, ignore_errors=True)
     assert outcomes.total() == tries
     found = {name: outcomes[name] for name in ("right", "clear error", "wrong", "unclear", "hung")}
