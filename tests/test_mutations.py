@@ -530,13 +530,88 @@ def test_damage_gives_a_right_result_or_a_clear_error(whole, tmp_path, monkeypat
         outcome, words = outcome_of(use)
         outcomes[outcome] += 1
         if words:
-            bad.append(f"{number}: {outcome}: {words} ({what})")
+            bad.append(f"{number}: {outcome}: {words} ({what:.300})")
         shutil.rmtree(place, ignore_errors=True)
     assert outcomes.total() == tries
     found = {name: outcomes[name] for name in ("right", "clear error", "wrong", "unclear", "hung")}
     record_property("mutations", {"tried": outcomes.total(), **found})
     if bad:
         pytest.fail("\n".join(bad), pytrace=False)
+
+
+# Of what the random attempts above find now and then, what was found once, every time.
+
+NUMBERS = ("threads", "workers", "embed_size", "word_dim")
+REFUSED = (
+    *({name: size} for name in NUMBERS for size in (10**8, 10**12, 10**400)),
+    *({name: 10**400} for name in ("learning_rate", "gradient_clip", "lambda_softmax", "lambda_lse")),
+    {"gradient_clip": -(10**400)}, {"dataset": "a\0b"}, {"data_root": "a\0b"}, {"data_root": "~nobody-of-this-name/x"},
+)  # fmt: skip
+REFUSED_OPTIONS = (
+    *({name: value} for name in ("positive", "negative") for value in (
+        "123", "1", ["1"], [True], {"1": 2}, [10**400], [float("inf")], [float("nan")], nested(5), nested(900),
+    )),
+    *({"margin": value} for value in (True, "0.1", -(10**400), float("inf"), float("nan"), nested(900))),
+    *({"positive_ceiling": value} for value in (True, "1", float("inf"), float("nan"), nested(900))),
+    *({"check_finite": value} for value in (1, "x", "false", float("inf"), float("nan"), [], nested(300))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("values", REFUSED, ids=lambda values: f"{values!r:.30}")
+def test_absurd_settings_are_refused(whole, tmp_path, values):
+    _, config = whole
+    assert outcome_of(lambda: use_config(config.to_dict() | values, tmp_path)) == ("clear error", "")
+
+
+@pytest.mark.parametrize("options", REFUSED_OPTIONS, ids=lambda options: f"{options!r:.30}")
+def test_options_of_another_kind_are_refused(whole, tmp_path, options):
+    _, config = whole
+    values = config.to_dict() | {"loss": "polynomial", "loss_options": options}
+    assert outcome_of(lambda: use_config(values, tmp_path)) == ("clear error", "")
+
+
+@pytest.mark.parametrize("margin", [10**30, 10**400, 1e308], ids=["1e30", "1e400", "1e308"])
+def test_large_options_are_refused_or_taken_as_they_are(whole, tmp_path, margin):
+    _, config = whole
+    outcome, words = outcome_of(lambda: use_config(config.to_dict() | {"loss_options": {"margin": margin}}, tmp_path))
+    assert outcome in ("right", "clear error"), words
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(("--threads", size) for size in ("1000000000000", "100000000", "-1", "x")),
+        *(("--embed-size", size) for size in ("100000000", "1000000000000", "9" * 5_000)),
+        *(("--loss-options", text) for text in STRANGE_OPTIONS),
+    ],
+    ids=lambda words: "=".join(words)[:40],
+)
+def test_absurd_words_are_refused(whole, tmp_path, more):
+    root, _ = whole
+    words = [str(root / "data") if word == "data" else word for word in COMMAND]
+    assert outcome_of(lambda: use_words([*words, *more], tmp_path)) == ("clear error", "")
+    assert outcome_of(lambda: use_words(words, tmp_path / "right")) == ("right", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "outcome"),
+    [
+        ("dev_ims.npy", lambda content: content + b"\0" * 108, "clear error"),
+        ("dev_ims.npy", lambda content: content.replace(b"(12, 3, 9)", b"( 6, 3, 9)"), "clear error"),
+        ("train_caps.txt", lambda content: b"\xef\xbb\xbf" + content, "right"),
+        ("test_ids.txt", lambda content: b"\xef\xbb\xbf" + content, "right"),
+        ("test_caps.txt", lambda content: content.replace(b"\n", b"\r\n"), "right"),
+        ("train_ims.npy", lambda content: content, "right"),
+    ],
+    ids=["longer", "fewer-images", "mark-captions", "mark-ids", "line-ends", "untouched"],
+)
+def test_files_are_read_whole(whole, tmp_path, file, change, outcome):
+    root, _ = whole
+    shutil.copytree(root / "data/tiny", tmp_path / "tiny")
+    if "ids" not in file:  # which would show how many images there were
+        (tmp_path / "tiny" / f"{file.partition('_')[0]}_ids.txt").unlink()
+    (tmp_path / "tiny" / file).write_bytes(change((tmp_path / "tiny" / file).read_bytes()))
+    assert outcome_of(lambda: check_data(tmp_path / "tiny"))[0] == outcome
 
 
 @pytest.mark.parametrize("total", [1, 3, 4, 5, 300, 10_001])
