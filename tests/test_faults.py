@@ -100,7 +100,7 @@ def test_no_room_for_a_checkpoint(home, tmp_path, largest_file):
 
 
 @needs_mounts
-@pytest.mark.parametrize(("embed_size", "epochs_kept"), [(256, 0), (128, 1)])
+@pytest.mark.parametrize(("embed_size", "epochs_kept"), [pytest.param(256, 0, marks=pytest.mark.slow), (128, 1)])
 def test_a_disk_that_fills_up(home, tmp_path, embed_size, epochs_kept):
     """What was finished before the disk was full is kept, and with room the same command ends as if nothing was."""
     disk, copy, whole = tmp_path / "disk", tmp_path / "copy", tmp_path / "whole"

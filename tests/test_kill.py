@@ -1,5 +1,10 @@
-"""SIGKILL at random moments: the same command goes on and ends with exactly what an uninterrupted one ends with."""
+"""SIGKILL at random moments: the same command goes on and ends with exactly what an uninterrupted one ends with.
 
+Every other kill hits the command's own process alone: what it had started must then go by itself, and must not be in
+the way of the next call, which comes at once.
+"""
+
+import contextlib
 import hashlib
 import json
 import os
@@ -8,69 +13,121 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
+import psutil
 import pytest
 
 from uwml_lib.checkpoints import load_state
 from uwml_lib.training import read_metrics
 
 KILLS = int(os.environ.get("UWML_KILLS", "5"))
+COMMANDS = ("train", "train --workers 2", "data", "reproduce", "report")  # the kills are shared among these
+SECONDS_TO_GO = 30  # for what a killed process leaves running
 TRAIN = ("train", "--dataset", "scenes_smoke", "--epochs", "6", "--loss", "polynomial")
 DATA = ("data", "--dataset", "scenes_smoke")
+WITH_WORKERS = ("train", "--dataset", "scenes_smoke", "--epochs", "3", "--workers", "2")
 REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0")
 REPORT = ("report", "--dataset", "scenes_smoke", "--publish")
 
 pytestmark = pytest.mark.slow
 
 
-def start(home: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
+def start(home: Path, *arguments: str) -> tuple[subprocess.Popen, IO[str]]:
+    """Start a command; its errors go to a file, for a pipe would wait for all that the command has started too."""
+    errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (read by whoever waits)
+    process = subprocess.Popen(
         [sys.executable, "-m", "uwml_lib.cli", *arguments], env={**os.environ, "UWML_HOME": str(home)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
     )  # fmt: skip
+    return process, errors
 
 
 def finish(home: Path, *arguments: str) -> float:
     """Run a command to its end; return the seconds it took."""
     began = time.monotonic()
-    process = start(home, *arguments)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    process, errors = start(home, *arguments)
+    with errors:
+        code = process.wait()
+        errors.seek(0)
+        assert code == 0, errors.read()
     return time.monotonic() - began
 
 
-def kill_at_random(home: Path, seconds: float, generator: random.Random, *arguments: str) -> bool:
-    """Start a command, kill it with all its processes within `seconds`; return whether it was still at work."""
-    process = start(home, *arguments)
-    time.sleep(generator.uniform(0.1, 1) * seconds)
-    at_work = process.poll() is None
-    if at_work:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return at_work
+def kill_at_random(
+    home: Path, seconds: float, generator: random.Random, alone: bool, *arguments: str
+) -> list[psutil.Process] | None:
+    """Start a command and kill it within `seconds`, `alone` or with its process group.
+
+    Return the processes it had started, some of them in sessions of their own; None if it was at its end before.
+    """
+    process, errors = start(home, *arguments)
+    with errors:
+        time.sleep(generator.uniform(0.1, 1) * seconds)
+        if process.poll() is not None:
+            return None
+        process.send_signal(signal.SIGSTOP)  # so that it starts none while they are listed
+        started = psutil.Process(process.pid).children(recursive=True)
+        if alone:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return started
 
 
-def torment(kills, whole, outcome, new_home, command, record_property, at_most=2) -> None:
-    """Kill a command `kills` times, up to `at_most` times in one home, finish it, and compare with the whole one.
+def wait_until_gone(processes: list[psutil.Process]) -> list[str]:
+    """Wait for processes to end by themselves; return the command lines of those that do not, and end them."""
+    end = time.monotonic() + SECONDS_TO_GO
+    while (left := [process for process in processes if at_work(process)]) and time.monotonic() < end:
+        time.sleep(0.1)
+    lines = []
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            lines.append(" ".join(process.cmdline()))
+            process.kill()
+    return lines
+
+
+def at_work(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def torment(label, whole, outcome, new_home, command, record_property, at_most=2) -> None:
+    """Kill a command its share of times, up to `at_most` times in one home, finish it, and compare with the whole one.
 
     What one kill leaves must survive the next. `new_home(number)` makes a folder to start in.
     """
+    number_of_command = COMMANDS.index(label)
+    kills = max(1, KILLS // len(COMMANDS) + (number_of_command < KILLS % len(COMMANDS)))
     seconds, expected = finish(whole, *command), outcome(whole)
-    generator, killed, lost, number = random.Random(0), 0, [], 0
+    generator, killed, alone, lost, left, number = random.Random(number_of_command), 0, 0, [], [], 0
     while killed < kills:
         assert number < 5 * kills + 5, "the kills come too late"
-        home = new_home(number)
+        home, started = new_home(number), []
         number += 1
-        killed += sum(kill_at_random(home, seconds, generator, *command) for _ in range(min(at_most, kills - killed)))
+        for _ in range(min(at_most, kills - killed)):
+            parent_alone = (killed + number_of_command) % 2 == 1  # every other one, even if each command has but one
+            processes = kill_at_random(home, seconds, generator, parent_alone, *command)
+            if processes is not None:
+                killed, alone, started = killed + 1, alone + parent_alone, started + processes
         finish(home, *command)
+        left += wait_until_gone(started)
         if outcome(home) != expected:
             lost.append(home)
         else:
             shutil.rmtree(home)
-    record_property("kills", {"command": command[0], "killed": killed, "lost": len(lost)})
+    record_property(
+        "kills", {"command": label, "killed": killed, "alone": alone, "lost": len(lost), "left running": len(left)}
+    )
     assert not lost
+    assert not left
 
 
 def digests(folder: Path, *patterns: str) -> dict[str, str]:
@@ -95,7 +152,8 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.name.endswith((".part", ".old")) or "new." in path.name]
 
 
-def test_training(tmp_path, record_property):
+@pytest.mark.parametrize(("label", "command"), [("train", TRAIN), ("train --workers 2", WITH_WORKERS)])
+def test_training(tmp_path, record_property, label, command):
     finish(tmp_path, *DATA)
 
     def outcome(home):
@@ -106,14 +164,14 @@ def test_training(tmp_path, record_property):
         (tmp_path / str(name) / "data").symlink_to(tmp_path / "data")
         return tmp_path / str(name)
 
-    torment(max(1, 2 * KILLS // 5), home("whole"), outcome, home, TRAIN, record_property)
+    torment(label, home("whole"), outcome, home, command, record_property)
 
 
 def test_data(tmp_path, record_property):
     def outcome(home):
         return digests(home / "data/scenes_smoke", "*_*"), leftovers(home)
 
-    torment(max(1, KILLS // 5), tmp_path / "whole", outcome, lambda name: tmp_path / str(name), DATA, record_property)
+    torment("data", tmp_path / "whole", outcome, lambda name: tmp_path / str(name), DATA, record_property)
 
 
 def test_pipeline_and_report(tmp_path, record_property):
@@ -126,7 +184,7 @@ def test_pipeline_and_report(tmp_path, record_property):
         pages = [path.name for path in sorted(reports.rglob("*.html"))]
         return found, runs, pages, digests(reports, "*.png"), leftovers(home)
 
-    torment(max(1, KILLS // 5), whole, outcome, lambda name: tmp_path / str(name), REPRODUCE, record_property, 5)
+    torment("reproduce", whole, outcome, lambda name: tmp_path / str(name), REPRODUCE, record_property, 5)
 
     def copy(name):
         shutil.copytree(whole, tmp_path / f"report{name}")
@@ -135,4 +193,4 @@ def test_pipeline_and_report(tmp_path, record_property):
     def pages(home):
         return digests(home / "reports", "*.html", "*.md", "reference/*", "reference/runs/*/*"), leftovers(home)
 
-    torment(max(1, KILLS // 5), copy("-whole"), pages, copy, REPORT, record_property)
+    torment("report", copy("-whole"), pages, copy, REPORT, record_property)

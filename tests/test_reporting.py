@@ -1,10 +1,12 @@
 """Tables and sentences from run folders written by the test."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from tests import torture
 from uwml_lib import plots, reporting, site
 from uwml_lib.config import preset
 from uwml_lib.errors import UWMLError
@@ -355,3 +357,90 @@ def test_a_list_of_runs_of_another_shape(experiment, tmp_path, content):
     (tmp_path / "scenes" / "experiment.json").write_text(content)
     with pytest.raises(UWMLError, match="experiment.json: "):
         load_experiment("scenes")
+
+
+def log_of_attacks(change=lambda records: None):
+    """Such a log as pytest writes of the attacks: 7 kills, 10 mutations, and 30 tests."""
+    records = [
+        ("kills", {"command": command, "killed": 1, "alone": 0, "lost": 0, "left running": 0})
+        for command in torture.COMMANDS
+    ]
+    records[0][1]["killed"] = 3
+    outcome = {"right": 1, "clear error": 4, "wrong": 0, "unclear": 0, "hung": 0}
+    records += [("mutations", {"tried": 5, **outcome}), ("mutations", {"tried": 5, **outcome})]
+    change(records)
+    root = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(root, "testsuite", tests="30", failures="1", errors="0", skipped="2")
+    for name, value in records:
+        ElementTree.SubElement(suite, "property", name=name, value=repr(value))
+    return ElementTree.ElementTree(root)
+
+
+def test_the_figures_of_the_attacks(tmp_path, monkeypatch):
+    found = torture.figures(log_of_attacks(), 7, 10)
+    assert list(found["kills"]) == list(torture.COMMANDS)
+    assert sum(item["killed"] for item in found["kills"].values()) == 7
+    assert found["mutations"]["tried"] == 10
+    assert found["tests"] == {"tests": 30, "failures": 1, "errors": 0, "skipped": 2}
+    monkeypatch.setattr(reporting, "RELIABILITY", tmp_path / "reliability.json")
+    write_json(tmp_path / "reliability.json", found)
+    assert "killed 7 times" in reporting.reliability_text()
+    assert "30 attacks as tests (2 skipped), which" in reporting.reliability_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda records: records.pop(1), "no figures of the kills of train --workers 2: did a test process crash"),
+        (lambda records: records.clear(), "no figures of the kills of train, train --workers 2, data, reproduce, rep"),
+        (lambda records: records.pop(-1), "found 5 mutations, expected 10"),
+        (lambda records: records[0][1].update(killed=1), "found 5 kills, expected 7"),
+        (lambda records: records[2][1].pop("lost"), "of kills, expected a number lost"),
+        (lambda records: records[5][1].pop("hung"), "of mutations, expected a number hung"),
+        (lambda records: records[5][1].update(right=0), "found 9 mutations with an outcome, expected 10"),
+    ],
+)
+def test_figures_that_are_missing_are_no_figures(change, words):
+    with pytest.raises(ValueError, match=words):
+        torture.figures(log_of_attacks(change), 7, 10)
+
+
+@pytest.mark.parametrize("code", [0, 1, 4])
+def test_without_figures_nothing_is_written(tmp_path, monkeypatch, capsys, code):
+    """As if every test process had crashed, or pytest itself."""
+    monkeypatch.setattr(torture, "RELIABILITY", tmp_path / "reliability.json")
+    monkeypatch.setattr(torture.sys, "argv", ["torture"])
+    monkeypatch.setattr(torture, "provenance", lambda device: {})
+    monkeypatch.setattr(torture.subprocess, "run", lambda *_, **__: torture.argparse.Namespace(returncode=code))
+    assert torture.main() == (code or 3)
+    assert "is left as it was" in capsys.readouterr().err
+    assert not (tmp_path / "reliability.json").exists()
+
+
+def test_figures_name_the_source_that_the_attacks_began_with(tmp_path, monkeypatch, capsys):
+    order = []
+
+    def attack(command, **options):
+        order.append((options["env"]["UWML_KILLS"], options["env"]["UWML_MUTATIONS"]))
+        log_of_attacks().write(next(word for word in command if "--junitxml" in word).partition("=")[2])
+        return torture.argparse.Namespace(returncode=1)
+
+    monkeypatch.setattr(torture, "provenance", lambda device: order.append("source") or {"commit": "abc"})
+    monkeypatch.setattr(torture.subprocess, "run", attack)
+    monkeypatch.setattr(torture.sys, "argv", ["torture", "--kills", "7", "--mutations", "10"])
+    for module in (torture, reporting):
+        monkeypatch.setattr(module, "RELIABILITY", tmp_path / "reliability.json")
+    assert torture.main() == 1
+    assert order == ["source", ("7", "10")]
+    assert read_json(tmp_path / "reliability.json")["provenance"] == {"commit": "abc", "command": "make torture"}
+    assert "1 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["abc", "-1", "0", "1.5", "", "²"])
+@pytest.mark.parametrize("option", ["--kills", "--mutations"])
+def test_how_often_is_a_whole_number(monkeypatch, capsys, option, value):
+    monkeypatch.setattr(torture.sys, "argv", ["torture", f"{option}={value}"])
+    with pytest.raises(SystemExit) as stop:
+        torture.main()
+    assert stop.value.code == 2
+    assert f"argument {option}: found {value!r}, expected a whole number of at least 1" in capsys.readouterr().err

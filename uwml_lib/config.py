@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -128,12 +129,13 @@ class ExperimentConfig:
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("max_images", "regions", "warmup_epochs", "workers", "seed", "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
-        _check("loss_options", self.loss_options, _is_json(self.loss_options), "values of JSON, with finite numbers")
+        _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
         for name in ("lambda_softmax", "lambda_lse"):
             value = getattr(self, name)
             _check(name, value, value is None or value > 0, "above 0")
         _check("seed", self.seed, self.seed < 2**32, "below 2**32")
         a_name = self.dataset not in ("", ".", "..") and Path(self.dataset).name == self.dataset
+        a_name = a_name and self.dataset.isprintable()
         _check("dataset", self.dataset, a_name, "the name of a folder; where that lies goes into data_root")
         if self.data_root:  # notebooks run in another folder than the shell
             object.__setattr__(self, "data_root", str(_absolute("data_root", self.data_root)))
@@ -174,7 +176,14 @@ class ExperimentConfig:
 
 def _check(name: str, value: Any, ok: bool, expected: str) -> None:
     if not ok:
-        raise UWMLError(f"{name}: found {value!r}, expected {expected}")
+        raise UWMLError(f"{name}: found {_shown(value)}, expected {expected}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return textwrap.shorten(repr(value), 200, placeholder=" ...")
+    except (RecursionError, ValueError):  # nested too deeply; a number of thousands of digits
+        return f"a {type(value).__name__} too large to show"
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -188,11 +197,14 @@ def _fits(value: Any, kind: Any) -> bool:
     return type(value) is (get_origin(kind) or kind)
 
 
-def _is_json(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Say whether a value is JSON with finite numbers, nested no deeper than anybody would."""
+    if depth > 10:
+        return False
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+        return all(isinstance(key, str) and _is_plain(item, depth + 1) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return all(map(_is_json, value))
+        return all(_is_plain(item, depth + 1) for item in value)
     return value is None or isinstance(value, bool | str) or _fits(value, float)
 
 

@@ -133,12 +133,16 @@ def load_experiment(dataset: str, name: ExperimentName = "reproduce") -> Experim
     for group, listed in groups.items():
         if group not in GROUPS:
             raise UWMLError(f"{path}: found {group!r}, expected some of {', '.join(GROUPS)}")
-        if not isinstance(listed, list) or not all(isinstance(run, str) and Path(run).name == run for run in listed):
+        if not isinstance(listed, list) or not all(map(_is_name, listed)):
             raise UWMLError(f"{path}: {group}: found {listed!r}, expected names of run folders")
     if not groups.get("runs"):
         raise UWMLError(f"{path}: lists no runs")
     loaded = {group: tuple(Run.load(RUNS / dataset / run) for run in listed) for group, listed in groups.items()}
     return Experiment(dataset, **loaded)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and Path(value).name == value
 
 
 def results_table(experiment: Experiment) -> pd.DataFrame:

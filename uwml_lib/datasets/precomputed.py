@@ -228,6 +228,8 @@ def load_array(path: Path, dimensions: int) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu" or not array.size:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {dimensions} dimensions")
+    if array.offset + array.nbytes != (size := path.stat().st_size):
+        raise UWMLError(f"{path}: found {size:,} bytes, expected {array.offset + array.nbytes:,} for {array.shape}")
     return array
 
 

@@ -1,12 +1,12 @@
 """What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
 
 import inspect
-import sys
-from numbers import Real
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from uwml_lib.losses.horner import is_real
 
 Reduction = Literal["mean", "sum"]
 
@@ -38,9 +38,11 @@ class ScoreMatrixLoss(nn.Module):
     def __init__(self, margin: float | None, reduction: Reduction, check_finite: bool | None) -> None:
         super().__init__()
         check_choice("reduction", reduction, ("mean", "sum"))
-        if self.needs_margin if margin is None else not (is_number(margin) and margin >= 0):
+        if self.needs_margin if margin is None else not (is_real(margin) and margin >= 0):
             raise ValueError(f"margin: found {margin!r}, expected a finite number of at least 0")
-        self.margin = margin
+        if check_finite is not None and not isinstance(check_finite, bool):
+            raise ValueError(f"check_finite: found {check_finite!r}, expected True, False or None")
+        self.margin = None if margin is None else float(margin)
         self.reduction = reduction
         self.check_finite = check_finite
 
@@ -158,14 +160,9 @@ def widened(scores: Tensor) -> Tensor:
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
-def is_number(value: object) -> bool:
-    """Say whether a value is a number that a float can hold; True is none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
 def check_number(name: str, value: float, above: float = -torch.inf) -> None:
     """Raise ValueError unless `value` is finite and above a bound."""
-    if not (is_number(value) and above < value):
+    if not (is_real(value) and above < value):
         bound = f" above {above:g}" if above > -torch.inf else ""
         raise ValueError(f"{name}: found {value!r}, expected a finite number{bound}")
 

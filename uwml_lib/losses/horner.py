@@ -1,11 +1,11 @@
 """Polynomials with coefficients in ascending powers."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
-
-from uwml_lib.losses.base import is_number
 
 
 def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
@@ -25,6 +25,11 @@ def check_coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
     """Return the coefficients as a tuple; raise ValueError unless there is one and all are finite."""
     listed = isinstance(values, Iterable) and not isinstance(values, str | Mapping)
     coefficients = tuple(values) if listed else ()
-    if not coefficients or not all(map(is_number, coefficients)):
+    if not coefficients or not all(map(is_real, coefficients)):
         raise ValueError(f"{name}: found {values!r}, expected finite coefficients in ascending powers, at least one")
     return tuple(map(float, coefficients))
+
+
+def is_real(value: object) -> bool:
+    """Say whether a value is a number that a float can hold; True is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

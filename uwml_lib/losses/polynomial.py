@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, inf, no_grad
 
 from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
-from uwml_lib.losses.horner import check_coefficients, derivative, polynomial
+from uwml_lib.losses.horner import check_coefficients, derivative, is_real, polynomial
 
 
 class PolynomialLoss(ScoreMatrixLoss):
@@ -55,7 +55,7 @@ class PolynomialLoss(ScoreMatrixLoss):
         self.positive = check_coefficients("positive", positive)
         self.negative = check_coefficients("negative", negative)
         self.negatives, self.clamp = negatives, clamp
-        if positive_ceiling is not None and not positive_ceiling > -inf:
+        if positive_ceiling is not None and positive_ceiling != inf and not is_real(positive_ceiling):
             raise ValueError(f"positive_ceiling: found {positive_ceiling!r}, expected a number or None")
         self.positive_ceiling = inf if positive_ceiling is None else positive_ceiling
 
