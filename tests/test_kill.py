@@ -26,7 +26,7 @@ from uwml_lib.training import read_metrics
 
 KILLS = int(os.environ.get("UWML_KILLS", "5"))
 COMMANDS = ("train", "train --workers 2", "data", "reproduce", "report")  # the kills are shared among these
-SECONDS_TO_GO = 30  # for what a killed process leaves running
+SECONDS_TO_GO = 60  # for what a killed process leaves running, which first may have its imports to do
 TRAIN = ("train", "--dataset", "scenes_smoke", "--epochs", "6", "--loss", "polynomial")
 DATA = ("data", "--dataset", "scenes_smoke")
 WITH_WORKERS = ("train", "--dataset", "scenes_smoke", "--epochs", "3", "--workers", "2")
