@@ -193,7 +193,13 @@ class Trainer:
         pending: list[dict[str, Tensor]] = []
         steps = len(self.loader)
         for step, batch in enumerate(progress(self.loader, f"{self.name}, epoch {epoch + 1}/{self.config.epochs}"), 1):
-            pending.append(self.step(batch.to(self.accelerator.device), loss))
+            try:
+                pending.append(self.step(batch.to(self.accelerator.device), loss))
+            except ValueError as error:  # of a loss that was told to look for scores that are not finite
+                raise UWMLError(
+                    f"{self.folder.name}: {error} at epoch {epoch + 1}, step {step}; stopped, and the state after "
+                    f"epoch {len(self.history)} is kept; lower the learning rate"
+                ) from error
             if step % self.config.log_every == 0 or step == steps:
                 self._log_steps(epoch, step, pending)
                 pending = []

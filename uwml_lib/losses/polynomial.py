@@ -57,7 +57,7 @@ class PolynomialLoss(ScoreMatrixLoss):
         self.negatives, self.clamp = negatives, clamp
         if positive_ceiling is not None and positive_ceiling != inf and not is_real(positive_ceiling):
             raise ValueError(f"positive_ceiling: found {positive_ceiling!r}, expected a number or None")
-        self.positive_ceiling = inf if positive_ceiling is None else positive_ceiling
+        self.positive_ceiling = inf if positive_ceiling is None else float(positive_ceiling)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         p = scores.diagonal()
