@@ -4,10 +4,8 @@ A run folder holds config.json, vocabulary.json, metrics.jsonl, checkpoint/last.
 once it is finished, results.json. One file, one rename: a state is whole or not there.
 """
 
-import contextlib
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +23,8 @@ from uwml_lib.models import build_model
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a training state of tensors, numbers, strings, lists and dicts."""
-    with _written(path) as temporary:
+    with atomic_path(path, RuntimeError) as temporary:
         torch.save(state, temporary)
-
-
-@contextlib.contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """`atomic_path`, with what torch and safetensors raise on a full disk turned into a sentence."""
-    try:
-        with atomic_path(path) as temporary:
-            yield temporary
-    except (RuntimeError, SafetensorError) as error:
-        raise UWMLError(
-            f"{path}: cannot be written (is the disk full? {error}); what was there before is kept"
-        ) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -57,7 +43,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def save_model(path: Path, model: nn.Module, description: dict[str, Any]) -> None:
     """Write a model's weights with a JSON description (safetensors: one metadata key keeps the bytes repeatable)."""
-    with _written(path) as temporary:
+    with atomic_path(path, SafetensorError) as temporary:
         save_weights(model, str(temporary), metadata={"description": json.dumps(description, sort_keys=True)})
 
 

@@ -12,10 +12,8 @@ from typing import Any
 from uwml_lib import site
 from uwml_lib.coefficients import Coefficients, from_scores
 from uwml_lib.config import RUNS, ExperimentConfig
-from uwml_lib.datasets import check_data, fingerprint, prepare_data
 from uwml_lib.files import lock
-from uwml_lib.notebooks import all_notebooks, check_parameters
-from uwml_lib.pipeline import Profile, base_config, check_seeds, execute_notebooks, train_side_by_side
+from uwml_lib.pipeline import Profile, base_config, check_seeds, execute_notebooks, prepare, train_side_by_side
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import Run, load_experiment, report_folder, results_table, save_experiment
 from uwml_lib.training import check_config, dev_batches
@@ -62,12 +60,8 @@ def compare(
     grid = {loss: options[:1] if smoke else options for loss, options in GRID.items()}
     for config in _settings(base, grid):
         check_config(config)
-    parameters = {"DATASET": base.dataset, "DATA_ROOT": base.data_root}
-    for notebook in all_notebooks("compare"):
-        check_parameters(notebook, parameters)
-    prepare_data(base, say)
-    check_data(base)
-    runs = Runs(base.dataset, fingerprint(base.data_folder), say)
+    parameters, data = prepare("compare", base, say)
+    runs = Runs(base.dataset, data, say)
     with lock(report_folder(base.dataset), say):
         say(f"1/4 tuning: {sum(map(len, grid.values()))} runs of {few} epochs, seed {seeds[0]}")
         tuning = runs.train(_settings(replace(base, epochs=few, seed=seeds[0]), grid))

@@ -11,11 +11,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from torch.func import grad_and_value, vmap
 
 from uwml_lib.files import write_text
 from uwml_lib.losses import LOSSES, PolynomialLoss, ScoreMatrixLoss, TripletLoss
-from uwml_lib.weighting import one_anchor
+from uwml_lib.weighting import weight_map
 
 TEMPLATES = Path(__file__).parent / "templates" / "explorer"
 LIVE = ("polynomial", "triplet")
@@ -101,15 +100,9 @@ def pair_curve(loss: ScoreMatrixLoss, kind: Kind, held: float) -> dict[str, list
 
     Both to DECIMALS decimals; the weights by automatic differentiation, as those of `weighting.weight_curve`.
     """
-    pairs = [(swept, held) if kind == "positive" else (held, swept) for swept in SIMILARITIES]
-    batches = torch.stack([one_anchor(positive, negative) for positive, negative in pairs])
-    gradient, values = vmap(grad_and_value(loss))(batches)
-    weights = -gradient[:, 0, 0] if kind == "positive" else gradient[:, 0, 1]
-    return {"loss": _rounded(values), "weight": _rounded(weights)}
-
-
-def _rounded(values: torch.Tensor) -> list[float]:
-    return [round(value, DECIMALS) + 0.0 for value in values.tolist()]  # + 0.0 makes 0.0 of -0.0
+    swept, other = (torch.tensor(values, dtype=torch.float64) for values in (SIMILARITIES, [held]))
+    frame = weight_map(loss, *((swept, other) if kind == "positive" else (other, swept))).round(DECIMALS) + 0.0
+    return {"loss": frame["loss"].tolist(), "weight": frame[f"{kind}_weight"].tolist()}  # + 0.0 made 0.0 of -0.0
 
 
 def _names() -> list[str]:

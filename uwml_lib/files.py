@@ -16,16 +16,17 @@ from uwml_lib.errors import UWMLError
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, *also: type[Exception]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
 
     Its name is always the same, so what a killed process leaves is overwritten by the next; hold the folder's lock.
-    Raises UWMLError, naming the file, if it cannot be written.
+    also: what a library raises on a full disk, besides OSError. Raises UWMLError, naming the file, if it cannot be
+    written.
     """
     path = Path(path).resolve()  # through a link, what it leads to is replaced, not the link
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.part")
-    with _writing(path):
+    with _writing(path, *also):
         try:
             yield temporary
             with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
@@ -37,12 +38,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     """Turn what the system says of a full disk, a quota or a missing permission into a sentence."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or f"is the disk full? {error}"
+    except (OSError, *also) as error:
+        reason = getattr(error, "strerror", None) or f"is the disk full? {error}"
         raise UWMLError(f"{path}: cannot be written ({reason}); what was there before is kept") from error
 
 

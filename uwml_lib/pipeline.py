@@ -47,15 +47,10 @@ def reproduce(
         check_config(config)
     clock = Clock()
     dataset = configs[0].dataset
-    parameters = {"DATASET": dataset, "DATA_ROOT": configs[0].data_root}
-    for notebook in all_notebooks("reproduce"):
-        check_parameters(notebook, parameters)
     say(f"1/4 data: {dataset}")
-    prepare_data(configs[0], say)
-    check_data(configs[0])
-    data_fingerprint = fingerprint(configs[0].data_folder)
+    parameters, data = prepare("reproduce", configs[0], say)
     clock.stop("data")
-    folders = [RUNS / dataset / config.run_name(data_fingerprint) for config in every]
+    folders = [RUNS / dataset / config.run_name(data) for config in every]
     fresh = not any(folder.exists() for folder in folders)
     with lock(report_folder(dataset), say):
         say(f"2/4 training: {len(every)} runs, {workers(configs[0].threads)} at a time")
@@ -74,6 +69,16 @@ def reproduce(
             write_json(report_folder(dataset) / "durations.json", durations)
     say(f"\n{text}\nDone in {duration(sum(clock.seconds.values()))}. Report: {index}")
     return text
+
+
+def prepare(name: ExperimentName, config: ExperimentConfig, say: Say = say) -> tuple[dict[str, str], str]:
+    """See that notebooks and data will do before anything long; return notebook parameters and the data's digest."""
+    parameters = {"DATASET": config.dataset, "DATA_ROOT": config.data_root}
+    for notebook in all_notebooks(name):
+        check_parameters(notebook, parameters)
+    prepare_data(config, say)
+    check_data(config)
+    return parameters, fingerprint(config.data_folder)
 
 
 class Clock:

@@ -103,8 +103,8 @@ def score_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
     by_loss = experiment.by_loss()
     figure, axes = plt.subplots(1, len(by_loss), figsize=(4.6 * len(by_loss), 3.8), sharey=True, squeeze=False)
     looks = {
-        "positive_score": {"color": "#009E73", "linestyle": "-", "label": "positives"},
-        "hardest_negative_score": {"color": "#CC3311", "linestyle": "--", "label": "hardest negatives"},
+        "positive_score": {**PAIR_LOOK["positive"], "label": "positives"},
+        "hardest_negative_score": {**PAIR_LOOK["negative"], "label": "hardest negatives"},
     }
     drawn = []
     for axis, (loss, runs) in zip(axes.flat, by_loss.items(), strict=True):

@@ -76,9 +76,9 @@ def weight_curve(
 
 
 def weight_map(loss: Callable[..., Tensor], positives: Tensor, negatives: Tensor) -> pd.DataFrame:
-    """Return the weights of a positive and its only negative for all pairs of similarities; see `one_anchor`.
+    """Return loss and weights of a positive and its only negative for all pairs of similarities; see `one_anchor`.
 
-    positives (P,), negatives (K,). A frame of P * K rows with the columns positive, negative (the similarities),
+    positives (P,), negatives (K,). A frame of P * K rows with the columns positive, negative (the similarities), loss,
     positive_weight and negative_weight. The loss must bear `torch.vmap`.
     """
     import pandas as pd
@@ -86,13 +86,11 @@ def weight_map(loss: Callable[..., Tensor], positives: Tensor, negatives: Tensor
     p, n = (grid.flatten().double() for grid in torch.meshgrid(positives, negatives, indexing="ij"))
     scores = one_anchor(0.0, 0.0).repeat(len(p), 1, 1)
     scores[:, 0, 0], scores[:, 0, 1] = p, n
-    gradient = torch.func.vmap(torch.func.grad(loss))(scores)
+    gradient, values = torch.func.vmap(torch.func.grad_and_value(loss))(scores)
     columns = {
-        "positive": p,
-        "negative": n,
-        "positive_weight": 0 - gradient[:, 0, 0],
-        "negative_weight": gradient[:, 0, 1],
-    }
+        "positive": p, "negative": n, "loss": values,
+        "positive_weight": 0 - gradient[:, 0, 0], "negative_weight": gradient[:, 0, 1],
+    }  # fmt: skip
     return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 

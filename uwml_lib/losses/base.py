@@ -80,8 +80,11 @@ class ScoreMatrixLoss(nn.Module):
         return PairWeights(positive.to(scores.dtype), negative.to(scores.dtype))
 
     def dense(self) -> "ScoreMatrixLoss":
-        """The same loss over all informative negatives, for the first epochs of a training; itself if it is that."""
-        raise NotImplementedError
+        """The same loss over all informative negatives, for the first epochs of a training; itself if it is that.
+
+        A loss that picks single negatives must say what its dense form is.
+        """
+        return self
 
     def negative_mask(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
         """Check the arguments; return the (N, N) boolean mask of pairs that are negatives of each other."""

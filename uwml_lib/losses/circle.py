@@ -1,19 +1,9 @@
 """The circle loss."""
 
-from typing import Self
-
 import torch
 from torch import Tensor
 
-from uwml_lib.losses.base import (
-    PairWeights,
-    Reduction,
-    ScoreMatrixLoss,
-    check_number,
-    log_sum_exp,
-    softplus,
-    widened,
-)
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_number, log_sum_exp, softplus, widened
 
 
 class CircleLoss(ScoreMatrixLoss):
@@ -64,9 +54,6 @@ class CircleLoss(ScoreMatrixLoss):
         undone = self.gamma * torch.sigmoid(others + pull)
         share = (push - others[:, None]).exp().masked_fill(~negative_mask, 0)
         return PairWeights(undone * a_positive, undone[:, None] * share * a_negative)
-
-    def dense(self) -> Self:
-        return self
 
     def _logits(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p, m = scores.diagonal(), self.relaxation

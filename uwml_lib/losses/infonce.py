@@ -1,18 +1,8 @@
 """The symmetric InfoNCE loss."""
 
-from typing import Self
-
 from torch import Tensor
 
-from uwml_lib.losses.base import (
-    PairWeights,
-    Reduction,
-    ScoreMatrixLoss,
-    check_number,
-    log_sum_exp,
-    softplus,
-    widened,
-)
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_number, log_sum_exp, softplus, widened
 
 
 class InfoNCELoss(ScoreMatrixLoss):
@@ -53,6 +43,3 @@ class InfoNCELoss(ScoreMatrixLoss):
         chance = (logits - p.logaddexp(others)[:, None]).exp().masked_fill(~negative_mask, 0)
         negative = chance / (2 * self.temperature)
         return PairWeights(negative.sum(dim=1), negative)
-
-    def dense(self) -> Self:
-        return self

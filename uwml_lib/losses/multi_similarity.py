@@ -1,19 +1,9 @@
 """The multi-similarity loss."""
 
-from typing import Self
-
 import torch
 from torch import Tensor
 
-from uwml_lib.losses.base import (
-    PairWeights,
-    Reduction,
-    ScoreMatrixLoss,
-    check_number,
-    log_sum_exp,
-    softplus,
-    widened,
-)
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_number, log_sum_exp, softplus, widened
 
 
 class MultiSimilarityLoss(ScoreMatrixLoss):
@@ -67,9 +57,6 @@ class MultiSimilarityLoss(ScoreMatrixLoss):
         positive = torch.sigmoid(-self.alpha * (p - self.base)).masked_fill(~informative.any(dim=1), 0)
         negative = (logits - softplus(log_sum_exp(logits, informative))[:, None]).exp()
         return PairWeights(positive, negative.masked_fill(~informative, 0))
-
-    def dense(self) -> Self:
-        return self
 
     def _mined(self, scores: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         p = scores.diagonal()

@@ -1,7 +1,5 @@
 """The pairwise sigmoid loss."""
 
-from typing import Self
-
 import torch
 from torch import Tensor
 
@@ -52,6 +50,3 @@ class SigmoidLoss(ScoreMatrixLoss):
         logits = self.scale * widened(scores) + self.bias
         negative = torch.sigmoid(logits).masked_fill(~negative_mask, 0)
         return PairWeights(torch.sigmoid(-logits.diagonal()) * self.scale / 2, negative * self.scale / 2)
-
-    def dense(self) -> Self:
-        return self
