@@ -7,21 +7,13 @@ import torch
 
 from uwml_lib import plots
 from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
-from uwml_lib.weighting import negative_mass, one_anchor, pair_weights, weight_curve, weight_map
+from uwml_lib.weighting import anchor_curves, negative_mass, pair_weights, weight_map
 
 mpl.use("agg")
 
 
-def curves(loss):
-    similarities = torch.linspace(-1, 0.99, 50, dtype=torch.float64)
-    return {
-        "positive": weight_curve(loss, one_anchor(0.0, 1.0), (0, 0), similarities),
-        "negative": weight_curve(loss, one_anchor(-1.0, 0.0), (0, 1), similarities),
-    }
-
-
 def test_weight_curves_are_those_of_the_equations():
-    drawn = {"triplet": curves(TripletLoss()), "polynomial": curves(PolynomialLoss(reduction="sum"))}
+    drawn = {"triplet": anchor_curves(TripletLoss()), "polynomial": anchor_curves(PolynomialLoss(reduction="sum"))}
     figure, data = plots.weight_curves(drawn, {"positive": np.ones(3), "negative": np.zeros(3)})
     positive, negative = data["polynomial"]["positive"], data["polynomial"]["negative"]
     np.testing.assert_allclose(positive["weight"], 0.7 - 0.4 * positive["similarity"])
@@ -62,7 +54,7 @@ def test_show_keeps_the_alternative_text_and_the_file(tmp_path, monkeypatch):
 
 
 def test_a_gallery_has_a_panel_a_loss_on_the_same_axes():
-    drawn = {name: curves(kind(reduction="sum")) for name, kind in list(LOSSES.items())[:5]}
+    drawn = {name: anchor_curves(kind(reduction="sum")) for name, kind in list(LOSSES.items())[:5]}
     figure, data = plots.weight_gallery(drawn, columns=3)
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in panels] == list(drawn)
@@ -86,7 +78,7 @@ def test_a_map_shows_the_weights_of_its_frame(kind):
 def test_the_pairs_of_a_batch_are_those_with_weight():
     scores = torch.tensor([[0.6, 0.5, 0.1], [0.2, 0.7, 0.3], [0.0, 0.1, 0.2]], dtype=torch.float64)
     loss = PolynomialLoss(reduction="sum")
-    figure, pairs = plots.batch_weights(loss, scores, curves(loss))
+    figure, pairs = plots.batch_weights(loss, scores, anchor_curves(loss))
     weights = pair_weights(loss, scores)
     assert (pairs["pair"] == "negative").sum() == int((weights.negative != 0).sum())
     np.testing.assert_allclose(pairs.loc[pairs["pair"] == "positive", "weight"], weights.positive)
@@ -101,3 +93,11 @@ def test_mass_by_rank_adds_up():
     np.testing.assert_allclose(table.sum(axis=1), 100)
     assert table.loc["triplet", "hardest"] == 100
     assert table.loc["triplet_all", "hardest"] < table.loc["infonce", "hardest"] < 100
+
+
+def test_every_curve_has_a_line_of_its_own():
+    drawn = {name: anchor_curves(PolynomialLoss()) for name in ("polynomial", "released", "by hand", "from the scores")}
+    figure, _ = plots.weight_curves(drawn)
+    lines = [line for line in figure.axes[0].lines if line.get_label().endswith("autograd")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(drawn)
+    assert len({line.get_color() for line in lines}) == len(drawn)

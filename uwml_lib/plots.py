@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from uwml_lib.reporting import Experiment, Run
 from uwml_lib.weighting import pair_weights
@@ -23,6 +24,12 @@ LOOK: dict[str, dict[str, Any]] = {
     "polynomial": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
 }
 
+OTHER_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#000000", "linestyle": "-", "marker": "^"},
+    {"color": "#009E73", "linestyle": "--", "marker": "v"},
+    {"color": "#CC79A7", "linestyle": "-.", "marker": "D"},
+    {"color": "#E69F00", "linestyle": ":", "marker": "x"},
+)
 PAIR_LOOK: dict[str, dict[str, Any]] = {
     "positive": {"color": "#009E73", "linestyle": "-"},
     "negative": {"color": "#CC3311", "linestyle": "--"},
@@ -205,14 +212,15 @@ def weight_curves(
     under the curves. limits: of the similarity axis.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.1), sharey=True)
+    looks = {name: LOOK.get(name, OTHER_LOOKS[place % len(OTHER_LOOKS)]) for place, name in enumerate(curves)}
     bottom, top = [], []
     for axis, kind in zip(axes, ("positive", "negative"), strict=True):
         for loss, frames in curves.items():
-            frame, look = frames[kind], {**_look(loss), "marker": ""}
+            frame, look = frames[kind], {**looks[loss], "marker": ""}
             axis.plot(frame["similarity"], frame["weight"], label=f"{loss}, autograd", **look)
             if "closed_form" in frame:
                 few = frame.iloc[::10]
-                dots = {"linestyle": "", "marker": _look(loss)["marker"], "markersize": 5, "markerfacecolor": "none"}
+                dots = {"linestyle": "", "marker": looks[loss]["marker"], "markersize": 5, "markerfacecolor": "none"}
                 axis.plot(
                     few["similarity"], few["closed_form"], color=look["color"], label=f"{loss}, closed form", **dots
                 )
@@ -326,6 +334,7 @@ def convergence(experiment: Experiment, columns: int = 4) -> tuple[Figure, pd.Da
         axis.plot(lines.index, lines, color="#bbbbbb", linewidth=0.7)
         axis.plot(lines.index, lines[loss], color="#0072B2", marker=".")
         axis.set_title(f"{loss}: {lines[loss].iloc[-1]:.0f}", fontsize=9)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epochs done", fontsize=10)
     figure.supylabel("dev rsum", fontsize=10)
     return figure, lines

@@ -75,6 +75,21 @@ def weight_curve(
     return pd.DataFrame(rows)
 
 
+def anchor_curves(
+    loss: Callable[..., Tensor], negative_held: float = 1.0, positive_held: float = -1.0
+) -> dict[str, pd.DataFrame]:
+    """Sweep the pairs of one anchor from -1 to 0.99: the positive, then its negative, the other one held.
+
+    Held as by default, a pair stays informative to losses with a margin however the other moves. Returns frames of
+    `weight_curve` under "positive" and "negative".
+    """
+    similarities = torch.linspace(-1, 1, 201, dtype=torch.float64)[:-1]
+    return {
+        "positive": weight_curve(loss, one_anchor(0.0, negative_held), (0, 0), similarities),
+        "negative": weight_curve(loss, one_anchor(positive_held, 0.0), (0, 1), similarities),
+    }
+
+
 def weight_map(loss: Callable[..., Tensor], positives: Tensor, negatives: Tensor) -> pd.DataFrame:
     """Return loss and weights of a positive and its only negative for all pairs of similarities; see `one_anchor`.
 
