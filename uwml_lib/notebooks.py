@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -21,8 +22,6 @@ from uwml_lib.provenance import library_digest
 COMPARISON = ("05_loss_comparison", "06_choosing_coefficients")
 """Notebooks that show the runs of `make compare`; all others show those of `make reproduce`."""
 TIMEOUT = 1800  # seconds a cell may take
-# IPC needs no network port, and spares the warning about unencrypted TCP.
-KERNEL = Config(KernelManager={"transport": "ipc"} if os.name == "posix" else {})
 
 
 def all_notebooks(name: str | None = None) -> list[Path]:
@@ -66,10 +65,11 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     say(f"{notebook.stem}: executing")
     part = folder / f"{notebook.stem}.part.ipynb"
     try:
-        papermill.execute_notebook(
-            notebook, part, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
-            execution_timeout=TIMEOUT, config=KERNEL,
-        )  # fmt: skip
+        with TemporaryDirectory(prefix="uwml-") as sockets:
+            papermill.execute_notebook(
+                notebook, part, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
+                execution_timeout=TIMEOUT, config=_kernel(sockets),
+            )  # fmt: skip
     except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
         os.replace(part, failed)
         what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
@@ -106,6 +106,11 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}"
             raise UWMLError(f"{notebook.name}: has no parameter {name}{hint}")
+
+
+def _kernel(sockets: str) -> Config:
+    """Talk to the kernel through sockets in a folder: no network port, no warning about unencrypted TCP."""
+    return Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {})
 
 
 def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:

@@ -69,6 +69,12 @@ def test_executed_once_and_again_when_something_changed(tmp_path):
     assert run(path, {"NUMBER": 22}, tmp_path / "out", inputs="other")[1] == ["01_small: executing"]
 
 
+def test_a_kernel_killed_at_work_leaves_nothing_beside_the_notebooks(tmp_path):
+    path = small_notebook(tmp_path, "import os\nprint(*os.listdir())")
+    done, _ = run(path, {}, tmp_path / "out")
+    assert "ipc" not in nbformat.read(done, as_version=4).cells[-1].outputs[0].text
+
+
 def test_failed_notebook_is_never_called_done(tmp_path):
     path = small_notebook(tmp_path, "raise RuntimeError('no luck')")
     out = tmp_path / "out"
