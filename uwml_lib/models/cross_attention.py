@@ -24,6 +24,7 @@ DEFAULT_LAMBDA_LSE = {"i2t": 5.0, "t2i": 6.0}
 NORMALISATIONS = get_args(Normalisation)
 AGGREGATIONS = get_args(Aggregation)
 EPSILON = 1e-8  # of the release, in the normalisation and in the cosine
+SLOPE = 0.1  # of the release's LeakyReLU
 
 
 def cross_attention_scores(
@@ -44,19 +45,16 @@ def cross_attention_scores(
     aggregation: of r over the queries. lambda_softmax: None means 4 (i2t) or 9 (t2i). lambda_lse: None means 5 or 6.
     Raises ValueError for shapes that do not fit, lengths outside 1..words and unknown names.
     """
-    _check(images, captions, lengths, direction, normalisation, aggregation)
-    if lambda_softmax is None:
-        lambda_softmax = DEFAULT_LAMBDA_SOFTMAX[direction]
-    if lambda_lse is None:
-        lambda_lse = DEFAULT_LAMBDA_LSE[direction]
+    check_arguments(images, captions, lengths, direction, normalisation, aggregation)
+    lambda_softmax, lambda_lse = default_lambdas(direction, lambda_softmax, lambda_lse)
     words = torch.arange(captions.shape[1], device=captions.device)
     word_mask = words < lengths.to(captions.device, non_blocking=True)[:, None]
     captions = captions.masked_fill(~word_mask[:, :, None], 0)
     if direction == "i2t":
         relevance = _relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
-        return _aggregate(relevance, None, aggregation, lambda_lse).T.to(images.dtype)
+        return aggregate(relevance, None, aggregation, lambda_lse).T.to(images.dtype)
     relevance = _relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
-    return _aggregate(relevance, word_mask, aggregation, lambda_lse).to(images.dtype)
+    return aggregate(relevance, word_mask, aggregation, lambda_lse).to(images.dtype)
 
 
 def attention_weights(
@@ -95,7 +93,7 @@ def _relevance(
 def _normalise(a: Tensor, query_mask: Tensor | None, normalisation: str) -> Tensor:
     """Normalise similarities (K, Q, n, m) over the n queries; masked queries do not count."""
     if normalisation.startswith("clipped"):
-        a = F.leaky_relu(a, 0.1)
+        a = F.leaky_relu(a, SLOPE)
     if normalisation.endswith("l2norm"):  # a masked query's similarities are zero
         return a / (torch.linalg.vector_norm(a, dim=2, keepdim=True) + EPSILON)
     if normalisation == "softmax":
@@ -105,7 +103,7 @@ def _normalise(a: Tensor, query_mask: Tensor | None, normalisation: str) -> Tens
     return a
 
 
-def _aggregate(relevance: Tensor, query_mask: Tensor | None, aggregation: str, lambda_lse: float) -> Tensor:
+def aggregate(relevance: Tensor, query_mask: Tensor | None, aggregation: str, lambda_lse: float) -> Tensor:
     """Aggregate r (K, Q, n) over the queries to (K, Q); masked queries do not count."""
     mask = torch.ones((), dtype=torch.bool, device=relevance.device) if query_mask is None else query_mask
     if aggregation == "Max":
@@ -118,9 +116,18 @@ def _aggregate(relevance: Tensor, query_mask: Tensor | None, aggregation: str, l
     return total / (relevance.shape[-1] if query_mask is None else query_mask.sum(dim=-1))
 
 
-def _check(
+def default_lambdas(direction: str, lambda_softmax: float | None, lambda_lse: float | None) -> tuple[float, float]:
+    """Return both inverse temperatures; None means the direction's default."""
+    return (
+        DEFAULT_LAMBDA_SOFTMAX[direction] if lambda_softmax is None else lambda_softmax,
+        DEFAULT_LAMBDA_LSE[direction] if lambda_lse is None else lambda_lse,
+    )
+
+
+def check_arguments(
     images: Tensor, captions: Tensor, lengths: Tensor, direction: str, normalisation: str, aggregation: str
 ) -> None:
+    """Raise ValueError for shapes that do not fit, lengths outside 1..words and unknown names."""
     for name, tensor in (("images", images), ("captions", captions)):
         if tensor.ndim != 3 or not tensor.is_floating_point():
             raise ValueError(f"{name}: found {tensor.dtype} {tuple(tensor.shape)}, expected floats (items, parts, dim)")

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_SOFTMAX, attention_weights, cross_attention_scores
 from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
+from uwml_lib.models.fused_attention import NORMALISATIONS, fused_scores
 
 
 class SCAN(nn.Module):
@@ -55,7 +56,8 @@ class SCAN(nn.Module):
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
         """Score embedded images against embedded captions, (n_images, n_captions)."""
-        return cross_attention_scores(images, captions, lengths, **self.attention_options)
+        fused = self.attention_options["normalisation"] in NORMALISATIONS
+        return (fused_scores if fused else cross_attention_scores)(images, captions, lengths, **self.attention_options)
 
     def attention(self, image: Tensor, caption: Tensor) -> Tensor:
         """Attention between one embedded image (regions, dim) and one embedded caption (words, dim): (words, regions).

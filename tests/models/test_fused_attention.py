@@ -1,0 +1,161 @@
+"""The cross attention in few passes against the plain one, the released code's outputs and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from tests.conftest import golden
+from tests.models.test_cross_attention import random_inputs
+from uwml_lib.models import cross_attention_scores, fused_attention
+from uwml_lib.models.cross_attention import AGGREGATIONS
+from uwml_lib.models.fused_attention import NORMALISATIONS, fused_scores
+
+DIRECTIONS = ("i2t", "t2i")
+
+
+def every_form(test):
+    for name, values in (("direction", DIRECTIONS), ("normalisation", NORMALISATIONS), ("aggregation", AGGREGATIONS)):
+        test = pytest.mark.parametrize(name, values)(test)
+    return test
+
+
+def both(images, captions, lengths, *options):
+    """Scores and gradients of the plain and of the fused form, under the same random weights of the scores."""
+    found = []
+    weights = torch.randn(len(images), len(captions), generator=torch.Generator().manual_seed(9), dtype=images.dtype)
+    for form in (cross_attention_scores, fused_scores):
+        inputs = [x.clone().requires_grad_() for x in (images, captions)]
+        scores = form(*inputs, lengths, *options)
+        (scores * weights).sum().backward()
+        found.append((scores.detach(), *(x.grad for x in inputs)))
+    return zip(*found, strict=True)
+
+
+def assert_equal(pairs, scores=1e-5, gradients=1e-4):
+    (plain, fused), *grads = pairs
+    assert (plain - fused).abs().max() <= scores
+    for plain, fused in grads:
+        assert fused.isfinite().all()
+        assert (plain - fused).abs().max() <= gradients * plain.abs().max()
+
+
+@every_form
+@given(seed=st.integers(0, 2**32 - 1), sizes=st.tuples(*[st.integers(1, 6)] * 4))
+def test_equals_the_plain_form(direction, normalisation, aggregation, seed, sizes):
+    n_images, n_captions, regions, words = sizes
+    images, captions, lengths = random_inputs(seed, n_images, n_captions, regions, words, 8, torch.float32)
+    captions = captions.masked_fill((torch.arange(words) >= lengths[:, None])[:, :, None], 0)
+    # A negative mean of the similarities is where LeakyReLU and the norm matter most.
+    assert_equal(both(images, captions - 0.1, lengths, direction, normalisation, aggregation))
+
+
+@every_form
+def test_blocks_change_nothing(direction, normalisation, aggregation, monkeypatch):
+    images, captions, lengths = random_inputs(3, n_images=7, n_captions=9, words=5)
+    options = (images, captions, lengths, direction, normalisation, aggregation)
+    whole = [fused for _, fused in both(*options)]
+    for size in (1, 60, 500):
+        monkeypatch.setattr(fused_attention, "BLOCK", size)
+        for one, other in zip(whole, (fused for _, fused in both(*options)), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_size_of_a_training_step(direction):
+    images, captions, lengths = random_inputs(5, 24, 24, 36, 20, 64, torch.float32)
+    assert_equal(both(images, captions, lengths, direction))
+
+
+@every_form
+def test_scores_and_gradients_of_the_released_code(direction, normalisation, aggregation):
+    recorded = golden("cross_attention.npz")
+    lengths = torch.tensor(recorded["lengths"])
+    name = f"{direction}.{normalisation}.{aggregation}"
+    for suffix in ("", "_unnormalised"):
+        images, captions = (
+            torch.tensor(recorded[kind + suffix], requires_grad=True) for kind in ("images", "captions")
+        )
+        scores = fused_scores(images, captions, lengths, direction, normalisation, aggregation)
+        np.testing.assert_allclose(scores.detach(), recorded[f"{name}{suffix}.scores"], atol=1e-5, rtol=1e-5)
+        if f"{name}.grad_images" in recorded and not suffix:
+            (scores * torch.tensor(recorded["gradient_weights"])).sum().backward()
+            for kind, tensor in (("images", images), ("captions", captions)):
+                expected = recorded[f"{name}.grad_{kind}"]
+                np.testing.assert_allclose(tensor.grad, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_gradcheck(direction, normalisation):
+    images, captions, lengths = random_inputs(2, n_images=2, n_captions=3, regions=3, words=4, dim=3)
+    inputs = (0.7 * images.requires_grad_(), 1.3 * captions.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, y: fused_scores(x, y, lengths, direction, normalisation), inputs)
+
+
+@every_form
+def test_all_zero_inputs_stay_finite(direction, normalisation, aggregation):
+    images, captions, lengths = random_inputs()
+    images[0], captions[1], captions[2, 0] = 0, 0, 0
+    images[1, 2] = 0
+    scores, *gradients = both(images, captions, lengths, direction, normalisation, aggregation)
+    torch.testing.assert_close(*scores)
+    # An all-zero query has no direction: its gradient is huge in either form, and not the same.
+    assert all(fused.isfinite().all() for _, fused in gradients)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_padding_has_no_influence_and_no_gradient(direction):
+    images, captions, lengths = random_inputs()
+    other = captions.clone()
+    for row, length in zip(other, lengths, strict=True):
+        row[length:] = torch.nan
+    other.requires_grad_()
+    scores = fused_scores(images, other, lengths, direction)
+    assert torch.equal(scores, fused_scores(images, captions, lengths, direction))
+    scores.sum().backward()
+    for gradient, length in zip(other.grad, lengths, strict=True):
+        assert (gradient[length:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_lower_precision(dtype, direction):
+    images, captions, lengths = random_inputs(dtype=torch.float32)
+    exact = fused_scores(images, captions, lengths, direction)
+    low = fused_scores(images.to(dtype), captions.to(dtype), lengths, direction)
+    assert low.dtype == dtype
+    assert (low - exact).abs().max() < 0.02
+    for mixed in (captions, captions.to(torch.bfloat16)):
+        images.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = fused_scores(images, mixed, lengths, direction)
+        scores.float().sum().backward()
+        assert (scores - exact).abs().max() < 0.02
+        assert images.grad.dtype == torch.float32
+        assert images.grad.isfinite().all()
+
+
+def test_a_backward_pass_can_be_repeated_once_per_graph_kept():
+    images, captions, lengths = random_inputs()
+    images.requires_grad_()
+    total = fused_scores(images, captions, lengths).sum()
+    first, second = (torch.autograd.grad(total, images, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_only_normalisations_that_bound_the_exponent():
+    images, captions, lengths = random_inputs()
+    with pytest.raises(ValueError, match="normalisation: found 'no_norm', expected one of clipped_l2norm, l2norm"):
+        fused_scores(images, captions, lengths, normalisation="no_norm")
+    with pytest.raises(ValueError, match="lengths"):
+        fused_scores(images, captions, lengths + 100)
+
+
+def test_normalised_inputs_score_as_cosines():
+    images, captions, lengths = random_inputs()
+    scores = fused_scores(images, captions, lengths)
+    assert (scores.abs() <= 1 + 1e-12).all()
+    torch.testing.assert_close(scores, fused_scores(images, F.normalize(7 * captions, dim=-1), lengths))
