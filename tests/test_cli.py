@@ -4,16 +4,19 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.tiny import write_tiny
-from uwml_lib import __version__
+from uwml_lib import __version__, reproduction
 from uwml_lib.cli import COMMANDS, main, parse
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.files import read_json, write_json
 from uwml_lib.losses import LOSSES
+from uwml_lib.published import row_config
 
 TINY = [
     "--embed-size", "8", "--word-dim", "6", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
@@ -74,6 +77,27 @@ def test_the_data_set_after_an_equals_sign_brings_its_preset_too():
     assert parse("train", ["--dataset=f8k_precomp"]).experiment == preset("f8k_precomp")
 
 
+def test_a_published_row_brings_its_settings():
+    wanted = row_config("coco5k_triplet_i2t_lse")
+    words = ["--row", "coco5k_triplet_i2t_lse", "--data-root", "/data", "--seed", "3"]
+    assert parse("train", words).experiment == replace(wanted, data_root="/data", seed=3)
+    changed = parse("train", ["--lambda-lse", "7", "--dataset", "mine", "--row=coco5k_triplet_i2t_lse"]).experiment
+    assert changed == replace(wanted, lambda_lse=7.0, dataset="mine")
+
+
+def test_released_flags_and_the_kits_own_options(capsys):
+    words = "--data_name f30k_precomp --max_violation --bi_gru --margin 0.1 --workers 4 --seed 2 --run-folder x"
+    options = parse("train-released", [*words.split(), "--loss=triplet", "--loss-options", '{"reduction": "mean"}'])
+    assert options.run_folder == Path("x")
+    assert options.experiment == ExperimentConfig(
+        dataset="f30k_precomp", data_root="./data/", direction="t2i", aggregation="LogSumExp", loss="triplet",
+        loss_options={"margin": 0.1, "reduction": "mean"}, seed=2,
+    )  # fmt: skip
+    out, err = capsys.readouterr()
+    assert err == "uwml train-released: --workers is ignored: it does nothing in the release\n"
+    assert out == ""
+
+
 def test_every_kind_of_setting_can_be_given():
     words = (
         "--loss triplet --learning-rate 0.1 --lambda-softmax 3 --no-bidirectional --weight-norm --direction t2i "
@@ -105,6 +129,10 @@ def test_every_kind_of_setting_can_be_given():
         (["reproduce", "--seeds", "1 1"], "seeds: found [1, 1], expected at least one, each once"),
         (["reproduce", "--epochs", "0"], "epochs: found 0, expected at least 1"),
         (["reproduce", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
+        (["train", "--row", "f30k_triplet_i2t_las"], "row: found 'f30k_triplet_i2t_las'; did you mean 'f30k_triplet_i"),
+        (["train", "--row", "f30k_ensemble"], "'f30k_ensemble', which this kit does not train (two models, scored tog"),
+        (["train-released", "--max_violations"], "found the flag --max_violations; did you mean --max_violation?"),
+        (["train-released", "--data_name", "absent"], "no such folder; expected absent in the SCAN layout"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):
@@ -254,6 +282,23 @@ def test_a_terminal_without_arrows():
 def test_seeds_without_a_number(capsys):
     assert main(["reproduce", "--seeds", ","]) == 1
     assert "seeds: found ','" in capsys.readouterr().err
+
+
+def test_published_numbers_are_printed_and_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduction, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(reproduction, "REPORTS", tmp_path)
+    assert main(["published"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "published.md").read_text(encoding="utf-8") + "\n"
+
+
+def test_a_command_of_the_release_trains(data_root, tmp_path, capsys):
+    flags = "--data_name tiny --bi_gru --embed_size 8 --word_dim 6 --num_epochs 1 --batch_size 16 --val_step 9"
+    options = ["--data_path", str(data_root), "--device", "cpu", "--run-folder", str(tmp_path / "run")]
+    assert main(["train-released", *flags.split(), *options]) == 0
+    assert "rsum" in capsys.readouterr().out
+    results = read_json(tmp_path / "run/results.json")
+    assert results["config"]["aggregation"] == "LogSumExp"
+    assert results["features"] == {"train": [40, 3, 9], "dev": [12, 3, 9], "test": [14, 3, 9]}
 
 
 def test_evaluating_nothing_leaves_no_trace(tmp_path, capsys):

@@ -12,6 +12,7 @@ from uwml_lib.cli import parse
 from uwml_lib.config import CHECKOUT, REFERENCE
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of
 from uwml_lib.reporting import reliability_text
+from uwml_lib.reproduction import published_table
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
@@ -49,6 +50,10 @@ def test_table_is_the_published_one():
     published = [line for line in table[: table.index("### Runs")] if not line.startswith("#")]
     for line in published:
         assert line in README
+
+
+def test_the_published_numbers_are_those_of_the_library():
+    assert f"\n{published_table()}\n" in README
 
 
 def test_the_published_runs_are_whole():

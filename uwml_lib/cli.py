@@ -1,4 +1,4 @@
-"""The command line: `uwml data|train|evaluate|report|reproduce|compare|doctor`, over the notebooks' functions.
+"""The command line: `uwml data|train|evaluate|report|reproduce|compare|doctor|...`, over the notebooks' functions.
 
 Every command imports what it needs itself, so that help and errors are quick.
 """
@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,9 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml reproduce  data, all trainings, notebooks, report
   uwml compare    every loss with the same budget and tuning effort; notebooks 05 and 06
   uwml doctor     say whether this machine can run the kit, and what to do where it cannot
+  uwml published  print every published number beside what was trained here
+  uwml train-released
+                  train one model by the flags of the released train.py
 
 `uwml COMMAND --help` lists a command's options. `uwml --debug COMMAND ...` shows the traceback of an error.
 """
@@ -52,12 +55,20 @@ class DataCommand:
 
 
 @dataclass
-class TrainCommand:
-    """Train one model, evaluate its best epoch, and print the recalls."""
+class TrainReleasedCommand:
+    """Train one model by the flags of the released train.py (SCAN, PolyLoss); options of `uwml train` may follow."""
 
     experiment: OmitArgPrefixes[ExperimentConfig]
     run_folder: Path | None = None
     """Where the run goes; by default a folder under reports/runs/ named after the settings."""
+
+
+@dataclass
+class TrainCommand(TrainReleasedCommand):
+    """Train one model, evaluate its best epoch, and print the recalls."""
+
+    row: str = ""
+    """Settings of a published number, by the name that `uwml published` gives it; other options change them."""
 
 
 @dataclass
@@ -79,6 +90,11 @@ class ReportCommand:
     """scenes, or another data set that `uwml reproduce` has run on."""
     publish: bool = False
     """Copy the results into reports/reference, the run that is committed."""
+
+
+@dataclass
+class PublishedCommand:
+    """Print every published number beside the runs here that match it, and write that to reports/published.md."""
 
 
 @dataclass
@@ -128,7 +144,7 @@ def data(options: DataCommand) -> None:
         )
 
 
-def train(options: TrainCommand) -> None:
+def train(options: TrainReleasedCommand) -> None:
     from uwml_lib.files import read_sealed_json
     from uwml_lib.training import train as train_run
 
@@ -154,6 +170,12 @@ def report(options: ReportCommand) -> None:
     if options.publish:
         site.publish(options.dataset)
     site.build()
+
+
+def published(options: PublishedCommand) -> None:
+    from uwml_lib.reproduction import publish_comparison
+
+    print(publish_comparison())
 
 
 def reproduce(options: ReproduceCommand) -> None:
@@ -197,21 +219,48 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "reproduce": (ReproduceCommand, reproduce),
     "compare": (CompareCommand, compare),
     "doctor": (DoctorCommand, doctor),
+    "published": (PublishedCommand, published),
+    "train-released": (TrainReleasedCommand, train),
 }
 
 
 def parse(command: str, arguments: Sequence[str]) -> Any:
-    """Parse a command's arguments; a training's defaults are those of its data set's preset."""
+    """Parse a command's arguments; a training's defaults are those of its data set's preset, or of a published row."""
     kind = COMMANDS[command][0]
-    if kind is not TrainCommand:
-        return tyro.cli(kind, args=arguments, prog=f"uwml {command}")
-    finder = argparse.ArgumentParser(prog="uwml train", add_help=False, allow_abbrev=False)
-    finder.add_argument("--dataset", default="scenes")
-    dataset = finder.parse_known_args(arguments)[0].dataset
+    if kind is TrainCommand:
+        finder = argparse.ArgumentParser(prog="uwml train", add_help=False, allow_abbrev=False)
+        finder.add_argument("--dataset", default="scenes")
+        finder.add_argument("--row")
+        found = finder.parse_known_args(arguments)[0]
+        return _parse_training(TrainCommand(_row_config(found.row) if found.row else preset(found.dataset)), arguments)
+    if kind is TrainReleasedCommand:
+        return _parse_released(arguments)
+    return tyro.cli(kind, args=arguments, prog=f"uwml {command}")
+
+
+def _row_config(name: str) -> ExperimentConfig:
+    from uwml_lib.published import row_config
+
+    return row_config(name)
+
+
+def _parse_released(arguments: Sequence[str]) -> TrainReleasedCommand:
+    from uwml_lib.released_flags import describe, read_released_flags
+
+    config, warnings, rest = read_released_flags(arguments)
+    for warning in warnings:
+        print(f"uwml train-released: {warning}", file=sys.stderr)
+    description = f"{TrainReleasedCommand.__doc__}\n\n{describe()}"
+    options = _parse_training(TrainReleasedCommand(config), rest, prog="uwml train-released", description=description)
+    merged = {**config.loss_options, **options.experiment.loss_options}  # --loss-options must not drop --margin
+    return replace(options, experiment=replace(options.experiment, loss_options=merged))
+
+
+def _parse_training(default: Any, arguments: Sequence[str], prog: str = "uwml train", **texts: str) -> Any:
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_json_option)
     with registry:
-        return tyro.cli(kind, default=TrainCommand(preset(dataset)), args=arguments, prog="uwml train")
+        return tyro.cli(type(default), default=default, args=arguments, prog=prog, **texts)
 
 
 def _json_option(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

@@ -45,9 +45,12 @@ class Run:
     results: dict[str, Any]
 
     @classmethod
-    def load(cls, folder: Path) -> "Run":
-        """Read a finished run; raises UWMLError if it is not finished, or if its files were changed since."""
-        results = read_sealed_json(folder / "results.json")
+    def load(cls, folder: Path, file: str = "results.json") -> "Run":
+        """Read a finished run; raises UWMLError if it is not finished, or if its files were changed since.
+
+        file: results.json, or that of another split.
+        """
+        results = read_sealed_json(folder / file)
         check_files(folder, results["files"])
         return cls(folder, results)
 

@@ -348,11 +348,13 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     usual = evaluation_split(config.data_folder)
     split = split or usual
     dataset = load_split(config, split, vocabulary)
+    splits = [*(load_split(config, name) for name in ("train", "dev")), dataset]
     metrics = _evaluate(model, dataset, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
     best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
     results = {
         "config": config.to_dict(), "split": split, "captions_per_image": dataset.captions_per_image,
+        "features": {item.split: list(item.features.shape) for item in splits},
         "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"], "metrics": metrics,
         "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
         "provenance": {**sessions[0], "sessions": sessions, "evaluated": provenance(torch.device(_device(config)))},
