@@ -65,7 +65,7 @@ def test_negative_int8_features(folder):
 
 @pytest.mark.parametrize("captions_per_image", [1, 2, 3, 6])
 def test_captions_per_image_are_counted(folder, captions_per_image):
-    write_split(folder, "train", np.zeros((6 // captions_per_image, 1, 1)), CAPTIONS)
+    write_split(folder, "train", np.arange(6 // captions_per_image).reshape(-1, 1, 1), CAPTIONS)
     dataset = PrecomputedDataset(folder, "train")
     assert dataset.captions_per_image == captions_per_image
     assert len(dataset) == 6
@@ -332,6 +332,12 @@ def test_rows_of_one_image_that_differ_are_refused(repeated):
     features[-1, 0, 0] += 1
     np.save(repeated / "dev_ims.npy", features)
     with pytest.raises(UWMLError, match="dev_ims.npy: rows 4 and 5 differ, expected one image, for dev_ids.txt says"):
+        PrecomputedDataset(repeated, "dev")
+
+
+def test_rows_of_one_image_need_ids(repeated):
+    (repeated / "dev_ids.txt").unlink()
+    with pytest.raises(UWMLError, match="dev_ids.txt: no such file, though rows 0 and 1 of dev_ims.npy are one image"):
         PrecomputedDataset(repeated, "dev")
 
 

@@ -96,7 +96,14 @@ class PrecomputedDataset(Dataset):
     def _rows_per_image(self) -> int:
         """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
         path = self.folder / f"{self.split}_ids.txt"
-        if len(self.features) != len(self.captions) or not path.exists():
+        if len(self.features) != len(self.captions):
+            return 1
+        if not path.exists():
+            if len(self.features) > 1 and self.features[0].tobytes() == self.features[1].tobytes():
+                raise UWMLError(
+                    f"{path}: no such file, though rows 0 and 1 of {self.split}_ims.npy are one image; "
+                    "expected a line for each row, the same for the rows of one image"
+                )
             return 1
         ids = read_lines(path)
         copies = next((row for row, name in enumerate(ids) if name != ids[0]), len(ids))
