@@ -218,6 +218,19 @@ def test_what_a_training_needs_is_enough_for_a_folder_filled_by_hand(kaggle, fol
     assert (folder / "train_caps.txt").read_text() == "mine\n" * 8
 
 
+def test_two_at_once_download_once(kaggle, folder, released):
+    place_all_but(folder, released, TRAIN)
+    others = [threading.Thread(target=fetch, args=(folder,)) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert kaggle.asked == [TRAIN]
+    download(DATASET, folder)
+    assert kaggle.asked == [TRAIN]
+    assert names(folder) == NAMES | {VOCABULARY}
+
+
 def test_a_training_downloads_nothing_and_names_the_command(kaggle, folder):
     config = preset(DATASET, data_root=str(folder.parent))
     with pytest.raises(UWMLError) as error:

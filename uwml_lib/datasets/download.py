@@ -92,6 +92,8 @@ def download(dataset: str, folder: Path, say: Say = say) -> None:
     vocabulary, which only scoring the authors' checkpoints needs, is passed over with a line if Kaggle lacks it.
     Raises UWMLError where the disk is too small, Kaggle cannot be reached or refuses, or what it sent is damaged.
     """
+    if not lacks(dataset, folder):  # another process brought it while this one waited for the lock
+        return
     missing = [file for file in FILES[dataset] if not (folder / file.name).exists()]
     arrivals = make_folder(folder) / ".download"  # inside, so that renaming never crosses to another disk
     _check_space(missing, folder, arrivals, say)
@@ -214,23 +216,25 @@ def _kagglehub_settings(arrivals: Path) -> Iterator[None]:
 
 
 def unpack(archive: Path, path: str) -> None:
-    """Put the file `path` out of a zip archive in the archive's place, by one rename when it is whole.
+    """Put the file `path` out of a zip archive in the archive's place, by a rename when it is whole.
 
     The archive may hold it under its full path or the last parts of that. Nothing is ever written under a name that the
     archive chose; still, one with a member that is a link, or leads elsewhere, was tampered with. Raises _Damaged.
     """
+    unzipped = archive.with_name(f"{archive.name}.unzipped")
     try:
         with (
-            atomic_path(archive) as temporary,
-            open(temporary, "wb") as out,
             zipfile.ZipFile(archive) as members,
             members.open(_wanted(members, path)) as content,
+            atomic_path(unzipped) as temporary,
+            open(temporary, "wb") as out,
         ):
             shutil.copyfileobj(content, out, 2**20)
     except (UWMLError, _Damaged):
         raise
     except Exception as error:  # a damaged archive raises many kinds
         raise _Damaged(f"not readable as a zip archive: {error}") from error
+    os.replace(unzipped, archive)
 
 
 def _wanted(members: zipfile.ZipFile, path: str) -> zipfile.ZipInfo:
