@@ -106,7 +106,7 @@ $(MADE): $(shell test -x $(PY) || echo gone)
 	@printf '%s\n' $(call quote,$(TORCH_INDEX_URL)) > .venv/.torch-index
 	@touch $@
 
-## prepare the data set
+## build, download (f30k_precomp, coco_precomp) or check the data set
 data: $(READY)
 	$(UWML) data$(DATA_OPTIONS)
 

@@ -29,7 +29,7 @@ except UWMLError as error:
 USAGE = f"""\
 uwml {__version__}: universal weighting metric learning for cross-modal matching
 
-  uwml data       build or check a data set
+  uwml data       build, download or check a data set
   uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
   uwml evaluate   evaluate a finished run again
   uwml report     print the table of the last comparison and rebuild the pages
@@ -46,10 +46,10 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
 
 @dataclass
 class DataCommand:
-    """Build an embedded data set, or check a folder in the SCAN layout, and print what is in it."""
+    """Build or download a data set where it is not here, check it, and print what is in it."""
 
     dataset: str = "scenes"
-    """scenes, scenes_smoke, or the name of a folder in the SCAN layout."""
+    """scenes, scenes_smoke, f30k_precomp or coco_precomp (from Kaggle), or the name of a folder in the SCAN layout."""
     data_root: str = ""
     """Folder that holds the data set's folder; empty means data/."""
 
@@ -135,7 +135,7 @@ def data(options: DataCommand) -> None:
     from uwml_lib.datasets import check_data, prepare_data
 
     config = preset(options.dataset, data_root=options.data_root)
-    prepare_data(config)
+    prepare_data(config, fetch=True)
     for dataset in check_data(config):
         n_images, regions, dim = dataset.features.shape
         print(

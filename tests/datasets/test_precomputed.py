@@ -65,7 +65,7 @@ def test_negative_int8_features(folder):
 
 @pytest.mark.parametrize("captions_per_image", [1, 2, 3, 6])
 def test_captions_per_image_are_counted(folder, captions_per_image):
-    write_split(folder, "train", np.zeros((6 // captions_per_image, 1, 1)), CAPTIONS)
+    write_split(folder, "train", np.arange(6 // captions_per_image).reshape(-1, 1, 1), CAPTIONS)
     dataset = PrecomputedDataset(folder, "train")
     assert dataset.captions_per_image == captions_per_image
     assert len(dataset) == 6
@@ -306,7 +306,49 @@ def test_a_pickled_data_set_holds_no_features(folder, words):
     assert len(content) < 2000 + 10 * len(CAPTIONS)
 
 
-def test_one_image_stored_once_for_each_caption_is_refused(folder):
+@pytest.fixture
+def repeated(folder):
+    """The same three images as the release stores its dev and test splits: once for each of their two captions."""
+    features = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    write_split(folder, "dev", features.repeat(2, axis=0), CAPTIONS)
+    (folder / "dev_ids.txt").write_text("one\none\ntwo\ntwo\nthree\nthree\n")
+    return folder
+
+
+def test_an_image_stored_once_for_each_caption_is_taken_once(repeated, words):
+    dataset = PrecomputedDataset(repeated, "dev", words)
+    assert isinstance(dataset.features, np.memmap)
+    assert (dataset.features.shape, dataset.captions_per_image) == ((3, 4, 5), 2)
+    assert dataset.ids == ["one", "two", "three"]
+    assert torch.equal(dataset.images(0, 3), torch.arange(60.0).view(3, 4, 5))
+    assert [dataset[index][2] for index in range(6)] == [0, 0, 1, 1, 2, 2]
+    few = PrecomputedDataset(repeated, "dev", words, max_images=2, regions=3)
+    assert few.ids == ["one", "two"] and len(few) == 4
+    assert np.array_equal(pickle.loads(pickle.dumps(few)).features, dataset.features[:2, :3])
+
+
+def test_rows_of_one_image_that_differ_are_refused(repeated):
+    features = np.load(repeated / "dev_ims.npy")
+    features[-1, 0, 0] += 1
+    np.save(repeated / "dev_ims.npy", features)
+    with pytest.raises(UWMLError, match="dev_ims.npy: rows 4 and 5 differ, expected one image, for dev_ids.txt says"):
+        PrecomputedDataset(repeated, "dev")
+
+
+def test_rows_of_one_image_need_ids(repeated):
+    (repeated / "dev_ids.txt").unlink()
+    with pytest.raises(UWMLError, match="dev_ids.txt: no such file, though rows 0 and 1 of dev_ims.npy are one image"):
+        PrecomputedDataset(repeated, "dev")
+
+
+@pytest.mark.parametrize("ids", ["one\none\ntwo\ntwo\ntwo\ntwo\n", "one\ntwo\nthree\none\ntwo\nthree\n"])
+def test_ids_that_repeat_in_another_way_are_refused(repeated, ids):
+    (repeated / "dev_ids.txt").write_text(ids)
+    with pytest.raises(UWMLError, match="dev_ids.txt: found .* more than once, expected one row of features"):
+        PrecomputedDataset(repeated, "dev")
+
+
+def test_one_id_for_two_images_is_refused(folder):
     (folder / "dev_ids.txt").write_text("one\ntwo\none\n")
     with pytest.raises(UWMLError, match="dev_ids.txt: found 'one' more than once, expected one row of features"):
         PrecomputedDataset(folder, "dev")

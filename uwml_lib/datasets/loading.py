@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from uwml_lib.config import PRESETS, ExperimentConfig
+from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
 from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
 from uwml_lib.datasets.scenes import SCENES, build_scenes
 from uwml_lib.datasets.vocabulary import Vocabulary
@@ -12,11 +13,22 @@ from uwml_lib.files import lock
 from uwml_lib.progress import Say, say
 
 
-def prepare_data(config: ExperimentConfig, say: Say = say) -> Path:
-    """Return the data set's folder, building an embedded data set if need be; raises UWMLError if there is none."""
+def prepare_data(config: ExperimentConfig, say: Say = say, fetch: bool = False) -> Path:
+    """Return the data set's folder, building an embedded data set if need be; raises UWMLError if there is none.
+
+    fetch: also download what can be, which is many gigabytes, and so not for a training to begin by surprise.
+    """
     if config.dataset in SCENES and not config.data_root:
         with lock(config.data_folder, say):
             build_scenes(config.data_folder, SCENES[config.dataset], say)
+    elif config.dataset in FILES and (name := lacks(config.dataset, config.data_folder)):
+        if not fetch:
+            raise UWMLError(
+                f"{config.data_folder / name}: no such file; {how_to_get(config.dataset, config.data_root)}, "
+                "and data/README.md says how to do so by hand"
+            )
+        with lock(config.data_folder, say):
+            download(config.dataset, config.data_folder, say)
     if not config.data_folder.is_dir():
         near = get_close_matches(config.dataset, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near and near[0] != config.dataset else ""

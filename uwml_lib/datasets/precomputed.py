@@ -43,6 +43,8 @@ class PrecomputedDataset(Dataset):
 
     features: (n_images, regions, dim), memory-mapped, float or integer. captions: image-major, so caption
     `captions_per_image * i + k` describes image i. ids: one per image, its number where there is no file.
+    Rows that the ids show to be one image, stored once for each of its captions as in SCAN's dev and test files,
+    are taken once.
     max_images, regions: take only the first images, and the first regions of each; 0 means all.
     Raises UWMLError, naming the file, where something is missing, unreadable or does not fit.
     """
@@ -60,6 +62,8 @@ class PrecomputedDataset(Dataset):
         self.features = load_array(path, dimensions=3)
         captions_path = self.folder / f"{split}_caps.txt"
         self.captions = read_lines(captions_path)
+        self._copies = self._rows_per_image()
+        self.features = self.features[:: self._copies]
         n_images, n_captions = len(self.features), len(self.captions)
         if n_images == 0 or n_captions == 0 or n_captions % n_images:
             raise UWMLError(
@@ -89,6 +93,31 @@ class PrecomputedDataset(Dataset):
             self.features = self.features[:, :regions]
         self._encoded: list[list[int]] | None = None
 
+    def _rows_per_image(self) -> int:
+        """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
+        path = self.folder / f"{self.split}_ids.txt"
+        if len(self.features) != len(self.captions):
+            return 1
+        if not path.exists():
+            if len(self.features) > 1 and self.features[0].tobytes() == self.features[1].tobytes():
+                raise UWMLError(
+                    f"{path}: no such file, though rows 0 and 1 of {self.split}_ims.npy are one image; "
+                    "expected a line for each row, the same for the rows of one image"
+                )
+            return 1
+        ids = read_lines(path)
+        copies = next((row for row, name in enumerate(ids) if name != ids[0]), len(ids))
+        repeats = copies > 1 and ids == [name for name in ids[::copies] for _ in range(copies)]
+        if not repeats or len(ids) != len(self.features):
+            return 1
+        for row in (0, len(ids) - copies):
+            if self.features[row].tobytes() != self.features[row + copies - 1].tobytes():
+                raise UWMLError(
+                    f"{self.folder / f'{self.split}_ims.npy'}: rows {row} and {row + copies - 1} differ, expected one "
+                    f"image, for {path.name} says {ids[row]!r} for both"
+                )
+        return copies
+
     def _read_ids(self, n_images: int) -> list[str]:
         path = self.folder / f"{self.split}_ids.txt"
         if not path.exists():
@@ -110,7 +139,8 @@ class PrecomputedDataset(Dataset):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         n_images, regions = state["features"]
-        self.features = load_array(self.folder / f"{self.split}_ims.npy", dimensions=3)[:n_images, :regions]
+        features = load_array(self.folder / f"{self.split}_ims.npy", dimensions=3)
+        self.features = features[:: self._copies][:n_images, :regions]
 
     @property
     def feature_dim(self) -> int:

@@ -1,0 +1,267 @@
+"""Flickr30K and MSCOCO in the SCAN layout, from Kaggle: every file whole and checked, or not there at all."""
+
+import contextlib
+import io
+import logging
+import os
+import shlex
+import shutil
+import stat
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from uwml_lib.datasets.precomputed import load_array, read_lines
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import atomic_path, make_folder, read_json
+from uwml_lib.progress import Say, headless, say
+
+
+class Remote(NamedTuple):
+    """A file of the Kaggle data set: its path there and its bytes; 0 for text, which is a few megabytes at most."""
+
+    path: str
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called in the data set's folder."""
+        return PurePosixPath(self.path).name
+
+
+# What is on Kaggle, all in one place, and UNVERIFIED HERE: it could not be reached while this was written.
+# Version: which there are is unknown; 1 is the one every data set has had. (Without a version, every call would ask the
+# network, even with all files there.) Folders: public notebooks and scripts that mount or fetch the data set, such as
+# aurora2423abc/Image_Captioning, executed in December 2025; that of the vocabularies by analogy alone. Rows of train:
+# the number of images, which that notebook prints for COCO; of dev: issue 65 of kuanghuei/SCAN, counted in a download;
+# of test and testall: five an image, as public code reads them. Rows only tell how large the disk must be.
+HANDLE = "kuanghueilee/scan-features/versions/1"
+PAGE = "https://www.kaggle.com/datasets/kuanghueilee/scan-features"
+FEATURES, VOCABULARIES = "data/data/{dataset}", "vocab/vocab"
+ROWS = {
+    "f30k_precomp": {"test": 5_000, "dev": 5_070, "train": 29_000},
+    "coco_precomp": {"testall": 25_000, "test": 5_000, "dev": 5_000, "train": 113_287},
+}
+BYTES_A_ROW = 36 * 2048 * 4  # float32
+
+
+def _files(dataset: str) -> Iterator[Remote]:
+    """Small files first and the training features last: where those are, the rest is."""
+    folder = FEATURES.format(dataset=dataset)
+    yield Remote(f"{VOCABULARIES}/{dataset}_vocab.json")
+    for split in ROWS[dataset]:
+        yield Remote(f"{folder}/{split}_ids.txt")
+        yield Remote(f"{folder}/{split}_caps.txt")
+    for split, rows in ROWS[dataset].items():
+        yield Remote(f"{folder}/{split}_ims.npy", rows * BYTES_A_ROW)
+
+
+FILES = {dataset: tuple(_files(dataset)) for dataset in ROWS}
+"""The files of each data set that can be downloaded, in the order in which they are."""
+
+
+def lacks(dataset: str, folder: Path) -> str:
+    """Return the first file that a training needs and the folder lacks; "" where nothing need be downloaded."""
+    needed = (f"{split}_{kind}" for split in ("train", "dev") for kind in ("caps.txt", "ims.npy"))
+    return next((name for name in needed if not (folder / name).exists()), "")
+
+
+def how_to_get(dataset: str, data_root: str) -> str:
+    """Say which command downloads a data set, and how much that is."""
+    root = f" DATA_ROOT={shlex.quote(data_root)}" if data_root else ""
+    size = sum(file.size for file in FILES[dataset])
+    return f"`make data DATASET={dataset}{root}` downloads {dataset} ({size / 1e9:.1f} GB)"
+
+
+def by_hand(dataset: str, folder: Path) -> str:
+    """Say which files to fetch from which page, and where to put them."""
+    names = ", ".join(file.name for file in FILES[dataset][1:])
+    return (
+        f"By hand: fetch {names} from {FEATURES.format(dataset=dataset)} of {PAGE} (and, for the authors' checkpoints "
+        f"alone, {FILES[dataset][0].name} from {VOCABULARIES}), unzip what comes as .zip, and put all into {folder}"
+    )
+
+
+def download(dataset: str, folder: Path, say: Say = say) -> None:
+    """Bring the files that a data set's folder lacks from Kaggle; hold the folder's lock.
+
+    Called again after an interruption it goes on where it stopped; a file that is there is left alone. The released
+    vocabulary, which only scoring the authors' checkpoints needs, is passed over with a line if Kaggle lacks it.
+    Raises UWMLError where the disk is too small, Kaggle cannot be reached or refuses, or what it sent is damaged.
+    """
+    if not lacks(dataset, folder):  # another process brought it while this one waited for the lock
+        return
+    missing = [file for file in FILES[dataset] if not (folder / file.name).exists()]
+    arrivals = make_folder(folder) / ".download"  # inside, so that renaming never crosses to another disk
+    _check_space(missing, folder, arrivals, say)
+    for number, file in enumerate(missing, 1):
+        say(f"{number}/{len(missing)} {file.name}" + (f", {file.size / 1e9:.1f} GB" if file.size else ""))
+        try:
+            arrived = _fetch(file, arrivals)
+            if arrived is None:
+                say(f"  not on Kaggle as {file.path}, and left out: only scoring the authors' checkpoints needs it")
+                continue
+            _check(arrived)
+        except _Damaged as error:
+            shutil.rmtree(arrivals)  # the next attempt must not go on from it
+            raise UWMLError(
+                f"{file.name}: what Kaggle sent is damaged and was removed ({error}); the same command fetches it "
+                f"again. {by_hand(dataset, folder)}"
+            ) from error
+        except _Refused as error:
+            raise UWMLError(
+                f"{file.name}: {error} What is here is kept, and the same command goes on from there. "
+                f"{by_hand(dataset, folder)}"
+            ) from error
+        with atomic_path(folder / file.name) as temporary:
+            os.replace(arrived, temporary)
+    shutil.rmtree(arrivals, ignore_errors=True)
+
+
+class _Refused(Exception):
+    """Nothing came, for a reason that is no fault of the files."""
+
+
+class _Damaged(Exception):
+    """Something came that must not be used."""
+
+
+def _check_space(missing: list[Remote], folder: Path, arrivals: Path, say: Say) -> None:
+    """Say how much will be downloaded; raise UWMLError, before anything is, if the disk cannot hold it."""
+    size, largest = sum(file.size for file in missing), max(file.size for file in missing)
+    there = sum(path.stat().st_size for path in arrivals.rglob("*") if path.is_file())
+    needed, free = size + largest - there, shutil.disk_usage(folder).free
+    say(f"{folder.name}: {size / 1e9:.1f} GB from {PAGE} into {folder}, where {free / 1e9:.1f} GB are free")
+    if needed > free:
+        raise UWMLError(
+            f"{folder}: found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f}: the files, and the largest "
+            "once more while it is unzipped; make room, or name another disk with DATA_ROOT"
+        )
+
+
+def _fetch(file: Remote, arrivals: Path) -> Path | None:
+    """Download one file into `arrivals`, going on where an earlier attempt stopped, and return where it lies.
+
+    Returns None for a vocabulary that Kaggle lacks. Raises _Refused or _Damaged.
+    """
+    try:
+        import kagglehub
+        import requests
+        from kagglehub.exceptions import DataCorruptionError
+    except ModuleNotFoundError as error:
+        raise UWMLError("a download needs kagglehub: pip install 'uwml-kit[data]'") from error
+
+    logging.getLogger("kagglehub").setLevel(logging.WARNING)
+    for packed in arrivals.rglob(f"{file.name}.zip"):  # whole, but an earlier attempt was killed while it was unzipped
+        os.replace(packed, packed.with_suffix(""))
+    try:
+        with _kagglehub_settings(arrivals):
+            path = Path(kagglehub.dataset_download(HANDLE, path=file.path))
+    except requests.HTTPError as error:
+        status = error.response.status_code
+        if status == 404 and file.path.startswith(VOCABULARIES):
+            return None
+        raise _Refused(_reason(status, file)) from error
+    except requests.RequestException as error:
+        raise _Refused(f"Kaggle cannot be reached, or the connection broke ({type(error).__name__}).") from error
+    except (DataCorruptionError, zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError) as error:
+        raise _Damaged(" ".join(str(error).split())) from error
+    except OSError as error:
+        raise _Refused(f"cannot be written ({error.strerror}).") from error
+    except ValueError as error:  # credentials that are no JSON
+        raise _Refused(f"{error}.") from error
+    with open(path, "rb") as content:
+        packed = content.read(4) == b"PK\3\4"
+    if packed:
+        unpack(path, file.path)
+    return path
+
+
+def _reason(status: int, file: Remote) -> str:
+    if status in (401, 403):
+        return (
+            f"Kaggle refuses ({status}), for want of credentials or because those here are not good: make a token at "
+            "https://www.kaggle.com/settings, and set KAGGLE_API_TOKEN to it or put its kaggle.json into ~/.kaggle/."
+        )
+    if status == 404:
+        return (
+            f"Kaggle has no {file.path} in {HANDLE} (404); see what is there, and mend the names at the top of "
+            "uwml_lib/datasets/download.py."
+        )
+    return f"Kaggle answers {status}; try again later."
+
+
+@contextlib.contextmanager
+def _kagglehub_settings(arrivals: Path) -> Iterator[None]:
+    """Have kagglehub download into `arrivals` wherever it runs, with its bar only where somebody is looking.
+
+    Its own `output_dir` would do as well, but there it refuses to go on with a file that is there in part.
+    """
+    settings = {"KAGGLEHUB_CACHE": str(arrivals), "DISABLE_KAGGLE_CACHE": "1", "DISABLE_COLAB_CACHE": "1"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    quiet = headless() or not sys.stderr.isatty()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def unpack(archive: Path, path: str) -> None:
+    """Put the file `path` out of a zip archive in the archive's place, by a rename when it is whole.
+
+    The archive may hold it under its full path or the last parts of that. Nothing is ever written under a name that the
+    archive chose; still, one with a member that is a link, or leads elsewhere, was tampered with. Raises _Damaged.
+    """
+    unzipped = archive.with_name(f"{archive.name}.unzipped")
+    try:
+        with (
+            zipfile.ZipFile(archive) as members,
+            members.open(_wanted(members, path)) as content,
+            atomic_path(unzipped) as temporary,
+            open(temporary, "wb") as out,
+        ):
+            shutil.copyfileobj(content, out, 2**20)
+    except (UWMLError, _Damaged):
+        raise
+    except Exception as error:  # a damaged archive raises many kinds
+        raise _Damaged(f"not readable as a zip archive: {error}") from error
+    os.replace(unzipped, archive)
+
+
+def _wanted(members: zipfile.ZipFile, path: str) -> zipfile.ZipInfo:
+    target, found = PurePosixPath(path), None
+    for member in members.infolist():
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise _Damaged(f"the archive holds a link, {member.filename!r}")
+        if name.is_absolute() or ".." in name.parts or ":" in member.filename:
+            raise _Damaged(f"the archive holds {member.filename!r}, which leads out of its folder")
+        if name.name == target.name and not member.is_dir():
+            if target.parts[-len(name.parts) :] != name.parts:
+                raise _Damaged(f"the archive holds {member.filename!r}, expected {path}")
+            found = member
+    if found is None:
+        raise _Damaged(f"the archive holds no {target.name}")
+    return found
+
+
+def _check(path: Path) -> None:
+    """Raise _Damaged unless a file can be read: features are as long as their header says, the rest is text or JSON."""
+    try:
+        if path.suffix == ".npy":
+            load_array(path, dimensions=3)
+        elif path.suffix == ".json":
+            read_json(path)
+        else:
+            read_lines(path)
+    except UWMLError as error:
+        raise _Damaged(str(error).removeprefix(f"{path}: ")) from error
