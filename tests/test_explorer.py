@@ -339,7 +339,9 @@ def test_presets_losses_tooltip_and_tables(visit):
     assert tab.evaluate("explorer.settings().at") == at
 
     tab.click("summary")
-    cells = tab.locator("#positive-numbers tbody tr").first.locator("th, td").all_inner_texts()
+    row = tab.locator("#positive-numbers tbody tr").first
+    row.wait_for()  # the table is made when it is opened
+    cells = row.locator("th, td").all_inner_texts()
     assert [float(text.replace("−", "-")) for text in cells[:2]] == [-1.0, pytest.approx(1.1)]
     assert tab.locator("#positive-numbers tbody tr").count() == len(SIMILARITIES) / 5
 
