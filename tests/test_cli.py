@@ -14,6 +14,7 @@ from tests.tiny import write_tiny
 from uwml_lib import __version__, reproduction
 from uwml_lib.cli import COMMANDS, main, parse
 from uwml_lib.config import ExperimentConfig, preset
+from uwml_lib.evaluation import released_lines
 from uwml_lib.files import read_json, write_json
 from uwml_lib.losses import LOSSES
 from uwml_lib.published import row_config
@@ -118,12 +119,13 @@ def test_every_kind_of_setting_can_be_given():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trian"], "uwml: found 'trian', expected one of data, train, evaluate, report, reproduce"),
+        (["trian"], "uwml: found 'trian', expected one of data, train, evaluate, convert, report, reproduce"),
         (["data", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--loss", "hinge"], f"uwml train: loss: found 'hinge', expected one of {', '.join(LOSSES)}"),
         (["train", "--loss-options", '{"margn": 1}'], "uwml train: loss_options of polynomial: "),
         (["evaluate", "absent"], "config.json: no such file"),
+        (["evaluate"], "models: found none, expected run folders or released checkpoints"),
         (["report", "--dataset", "absent"], "no finished runs on absent yet"),
         (["reproduce", "--seeds", "a b"], "seeds: found 'a b', expected whole numbers"),
         (["reproduce", "--seeds", "1 1"], "seeds: found [1, 1], expected at least one, each once"),
@@ -153,7 +155,6 @@ def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):
         (["train", "--loss-options", "{"], "--loss-options"),
         (["train", "--loss-options"], "--loss-options"),
         (["train", "--dataset"], "--dataset"),
-        (["evaluate"], "run-folder"),
         (["evaluate", "run", "--split", "all"], "all"),
         (["reproduce", "--profile", "tiny"], "tiny"),
     ],
@@ -216,7 +217,8 @@ def test_train_and_evaluate(data_root, tmp_path, capsys):
     trained = capsys.readouterr().out
     results = read_json(tmp_path / "run/results.json")
     assert results["config"]["embed_size"] == 8
-    assert f"rsum {results['metrics']['rsum']:.1f}\n{run}\n" in trained
+    assert f"  rsum {results['metrics']['rsum']:.1f}\n" in trained
+    assert trained.endswith(f"{released_lines(results['metrics'])}\n{run}\n")
     assert main(["train", *TINY, str(data_root), "--run-folder", run]) == 0
     again = capsys.readouterr().out
     assert "finished before" in again

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from tests.conftest import golden
 from tests.tiny import write_tiny
 from uwml_lib.datasets import PrecomputedDataset, build_vocabulary, pad_captions
-from uwml_lib.evaluation import METRICS, RECALL_AT, evaluate_model, retrieval_metrics, score_matrix
+from uwml_lib.evaluation import (
+    METRICS,
+    RANKS,
+    RECALL_AT,
+    evaluate_model,
+    fold_metrics,
+    retrieval_metrics,
+    score_matrix,
+)
 from uwml_lib.models import SCAN
 
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -136,10 +144,41 @@ def test_blocks_give_what_one_shot_gives(model, dataset, block):
     torch.testing.assert_close(scores, one_shot(model, dataset), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("n_images", [1, 5, 13, 99])
-def test_the_first_images_alone(model, dataset, n_images):
-    expected = one_shot(model, dataset)[:n_images, : 3 * n_images]
-    torch.testing.assert_close(score_matrix(model, dataset, 4, n_images), expected, atol=1e-6, rtol=0)
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 5), (0, 13), (0, 99), (3, 10), (12, 13)])
+def test_some_images_alone(model, dataset, start, stop):
+    expected = one_shot(model, dataset)[start:stop, 3 * start : 3 * stop]
+    found = score_matrix(model, dataset, 4, images=range(start, stop))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_attention_in_float64(model, dataset):
+    """As in the release: embeddings of float32, attention and scores of float64."""
+    tokens, lengths = pad_captions(dataset.encoded)
+    with torch.no_grad():
+        images, captions = model.embed_images(dataset.images(0, 13)), model.embed_captions(tokens, lengths)
+        expected = model.scores(images.double(), captions.double(), lengths)
+    found = score_matrix(model, dataset, dtype=torch.float64)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
+    assert not torch.equal(found, score_matrix(model, dataset).double())
+
+
+def test_folds_are_scored_alone_and_their_metrics_averaged():
+    scores = torch.rand(10, 30, generator=torch.Generator().manual_seed(0))
+    parts = [scores[start : start + 5, 3 * start : 3 * start + 15] for start in (0, 5)]
+    mean, folds = fold_metrics(parts, captions_per_image=3, return_ranks=True)
+    alone = [retrieval_metrics(part, 3, return_ranks=True) for part in parts]
+    for name in METRICS:
+        assert [fold[name] for fold in folds] == [part[name] for part in alone]
+        assert mean[name] == pytest.approx((alone[0][name] + alone[1][name]) / 2)
+    assert mean["rsum"] == pytest.approx(sum(mean[name] for name in METRICS if "recall" in name))
+    for name in RANKS:
+        assert mean[name].tolist() == [*alone[0][name], *alone[1][name]]
+
+
+def test_one_fold_is_the_whole():
+    scores = torch.rand(6, 12, generator=torch.Generator().manual_seed(1))
+    assert fold_metrics([scores], 2)[0] == retrieval_metrics(scores, 2)
 
 
 def test_everything_is_embedded_once(model, dataset, monkeypatch):

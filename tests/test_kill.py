@@ -21,8 +21,7 @@ from typing import IO
 import psutil
 import pytest
 
-from uwml_lib.checkpoints import load_state
-from uwml_lib.training import read_metrics
+from uwml_lib.checkpoints import load_state, read_metrics
 
 KILLS = int(os.environ.get("UWML_KILLS", "5"))
 COMMANDS = ("train", "train --workers 2", "data", "reproduce", "report")  # the kills are shared among these

@@ -28,12 +28,14 @@ import torch
 
 from tests.tiny import SIZES, write_tiny
 from uwml_lib import cli, reporting
+from uwml_lib.checkpoints import read_metrics
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary, build_vocabulary, collate, fingerprint
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import read_json, write_text
 from uwml_lib.reporting import load_experiment, report_text, save_experiment
-from uwml_lib.training import Trainer, build_loss, check_config, evaluate_run, read_metrics, train
+from uwml_lib.scoring import evaluate_run
+from uwml_lib.training import Trainer, build_loss, check_config, train
 
 MUTATIONS = int(os.environ.get("UWML_MUTATIONS", "300"))
 SHARDS = max(1, min(4, MUTATIONS))  # so that several processes can share the work

@@ -167,7 +167,7 @@ def test_seeds_fill_their_row_and_no_other(runs):
     assert cells("f30k_triplet_i2t_lse", text) == (
         f"{ours} · {ours} · 450.0 ± 2 (n = 3)", "-1.4", "reproduced within 4.0"
     )  # fmt: skip
-    assert "- f30k_triplet_i2t_lse: a0, a1, a2\n" in text
+    assert "- f30k_triplet_i2t_lse, trained here, corrected: a0, a1, a2\n" in text
     assert "--row f30k_triplet_i2t_lse " not in text
     for name in ROWS:
         assert name == "f30k_triplet_i2t_lse" or cells(name, text)[0] == "–", name

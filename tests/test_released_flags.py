@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,9 +137,11 @@ def test_every_flag_is_accounted_for():
 
 
 @pytest.mark.parametrize("run", ["checkpoint_i2t_bigru", "checkpoint_t2i_gru_weightnorm"])
-def test_the_flags_are_those_of_a_recorded_training(shared, run):
+def test_the_flags_are_those_of_a_recorded_training(run):
     with torch.serialization.safe_globals([argparse.Namespace]):
-        options = vars(torch.load(shared / "golden" / run / "initial.pth.tar", map_location="cpu")["opt"])
+        options = vars(
+            torch.load(Path(__file__).parent / "golden" / run / "initial.pth.tar", map_location="cpu")["opt"]
+        )
     assert set(options) - {"vocab_size"} == set(DEFAULTS)
     words = [
         f"--{name}" if value is True else f"--{name}={value}"

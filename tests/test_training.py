@@ -18,7 +18,7 @@ import torch
 from tests.tiny import write_tiny
 from uwml_lib import provenance as provenance_module
 from uwml_lib import training
-from uwml_lib.checkpoints import load_model
+from uwml_lib.checkpoints import load_model, read_metrics
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary
 from uwml_lib.datasets.vocabulary import SPECIALS
@@ -26,7 +26,8 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model, retrieval_metrics, score_matrix
 from uwml_lib.files import lock, read_json, read_sealed_json
 from uwml_lib.losses import LOSSES
-from uwml_lib.training import Trainer, evaluate_run, learning_rate, read_metrics, train
+from uwml_lib.scoring import evaluate_run
+from uwml_lib.training import Trainer, learning_rate, train
 
 EPOCHS, STEPS = 4, 5  # 80 captions in batches of 16
 
@@ -131,9 +132,7 @@ def test_it_learns(config, tmp_path, loss):
 def test_the_best_epoch_is_the_first_with_the_best_dev_rsum(config, tmp_path, monkeypatch):
     after, rsums = [], iter([1.0, 5.0, 3.0, 5.0])
 
-    def scripted(model, dataset, return_ranks=False):
-        if return_ranks:
-            return evaluate_model(model, dataset, return_ranks)
+    def scripted(model, dataset, **options):
         after.append({name: value.clone() for name, value in model.state_dict().items()})
         return {"rsum": next(rsums)}
 

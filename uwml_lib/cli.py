@@ -22,16 +22,20 @@ from uwml_lib import __version__
 from uwml_lib.errors import UWMLError
 
 try:
-    from uwml_lib.config import ExperimentConfig, preset
+    from uwml_lib.config import FIDELITY, Captions, ExperimentConfig, Fidelity, Precision, preset
 except UWMLError as error:
     raise SystemExit(f"uwml: {error}") from error
+
+EVALUATED = ("captions", "dev_captions", "evaluation_precision")
+"""What of `FIDELITY` concerns an evaluation."""
 
 USAGE = f"""\
 uwml {__version__}: universal weighting metric learning for cross-modal matching
 
   uwml data       build, download or check a data set
   uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
-  uwml evaluate   evaluate a finished run again
+  uwml evaluate   evaluate a finished run again, a released checkpoint, or several models as an ensemble
+  uwml convert    turn a released checkpoint into a folder of this kit, with safetensors weights
   uwml report     print the table of the last comparison and rebuild the pages
   uwml reproduce  data, all trainings, notebooks, report
   uwml compare    every loss with the same budget and tuning effort; notebooks 05 and 06
@@ -61,6 +65,8 @@ class TrainReleasedCommand:
     experiment: OmitArgPrefixes[ExperimentConfig]
     run_folder: Path | None = None
     """Where the run goes; by default a folder under reports/runs/ named after the settings."""
+    fidelity: Fidelity = "corrected"
+    """released: captions bytes, siblings negatives, dev-captions 5000 and evaluation-precision float64 together."""
 
 
 @dataclass
@@ -73,13 +79,45 @@ class TrainCommand(TrainReleasedCommand):
 
 @dataclass
 class EvaluateCommand:
-    """Evaluate the best epoch of a finished run again and print the recalls."""
+    """Evaluate models and print the recalls, as a table and in the words of the released code.
 
-    run_folder: Positional[Path]
-    split: Literal["train", "dev", "test"] | None = None
-    """Split to evaluate; by default test, or dev where there is none."""
+    One run of this kit is evaluated as it was trained. What the release trained is, by the corrected settings, unless
+    told otherwise. Several models are one ensemble: their scores are averaged.
+    """
+
+    models: Positional[tuple[Path, ...]]
+    """Run folders, released checkpoints (model_best.pth.tar), or folders that `uwml convert` made of them."""
+    split: Literal["train", "dev", "test", "testall"] | None = None
+    """Split to evaluate; by default test, or dev where there is none. testall: MSCOCO's 5,000 test images."""
+    fold5: bool = False
+    """Cut the images into five parts, score each alone, and take the mean: with testall, MSCOCO's 1K numbers."""
     data_root: str = ""
-    """Folder that holds the data set's folder, if it was moved since."""
+    """Folder that holds the data set's folder; empty means data/, or where a run says."""
+    dataset: str = ""
+    """Of released checkpoints: the data set's folder, if it is not called as in the checkpoint."""
+    vocabulary: Path | None = None
+    """Of released checkpoints: NAME_vocab.json of the release; by default the one in the data set's folder."""
+    fidelity: Fidelity = "corrected"
+    """Of released checkpoints; released: the three settings below as the release has them."""
+    captions: Captions | None = None
+    """Of released checkpoints; bytes: tokenised as by the release, b'...' and all, under nltk 3.4 to 3.8.1;
+    bytes_glued: under nltk 3.2.5, 3.3 or 3.10.4; text: as they should be."""
+    dev_captions: int | None = None
+    """Of released checkpoints: take only the first captions of dev, the release 5000; 0 means all."""
+    evaluation_precision: Precision | None = None
+    """Of released checkpoints: precision of attention and ranks."""
+
+
+@dataclass
+class ConvertCommand:
+    """Turn a released checkpoint into a folder of this kit, with safetensors weights; nothing in it is run."""
+
+    checkpoint: Positional[Path]
+    """model_best.pth.tar of the PolyLoss or SCAN release."""
+    folder: Positional[Path]
+    """A new folder."""
+    vocabulary: Path
+    """NAME_vocab.json of the release, which the checkpoint was trained with."""
 
 
 @dataclass
@@ -153,13 +191,35 @@ def train(options: TrainReleasedCommand) -> None:
 
 
 def evaluate(options: EvaluateCommand) -> None:
-    from uwml_lib.files import check_is_file, lock
-    from uwml_lib.training import evaluate_run
+    from uwml_lib.files import lock
+    from uwml_lib.scoring import evaluate_run, evaluate_together, is_run
 
-    check_is_file(options.run_folder / "config.json")
-    with lock(options.run_folder):
-        results = evaluate_run(options.run_folder, options.split, options.data_root)
-    _print_results(results, options.run_folder)
+    if not options.models:
+        raise UWMLError("models: found none, expected run folders or released checkpoints; see uwml evaluate --help")
+    runs = [is_run(path) for path in options.models]
+    folds = 5 if options.fold5 else 1
+    given = {name: value for name in EVALUATED if (value := getattr(options, name)) is not None}
+    if all(runs) and (given or options.fidelity == "released"):
+        name = "fidelity" if options.fidelity == "released" else next(iter(given))
+        raise UWMLError(f"{name}: is for what the release trained; runs of this kit are evaluated as they were trained")
+    if runs == [True]:
+        (path,) = options.models
+        with lock(path):
+            results = evaluate_run(path, options.split, options.data_root, folds)
+    else:
+        released = {name: given.get(name, FIDELITY[options.fidelity][name]) for name in EVALUATED}
+        results, path = evaluate_together(
+            options.models, options.split, options.data_root, folds, released, options.dataset, options.vocabulary
+        )
+    _print_results(results, path)
+
+
+def convert(options: ConvertCommand) -> None:
+    from uwml_lib.checkpoints import convert_released_checkpoint
+    from uwml_lib.datasets import Vocabulary
+
+    convert_released_checkpoint(options.checkpoint, Vocabulary.load(options.vocabulary), options.folder)
+    print(options.folder)
 
 
 def report(options: ReportCommand) -> None:
@@ -215,6 +275,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "data": (DataCommand, data),
     "train": (TrainCommand, train),
     "evaluate": (EvaluateCommand, evaluate),
+    "convert": (ConvertCommand, convert),
     "report": (ReportCommand, report),
     "reproduce": (ReproduceCommand, reproduce),
     "compare": (CompareCommand, compare),
@@ -232,10 +293,17 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
         finder.add_argument("--dataset", default="scenes")
         finder.add_argument("--row")
         found = finder.parse_known_args(arguments)[0]
-        return _parse_training(TrainCommand(_row_config(found.row) if found.row else preset(found.dataset)), arguments)
+        config = _row_config(found.row) if found.row else preset(found.dataset)
+        return _parse_training(TrainCommand(_with_fidelity(config, arguments)), arguments)
     if kind is TrainReleasedCommand:
         return _parse_released(arguments)
     return tyro.cli(kind, args=arguments, prog=f"uwml {command}")
+
+
+def _with_fidelity(config: ExperimentConfig, arguments: Sequence[str]) -> ExperimentConfig:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--fidelity")
+    return replace(config, **FIDELITY.get(finder.parse_known_args(arguments)[0].fidelity, {}))
 
 
 def _row_config(name: str) -> ExperimentConfig:
@@ -251,7 +319,8 @@ def _parse_released(arguments: Sequence[str]) -> TrainReleasedCommand:
     for warning in warnings:
         print(f"uwml train-released: {warning}", file=sys.stderr)
     description = f"{TrainReleasedCommand.__doc__}\n\n{describe()}"
-    options = _parse_training(TrainReleasedCommand(config), rest, prog="uwml train-released", description=description)
+    default = TrainReleasedCommand(_with_fidelity(config, rest))
+    options = _parse_training(default, rest, prog="uwml train-released", description=description)
     merged = {**config.loss_options, **options.experiment.loss_options}  # --loss-options must not drop --margin
     return replace(options, experiment=replace(options.experiment, loss_options=merged))
 
@@ -315,16 +384,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_results(results: dict[str, Any], folder: Path) -> None:
-    metrics = results["metrics"]
-    print(f"{results['split']} split, best epoch {results['best_epoch']} (dev rsum {results['dev_rsum']:.1f}):")
+def _print_results(results: dict[str, Any], path: Path) -> None:
+    from uwml_lib.evaluation import released_lines
+
+    metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
+    words = f", mean of {len(folds)} folds" if folds else ""
+    if len(results.get("members", ())) > 1:
+        words += f", an ensemble of {len(results['members'])} models"
+    if "best_epoch" in results:
+        words += f", best epoch {results['best_epoch']} (dev rsum {results['dev_rsum']:.1f})"
+    print(f"{results['split']} split{words}:")
+    settings = ExperimentConfig.from_dict(results["config"])
+    if settings.fidelity != "corrected":
+        print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
     for name, words in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
         recalls = ", ".join(f"R@{k} {metrics[f'{name}_recall_at_{k}']:.1f}" for k in (1, 5, 10))
         print(
             f"  {words}: {recalls}, median rank {metrics[f'{name}_median_rank']:.0f}, "
             f"mean {metrics[f'{name}_mean_rank']:.1f}"
         )
-    print(f"  rsum {metrics['rsum']:.1f}\n{folder}")
+    print(f"  rsum {metrics['rsum']:.1f}")
+    print(f"in the lines of the released code:\n{released_lines(metrics, folds)}\n{path}")
 
 
 if __name__ == "__main__":

@@ -36,12 +36,22 @@ DATA = ROOT / "data"
 NOTEBOOKS = CHECKOUT / "notebooks"
 REPORTS = ROOT / "reports"
 RUNS = REPORTS / "runs"
+EVALUATIONS = REPORTS / "evaluations"
 REFERENCE = REPORTS / "reference"
 RELIABILITY = REFERENCE / "reliability.json"
 
 Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]
 Aggregation = Literal["Mean", "LogSumExp", "Max", "Sum"]
+Captions = Literal["text", "bytes", "bytes_glued"]
+Precision = Literal["float32", "float64"]
+Fidelity = Literal["corrected", "released"]
+
+FIDELITY: dict[Fidelity, dict[str, Any]] = {
+    "corrected": {"captions": "text", "siblings": "ignored", "dev_captions": 0, "evaluation_precision": "float32"},
+    "released": {"captions": "bytes", "siblings": "negatives", "dev_captions": 5000, "evaluation_precision": "float64"},
+}
+"""Four habits of the released code, each also a setting of its own: as this kit has them, and as the release did."""
 
 
 def _cosmetic(default: Any) -> Any:
@@ -51,7 +61,8 @@ def _cosmetic(default: Any) -> Any:
 
 LARGEST = {
     "embed_size": 2**16, "word_dim": 2**16, "epochs": 10**6, "warmup_epochs": 10**6, "decay_epoch": 10**6,
-    "batch_size": 10**6, "max_images": 10**9, "regions": 10**6, "log_every": 10**9, "threads": 1024, "workers": 256,
+    "batch_size": 10**6, "max_images": 10**9, "dev_captions": 10**9, "selection_images": 10**9, "regions": 10**6,
+    "log_every": 10**9, "threads": 1024, "workers": 256,
 }  # fmt: skip
 """Whole numbers beyond these are slips: they would fill the memory or start thousands of processes."""
 
@@ -68,6 +79,16 @@ class ExperimentConfig:
     """Take only the first images of every split; 0 means all."""
     regions: int = 0
     """Take only the first regions of every image (detectors list the surest first); 0 means all."""
+    captions: Captions = "text"
+    """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: that under other nltk."""
+    siblings: Literal["ignored", "negatives"] = "ignored"
+    """What the other captions of a caption's image are to the loss, and their images to it; negatives: as released."""
+    dev_captions: int = 0
+    """Take only the first captions of dev; the source takes 5000, 0 means all."""
+    selection_images: int = 0
+    """Keep the last training images out of the training and choose the best epoch by them; 0: by dev."""
+    evaluation_precision: Precision = "float32"
+    """Precision in which attention and ranks are computed; the source evaluates in float64."""
     model: str = "scan"
     """Model name."""
     embed_size: int = 1024
@@ -127,7 +148,8 @@ class ExperimentConfig:
             _check(name, getattr(self, name), getattr(self, name) <= largest, f"at most {largest:,}")
         for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("max_images", "regions", "warmup_epochs", "workers", "seed", "gradient_clip"):
+        counts = ("max_images", "regions", "dev_captions", "selection_images", "warmup_epochs", "workers", "seed")
+        for name in (*counts, "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
         for name in ("lambda_softmax", "lambda_lse"):
@@ -148,6 +170,12 @@ class ExperimentConfig:
         """Folder of the data set."""
         return (Path(self.data_root) if self.data_root else DATA) / self.dataset
 
+    @property
+    def fidelity(self) -> str:
+        """Name what `FIDELITY` these settings are; "mixed" if some are the one and some the other."""
+        names = [name for name, values in FIDELITY.items() if all(getattr(self, key) == values[key] for key in values)]
+        return names[0] if names else "mixed"
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":
         """Build a configuration from plain values; an unknown key is an error that names the nearest right one."""
@@ -167,8 +195,13 @@ class ExperimentConfig:
         return asdict(self)
 
     def run_name(self, data_fingerprint: str) -> str:
-        """Return `loss-seedN-digest`; the digest covers every setting that can change a result, and the data."""
-        identity = {item.name: getattr(self, item.name) for item in fields(self) if "cosmetic" not in item.metadata}
+        """Return `loss-seedN-digest`; the digest covers every setting that can change a result, and the data.
+
+        Defaults are left out, so that a setting that is new does not rename the runs from before it.
+        """
+        values = {item.name: getattr(self, item.name) for item in fields(self) if "cosmetic" not in item.metadata}
+        usual = asdict(ExperimentConfig())
+        identity = {name: value for name, value in values.items() if value != usual[name]}
         text = json.dumps([identity, data_fingerprint], sort_keys=True)
         words = [self.loss, f"seed{self.seed}"] + (["nowarmup"] if not self.warmup_epochs else [])
         return "-".join([*words, hashlib.sha256(text.encode()).hexdigest()[:8]])

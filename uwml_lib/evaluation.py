@@ -1,5 +1,6 @@
 """Retrieval metrics, and the score matrix of a whole split in bounded memory."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ METRICS = (
     "text_to_image_mean_rank",
     "rsum",
 )
+RANKS = ("image_to_text_ranks", "text_to_image_ranks")
 
 
 def retrieval_metrics(
@@ -63,40 +65,92 @@ def retrieval_metrics(
     return metrics
 
 
+def fold_metrics(
+    scores: Iterable[Tensor], captions_per_image: int = 5, return_ranks: bool = False
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the mean of `retrieval_metrics` over folds, and those of every fold; ranks are put one after the other.
+
+    scores: of every fold alone, as MSCOCO's 1K numbers are: five matrices of (1000, 5000).
+    """
+    folds = [retrieval_metrics(fold, captions_per_image, return_ranks) for fold in scores]
+    mean = {name: float(np.mean([fold[name] for fold in folds])) for name in METRICS}
+    if return_ranks:
+        mean |= {name: np.concatenate([fold[name] for fold in folds]) for name in RANKS}
+    return mean, folds
+
+
+def released_lines(mean: Mapping[str, float], folds: Sequence[Mapping[str, float]] = ()) -> str:
+    """Say metrics in the lines of the released evaluation, for comparing with its logs; folds are listed one by one.
+
+    Behind the recalls stand median and mean rank. The release's summary of folds is made of the wrong columns: it takes
+    "rsum" for six times the average image-to-text recall. Here the columns are right.
+    """
+    sides = {"i2t": "image_to_text", "t2i": "text_to_image"}
+    columns = [*(f"recall_at_{k}" for k in RECALL_AT), "median_rank", "mean_rank"]
+
+    def row(metrics: Mapping[str, float], side: str, separator: str) -> str:
+        return separator.join(f"{metrics[f'{side}_{column}']:.1f}" for column in columns)
+
+    def average(metrics: Mapping[str, float], side: str) -> float:
+        return sum(metrics[f"{side}_recall_at_{k}"] for k in RECALL_AT) / len(RECALL_AT)
+
+    lines = []
+    for fold in folds:
+        lines += [f"Image to text: {row(fold, sides['i2t'], ', ')}", f"Text to image: {row(fold, sides['t2i'], ', ')}"]
+        averages = f"ar: {average(fold, sides['i2t']):.1f} ari: {average(fold, sides['t2i']):.1f}"
+        lines += [f"rsum: {fold['rsum']:.1f} {averages}"]
+    if folds:
+        lines += ["-----------------------------------", "Mean metrics: "]
+    lines += [f"rsum: {mean['rsum']:.1f}"]
+    for words, (short, side) in zip(("Image to text", "Text to image"), sides.items(), strict=True):
+        lines += [f"Average {short} Recall: {average(mean, side):.1f}", f"{words}: {row(mean, side, ' ')}"]
+    return "\n".join(lines)
+
+
 @torch.no_grad()
 def score_matrix(
-    model: nn.Module, dataset: PrecomputedDataset, block: int = 128, n_images: int | None = None
+    model: nn.Module,
+    dataset: PrecomputedDataset,
+    block: int = 128,
+    images: range | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Score every image of a split with every caption: (n_images, n_captions) float32 on the CPU.
+    """Score every image of a split with every caption: (n_images, n_captions) on the CPU.
 
     Every image is embedded once; embeddings wait on the CPU, and only `block` images and `block` captions, taken in
-    order of length to save padding, meet on the model's device. `n_images` limits the split to its first images.
+    order of length to save padding, meet on the model's device. images: consecutive ones, with their captions; None
+    is all. dtype: of the attention and the scores; embeddings are those of the model, as in the released code.
     """
     was_training = model.training
     model.eval()
     try:
-        return _score_in_blocks(model, dataset, block, min(n_images or len(dataset.features), len(dataset.features)))
+        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), dtype)
     finally:
         model.train(was_training)
 
 
-def _score_in_blocks(model: nn.Module, dataset: PrecomputedDataset, block: int, n_images: int) -> Tensor:
+def _score_in_blocks(
+    model: nn.Module, dataset: PrecomputedDataset, block: int, images: range, dtype: torch.dtype
+) -> Tensor:
     device = next(model.parameters()).device
-    encoded = dataset.encoded[: n_images * dataset.captions_per_image]
-    images = [model.embed_images(dataset.images(i, min(i + block, n_images)).to(device)).cpu()
-              for i in range(0, n_images, block)]  # fmt: skip
-    scores = torch.empty(n_images, len(encoded))
+    first, last = images.start, min(images.stop, len(dataset.features))
+    encoded = dataset.encoded[first * dataset.captions_per_image : last * dataset.captions_per_image]
+    embedded_images = [model.embed_images(dataset.images(start, min(start + block, last)).to(device)).cpu()
+                       for start in range(first, last, block)]  # fmt: skip
+    scores = torch.empty(last - first, len(encoded), dtype=dtype)
     by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     for start in range(0, len(encoded), block):
         chosen = by_length[start : start + block]
         tokens, lengths = pad_captions([encoded[index] for index in chosen])
-        captions = model.embed_captions(tokens.to(device), lengths)
-        for row, embedded in enumerate(images):
-            values = model.scores(embedded.to(device), captions, lengths)
-            scores[row * block : row * block + len(values), chosen] = values.float().cpu()
+        captions = model.embed_captions(tokens.to(device), lengths).to(dtype)
+        for row, embedded in enumerate(embedded_images):
+            values = model.scores(embedded.to(device, dtype), captions, lengths)
+            scores[row * block : row * block + len(values), chosen] = values.to("cpu", dtype)
     return scores
 
 
-def evaluate_model(model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False) -> dict[str, Any]:
+def evaluate_model(
+    model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
     """Return `retrieval_metrics` of a model on a split."""
-    return retrieval_metrics(score_matrix(model, dataset), dataset.captions_per_image, return_ranks)
+    return retrieval_metrics(score_matrix(model, dataset, dtype=dtype), dataset.captions_per_image, return_ranks)

@@ -111,6 +111,24 @@ def append_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read UTF-8 lines without their ends, or a byte order mark; raises UWMLError naming the file."""
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UWMLError(f"{path}: not readable as UTF-8 text ({error})") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raises UWMLError naming it."""
+    check_is_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write JSON atomically; NaN and infinity are refused, for they are not JSON."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -10,12 +10,13 @@ given, `--lambda_lse 6` and `--lambda_softmax 9` in both directions, and 30 epoc
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any, NamedTuple, NoReturn, get_args
 
-from uwml_lib.config import Aggregation, Direction, ExperimentConfig, Normalisation
+from uwml_lib.config import FIDELITY, Aggregation, Direction, ExperimentConfig, Normalisation
 from uwml_lib.errors import UWMLError
 from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 
@@ -90,9 +91,7 @@ def read_released_flags(words: Sequence[str]) -> Released:
     given = vars(known)
     loss = given.pop("loss")
     flags = {**DEFAULTS, **given}
-    for name, why in NOT_HERE.items():
-        if flags[name] != DEFAULTS[name]:
-            raise UWMLError(f"--{name}: found {flags[name]}, expected {DEFAULTS[name]}: {why}")
+    _check_is_here(flags)
     warnings = [f"--{name} is ignored: {IGNORED[name]}" for name in given if name in IGNORED]
     if loss != "triplet" and "max_violation" in given:
         warnings.append(f"--max_violation is ignored: the {loss} loss is trained; for SCAN's add --loss triplet")
@@ -111,7 +110,34 @@ def describe() -> str:
     return "\n".join(lines)
 
 
-def _config(flags: dict[str, Any], loss: str) -> ExperimentConfig:
+def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
+    """Read the flags that a released checkpoint holds; what older releases did not have yet is at its default.
+
+    The loss is polynomial if they hold `a`, which PolyLoss alone has, else triplet. data_path, which is of another
+    machine, is left out, and trained and evaluated is as the release does: see `FIDELITY`. Raises UWMLError.
+    """
+    kinds = {float: Real, int: Integral}  # numpy's numbers are welcome
+    known: dict[str, Any] = {}
+    for name, default in DEFAULTS.items():
+        value, kind = flags.get(name, default), type(default)
+        if not isinstance(value, kinds.get(kind, kind)):
+            raise UWMLError(f"--{name}: found {value!r}, expected a value like {default!r}")
+        known[name] = kind(value)
+    known["data_path"] = ""
+    _check_is_here(known)
+    for name, choices in CHOICES.items():
+        if known[name] not in choices:
+            raise UWMLError(f"--{name}: found {known[name]!r}, expected one of {', '.join(choices)}")
+    return _config(known, "polynomial" if "a" in flags else "triplet", **FIDELITY["released"])
+
+
+def _check_is_here(flags: Mapping[str, Any]) -> None:
+    for name, why in NOT_HERE.items():
+        if flags[name] != DEFAULTS[name]:
+            raise UWMLError(f"--{name}: found {flags[name]}, expected {DEFAULTS[name]}: {why}")
+
+
+def _config(flags: Mapping[str, Any], loss: str, **more: Any) -> ExperimentConfig:
     values = {setting: flags[flag] for flag, setting in SETTINGS.items()}
     # Where the kit has the same default, or no use for a number, it is left out: so it is the same run by either name.
     direction = values["direction"]
@@ -125,7 +151,7 @@ def _config(flags: dict[str, Any], loss: str) -> ExperimentConfig:
     if loss == "triplet" and not flags["max_violation"]:
         options["negatives"] = "all"
     weight_norm = flags["precomp_enc_type"] == "weight_norm"
-    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options)
+    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options, **more)
 
 
 def _check_is_ours(word: str) -> None:
@@ -133,7 +159,7 @@ def _check_is_ours(word: str) -> None:
     if not word.startswith("--") or word == "--help":
         return
     name = word[2:].partition("=")[0].replace("-", "_")
-    ours = {item.name for item in fields(ExperimentConfig)} | {"run_folder"}
+    ours = {item.name for item in fields(ExperimentConfig)} | {"run_folder", "fidelity"}
     switches = {f"no_{item.name}" for item in fields(ExperimentConfig) if item.type is bool}
     if name not in ours | switches:
         near = get_close_matches(name, [*DEFAULTS, *sorted(ours)], n=1)

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from uwml_lib.checkpoints import read_metrics
 from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, ExperimentConfig
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RECALL_AT
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of, write_json
 from uwml_lib.progress import duration
 from uwml_lib.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
-from uwml_lib.training import read_metrics
 
 COLUMNS = {
     "image_to_text_recall_at_1": "i→t R@1",

@@ -1,11 +1,12 @@
 """Published numbers beside what was trained here: paper, ours, difference, verdict."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from inspect import signature
+from itertools import product
 from typing import Any
 
-from uwml_lib.config import REPORTS, RUNS, ExperimentConfig
+from uwml_lib.config import EVALUATIONS, FIDELITY, REPORTS, RUNS, ExperimentConfig, Fidelity
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, write_text
 from uwml_lib.losses import LOSSES
@@ -21,12 +22,18 @@ SMALLEST_TOLERANCE = 1.0
 FREE = ("seed", "device", "threads")
 """Settings, besides the cosmetic ones, that a run may have otherwise than the row: the last bits depend on them."""
 
-COLUMNS = ("row", "method", "source", "paper", "ours", "difference", "verdict")
+COLUMNS = ("row", "method", "source", "paper", "how", "ours", "difference", "verdict")
+
+TRAINED, CHECKPOINT = "trained here", "released checkpoint"
+WAYS: tuple[tuple[str, Fidelity], ...] = tuple(product((TRAINED, CHECKPOINT), FIDELITY))
+"""How one of our numbers came about. A checkpoint was trained as released, whatever it is evaluated by."""
 
 NOTE = (
-    "In a cell: image→text R@1/5/10 · text→image R@1/5/10 · rsum, in percent; – is not given by the source. Ours: "
-    "means over the finished runs below `reports/runs` that have the row's settings, features of the published shape "
-    "and number, and the row's protocol; a seed counts once, ± is the sample standard deviation over seeds. "
+    "In a cell: image→text R@1/5/10 · text→image R@1/5/10 · rsum, in percent; – is not given by the source. How: "
+    "trained here, or the released checkpoint scored here (`uwml evaluate`); corrected, or with the habits of the "
+    "released code (`--fidelity released`). Ours: means over the finished runs below `reports/runs`, and the "
+    "checkpoints below `reports/evaluations`, that have the row's settings, features of the published shape and "
+    "number, and the row's protocol; a seed counts once, ± is the sample standard deviation over seeds. "
     "Difference: ours − paper, rsum. Verdict: reproduced within x if the two differ by at most x, beyond it better or "
     "not reproduced; x is twice the larger of our standard deviation and the published one, but at least "
     f"{SMALLEST_TOLERANCE:.0f} point of rsum, and that for a single seed."
@@ -44,13 +51,14 @@ def publish_comparison(say: Say = say) -> str:
 
 
 def finished_runs(dataset: str, say: Say = say) -> list[Run]:
-    """Load every evaluation of every finished run on a data set."""
+    """Load every evaluation of every finished run on a data set, and of released checkpoints, but of no ensemble."""
     runs = []
-    for path in sorted((RUNS / dataset).glob("*/results*.json")):
+    for path in sorted([*(RUNS / dataset).glob("*/results*.json"), *(EVALUATIONS / dataset).glob("*.json")]):
         try:
             run = Run.load(path.parent, path.name)
             ExperimentConfig.from_dict(run.config)
-            runs.append(run)
+            if len(run.results.get("members", ())) < 2:
+                runs.append(run)
         except UWMLError as error:
             say(f"{path.parent.name}: left out of the comparison ({error})")
     return runs
@@ -65,12 +73,16 @@ def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
     for protocol in PROTOCOLS:
         lines = []
         for row in (row for row in ROWS.values() if row.protocol is protocol):
-            selected, reason = select(row, runs.get(protocol.dataset, ()))
-            lines.append(_cells(row, selected, reason))
-            if selected:
-                behind.append(f"- {row.name}: {', '.join(run.folder.name for run in selected)}")
-            elif row.training is not None:
-                missing.append(f"uwml train --row {row.name} --data-root /data --seed 0")
+            for way in WAYS:
+                selected, reason = select(row, runs.get(protocol.dataset, ()), way)
+                if selected or way == WAYS[0]:
+                    lines.append(_cells(row, way, selected, reason))
+                if selected:
+                    names = (run.results["members"][0]["file"] if way[0] == CHECKPOINT else run.folder.name
+                             for run in selected)  # fmt: skip
+                    behind.append(f"- {row.name}, {', '.join(way)}: {', '.join(names)}")
+                elif row.training is not None and way == WAYS[0]:
+                    missing.append(f"uwml train --row {row.name} --data-root /data --seed 0")
         blocks += [f"## {protocol.name} ({protocol.dataset}, {protocol.evaluation})", _markdown(COLUMNS, lines)]
     blocks.append(NOTE)
     if behind:
@@ -85,15 +97,17 @@ def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def select(row: PublishedRow, runs: Iterable[Run]) -> tuple[list[Run], str]:
-    """Return the runs, one a seed, that may stand beside a row, and where there is none, why."""
+def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = WAYS[0]) -> tuple[list[Run], str]:
+    """Return the runs, one a seed, that may stand beside a row in one of `WAYS`, and where there is none, why."""
     if row.training is None:
         return [], row.not_trained
-    wanted = settings(row_config(row.name))
+    kind, fidelity = way
+    siblings = FIDELITY["released" if kind == CHECKPOINT else fidelity]["siblings"]
+    wanted = settings(replace(row_config(row.name), **{**FIDELITY[fidelity], "siblings": siblings}))
     by_seed, reason = {}, "no run"
     for run in runs:
         config = ExperimentConfig.from_dict(run.config)
-        if settings(config) != wanted:
+        if ("members" in run.results) != (kind == CHECKPOINT) or settings(config) != wanted:
             continue
         if obstacle := _other_data(row.protocol, run.results) or _other_protocol(row.protocol, run.results):
             reason = obstacle
@@ -122,10 +136,13 @@ def settings(config: ExperimentConfig) -> dict[str, Any]:
 def _other_data(protocol: Protocol, results: Mapping[str, Any]) -> str:
     """Say what of the data a run used is not that of the protocol; empty if all is."""
     shapes = results.get("features", {})
-    for split in dict.fromkeys(("train", "dev", results["split"])):
+    trained_on = () if "members" in results else ("train", "dev")  # of a checkpoint only its name is known
+    for split in dict.fromkeys((*trained_on, results["split"])):
         if split not in shapes:
             return "a run that does not say the shape of its features"
         found, n_images = shapes[split], protocol.images.get(split)
+        if n_images and split == "dev" and (cap := results["config"].get("dev_captions")):
+            n_images = min(n_images, cap // CAPTIONS_PER_IMAGE)
         if n_images and found != [n_images, *FEATURE_SHAPE]:
             return f"other data ({split}: {_shape(found)}, not {_shape([n_images, *FEATURE_SHAPE])})"
     if results["captions_per_image"] != CAPTIONS_PER_IMAGE:
@@ -145,16 +162,25 @@ def _shape(shape: Sequence[int]) -> str:
     return " × ".join(f"{size:,}" for size in shape)
 
 
-def _cells(row: PublishedRow, runs: Sequence[Run], reason: str) -> tuple[str, ...]:
+def _cells(row: PublishedRow, way: tuple[str, str], runs: Sequence[Run], reason: str) -> tuple[str, ...]:
     paper = _numbers(row.metrics, row.std, row.n)
     if not runs:
-        return row.name, row.method, row.source, paper, "–", "–", f"not comparable: {reason}"
-    ours = {name: summarize([run.metrics[name] for run in runs]) for name in row.metrics}
-    means = {name: value.mean for name, value in ours.items()}
-    std = {"rsum": ours["rsum"].std} if len(runs) > 1 else {}
+        return row.name, row.method, row.source, paper, "–", "–", "–", f"not comparable: {reason}"
+    summaries = {name: summarize([run.metrics[name] for run in runs]) for name in row.metrics}
+    means = {name: value.mean for name, value in summaries.items()}
+    std = {"rsum": summaries["rsum"].std} if len(runs) > 1 else {}
     difference = means["rsum"] - row.rsum
     words = verdict(difference, std.get("rsum", 0.0), row) + ("" if std else " (one seed)")
-    return row.name, row.method, row.source, paper, _numbers(means, std, len(runs)), f"{difference:+.1f}", words
+    return (
+        row.name,
+        row.method,
+        row.source,
+        paper,
+        ", ".join(way),
+        _numbers(means, std, len(runs)),
+        f"{difference:+.1f}",
+        words,
+    )
 
 
 def verdict(difference: float, std: float, row: PublishedRow) -> str:

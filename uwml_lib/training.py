@@ -14,24 +14,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from uwml_lib.checkpoints import load_model, load_state, read_config, save_model, save_state
+from uwml_lib.checkpoints import check_record, load_model, load_state, read_config, save_model, save_state
 from uwml_lib.config import RUNS, ExperimentConfig
 from uwml_lib.datasets import (
     Batch,
-    PrecomputedDataset,
     Vocabulary,
     build_vocabulary,
     check_data,
     collate,
-    evaluation_split,
     fingerprint,
+    load_selection,
     load_split,
     prepare_data,
 )
-from uwml_lib.datasets.precomputed import read_lines
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model, score_matrix
 from uwml_lib.files import (
@@ -43,20 +41,14 @@ from uwml_lib.files import (
     read_sealed_json,
     sha256_of,
     write_json,
-    write_sealed_json,
     write_text,
 )
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import MODELS, build_model
 from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.provenance import provenance
+from uwml_lib.scoring import device_of, evaluate_run, naming
 from uwml_lib.weighting import batch_scores
-
-RECORDS = {"step": ("epoch", "step", "loss"), "epoch": ("epoch", "seconds", "dev_rsum")}
-"""Kind of a line of metrics.jsonl -> numbers it must have."""
-
-SOURCES = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors")
-"""Files of a run folder that its results are made of."""
 
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
@@ -79,8 +71,10 @@ def check_config(config: ExperimentConfig) -> None:
         raise UWMLError(
             f"found WORLD_SIZE {os.environ['WORLD_SIZE']}, expected one process: each would miss the others' negatives"
         )
-    if config.mixed_precision == "fp16" and _device(config) == "cpu":
+    if config.mixed_precision == "fp16" and device_of(config) == "cpu":
         raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
+    if config.evaluation_precision == "float64" and device_of(config) == "mps":
+        raise UWMLError("evaluation_precision: found 'float64', which mps does not have, expected 'float32'")
 
 
 def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
@@ -124,7 +118,8 @@ class Trainer:
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # else the environment decides
         )
         self.vocabulary = _run_vocabulary(config, folder)
-        self.train_set, self.dev_set = (load_split(config, split, self.vocabulary) for split in ("train", "dev"))
+        self.train_set = load_split(config, "train", self.vocabulary)
+        self.selection_set = load_selection(config, self.vocabulary)
         self.train_set.encoded  # noqa: B018 (here once, not in every worker)
         if len(self.train_set) < config.batch_size:
             raise UWMLError(
@@ -167,7 +162,7 @@ class Trainer:
             try:
                 with _memory(self.folder):
                     self._train_epoch(epoch)
-                    dev = _evaluate(self.accelerator.unwrap_model(self.model), self.dev_set)
+                    dev = self._select()
             except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
                 raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
             self._finish_epoch(epoch, dev, time.monotonic() - started)
@@ -178,13 +173,14 @@ class Trainer:
         Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
         """
         scores = self.model(batch.features, batch.tokens, batch.lengths).float()
-        value = loss(scores, batch.image_ids)
+        image_ids = None if self.config.siblings == "negatives" else batch.image_ids
+        value = loss(scores, image_ids)
         self.optimizer.zero_grad()
         self.accelerator.backward(value)
         limit = self.config.gradient_clip or math.inf
         gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
-        statistics = loss.statistics(scores.detach(), batch.image_ids)
+        statistics = loss.statistics(scores.detach(), image_ids)
         return {"loss": value.detach(), "gradient_norm": gradient_norm, **statistics}
 
     def _train_epoch(self, epoch: int) -> None:
@@ -227,6 +223,12 @@ class Trainer:
             "learning_rate": learning_rate(self.config, epoch), **means,
         })  # fmt: skip
 
+    def _select(self) -> dict[str, Any]:
+        """Metrics on the images that choose the best epoch."""
+        dtype = getattr(torch, self.config.evaluation_precision)
+        with naming(self.selection_set):
+            return evaluate_model(self.accelerator.unwrap_model(self.model), self.selection_set, dtype=dtype)
+
     def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
         """Keep the metrics and the state, which names the best weights by digest: it decides what a resume finds."""
         better, new = dev["rsum"] > self.best_rsum, self._checkpoint("new.safetensors")
@@ -257,7 +259,7 @@ class Trainer:
         left = (self.config.epochs - epoch - 1) * sum(item["seconds"] for item in self.history) / len(self.history)
         phase = " (warm-up)" if epoch < self.config.warmup_epochs else ""
         self.say(
-            f"{self.name}: epoch {epoch + 1}/{self.config.epochs}{phase}, dev rsum {dev['rsum']:.1f} "
+            f"{self.name}: epoch {epoch + 1}/{self.config.epochs}{phase}, {self.chosen_by} rsum {dev['rsum']:.1f} "
             f"(best {self.best_rsum:.1f}), {duration(seconds)}" + (f", about {duration(left)} left" if left else "")
         )
 
@@ -314,6 +316,11 @@ class Trainer:
         words = f"{self.config.loss} seed {self.config.seed}"
         return words if self.config.warmup_epochs else words + ", no warm-up"
 
+    @property
+    def chosen_by(self) -> str:
+        """What chooses the best epoch, in a word or two."""
+        return "held-out train" if self.config.selection_images else "dev"
+
     def _checkpoint(self, name: str) -> Path:
         return self.folder / "checkpoint" / name
 
@@ -327,110 +334,11 @@ def learning_rate(config: ExperimentConfig, epoch: int) -> float:
     return config.learning_rate * 0.1 ** (epoch // config.decay_epoch)
 
 
-def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = "") -> dict[str, Any]:
-    """Evaluate a finished run's best epoch on a split and write results.json, or results-SPLIT.json.
-
-    split: None, and results.json, stand for the test split, or dev where there is none. data_root: where the data set's
-    folder is now, if it was moved since. Raises UWMLError if a file of a finished run was changed since.
-    """
-    folder = Path(folder)
-    started = time.monotonic()
-    config = read_config(folder, data_root)
-    sessions = _check_run(folder)
-    if read_json(folder / "config.json").get("data") != fingerprint(config.data_folder):
-        raise UWMLError(f"{config.data_folder}: other data, or another tokenizer, than {folder} was trained on")
-    model, config, vocabulary = load_model(folder, data_root)
-    model.to(_device(config))
-    torch.set_num_threads(config.threads)
-    history = [line for line in read_metrics(folder) if line["kind"] == "epoch"]
-    if len(history) < config.epochs:
-        raise UWMLError(f"{folder}: {len(history)} of {config.epochs} epochs are done; finish the training first")
-    usual = evaluation_split(config.data_folder)
-    split = split or usual
-    dataset = load_split(config, split, vocabulary)
-    splits = [*(load_split(config, name) for name in ("train", "dev")), dataset]
-    metrics = _evaluate(model, dataset, return_ranks=True)
-    ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("_ranks")}
-    best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
-    results = {
-        "config": config.to_dict(), "split": split, "captions_per_image": dataset.captions_per_image,
-        "features": {item.split: list(item.features.shape) for item in splits},
-        "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"], "metrics": metrics,
-        "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
-        "provenance": {**sessions[0], "sessions": sessions, "evaluated": provenance(torch.device(_device(config)))},
-        "ranks": ranks,
-        "files": {name: sha256_of(folder / name) for name in SOURCES},
-    }  # fmt: skip
-    write_sealed_json(folder / ("results.json" if split == usual else f"results-{split}.json"), results)
-    return results
-
-
-def _check_run(folder: Path) -> list[dict[str, Any]]:
-    """Return who worked on a run; raises UWMLError if a file of it was changed since it was written."""
-    if (folder / "results.json").exists():
-        results = read_sealed_json(folder / "results.json")
-        check_files(folder, results["files"])
-        return results["provenance"]["sessions"]
-    state = load_state(folder / "checkpoint" / "last.pt")
-    try:
-        files, records, sessions = dict(state["files"]), state["records"], list(state["sessions"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UWMLError(f"{folder / 'checkpoint' / 'last.pt'}: not a training state of this kit") from error
-    check_files(folder, files)
-    if read_metrics(folder) != records:
-        raise UWMLError(f"{folder / 'metrics.jsonl'}: was changed after it was written; train again to mend it")
-    return sessions
-
-
 def dev_batches(folder: Path | str, data_root: str = "", n_images: int = 500) -> Tensor:
     """Score the first dev images with a run's best model, cut into batches as in training: see `batch_scores`."""
     model, config, vocabulary = load_model(folder, data_root)
     dev = load_split(config, "dev", vocabulary)
-    return batch_scores(score_matrix(model, dev, n_images=n_images), dev.captions_per_image, config.batch_size)
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a last line that was being written when the process died is left out.
-
-    Raises UWMLError for a line that is no record of this kit.
-    """
-    path = Path(folder) / "metrics.jsonl"
-    if not path.exists():
-        return []
-    records = []
-    lines = read_lines(path)
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            check_record(record)
-        except (ValueError, RecursionError) as error:
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
-                break
-            raise UWMLError(f"{path}: line {number} is no record of a training") from error
-        records.append(record)
-    return records
-
-
-def check_record(record: Any) -> None:
-    """Raise ValueError unless this is a record that metrics.jsonl may hold."""
-    kind = record.get("kind") if isinstance(record, dict) else None
-    wanted = RECORDS.get(kind, ()) if isinstance(kind, str) else ()
-    numbers = [record.get(name) for name in wanted]
-    if not numbers or not all(isinstance(value, int | float) and abs(value) < math.inf for value in numbers):
-        raise ValueError(f"found {record!r}, expected one of {', '.join(RECORDS)} with its numbers")
-
-
-def _evaluate(model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False) -> dict[str, Any]:
-    try:
-        return evaluate_model(model, dataset, return_ranks)
-    except ValueError as error:
-        raise UWMLError(f"{dataset.split} split of {dataset.folder}: {error}; look for NaN in its features") from error
-
-
-def _device(config: ExperimentConfig) -> str:
-    if config.device == "cpu" or not torch.accelerator.is_available():
-        return "cpu"
-    return str(torch.accelerator.current_accelerator())
+    return batch_scores(score_matrix(model, dev, images=range(n_images)), dev.captions_per_image, config.batch_size)
 
 
 def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:

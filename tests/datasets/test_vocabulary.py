@@ -10,10 +10,11 @@ import nltk
 import pytest
 
 from uwml_lib.datasets import Vocabulary, build_vocabulary, download_punkt, tokenize, vocabulary
-from uwml_lib.datasets.vocabulary import SPECIALS
+from uwml_lib.datasets.vocabulary import SPECIALS, tokenize_released
 from uwml_lib.errors import UWMLError
 
-RECORDED = json.loads((Path(__file__).parents[1] / "golden/caption_tokens.json").read_text(encoding="utf-8"))
+GOLDEN = Path(__file__).parents[1] / "golden"
+RECORDED = json.loads((GOLDEN / "caption_tokens.json").read_text(encoding="utf-8"))
 TWO_SENTENCES = "Two men talk. One of them laughs."
 
 
@@ -49,6 +50,33 @@ def test_recorded_tokens_with_the_word_tokenizer_alone(item):
         assert tokenize(TWO_SENTENCES, "word") == ["two", "men", "talk.", "one", "of", "them", "laughs", "."]
     else:
         assert tokenize(item["caption"], "word") == item["tokens"]
+
+
+@pytest.mark.parametrize("item", RECORDED, ids=lambda item: item["caption"][:12])
+def test_recorded_tokens_of_the_released_code(item, punkt):
+    """Under nltk 3.8.1, whatever version is here."""
+    assert tokenize_released(item["caption"]) == item["tokens_released_code"]
+
+
+def test_tokens_of_the_released_code_under_other_versions(punkt):
+    """The first word stays glued to b'; what is no word of one letter is the same."""
+    assert tokenize_released("A man .", split_one_letter=False)[:2] == ["b'a", "man"]
+    assert tokenize_released("A man .")[:4] == ["b", "'", "a", "man"]
+    assert tokenize_released("T shirt .")[:2] == ["b't", "shirt"]  # as if it were a clitic
+    assert tokenize_released("Two men .") == tokenize_released("Two men .", split_one_letter=False)
+
+
+def test_released_tokens_need_punkt(no_punkt):
+    with pytest.raises(UWMLError, match="captions: the released tokens need nltk's Punkt"):
+        tokenize_released("A man .")
+
+
+@pytest.mark.parametrize(("style", "split"), [("bytes", True), ("bytes_glued", False)])
+def test_captions_encoded_as_released(punkt, style, split):
+    words = Vocabulary([*SPECIALS, "b", "'", "a", "b'a", "man"])
+    numbers = words.encode("A man", style)
+    assert words.decode(numbers[1:-1]) == tokenize_released("A man", split)
+    assert words.decode(words.encode("A man")[1:-1]) == ["a", "man"]
 
 
 def test_without_punkt_the_word_tokenizer_is_taken(no_punkt):
@@ -130,8 +158,8 @@ def test_released_json_was_made_with_punkt(tmp_path, punkt):
     assert read.words == [*SPECIALS, "dog", "a"]
 
 
-def test_recorded_released_json(shared, punkt):
-    read = Vocabulary.load(shared / "golden/tiny_vocab.json")
+def test_recorded_released_json(punkt):
+    read = Vocabulary.load(GOLDEN / "tiny_vocab.json")
     assert len(read) == 24
     assert read.index["word7"] == 11
 

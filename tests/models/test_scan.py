@@ -1,9 +1,7 @@
-"""SCAN: the released initialisation, lengths and padding, and recorded checkpoints of the original code."""
+"""SCAN: the released initialisation, lengths and padding."""
 
-import argparse
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -16,8 +14,6 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import SCAN, build_model, cross_attention_scores
 from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder, l2_normalise
-
-CHECKPOINTS = ("checkpoint_i2t_bigru", "checkpoint_t2i_gru_weightnorm")
 
 
 @pytest.fixture(autouse=True)
@@ -164,54 +160,3 @@ def test_every_weight_gets_a_finite_gradient_on_a_ragged_batch(tmp_path):
         for name, parameter in model.named_parameters():
             assert parameter.grad.isfinite().all(), name
             assert parameter.grad.any(), name
-
-
-# ------------------------------------------------------------------------------------------------ recorded checkpoints
-
-
-def released_model(path):
-    """Build a model from a checkpoint of the original script; its weights and its options."""
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        checkpoint = torch.load(path, weights_only=True)
-    options = checkpoint["opt"]
-    model = SCAN(
-        options.img_dim, options.vocab_size, options.embed_size, options.word_dim, options.bi_gru,
-        options.precomp_enc_type == "weight_norm", options.cross_attn, options.raw_feature_norm, options.agg_func,
-        options.lambda_softmax, options.lambda_lse,
-    )  # fmt: skip
-    images, captions = checkpoint["model"]
-    model.image_encoder.load_state_dict(images)  # the old names weight_g and weight_v are understood
-    model.caption_encoder.load_state_dict(captions)
-    return model, options
-
-
-@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
-def test_embeddings_and_scores_of_a_released_checkpoint(shared, checkpoint):
-    folder = shared / "golden" / checkpoint
-    model, _ = released_model(folder / "model_best.pth.tar")
-    expected = {name: torch.tensor(array) for name, array in np.load(folder / "expected.npz").items()}
-    captions, lengths = expected["captions"], expected["lengths"]
-    with torch.no_grad():
-        images_found, captions_found = model.embed_images(expected["images"]), model.embed_captions(captions, lengths)
-        scores = model(expected["images"], captions, lengths)
-    torch.testing.assert_close(images_found, expected["image_embeddings"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(scores, expected["scores"], atol=1e-5, rtol=0)
-    for found, recorded, length in zip(captions_found, expected["caption_embeddings"], lengths, strict=True):
-        torch.testing.assert_close(found[:length], recorded[:length], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
-def test_training_follows_the_released_trajectory(shared, checkpoint):
-    folder = shared / "golden" / checkpoint
-    model, options = released_model(folder / "initial.pth.tar")
-    recorded = {name: torch.tensor(array) for name, array in np.load(folder / "trajectory.npz").items()}
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
-    loss, losses = PolynomialLoss(margin=options.margin), []
-    for step in range(len(recorded["losses"])):
-        value = loss(model(*(recorded[f"step{step}.{name}"] for name in ("images", "captions", "lengths"))))
-        optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), options.grad_clip)
-        optimizer.step()
-        losses.append(value.item())
-    np.testing.assert_allclose(losses, recorded["losses"], atol=1e-5)

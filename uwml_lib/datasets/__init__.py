@@ -1,6 +1,6 @@
 """Data sets in the SCAN layout: precomputed region features, captions, a vocabulary."""
 
-from uwml_lib.datasets.loading import check_data, load_split, prepare_data
+from uwml_lib.datasets.loading import check_data, load_selection, load_split, prepare_data
 from uwml_lib.datasets.precomputed import (
     Batch,
     PrecomputedDataset,
@@ -25,6 +25,7 @@ __all__ = [
     "download_punkt",
     "evaluation_split",
     "fingerprint",
+    "load_selection",
     "load_split",
     "pad_captions",
     "prepare_data",

@@ -55,5 +55,39 @@ def check_data(config: ExperimentConfig, scan: bool = True) -> list[PrecomputedD
 
 
 def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:
-    """Load a split of a configuration's data set; raises UWMLError, naming the file, for what cannot be used."""
-    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images, config.regions)
+    """Load a split as a configuration uses it; raises UWMLError, naming the file, for what cannot be used."""
+    dataset = _whole_split(config, split, vocabulary)
+    if split == "dev" and config.dev_captions:
+        n_images, rest = divmod(config.dev_captions, dataset.captions_per_image)
+        if rest:
+            raise UWMLError(
+                f"dev_captions: found {config.dev_captions}, expected a multiple of the {dataset.captions_per_image} "
+                f"captions an image of {dataset.folder}"
+            )
+        dataset.keep(0, n_images)
+    if split == "train" and config.selection_images:
+        dataset.keep(0, _training_images(config, dataset))
+    return dataset
+
+
+def load_selection(config: ExperimentConfig, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:
+    """Load the images that choose the best epoch: dev, or the last training images where the configuration says so."""
+    if not config.selection_images:
+        return load_split(config, "dev", vocabulary)
+    dataset = _whole_split(config, "train", vocabulary)
+    dataset.keep(_training_images(config, dataset), len(dataset.features))
+    return dataset
+
+
+def _training_images(config: ExperimentConfig, dataset: PrecomputedDataset) -> int:
+    n_images = len(dataset.features) - config.selection_images
+    if n_images < 1:
+        raise UWMLError(
+            f"selection_images: found {config.selection_images}, expected fewer than the {len(dataset.features)} "
+            f"training images of {dataset.folder}"
+        )
+    return n_images
+
+
+def _whole_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None) -> PrecomputedDataset:
+    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images, config.regions, config.captions)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from uwml_lib.config import Captions
 from uwml_lib.datasets.vocabulary import PAD, Vocabulary, available_tokenizer
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import check_is_file, sha256_of
+from uwml_lib.files import check_is_file, read_bytes, read_lines, sha256_of
 from uwml_lib.progress import progress
 
 LONGEST_CAPTION = 5000
@@ -46,6 +47,7 @@ class PrecomputedDataset(Dataset):
     Rows that the ids show to be one image, stored once for each of its captions as in SCAN's dev and test files,
     are taken once.
     max_images, regions: take only the first images, and the first regions of each; 0 means all.
+    caption_style: how captions are read, see `Vocabulary.encode`.
     Raises UWMLError, naming the file, where something is missing, unreadable or does not fit.
     """
 
@@ -56,8 +58,9 @@ class PrecomputedDataset(Dataset):
         vocabulary: Vocabulary | None = None,
         max_images: int = 0,
         regions: int = 0,
+        caption_style: Captions = "text",
     ) -> None:
-        self.folder, self.split, self.vocabulary = Path(folder), split, vocabulary
+        self.folder, self.split, self.vocabulary, self.caption_style = Path(folder), split, vocabulary, caption_style
         path = self.folder / f"{split}_ims.npy"
         self.features = load_array(path, dimensions=3)
         captions_path = self.folder / f"{split}_caps.txt"
@@ -84,14 +87,24 @@ class PrecomputedDataset(Dataset):
             )
         self.captions_per_image = n_captions // n_images
         self.ids = self._read_ids(n_images)
+        self._first = 0
+        self._encoded: list[list[int]] | None = None
         if max_images:
-            self.features, self.ids = self.features[:max_images], self.ids[:max_images]
-            self.captions = self.captions[: max_images * self.captions_per_image]
+            self.keep(0, max_images)
         if regions > self.features.shape[1]:
             raise UWMLError(f"regions: found {regions}, expected at most the {self.features.shape[1]} of {path}")
         if regions:
             self.features = self.features[:, :regions]
-        self._encoded: list[list[int]] | None = None
+
+    def keep(self, start: int, stop: int) -> None:
+        """Keep the images start to stop - 1 and their captions alone."""
+        captions = slice(start * self.captions_per_image, stop * self.captions_per_image)
+        self.features, self.ids, self.captions = (
+            self.features[start:stop],
+            self.ids[start:stop],
+            self.captions[captions],
+        )
+        self._first, self._encoded = self._first + start, None
 
     def _rows_per_image(self) -> int:
         """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
@@ -140,7 +153,7 @@ class PrecomputedDataset(Dataset):
         self.__dict__.update(state)
         n_images, regions = state["features"]
         features = load_array(self.folder / f"{self.split}_ims.npy", dimensions=3)
-        self.features = features[:: self._copies][:n_images, :regions]
+        self.features = features[:: self._copies][self._first : self._first + n_images, :regions]
 
     @property
     def feature_dim(self) -> int:
@@ -153,7 +166,7 @@ class PrecomputedDataset(Dataset):
         if self._encoded is None:
             if self.vocabulary is None:
                 raise UWMLError(f"{self.folder}: captions can be encoded only with a vocabulary")
-            self._encoded = [self.vocabulary.encode(caption) for caption in self.captions]
+            self._encoded = [self.vocabulary.encode(caption, self.caption_style) for caption in self.captions]
         return self._encoded
 
     def optional_array(self, name: str, dimensions: int) -> np.ndarray | None:
@@ -166,7 +179,7 @@ class PrecomputedDataset(Dataset):
         with np.errstate(over="ignore"):
             images = torch.from_numpy(self.features[start:stop].astype(np.float32))
         if not images.isfinite().all():
-            image = start + int((~images.isfinite()).flatten(1).any(1).nonzero()[0])
+            image = self._first + start + int((~images.isfinite()).flatten(1).any(1).nonzero()[0])
             raise UWMLError(
                 f"{self.folder / f'{self.split}_ims.npy'}: image {image} (counted from 0) holds NaN, infinity or what "
                 "is too large for float32, expected finite numbers"
@@ -239,7 +252,7 @@ def fingerprint(folder: Path | str) -> str:
             continue
         features = load_array(path, dimensions=3)
         digest.update(f"{split} {features.shape} {features.dtype}".encode())
-        digest.update(_read_bytes(Path(folder) / f"{split}_caps.txt"))
+        digest.update(read_bytes(Path(folder) / f"{split}_caps.txt"))
         if path.stat().st_size <= READ_WHOLE:
             digest.update(sha256_of(path).encode())
             continue
@@ -261,20 +274,3 @@ def load_array(path: Path, dimensions: int) -> np.ndarray:
     if array.offset + array.nbytes != (size := path.stat().st_size):
         raise UWMLError(f"{path}: found {size:,} bytes, expected {array.offset + array.nbytes:,} for {array.shape}")
     return array
-
-
-def read_lines(path: Path) -> list[str]:
-    """Read UTF-8 lines without their ends, or a byte order mark; raises UWMLError naming the file."""
-    try:
-        text = _read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UWMLError(f"{path}: not readable as UTF-8 text ({error})") from error
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-
-def _read_bytes(path: Path) -> bytes:
-    check_is_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UWMLError(f"{path}: not readable ({error.strerror})") from error

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 import socket
 import warnings
 import zipfile
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from uwml_lib.config import DATA
+from uwml_lib.config import DATA, Captions
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import read_json, write_json
 
@@ -66,6 +67,25 @@ def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
     from nltk.tokenize import word_tokenize
 
     return word_tokenize(caption.lower(), preserve_line=(tokenizer or available_tokenizer()) == "word")
+
+
+# nltk 3.4 to 3.8.1 put a space between an apostrophe and a word of one letter, unless that is a clitic ('s, n't ...).
+ONE_LETTER = re.compile(r"'(?![mtsdn])(?=\w\b)", re.IGNORECASE)
+
+
+def tokenize_released(caption: str, split_one_letter: bool = True) -> list[str]:
+    """Split a caption as the released code does under Python 3, where `str()` of its bytes puts it into b'...'.
+
+    split_one_letter: as nltk 3.4 to 3.8.1 did, where `b'a` came apart; nltk 3.2.5, 3.3 and 3.10.4 leave it in one.
+    Raises UWMLError without Punkt, which the release had.
+    """
+    from nltk.tokenize import sent_tokenize, word_tokenize
+
+    if available_tokenizer() != "punkt":
+        raise UWMLError("captions: the released tokens need nltk's Punkt; `make setup` downloads it, or set NLTK_DATA")
+    text = str(caption.encode().strip()).lower()
+    sentences = [ONE_LETTER.sub("' ", text) if split_one_letter else text for text in sent_tokenize(text)]
+    return [token for sentence in sentences for token in word_tokenize(sentence, preserve_line=True)]
 
 
 class Vocabulary:
@@ -125,9 +145,15 @@ class Vocabulary:
             },
         )
 
-    def encode(self, caption: str) -> list[int]:
-        """Return `<start>`, the caption's tokens and `<end>` as numbers; a word unknown here is `<unk>`."""
-        tokens = tokenize(caption, self.tokenizer if available_tokenizer() == "punkt" else "word")
+    def encode(self, caption: str, style: Captions = "text") -> list[int]:
+        """Return `<start>`, the caption's tokens and `<end>` as numbers; a word unknown here is `<unk>`.
+
+        style: bytes and bytes_glued are the tokens of `tokenize_released`.
+        """
+        if style == "text":
+            tokens = tokenize(caption, self.tokenizer if available_tokenizer() == "punkt" else "word")
+        else:
+            tokens = tokenize_released(caption, split_one_letter=style == "bytes")
         return [START, *(self.index.get(token, UNKNOWN) for token in tokens), END]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
