@@ -1,6 +1,7 @@
 """Tables and sentences from run folders written by the test."""
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 from tests import torture
 from uwml_lib import plots, reporting, site
-from uwml_lib.config import preset
+from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import retrieval_metrics
 from uwml_lib.files import read_json, sha256_of, write_json, write_sealed_json
 from uwml_lib.reporting import (
+    COLUMNS,
     agreement_with_reference,
     chance_rsum,
     comparison,
@@ -163,6 +165,54 @@ def test_text_says_when_there_is_no_test_split(experiment):
     for run in experiment.runs:
         run.results["split"] = "dev"
     assert "There is no test split here" in report_text(experiment)
+
+
+def test_held_out_training_images_that_chose_the_epoch(experiment):
+    for run in experiment.runs:
+        run.results["split"], run.results["config"]["selection_images"] = "dev", 50
+    text = report_text(experiment)
+    assert "this is dev; the last 50 training images, kept out of training, chose the epoch." in text
+    assert "held-out train rsum" in run_table(experiment).columns
+    figure, _ = plots.recall_curves(experiment)
+    assert figure.axes[0].get_ylabel() == "held-out train rsum"
+
+
+def test_numbers_alone_of_data_that_may_not_be_passed_on(experiment, tmp_path, monkeypatch):
+    """Neither pictures nor captions; beside the published run on scenes, which stays."""
+    for name in ("site", "reporting"):
+        monkeypatch.setattr(f"uwml_lib.{name}.REFERENCE", tmp_path / "reference")
+        monkeypatch.setattr(f"uwml_lib.{name}.report_folder", lambda dataset: tmp_path / "report", raising=False)
+    for run in experiment.runs:
+        run.config["dataset"] = "f8k_precomp"
+    monkeypatch.setattr(site, "preset", lambda dataset: ExperimentConfig.from_dict(experiment.runs[0].config))
+    other = replace(experiment, dataset="f8k_precomp")
+    monkeypatch.setattr(site, "load_experiment", lambda dataset: other)
+    write_json(tmp_path / "reference/summary.json", {"dataset": "scenes"})
+    metrics = {name: 10.0 for name in COLUMNS}
+    write_json(tmp_path / "report/linear_cca.json", {"metrics": metrics})
+    (tmp_path / "report/figures").mkdir()
+    for name in ("recall_curves.png", "best_retrievals.png"):
+        (tmp_path / "report/figures" / name).write_bytes(b"png")
+    for _ in range(2):
+        site.publish("f8k_precomp")
+    folder = tmp_path / "reference/f8k"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "linear_cca.json", "recall_curves.png", "runs", "summary.json", "table.md",
+    ]  # fmt: skip
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    assert "linear CCA on the same images (`benchmarks/linear_cca.py`): i→t R@1 10.0" in text
+    assert {path.name for path in (folder / "runs").iterdir()} == {run.folder.name for run in experiment.all_runs}
+    assert read_json(tmp_path / "reference/summary.json") == {"dataset": "scenes"}
+    write_json(tmp_path / "report/linear_cca.json", {"metrics": [1]})
+    with pytest.raises(UWMLError, match=r"linear_cca\.json: not what `benchmarks/linear_cca.py` writes"):
+        report_text(other)
+
+
+def test_what_the_features_are(experiment):
+    for run in experiment.runs:
+        run.results["features"] = {run.results["split"]: [10, 36, 128]}
+    assert "The features" not in report_text(experiment)
+    assert "The features: 36 overlapping windows" in report_text(replace(experiment, dataset="f8k_precomp"))
 
 
 @pytest.fixture

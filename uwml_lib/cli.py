@@ -388,13 +388,13 @@ def _print_results(results: dict[str, Any], path: Path) -> None:
     from uwml_lib.evaluation import released_lines
 
     metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
+    settings = ExperimentConfig.from_dict(results["config"])
     words = f", mean of {len(folds)} folds" if folds else ""
     if len(results.get("members", ())) > 1:
         words += f", an ensemble of {len(results['members'])} models"
     if "best_epoch" in results:
-        words += f", best epoch {results['best_epoch']} (dev rsum {results['dev_rsum']:.1f})"
+        words += f", best epoch {results['best_epoch']} ({settings.chosen_by} rsum {results['dev_rsum']:.1f})"
     print(f"{results['split']} split{words}:")
-    settings = ExperimentConfig.from_dict(results["config"])
     if settings.fidelity != "corrected":
         print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
     for name, words in (("image_to_text", "image to text"), ("text_to_image", "text to image")):

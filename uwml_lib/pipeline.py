@@ -16,7 +16,7 @@ import torch
 
 from uwml_lib import site
 from uwml_lib.config import RUNS, ExperimentConfig, preset
-from uwml_lib.datasets import check_data, fingerprint, prepare_data
+from uwml_lib.datasets import SCENES, check_data, fingerprint, prepare_data
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, write_json
 from uwml_lib.notebooks import all_notebooks, check_parameters, discard_stale, execute
@@ -102,7 +102,7 @@ def planned_runs(
     base = base_config(dataset, data_root, epochs, profile)
     seeds = check_seeds(seeds if seeds is not None else (0, 1) if profile == "smoke" else (0, 1, 2))
     configs = [replace(base, loss=loss, seed=seed) for seed in seeds for loss in LOSSES_COMPARED]
-    if not base.warmup_epochs:
+    if not base.warmup_epochs or base.dataset not in SCENES:  # once is enough, where it costs least
         return configs, []
     few = min(base.epochs, EPOCHS_WITHOUT_WARMUP)
     return configs, [replace(base, loss=loss, seed=seeds[0], warmup_epochs=0, epochs=few) for loss in LOSSES_COMPARED]
@@ -116,6 +116,7 @@ def base_config(dataset: str, data_root: str, epochs: int | None, profile: Profi
             dataset = "scenes_smoke"
         elif dataset != "scenes_smoke":
             overrides |= {"embed_size": 32, "word_dim": 16, "max_images": 200, "epochs": 2, "decay_epoch": 1}
+            overrides["selection_images"] = min(50, preset(dataset).selection_images)
     if epochs is not None:
         overrides["epochs"] = epochs
     return preset(dataset, **overrides)

@@ -87,7 +87,7 @@ def caption_lengths(lengths: dict[str, Sequence[int]]) -> tuple[Figure, pd.DataF
 
 @_styled
 def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
-    """Draw dev rsum after every epoch: a line for the mean over seeds, a band from the worst to the best seed."""
+    """Draw rsum on the images that choose the epoch: a line for the mean over seeds, a band from worst to best seed."""
     lines = pd.concat(
         run.history().query("kind == 'epoch'").assign(loss=loss, seed=run.config["seed"])
         for loss, runs in experiment.by_loss().items()
@@ -99,7 +99,10 @@ def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
         axis.plot(by_epoch.index, by_epoch["mean"], label=loss, markersize=4, **_look(loss))
         axis.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=_look(loss)["color"], alpha=0.15)
     _mark_warmup(axis, experiment.runs[0])
-    axis.set(xlabel="epochs", ylabel="dev rsum", title="Recall on dev: mean over seeds, band from worst to best")
+    words = experiment.runs[0].chosen_by
+    axis.set(
+        xlabel="epochs", ylabel=f"{words} rsum", title=f"Recall on {words}: mean over seeds, band from worst to best"
+    )
     axis.legend()
     return figure, lines[["loss", "seed", "epochs_done", "dev_rsum"]]
 
@@ -322,7 +325,7 @@ def batch_weights(
 
 @_styled
 def convergence(experiment: Experiment, columns: int = 4) -> tuple[Figure, pd.DataFrame]:
-    """Draw dev rsum after every epoch, the mean over seeds: a panel a loss, all other losses in grey behind it."""
+    """Draw rsum on the images that choose the epoch, mean over seeds: a panel a loss, all others in grey behind it."""
     lines = pd.DataFrame({
         loss: pd.concat([run.history().query("kind == 'epoch'").set_index("epoch")["dev_rsum"] for run in runs], axis=1)
         .mean(axis=1)
@@ -336,7 +339,7 @@ def convergence(experiment: Experiment, columns: int = 4) -> tuple[Figure, pd.Da
         axis.set_title(f"{loss}: {lines[loss].iloc[-1]:.0f}", fontsize=9)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epochs done", fontsize=10)
-    figure.supylabel("dev rsum", fontsize=10)
+    figure.supylabel(f"{experiment.runs[0].chosen_by} rsum", fontsize=10)
     return figure, lines
 
 

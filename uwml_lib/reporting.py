@@ -32,6 +32,15 @@ COLUMNS = {
 }
 """Metric -> column heading; a trailing blank keeps the second direction's headings apart."""
 
+FEATURES = {
+    ("f8k_precomp", 36, 128): (
+        "36 overlapping windows, 2 x 2 cells, of the last feature map (7 x 7 x 1280) of an ImageNet MobileNetV2, "
+        "PCA-whitened to 128 numbers. They are no bottom-up-attention features, so these numbers compare losses and "
+        "models with each other, not with published tables"
+    ),
+}
+"""What features are, by data set and shape, where that must be known to read the numbers."""
+
 ExperimentName = Literal["reproduce", "compare"]
 FILES: dict[ExperimentName, str] = {"reproduce": "experiment.json", "compare": "comparison.json"}
 """Make target -> file, beside the run folders, that says which of them belong to it."""
@@ -63,6 +72,11 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """Metrics of the best epoch on the evaluated split."""
         return self.results["metrics"]
+
+    @property
+    def chosen_by(self) -> str:
+        """The images that chose the best epoch, in a word or two."""
+        return ExperimentConfig.from_dict(self.config).chosen_by
 
     @property
     def rsum_by_image(self) -> np.ndarray:
@@ -167,7 +181,7 @@ def run_table(experiment: Experiment) -> pd.DataFrame:
             "run folder": run.folder.name,
             "seed": run.config["seed"],
             "best epoch": run.results["best_epoch"],
-            "dev rsum": round(run.results["dev_rsum"], 1),
+            f"{run.chosen_by} rsum": round(run.results["dev_rsum"], 1),
             f"{experiment.split} rsum": round(run.metrics["rsum"], 1),
             "training": duration(run.results["training_seconds"]),
             "commit": ", then ".join(map(_commit, run.results["provenance"]["sessions"])),
@@ -299,13 +313,27 @@ def report_text(experiment: Experiment, against_reference: bool = True) -> str:
     if config["warmup_epochs"] >= config["epochs"]:
         lines += ["", "Every epoch was warm-up: this compares the dense forms of the losses."]
     if experiment.split != "test":
-        lines += [
-            "",
-            f"There is no test split here: this is {experiment.split}, which also chose the epoch.",
-        ]
+        held_out = f"the last {config.get('selection_images')} training images, kept out of training, chose the epoch"
+        chose = "which also chose the epoch" if experiment.runs[0].chosen_by == "dev" else held_out
+        lines += ["", f"There is no test split here: this is {experiment.split}; {chose}."]
+    shape = experiment.runs[0].results.get("features", {}).get(experiment.split, ())
+    if about := FEATURES.get((experiment.dataset, *shape[1:])):
+        lines += ["", f"The features: {about}."]
+    if (baseline := report_folder(experiment.dataset) / "linear_cca.json").exists():
+        lines += ["", linear_cca_text(baseline)]
     if against_reference and (agreement := agreement_with_reference(summary)):
         lines += ["", agreement]
     return "\n".join(lines) + "\n"
+
+
+def linear_cca_text(path: Path) -> str:
+    """Say what `benchmarks/linear_cca.py` found on the same images; raises UWMLError if it is something else."""
+    metrics = read_json(path).get("metrics")
+    try:
+        cells = ", ".join(f"{COLUMNS[name].strip()} {metrics[name]:.1f}" for name in COLUMNS)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UWMLError(f"{path}: not what `benchmarks/linear_cca.py` writes; run it again") from error
+    return f"For comparison, linear CCA on the same images (`benchmarks/linear_cca.py`): {cells}."
 
 
 def warmup_effect(experiment: Experiment) -> pd.DataFrame:
@@ -331,7 +359,8 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
 
     Numbers are compared only where the settings are the same, and judged only where there are seeds to judge by.
     """
-    path = REFERENCE / "summary.json"
+    place = reference_folder(summary["dataset"])
+    path = place / "summary.json"
     if not path.exists():
         return ""
     try:
@@ -341,7 +370,7 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
         what = {name: reference[name] for name in ("split", "n_images", "captions_per_image")}
         published = {loss: _rsum_and_runs(item) for loss, item in reference["losses"].items()}
     except (UWMLError, KeyError, TypeError, AttributeError):
-        return "reports/reference/summary.json cannot be read as a summary, so nothing is compared with it."
+        return f"{_shown(path)} cannot be read as a summary, so nothing is compared with it."
     ours = {loss: _rsum_and_runs(item) for loss, item in summary["losses"].items() if loss in published}
     if not ours:
         return ""
@@ -349,14 +378,14 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
         differ = [f"{name} {summary[name]}, not {value}" for name, value in what.items() if summary[name] != value]
         for loss, (_, runs) in ours.items():
             here = [_run_config(RUNS / summary["dataset"] / name) for name in runs]
-            there = [_run_config(REFERENCE / "runs" / name) for name in published[loss][1]]
+            there = [_run_config(place / "runs" / name) for name in published[loss][1]]
             for a, b in product(here, there):
                 differ += [f"{name} {a[name]}, not {b[name]}" for name in _settings_that_differ(a, b)]
     except UWMLError:
-        return "Against reports/reference: the settings of its runs cannot be read, so the numbers are not compared."
+        return f"Against {_shown(place)}: the settings of its runs cannot be read, so the numbers are not compared."
     if differ:
         words = "; ".join(dict.fromkeys(differ))
-        return f"Against reports/reference: the settings differ ({words}), so the numbers are not compared."
+        return f"Against {_shown(place)}: the settings differ ({words}), so the numbers are not compared."
     sentences = []
     for loss, (rsum, _) in ours.items():
         other = published[loss][0]
@@ -372,7 +401,16 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
         sentences.append(
             f"{loss}: rsum {rsum.mean:.1f} {word} the published {other.mean:.1f} (2 std = {2 * spread:.1f})"
         )
-    return "Against reports/reference: " + "; ".join(sentences) + "."
+    return f"Against {_shown(place)}: {'; '.join(sentences)}."
+
+
+def reference_folder(dataset: str) -> Path:
+    """Where the published run on a data set is kept: reports/reference for scenes, a folder in it for any other."""
+    return REFERENCE if dataset == "scenes" else REFERENCE / dataset.removesuffix("_precomp")
+
+
+def _shown(path: Path) -> str:
+    return "/".join(("reports/reference", *path.relative_to(REFERENCE).parts))
 
 
 def _rsum_and_runs(item: dict[str, Any]) -> tuple[Summary, list[str]]:

@@ -15,6 +15,7 @@ import nbformat
 from nbconvert import HTMLExporter
 
 from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, preset
+from uwml_lib.datasets import SCENES
 from uwml_lib.errors import UWMLError
 from uwml_lib.explorer import build_explorer
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
@@ -24,7 +25,9 @@ from uwml_lib.reporting import (
     FILES,
     Experiment,
     ExperimentName,
+    Run,
     load_experiment,
+    reference_folder,
     reliability_text,
     report_folder,
     report_text,
@@ -85,6 +88,10 @@ def publish(dataset: str) -> None:
 
 def _publish(dataset: str) -> None:
     experiment = load_experiment(dataset)
+    if dataset not in SCENES:
+        _check_settings(experiment)
+        _publish_numbers(experiment)
+        return
     source = report_folder(dataset)
     wanted = all_notebooks("reproduce")
     if old := _not_current(wanted, experiment):
@@ -97,16 +104,12 @@ def _publish(dataset: str) -> None:
                 f"{source / old.name}: missing, or shows other runs or other code; run `make compare` again"
             )
         wanted = all_notebooks()
-    usual = preset(dataset).to_dict()
-    for run in experiment.runs:
-        other = [name for name in usual if name not in ("loss", "seed") and run.config[name] != usual[name]]
-        if other:
-            raise UWMLError(
-                f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
-            )
+    _check_settings(experiment)
     with lock(REFERENCE), atomic_folder(REFERENCE) as folder:
         if RELIABILITY.exists():  # measured apart from any run
             _copy(RELIABILITY, folder / RELIABILITY.name)
+        for other in REFERENCE.glob("*/summary.json"):  # of other data sets
+            shutil.copytree(other.parent, folder / other.parent.name)
         for notebook in wanted:
             _copy(source / notebook.name, folder / "notebooks" / notebook.name)
         shutil.copytree(source / "figures", folder / "figures")
@@ -118,12 +121,36 @@ def _publish(dataset: str) -> None:
             runs |= {run.folder: run for run in (*compared.runs, *compared.coefficients)}
             table = results_table(compared).to_markdown()
             write_text(folder / "comparison.md", f"{table}\n\n### Runs\n\n{_linked(compared)}\n")
-        for run in runs.values():
-            for name in ("config.json", "results.json", "metrics.jsonl"):
-                _copy(run.folder / name, folder / "runs" / run.folder.name / name)
-        text = report_text(experiment, against_reference=False)
-        write_text(folder / "table.md", f"{text}\n### Runs\n\n{_linked(experiment)}\n")
-        write_json(folder / "summary.json", summary_json(experiment))
+        _write_numbers(experiment, list(runs.values()), folder)
+
+
+def _publish_numbers(experiment: Experiment) -> None:
+    """Publish what shows no picture and no caption: only the embedded data may be passed on."""
+    source = report_folder(experiment.dataset)
+    with lock(REFERENCE), atomic_folder(reference_folder(experiment.dataset)) as folder:
+        _write_numbers(experiment, experiment.all_runs, folder)
+        _copy(source / "figures" / "recall_curves.png", folder / "recall_curves.png")
+        if (baseline := source / "linear_cca.json").exists():
+            _copy(baseline, folder / baseline.name)
+
+
+def _check_settings(experiment: Experiment) -> None:
+    usual = preset(experiment.dataset).to_dict()
+    for run in experiment.runs:
+        other = [name for name in usual if name not in ("loss", "seed") and run.config[name] != usual[name]]
+        if other:
+            raise UWMLError(
+                f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
+            )
+
+
+def _write_numbers(experiment: Experiment, runs: Sequence[Run], folder: Path) -> None:
+    for run in runs:
+        for name in ("config.json", "results.json", "metrics.jsonl"):
+            _copy(run.folder / name, folder / "runs" / run.folder.name / name)
+    text = report_text(experiment, against_reference=False)
+    write_text(folder / "table.md", f"{text}\n### Runs\n\n{_linked(experiment)}\n")
+    write_json(folder / "summary.json", summary_json(experiment))
 
 
 def _not_current(notebooks: Sequence[Path], experiment: Experiment) -> Path | None:

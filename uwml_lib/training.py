@@ -259,8 +259,9 @@ class Trainer:
         left = (self.config.epochs - epoch - 1) * sum(item["seconds"] for item in self.history) / len(self.history)
         phase = " (warm-up)" if epoch < self.config.warmup_epochs else ""
         self.say(
-            f"{self.name}: epoch {epoch + 1}/{self.config.epochs}{phase}, {self.chosen_by} rsum {dev['rsum']:.1f} "
-            f"(best {self.best_rsum:.1f}), {duration(seconds)}" + (f", about {duration(left)} left" if left else "")
+            f"{self.name}: epoch {epoch + 1}/{self.config.epochs}{phase}, {self.config.chosen_by} rsum "
+            f"{dev['rsum']:.1f} (best {self.best_rsum:.1f}), {duration(seconds)}"
+            + (f", about {duration(left)} left" if left else "")
         )
 
     def _resume(self) -> None:
@@ -315,11 +316,6 @@ class Trainer:
         """The run in a few words, for progress lines."""
         words = f"{self.config.loss} seed {self.config.seed}"
         return words if self.config.warmup_epochs else words + ", no warm-up"
-
-    @property
-    def chosen_by(self) -> str:
-        """What chooses the best epoch, in a word or two."""
-        return "held-out train" if self.config.selection_images else "dev"
 
     def _checkpoint(self, name: str) -> Path:
         return self.folder / "checkpoint" / name
