@@ -16,6 +16,7 @@ VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE KILLS
 TAKES_data := DATASET DATA_ROOT
 TAKES_reproduce := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_compare := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
+TAKES_fidelity := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_smoke := DATASET DATA_ROOT SEEDS EPOCHS
 TAKES_reference := DATASET
 TAKES_torture := KILLS MUTATIONS
@@ -72,7 +73,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare smoke lab test test-all torture lint format reference clean gone
+.PHONY: help setup data reproduce compare fidelity smoke lab test test-all torture lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -117,6 +118,10 @@ reproduce: $(READY)
 ## train and tune every loss with the same budget, for notebooks 05 and 06: up to an hour and a half
 compare: $(READY)
 	$(UWML) compare$(OPTIONS)
+
+## train with habits of the released code and without, for notebook 07: a quarter of an hour
+fidelity: $(READY)
+	$(UWML) fidelity$(OPTIONS)
 
 ## run the whole pipeline on tiny data, to see that it works
 smoke: override PROFILE = smoke

@@ -39,6 +39,7 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml report     print the table of the last comparison and rebuild the pages
   uwml reproduce  data, all trainings, notebooks, report
   uwml compare    every loss with the same budget and tuning effort; notebooks 05 and 06
+  uwml fidelity   what the habits of the released code change; notebook 07
   uwml doctor     say whether this machine can run the kit, and what to do where it cannot
   uwml published  print every published number beside what was trained here
   uwml train-released
@@ -160,6 +161,11 @@ class CompareCommand(ReproduceCommand):
 
 
 @dataclass
+class FidelityCommand(CompareCommand):
+    """Train with habits of the released code and without, and execute notebook 07. Called again it goes on."""
+
+
+@dataclass
 class DoctorCommand:
     """Say whether this machine can run the kit, line by line, and what to do where it cannot."""
 
@@ -250,6 +256,12 @@ def compare(options: CompareCommand) -> None:
     run_comparison(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
 
 
+def fidelity(options: FidelityCommand) -> None:
+    from uwml_lib.fidelity import measure
+
+    measure(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
+
+
 def _seeds(words: str) -> list[int] | None:
     try:
         seeds = [int(seed) for seed in words.replace(",", " ").split()]
@@ -279,6 +291,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "report": (ReportCommand, report),
     "reproduce": (ReproduceCommand, reproduce),
     "compare": (CompareCommand, compare),
+    "fidelity": (FidelityCommand, fidelity),
     "doctor": (DoctorCommand, doctor),
     "published": (PublishedCommand, published),
     "train-released": (TrainReleasedCommand, train),

@@ -7,13 +7,14 @@ scores of trained models, are chosen and trained in the same way.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from uwml_lib import site
 from uwml_lib.coefficients import Coefficients, from_scores
-from uwml_lib.config import RUNS, ExperimentConfig
+from uwml_lib.config import ExperimentConfig
 from uwml_lib.files import lock
-from uwml_lib.pipeline import Profile, base_config, check_seeds, execute_notebooks, prepare, train_side_by_side
+from uwml_lib.pipeline import Profile, base_config, check_seeds, execute_notebooks, prepare, train_all
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import Run, load_experiment, report_folder, results_table, save_experiment
 from uwml_lib.training import check_config, dev_batches
@@ -61,19 +62,19 @@ def compare(
     for config in _settings(base, grid):
         check_config(config)
     parameters, data = prepare("compare", base, say)
-    runs = Runs(base.dataset, data, say)
+    train = partial(train_all, data_fingerprint=data, say=say)
     with lock(report_folder(base.dataset), say):
         say(f"1/4 tuning: {sum(map(len, grid.values()))} runs of {few} epochs, seed {seeds[0]}")
-        tuning = runs.train(_settings(replace(base, epochs=few, seed=seeds[0]), grid))
+        tuning = train(_settings(replace(base, epochs=few, seed=seeds[0]), grid))
         chosen = {loss: (best(run for run in tuning if run.config["loss"] == loss),) for loss in grid}
         say(f"2/4 all losses: {len(grid) * len(seeds)} runs of {base.epochs} epochs")
         full = [config for seed in seeds for config in _settings(replace(base, seed=seed), chosen)]
-        losses = runs.train(full)
+        losses = train(full)
         say("3/4 coefficients of the polynomial loss")
         candidates = {"polynomial": candidate_options(losses)}
-        coefficient_tuning = runs.train(_settings(replace(base, epochs=few, seed=seeds[0]), candidates))
+        coefficient_tuning = train(_settings(replace(base, epochs=few, seed=seeds[0]), candidates))
         selected = {"polynomial": (best(coefficient_tuning),)}
-        coefficients = runs.train([
+        coefficients = train([
             config for seed in seeds for config in _settings(replace(base, seed=seed), selected)
         ])  # fmt: skip
         groups = {"runs": losses, "tuning": tuning, "coefficients": coefficients}
@@ -85,19 +86,6 @@ def compare(
     text = results_table(load_experiment(base.dataset, "compare")).to_markdown()
     say(f"\n{text}\n\nReport: {index}")
     return text
-
-
-class Runs:
-    """Trains configurations on one data set, side by side, and loads what came of them."""
-
-    def __init__(self, dataset: str, data_fingerprint: str, say: Say) -> None:
-        self.dataset, self.data_fingerprint, self.say = dataset, data_fingerprint, say
-
-    def train(self, configs: Sequence[ExperimentConfig]) -> list[Run]:
-        """Train what is not finished yet and return all runs, in order."""
-        folders = [RUNS / self.dataset / config.run_name(self.data_fingerprint) for config in configs]
-        train_side_by_side(configs, folders, self.say)
-        return [Run.load(folder) for folder in folders]
 
 
 def best(runs: Sequence[Run]) -> dict[str, Any]:

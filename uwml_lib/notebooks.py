@@ -19,13 +19,13 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.files import make_folder
 from uwml_lib.provenance import library_digest
 
-COMPARISON = ("05_loss_comparison", "06_choosing_coefficients")
-"""Notebooks that show the runs of `make compare`; all others show those of `make reproduce`."""
+EXPERIMENTS = {"05_loss_comparison": "compare", "06_choosing_coefficients": "compare", "07_fidelity": "fidelity"}
+"""Notebook -> the make target whose runs it shows; all others show those of `make reproduce`."""
 TIMEOUT = 1800  # seconds a cell may take
 
 
 def all_notebooks(name: str | None = None) -> list[Path]:
-    """Return the numbered notebooks, in order; those of "reproduce" or "compare" alone, if named.
+    """Return the numbered notebooks, in order; those of one make target alone, if named.
 
     Raises UWMLError if the package was installed without its checkout.
     """
@@ -33,7 +33,7 @@ def all_notebooks(name: str | None = None) -> list[Path]:
         raise UWMLError(
             f"{NOTEBOOKS}: no notebooks here; the pipeline needs the checkout, installed by `pip install -e`"
         )
-    return [path for path in notebooks if name in (None, "compare" if path.stem in COMPARISON else "reproduce")]
+    return [path for path in notebooks if name in (None, EXPERIMENTS.get(path.stem, "reproduce"))]
 
 
 def executed(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, write_json
 from uwml_lib.notebooks import all_notebooks, check_parameters, discard_stale, execute
 from uwml_lib.progress import Say, duration, say
-from uwml_lib.reporting import ExperimentName, load_experiment, report_folder, report_text, save_experiment
+from uwml_lib.reporting import ExperimentName, Run, load_experiment, report_folder, report_text, save_experiment
 from uwml_lib.training import check_config, train
 
 LOSSES_COMPARED = ("triplet", "polynomial")
@@ -169,6 +169,13 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
         sentences, errors = zip(*failures, strict=True)
         count = f"{len(failures)} of {len(pending)} trainings failed; the others are kept:"
         raise UWMLError("\n".join((count, *sentences))) from errors[0]
+
+
+def train_all(configs: Sequence[ExperimentConfig], data_fingerprint: str, say: Say = say) -> list[Run]:
+    """Train what is not finished yet, in the usual folders, and return all runs, in order."""
+    folders = [RUNS / config.dataset / config.run_name(data_fingerprint) for config in configs]
+    train_side_by_side(configs, folders, say)
+    return [Run.load(folder) for folder in folders]
 
 
 def _die_with_parent() -> None:

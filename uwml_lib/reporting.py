@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from uwml_lib.checkpoints import read_metrics
-from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, ExperimentConfig
+from uwml_lib.config import FIDELITY, REFERENCE, RELIABILITY, REPORTS, RUNS, ExperimentConfig
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RECALL_AT
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of, write_json
@@ -41,8 +41,18 @@ FEATURES = {
 }
 """What features are, by data set and shape, where that must be known to read the numbers."""
 
-ExperimentName = Literal["reproduce", "compare"]
-FILES: dict[ExperimentName, str] = {"reproduce": "experiment.json", "compare": "comparison.json"}
+HABITS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "captions as bytes": {"captions": FIDELITY["released"]["captions"]},
+    "siblings as negatives": {"siblings": FIDELITY["released"]["siblings"]},
+    "all four": FIDELITY["released"],
+}
+"""Habit of the released code -> settings; the other two of the four are no matter of training."""
+
+ExperimentName = Literal["reproduce", "compare", "fidelity"]
+FILES: dict[ExperimentName, str] = {
+    "reproduce": "experiment.json", "compare": "comparison.json", "fidelity": "fidelity.json",
+}  # fmt: skip
 """Make target -> file, beside the run folders, that says which of them belong to it."""
 
 
@@ -96,7 +106,8 @@ class Run:
 class Experiment:
     """The runs of one comparison: the same everything but loss and seed; and the runs around it.
 
-    without_warmup: of `make reproduce`. tuning, coefficients, coefficient_tuning: of `make compare`.
+    without_warmup: of `make reproduce`. tuning, coefficients, coefficient_tuning: of `make compare`. released: of
+    `make fidelity`, the same trainings with habits of the released code.
     """
 
     dataset: str
@@ -105,6 +116,7 @@ class Experiment:
     tuning: tuple[Run, ...] = ()
     coefficients: tuple[Run, ...] = ()
     coefficient_tuning: tuple[Run, ...] = ()
+    released: tuple[Run, ...] = ()
 
     def by_loss(self) -> dict[str, list[Run]]:
         """Loss -> its runs in order of the seed."""
@@ -174,11 +186,45 @@ def results_table(experiment: Experiment) -> pd.DataFrame:
     return table
 
 
+def fidelity_table(experiment: Experiment) -> pd.DataFrame:
+    """One row a habit of the released code, after one without any: mean ± std, and the difference in rsum to that.
+
+    The differences are paired, with 95 % intervals: over seeds (paired t), and over images (bootstrap).
+    """
+    by_habit: dict[str, dict[int, Run]] = {}
+    for run in (*experiment.runs, *experiment.released):
+        by_habit.setdefault(habit_of(run), {})[run.config["seed"]] = run
+    rows = {}
+    for habit, runs in by_habit.items():
+        shown = ("image_to_text_recall_at_1", "text_to_image_recall_at_1", "rsum")
+        row = {COLUMNS[name]: summarize([run.metrics[name] for run in runs.values()]).mean_and_std for name in shown}
+        if habit != "none":
+            pairs = [(run, by_habit["none"][seed]) for seed, run in runs.items() if seed in by_habit["none"]]
+            sides = list(zip(*pairs, strict=True))
+            over_images = paired_bootstrap(*(np.mean([run.rsum_by_image for run in side], axis=0) for side in sides))
+            row["difference, over seeds"] = str(
+                paired_interval(*([run.metrics["rsum"] for run in side] for side in sides))
+            )
+            row["difference, over images"] = str(over_images)
+        rows[habit] = row | {"seeds": len(runs)}
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    table.index.name = f"habit ({experiment.split} split)"
+    return table
+
+
+def habit_of(run: Run) -> str:
+    """Name the habit of the released code that a run was trained with, the most of several."""
+    config = ExperimentConfig.from_dict(run.config)
+    found = [name for name, changes in HABITS.items() if all(getattr(config, key) == changes[key] for key in changes)]
+    return found[-1]
+
+
 def run_table(experiment: Experiment) -> pd.DataFrame:
     """One row a run: its folder, what it reached, how long it took, the commit, and the SHA-256 of its results.json."""
     return pd.DataFrame(
         {
             "run folder": run.folder.name,
+            **({"habit": habit_of(run)} if experiment.released else {}),
             "seed": run.config["seed"],
             "best epoch": run.results["best_epoch"],
             f"{run.chosen_by} rsum": round(run.results["dev_rsum"], 1),

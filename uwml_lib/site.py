@@ -6,7 +6,7 @@ MathJax comes as a file beside the pages (from the wheel django-static-mathjax),
 import html
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -19,13 +19,13 @@ from uwml_lib.datasets import SCENES
 from uwml_lib.errors import UWMLError
 from uwml_lib.explorer import build_explorer
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
-from uwml_lib.notebooks import COMPARISON, all_notebooks, executed, is_current
+from uwml_lib.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import (
     FILES,
     Experiment,
     ExperimentName,
-    Run,
+    fidelity_table,
     load_experiment,
     reference_folder,
     reliability_text,
@@ -66,7 +66,7 @@ def _build(say: Say) -> Path:
                 except UWMLError as error:
                     say(f"{dataset}: left out of the pages ({error})")
                     continue
-                shown = [page for page in pages if (page.stem in COMPARISON) == (name == "compare")]
+                shown = [page for page in pages if EXPERIMENTS.get(page.stem, "reproduce") == name]
                 sections.append(_section(experiment, name, shown))
     build_explorer(REPORTS / "weight_explorer.html")
     index = REPORTS / "index.html"
@@ -93,42 +93,30 @@ def _publish(dataset: str) -> None:
         _publish_numbers(experiment)
         return
     source = report_folder(dataset)
-    wanted = all_notebooks("reproduce")
-    if old := _not_current(wanted, experiment):
-        raise UWMLError(f"{source / old.name}: missing, or shows other runs or code; run `make reproduce` again")
-    compared = None
-    if (RUNS / dataset / FILES["compare"]).exists():
-        compared = load_experiment(dataset, "compare")
-        if old := _not_current(all_notebooks("compare"), compared):
-            raise UWMLError(
-                f"{source / old.name}: missing, or shows other runs or other code; run `make compare` again"
-            )
-        wanted = all_notebooks()
+    others = _other_experiments(dataset)
+    for name, shown in {"reproduce": experiment, **others}.items():
+        if old := _not_current(all_notebooks(name), shown):
+            raise UWMLError(f"{source / old.name}: missing, or shows other runs or code; run `make {name}` again")
     _check_settings(experiment)
     with lock(REFERENCE), atomic_folder(REFERENCE) as folder:
         if RELIABILITY.exists():  # measured apart from any run
             _copy(RELIABILITY, folder / RELIABILITY.name)
         for other in REFERENCE.glob("*/summary.json"):  # of other data sets
             shutil.copytree(other.parent, folder / other.parent.name)
-        for notebook in wanted:
+        for notebook in (notebook for name in ("reproduce", *others) for notebook in all_notebooks(name)):
             _copy(source / notebook.name, folder / "notebooks" / notebook.name)
         shutil.copytree(source / "figures", folder / "figures")
         durations = source / "durations.json"
         if durations.exists() and read_json(durations)["runs"] == [run.folder.name for run in experiment.all_runs]:
             _copy(source / "durations.json", folder / "durations.json")
-        runs = {run.folder: run for run in experiment.all_runs}
-        if compared:
-            runs |= {run.folder: run for run in (*compared.runs, *compared.coefficients)}
-            table = results_table(compared).to_markdown()
-            write_text(folder / "comparison.md", f"{table}\n\n### Runs\n\n{_linked(compared)}\n")
-        _write_numbers(experiment, list(runs.values()), folder)
+        _write_numbers(experiment, others, folder)
 
 
 def _publish_numbers(experiment: Experiment) -> None:
     """Publish what shows no picture and no caption: only the embedded data may be passed on."""
     source = report_folder(experiment.dataset)
     with lock(REFERENCE), atomic_folder(reference_folder(experiment.dataset)) as folder:
-        _write_numbers(experiment, experiment.all_runs, folder)
+        _write_numbers(experiment, _other_experiments(experiment.dataset), folder)
         _copy(source / "figures" / "recall_curves.png", folder / "recall_curves.png")
         if (baseline := source / "linear_cca.json").exists():
             _copy(baseline, folder / baseline.name)
@@ -144,8 +132,19 @@ def _check_settings(experiment: Experiment) -> None:
             )
 
 
-def _write_numbers(experiment: Experiment, runs: Sequence[Run], folder: Path) -> None:
-    for run in runs:
+def _other_experiments(dataset: str) -> dict[ExperimentName, Experiment]:
+    """What other make targets ran on a data set, in order."""
+    names = [name for name, file in FILES.items() if name != "reproduce" and (RUNS / dataset / file).exists()]
+    return {name: load_experiment(dataset, name) for name in names}
+
+
+def _write_numbers(experiment: Experiment, others: Mapping[ExperimentName, Experiment], folder: Path) -> None:
+    """Write tables, the summary and the runs behind them, but for those that were only for tuning."""
+    for name, other in others.items():
+        table = (fidelity_table if name == "fidelity" else results_table)(other).to_markdown()
+        write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(other)}\n")
+    kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in (experiment, *others.values())]
+    for run in {run.folder: run for runs in kept for run in runs}.values():
         for name in ("config.json", "results.json", "metrics.jsonl"):
             _copy(run.folder / name, folder / "runs" / run.folder.name / name)
     text = report_text(experiment, against_reference=False)
@@ -194,10 +193,12 @@ def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:
 def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) -> dict[str, object]:
     link = f'<a href="runs/{experiment.dataset}/{{0}}/config.json">{{0}}</a>'
     text = report_text(experiment) if name == "reproduce" else ""
+    titles = {"reproduce": "", "compare": ": every loss, tuned alike", "fidelity": ": habits of the released code"}
+    table = (fidelity_table if name == "fidelity" else results_table)(experiment)
     paragraphs = [part for part in text.split("\n\n") if part and not part.startswith(("#", "|"))]
     return {
-        "title": experiment.dataset if name == "reproduce" else f"{experiment.dataset}: every loss, tuned alike",
-        "table": results_table(experiment).reset_index().to_html(index=False, border=0),
+        "title": experiment.dataset + titles[name],
+        "table": table.reset_index().to_html(index=False, border=0),
         "runs": run_table(experiment)
         .rename(index=lambda name: link.format(name))
         .reset_index()

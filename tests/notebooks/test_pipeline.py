@@ -13,9 +13,9 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from uwml_lib.datasets import fingerprint
+from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
-from uwml_lib.notebooks import COMPARISON, all_notebooks
+from uwml_lib.notebooks import EXPERIMENTS, all_notebooks
 from uwml_lib.pipeline import planned_runs
 
 NAMES = sorted(path.stem for path in all_notebooks("reproduce"))
@@ -129,8 +129,37 @@ def test_06_finds_coefficients_without_a_warning(compared):
     assert metrics["chosen_rsum"] > 0
 
 
-@pytest.mark.parametrize("name", [*NAMES, *COMPARISON])
-def test_executed_copy_is_fit_to_read(smoke, compared, name):
+@pytest.fixture(scope="session")
+def faithful(smoke) -> tuple[Path, str]:
+    """The same folder once the release's habits have been measured in it, and what that printed."""
+    home = smoke[0]
+    with FileLock(home.with_suffix(".fidelity.lock")):
+        log = home / "fidelity.txt"
+        if not log.exists():
+            result = uwml(home, "fidelity", "--profile", "smoke")
+            assert result.returncode == 0, result.stdout + result.stderr
+            log.write_text(result.stdout + result.stderr)
+    return home, log.read_text()
+
+
+def test_07_measures_the_habits_of_the_release(faithful):
+    home, log = faithful
+    metrics = found(home, "07_fidelity")
+    assert metrics["siblings_flickr30k"] == pytest.approx(0.45, abs=0.005)
+    assert metrics["precision_difference"] < 1e-5
+    assert metrics["rsum_float32"] == pytest.approx(metrics["rsum_of_run"])
+    assert "| siblings as negatives " in log
+    assert ("| captions as bytes " in log) == (available_tokenizer() == "punkt")
+    assert metrics["habits"] == (3 if available_tokenizer() == "punkt" else 1)
+    if metrics["habits"] == 3:
+        assert metrics["unknown_bytes_percent"] > metrics["unknown_text_percent"]
+        assert "| all four " in log
+    assert "Traceback" not in log
+    assert "1 of " in log  # the run without habits is that of the pipeline
+
+
+@pytest.mark.parametrize("name", [*NAMES, *EXPERIMENTS])
+def test_executed_copy_is_fit_to_read(smoke, compared, faithful, name):
     notebook = nbformat.read(smoke[0] / "reports" / "scenes_smoke" / f"{name}.ipynb", as_version=4)
     assert str(smoke[0]) not in nbformat.writes(notebook)
     for cell in notebook.cells:
@@ -139,8 +168,8 @@ def test_executed_copy_is_fit_to_read(smoke, compared, name):
             assert "image/png" not in output.get("data", {}) or output["metadata"]["image/png"]["alt"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *COMPARISON])
-def test_page_needs_no_network(smoke, compared, name):
+@pytest.mark.parametrize("name", [*NAMES, *EXPERIMENTS])
+def test_page_needs_no_network(smoke, compared, faithful, name):
     page = (smoke[0] / "reports" / "scenes_smoke" / f"{name}.html").read_text()
     assert "cdnjs" not in page
     assert "jsdelivr" not in page

@@ -11,13 +11,14 @@ from uwml_lib.datasets.precomputed import (
     pad_captions,
 )
 from uwml_lib.datasets.scenes import SCENES, build_scenes
-from uwml_lib.datasets.vocabulary import Vocabulary, download_punkt, tokenize
+from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer, download_punkt, tokenize, tokenize_released
 
 __all__ = [
     "SCENES",
     "Batch",
     "PrecomputedDataset",
     "Vocabulary",
+    "available_tokenizer",
     "build_scenes",
     "build_vocabulary",
     "check_data",
@@ -30,4 +31,5 @@ __all__ = [
     "pad_captions",
     "prepare_data",
     "tokenize",
+    "tokenize_released",
 ]
