@@ -6,7 +6,7 @@ import pytest
 
 from tests.tiny import write_tiny
 from uwml_lib import reproduction
-from uwml_lib.config import preset
+from uwml_lib.config import FIDELITY, preset
 from uwml_lib.evaluation import METRICS
 from uwml_lib.files import read_json, sha256_of, write_json, write_sealed_json
 from uwml_lib.published import PROTOCOLS, ROWS, row_config
@@ -136,6 +136,7 @@ def write_run(folder, settings, rsum, split="test", features=F30K_SHAPES, file="
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(reproduction, "EVALUATIONS", tmp_path / "evaluations")
     monkeypatch.setattr(reproduction, "REPORTS", tmp_path)
     return tmp_path / "runs"
 
@@ -254,6 +255,32 @@ def test_coco_needs_testall_and_tells_folds_apart(runs):
     assert cells("coco1k_polynomial_i2t_avg")[1:] == ("+0.4", "reproduced within 1.0 (one seed)")
     assert cells("coco5k_polynomial_i2t_avg")[1] == "-0.7"
     assert cells("coco1k_triplet_i2t_avg")[0] == "–"
+
+
+def test_every_row_both_ways_and_the_checkpoint(runs):
+    """Trained here or released, corrected or with the release's habits: each on a line of its own."""
+    name = "f30k_polynomial_i2t_avg"
+    config = row_config(name)
+    released = replace(config, **FIDELITY["released"])
+    write_run(runs / "f30k_precomp/a", config, 455.0)
+    capped = {"features": {**F30K_SHAPES, "dev": [1_000, 36, 2048]}}
+    write_run(runs / "f30k_precomp/b", released, 460.0, **capped)
+    write_run(runs / "f30k_precomp/mixed", replace(config, captions="bytes"), 400.0)
+    files = runs.parent / "evaluations/f30k_precomp"
+    member = {"file": "model_best.pth.tar", "sha256": "0"}
+    scored = {"features": {"test": F30K_SHAPES["test"]}, "members": [member], "files": {}}
+    write_run(files, released, 460.7, file="one.json", **scored)
+    write_run(files, replace(config, siblings="negatives"), 450.0, file="two.json", **scored)
+    write_run(files, replace(released, captions="bytes_glued"), 440.0, file="mixed.json", **scored)
+    write_run(files, released, 470.0, file="ensemble.json", **scored | {"members": [member, member]})
+    text = publish_comparison()
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(f"| {name} |")]
+    assert [(line[4], line[5].split(" · ")[2]) for line in lines] == [
+        ("trained here, corrected", "455.0"), ("trained here, released", "460.0"),
+        ("released checkpoint, corrected", "450.0"), ("released checkpoint, released", "460.7"),
+    ]  # fmt: skip
+    assert lines[-1][6:] == ["+0.0", "reproduced within 1.0 (one seed)"]
+    assert f"- {name}, released checkpoint, released: model_best.pth.tar\n" in text
 
 
 def test_what_was_changed_since_is_left_out(runs):

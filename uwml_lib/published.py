@@ -23,7 +23,7 @@ Recalls = tuple[float | None, float | None, float | None]
 class Protocol:
     """What a number was measured on: a split, scored all at once or in `folds` equal parts whose mean is taken.
 
-    images: how many each split has, in the folder that SCAN released.
+    images: how many each split has, in the folder that SCAN released, where that is known.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Protocol:
         return f"{self.split} split" + (f", mean of {self.folds} folds" if self.folds > 1 else "")
 
 
-COCO_IMAGES = {"train": 113_287, "dev": 5_000, "testall": 5_000}
+COCO_IMAGES = {"train": 113_287, "testall": 5_000}  # of dev it is not known whether 1,000 or 5,000 were released
 F30K = Protocol("Flickr30K 1K", "f30k_precomp", "test", {"train": 29_000, "dev": 1_014, "test": 1_000})
 COCO_1K = Protocol("COCO 1K", "coco_precomp", "testall", COCO_IMAGES, folds=5)
 COCO_5K = Protocol("COCO 5K", "coco_precomp", "testall", COCO_IMAGES)

@@ -90,8 +90,9 @@ def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
     if missing:
         blocks += [
             "## What fills the rest",
-            "One training a seed. Rows with the same settings share their runs; on COCO they must be evaluated as each "
-            "heading says.",
+            "One training a seed; rows with the same settings share their runs. `--fidelity released` trains with the "
+            "habits of the release. On COCO the run is then to be evaluated as the heading says: "
+            "`uwml evaluate RUN --split testall` for 5K, and with `--fold5` for 1K.",
             "```bash\n" + "\n".join(missing) + "\n```",
         ]
     return "\n\n".join(blocks) + "\n"
