@@ -67,6 +67,22 @@ def test_a_plain_sort(n_images, captions_per_image, seed, ties):
     assert metrics["rsum"] == pytest.approx(total)
 
 
+@pytest.mark.parametrize("kind", [torch.rand, torch.randn])
+def test_more_images_than_are_ranked_at_once(kind):
+    scores = kind(300, 600, generator=torch.Generator().manual_seed(0)).mul(50).round().numpy()
+    metrics = retrieval_metrics(scores, captions_per_image=2, return_ranks=True)
+    own = np.arange(600) // 2
+    for image, row in enumerate(scores):
+        wrong = (row >= row[own == image].max()) & (own != image)
+        assert metrics["image_to_text_ranks"][image] == wrong.sum()
+    for caption, column in enumerate(scores.T):
+        wrong = (column >= column[own[caption]]) & (np.arange(300) != own[caption])
+        assert metrics["text_to_image_ranks"][caption] == wrong.sum()
+    scores[299, 0] = np.nan
+    with pytest.raises(ValueError, match="found NaN"):
+        retrieval_metrics(scores, captions_per_image=2)
+
+
 def test_the_names():
     assert tuple(retrieval_metrics(torch.rand(2, 10))) == METRICS
     with_ranks = retrieval_metrics(torch.rand(2, 10), return_ranks=True)

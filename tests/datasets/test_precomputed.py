@@ -265,6 +265,32 @@ def test_features_that_are_not_finite_are_found(folder, value):
             look()
 
 
+def test_the_largest_finite_features_are_no_infinity(folder):
+    write_split(folder, "dev", np.full((3, 4, 5), np.finfo(np.float32).max), CAPTIONS)
+    assert PrecomputedDataset(folder, "dev").images(0, 3).isfinite().all()
+
+
+def test_encoded_captions_are_a_sequence_of_lists(folder, words):
+    dataset = PrecomputedDataset(folder, "dev", words)
+    lists = [words.encode(caption) for caption in CAPTIONS]
+    assert list(dataset.encoded) == lists
+    assert len(dataset.encoded) == 6
+    assert dataset.encoded[1] == dataset.encoded[-5] == lists[1]
+    for chosen in (slice(4), slice(1, None, 2), slice(None, None, -1), slice(5, 99)):
+        assert dataset.encoded[chosen] == lists[chosen]
+    for outside in (6, -7):
+        with pytest.raises(IndexError):
+            dataset.encoded[outside]
+
+
+def test_encoded_captions_take_four_bytes_a_word(folder, words):
+    write_split(folder, "dev", np.zeros((1, 1, 1)), ["a dog runs fast"] * 10_000)
+    dataset = PrecomputedDataset(folder, "dev", words)
+    before = len(pickle.dumps(dataset))
+    assert len(dataset.encoded) == 10_000
+    assert len(pickle.dumps(dataset)) - before < 10_000 * (6 * 4 + 8) + 1000
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_caption(folder):
     path = folder / "dev_caps.txt"
     before = PrecomputedDataset(folder, "dev").captions

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import nltk
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uwml_lib.datasets import Vocabulary, build_vocabulary, download_punkt, tokenize, vocabulary
 from uwml_lib.datasets.vocabulary import SPECIALS, tokenize_released
 from uwml_lib.errors import UWMLError
+from uwml_lib.files import read_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RECORDED = json.loads((GOLDEN / "caption_tokens.json").read_text(encoding="utf-8"))
@@ -96,6 +99,33 @@ def test_punkt_left_in_pieces_counts_as_absent(no_punkt):
         assert vocabulary.available_tokenizer() == "word"
 
 
+PIECES = [
+    *"ab019 ..",
+    "  ",
+    "gonna",
+    "got",
+    "ta",
+    "can",
+    "not",
+    "cannot",
+    "wanna",
+    "lemme",
+    "mr.",
+    "u.s.",
+    "a.m.",
+    "\n",
+]
+
+
+@pytest.mark.parametrize("tokenizer", ["word", "punkt"])
+@given(pieces=st.lists(st.sampled_from([*PIECES, *"é-_,'"]), max_size=12))
+def test_plain_captions_are_split_as_nltk_splits_them(request, tokenizer, pieces):
+    if tokenizer == "punkt":
+        request.getfixturevalue("punkt")
+    caption = "".join(pieces)
+    assert tokenize(caption, tokenizer) == nltk.word_tokenize(caption, preserve_line=tokenizer == "word")
+
+
 # ------------------------------------------------------------------------------------------------ words
 
 
@@ -127,6 +157,9 @@ def test_real_captions(shared, punkt):
     built = build_vocabulary(shared / "data/f8k_precomp")
     assert len(built) == 3178
     assert built.tokenizer == "punkt"
+    for split in ("train", "dev"):
+        for caption in read_lines(shared / f"data/f8k_precomp/{split}_caps.txt"):
+            assert tokenize(caption) == nltk.word_tokenize(caption.lower())
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -20,6 +20,8 @@ SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
 NLTK_DATA = DATA / "nltk_data"
 TOKENIZERS = {"punkt": "Punkt sentence and word tokenizer", "word": "word tokenizer alone"}
+PLAIN = re.compile(r"(?!.*\b(?:cannot|gimme|gonna|gotta|lemme|wanna)\b)[a-z0-9 ]+\.?")
+"""Captions that nltk splits at spaces and before the full stop, whichever tokenizer; it would split these six words."""
 
 
 @functools.cache
@@ -66,7 +68,10 @@ def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
     """
     from nltk.tokenize import word_tokenize
 
-    return word_tokenize(caption.lower(), preserve_line=(tokenizer or available_tokenizer()) == "word")
+    caption = caption.lower()
+    if PLAIN.fullmatch(caption):  # nine captions in ten, thirty times as fast
+        return caption.replace(".", " .").split()
+    return word_tokenize(caption, preserve_line=(tokenizer or available_tokenizer()) == "word")
 
 
 # nltk 3.4 to 3.8.1 put a space between an apostrophe and a word of one letter, unless that is a clitic ('s, n't ...).
