@@ -160,9 +160,10 @@ format: $(READY)
 reference: $(READY)
 	$(UWML) report --publish$(call option,dataset,DATASET)
 
-## remove caches, build leftovers and built pages; data, runs, the published run and .venv stay
+## remove caches, build leftovers and built pages; data, runs, evaluations, the published run and .venv stay
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . \( -path ./.git -o -path ./.venv -o -path ./data -o -path ./reports \) -prune \
 	  -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
-	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference ! -name runs -exec rm -rf {} +
+	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference ! -name runs ! -name evaluations \
+	  -exec rm -rf {} +
