@@ -139,8 +139,8 @@ def table(rows: list[Row], dev_images: int, width: int) -> str:
     whole = TRAIN_IMAGES * REGIONS * FEATURES * 4 / 1e9
     note = f"""
 Memory: anonymous and shared, over all processes; what is mapped from disk, as the features are, is not in it.
-{TRAIN_IMAGES:,} training images are {whole:.1f} GB. For the evaluation {images:,} images were embedded; one copy of them is
-{one:.2f} GB as features, of which the file holds five, and {embedded:.2f} GB embedded."""
+{TRAIN_IMAGES:,} training images are {whole:.1f} GB. For the evaluation {images:,} images were embedded; one copy
+of them is {one:.2f} GB as features, of which the file holds five, and {embedded:.2f} GB embedded."""
     return "\n".join([*lines, note])
 
 
