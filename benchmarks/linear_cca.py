@@ -1,7 +1,8 @@
 """What the simplest model reaches on a data set: linear canonical correlation analysis, to compare trained ones with.
 
-An image is the mean of its regions, a caption the TF-IDF of its words. Fitted on the train split; dimension, shrinkage and power of the correlations are chosen on its last 500 images, and dev is
-looked at once, for the result. `python benchmarks/linear_cca.py --dataset f8k_precomp [--data-root /data]`
+An image is the mean of its regions, a caption the TF-IDF of its words. Fitted on the train split; dimension, shrinkage
+and power of the correlations are chosen on its last 500 images, and dev is looked at once, for the result.
+`python benchmarks/linear_cca.py --dataset f8k_precomp [--data-root /data]`
 """
 
 import argparse

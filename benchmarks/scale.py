@@ -3,7 +3,7 @@
 Makes a folder of that size in a temporary place; its features are sparse files, nearly all zeros that take no disk, so
 what this leaves out is the disk. The trainer is the kit's own. In the evaluation images and captions are embedded as in
 earnest, but scored by their means: cross attention is done for one block at a time, and the training step shows what
-one takes. Linux alone says what this reads of memory. `python benchmarks/scale.py`, about ten minutes on two cores
+one takes. Linux alone says what this reads of memory. `python benchmarks/scale.py`: five minutes of a processor
 """
 
 import argparse
@@ -136,14 +136,12 @@ def table(rows: list[Row], dev_images: int, width: int) -> str:
     ]
     one, embedded = (dev_images * REGIONS * size * 4 / 1e9 for size in (FEATURES, width))
     (images,) = (row["images_embedded"] for row in rows if "images_embedded" in row)
-    return (
-        "\n".join(lines)
-        + f"""
-
-Memory: anonymous and shared, over all processes; features mapped from disk are not in it. {TRAIN_IMAGES:,} training images
-are {TRAIN_IMAGES * REGIONS * FEATURES * 4 / 1e9:.1f} GB. {images:,} images were embedded for the evaluation; one copy of them is {one:.2f} GB as features and
-{embedded:.2f} GB embedded, and the file holds five."""
-    )
+    whole = TRAIN_IMAGES * REGIONS * FEATURES * 4 / 1e9
+    note = f"""
+Memory: anonymous and shared, over all processes; what is mapped from disk, as the features are, is not in it.
+{TRAIN_IMAGES:,} training images are {whole:.1f} GB. For the evaluation {images:,} images were embedded; one copy
+of them is {one:.2f} GB as features, of which the file holds five, and {embedded:.2f} GB embedded."""
+    return "\n".join([*lines, note])
 
 
 def main() -> None:

@@ -46,6 +46,17 @@ def test_the_memory_of_this_process_and_of_its_children_is_seen(tmp_path):
     assert kept.all() and row["seconds"] > 0
 
 
+def test_the_readme_quotes_what_was_printed():
+    text = (CHECKOUT / "benchmarks" / "scale.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    *training, score, rank = [[float(cell) for cell in cells] for _, *cells in rows[2:]]
+    load, step = training[1], training[-1]
+    readme = " ".join((CHECKOUT / "README.md").read_text(encoding="utf-8").split())
+    assert f"training took at most {max(peak for _, _, peak in training):.1f} GB" in readme
+    assert f"25,000 captions at most {max(score[2], rank[2]):.1f} GB" in readme
+    assert f"loading a batch took {100 * load[0] / step[0]:.0f} % of a training step" in readme
+
+
 @LINUX
 @pytest.mark.slow
 def test_data_of_mscocos_size_in_little_memory(tmp_path):
