@@ -433,8 +433,12 @@ def test_other_inputs_begin_anew(folder, tsv, monkeypatch, capsys, change):
 def test_the_same_inputs_go_on(folder, tsv, monkeypatch, capsys):
     stop_after(folder, tsv, 5, monkeypatch)
     capsys.readouterr()
+    decoded = []
+    whole = bottom_up._numbers
+    monkeypatch.setattr(bottom_up, "_numbers", lambda row, *rest: decoded.append(row.line) or whole(row, *rest))
     write_features([tsv], folder, BOXES)
     assert "4 of which were written before" in capsys.readouterr().out
+    assert sorted(set(decoded)) == [6, 7, 8, 9]  # line 4 is left out, so 1, 2, 3 and 5 were done
     check(folder, "train", range(6))
     check(folder, "dev", (6, 7))
 
