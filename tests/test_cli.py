@@ -119,7 +119,10 @@ def test_every_kind_of_setting_can_be_given():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trian"], "uwml: found 'trian', expected one of data, train, evaluate, convert, report, reproduce"),
+        (
+            ["trian"],
+            "uwml: found 'trian', expected one of data, captions, features, train, evaluate, convert, report",
+        ),
         (["data", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--loss", "hinge"], f"uwml train: loss: found 'hinge', expected one of {', '.join(LOSSES)}"),

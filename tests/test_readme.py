@@ -17,7 +17,11 @@ from uwml_lib.reproduction import published_table
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 PYTHON = [block for language, block in BLOCKS if language == "python"]
+DATA_BLOCKS = re.findall(
+    r"```bash\n(.*?)```", (CHECKOUT / "data/README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+)
 LINES = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines() if line]
+DATA_LINES = [line for block in DATA_BLOCKS for line in block.splitlines() if line]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
@@ -26,7 +30,7 @@ def test_python_block_runs(block, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", [*LINES, *DATA_LINES])
 def test_command_is_understood(line):
     words = shlex.split(line)
     if words[0] == "make":

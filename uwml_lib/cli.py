@@ -33,6 +33,8 @@ USAGE = f"""\
 uwml {__version__}: universal weighting metric learning for cross-modal matching
 
   uwml data       build, download or check a data set
+  uwml captions   write captions and ids of a data set, from one of Karpathy's JSON files
+  uwml features   write features and boxes of a data set, from TSV files of bottom-up attention
   uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
   uwml evaluate   evaluate a finished run again, a released checkpoint, or several models as an ensemble
   uwml convert    turn a released checkpoint into a folder of this kit, with safetensors weights
@@ -57,6 +59,28 @@ class DataCommand:
     """scenes, scenes_smoke, f30k_precomp or coco_precomp (from Kaggle), or the name of a folder in the SCAN layout."""
     data_root: str = ""
     """Folder that holds the data set's folder; empty means data/."""
+
+
+@dataclass
+class CaptionsCommand:
+    """Write the captions and ids of every split, from Karpathy's dataset_flickr8k.json, _flickr30k or _coco."""
+
+    folder: Positional[Path]
+    """The data set's folder, such as data/f30k_precomp."""
+    json: Positional[Path]
+    """The JSON file."""
+
+
+@dataclass
+class FeaturesCommand:
+    """Write the features and boxes of every split, from bottom-up attention's TSV files. Called again it goes on."""
+
+    folder: Positional[Path]
+    """The data set's folder, with the ids that `uwml captions` writes."""
+    tsv: Positional[tuple[Path, ...]]
+    """The TSV files; their rows may be in any order."""
+    boxes: int = 36
+    """Boxes that every image has."""
 
 
 @dataclass
@@ -188,6 +212,18 @@ def data(options: DataCommand) -> None:
         )
 
 
+def captions(options: CaptionsCommand) -> None:
+    from uwml_lib.datasets.karpathy import write_captions
+
+    write_captions(options.json, options.folder)
+
+
+def features(options: FeaturesCommand) -> None:
+    from uwml_lib.datasets.bottom_up import write_features
+
+    write_features(options.tsv, options.folder, options.boxes)
+
+
 def train(options: TrainReleasedCommand) -> None:
     from uwml_lib.files import read_sealed_json
     from uwml_lib.training import train as train_run
@@ -285,6 +321,8 @@ def doctor(options: DoctorCommand) -> None:
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "data": (DataCommand, data),
+    "captions": (CaptionsCommand, captions),
+    "features": (FeaturesCommand, features),
     "train": (TrainCommand, train),
     "evaluate": (EvaluateCommand, evaluate),
     "convert": (ConvertCommand, convert),

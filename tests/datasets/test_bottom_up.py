@@ -1,0 +1,491 @@
+"""TSV files of bottom-up attention: what becomes of them, what is refused, and that a kill costs nothing."""
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.raw import tsv_row
+from uwml_lib.cli import main
+from uwml_lib.datasets import PrecomputedDataset, bottom_up
+from uwml_lib.datasets.bottom_up import JOURNAL, write_features
+from uwml_lib.errors import UWMLError
+
+GOLDEN = Path(__file__).parents[1] / "golden/bottom_up"
+BOXES, DIM = 3, 5
+ARRAYS = ("train_ims", "train_boxes", "dev_ims", "dev_boxes")
+
+
+def boxes_of(number: int) -> np.ndarray:
+    return np.arange(4 * BOXES, dtype=np.float32).reshape(BOXES, 4) + 100 * number
+
+
+def features_of(number: int) -> np.ndarray:
+    return np.random.default_rng(number).normal(size=(BOXES, DIM)).astype(np.float32)
+
+
+def row(number: int) -> bytes:
+    return tsv_row(f"{number:04d}", boxes_of(number), features_of(number))
+
+
+def rows(numbers) -> bytes:
+    return b"".join(map(row, numbers))
+
+
+def write_ids(folder: Path, **splits) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, numbers in splits.items():
+        (folder / f"{split}_ids.txt").write_text("".join(f"{number:04d}\n" for number in numbers))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six images to train on, two in dev."""
+    return write_ids(tmp_path / "data", train=range(6), dev=(6, 7))
+
+
+@pytest.fixture
+def tsv(tmp_path):
+    path = tmp_path / "features.tsv"
+    path.write_bytes(rows((7, 3, 0, 99, 6, 1, 5, 2, 4)))
+    return path
+
+
+def check(folder: Path, split: str, numbers) -> None:
+    """Compare a split with what was written, bytes of the files included."""
+    for kind, of in (("ims", features_of), ("boxes", boxes_of)):
+        expected = np.stack([of(number) for number in numbers])
+        np.save(folder / "expected.npy", expected)
+        assert (folder / f"{split}_{kind}.npy").read_bytes() == (folder / "expected.npy").read_bytes()
+        (folder / "expected.npy").unlink()
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+
+def test_recorded_arrays(tmp_path):
+    shutil.copy(GOLDEN / "image_ids.txt", tmp_path / "test_ids.txt")
+    assert main(["features", str(tmp_path), str(GOLDEN / "features.tsv"), "--boxes", "4"]) == 0
+    expected = np.load(GOLDEN / "expected.npz")
+    for name, kind in (("features", "ims"), ("boxes", "boxes")):
+        found = np.load(tmp_path / f"test_{kind}.npy")
+        assert found.dtype == np.float32
+        assert np.array_equal(found, expected[name])
+
+
+def test_rows_in_any_order(folder, tsv, capsys):
+    write_features([tsv], folder, BOXES)
+    check(folder, "train", range(6))
+    check(folder, "dev", (6, 7))
+    assert hidden(folder) == [JOURNAL]
+    out = capsys.readouterr().out
+    assert "1/2 looking for 8 images in features.tsv" in out
+    assert "rows left out, for no split has their image: 1\n" in out
+    assert "2/2 writing 8 rows of 3 boxes x 5 numbers\n" in out
+    assert f"{folder}/train_ims.npy: 6 x 3 x 5\n" in out
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_order_any_files_any_splits(tmp_path_factory, data):
+    """Rows over several files, images in several splits, rows that nobody wants."""
+    folder = tmp_path_factory.mktemp("any")
+    wanted = {
+        split: data.draw(st.lists(st.integers(0, 9), unique=True, max_size=6), split) for split in bottom_up.SPLITS
+    }
+    wanted = {split: numbers for split, numbers in wanted.items() if numbers} or {"dev": [3]}
+    order = data.draw(st.permutations(range(12)), "order")
+    cut = data.draw(st.integers(1, 11), "cut")
+    tsvs = [folder / "a.tsv", folder / "b.tsv"]
+    tsvs[0].write_bytes(rows(order[:cut]))
+    tsvs[1].write_bytes(rows(order[cut:]).replace(b"\n", b"\r\n")[:-2])  # the last line end may be missing
+    write_features(tsvs, write_ids(folder / "data", **wanted), BOXES, say=lambda line: None)
+    for split, numbers in wanted.items():
+        check(folder / "data", split, numbers)
+    assert {path.name for path in (folder / "data").glob("*.npy")} == {
+        f"{split}_{kind}.npy" for split in wanted for kind in ("ims", "boxes")
+    }
+
+
+def test_the_data_set_reads_them(folder, tsv):
+    write_features([tsv], folder, BOXES)
+    (folder / "dev_caps.txt").write_text("a\nb\nc\nd\n")
+    dataset = PrecomputedDataset(folder, "dev")
+    assert dataset.ids == ["0006", "0007"]
+    assert np.array_equal(dataset.images(0, 2).numpy(), np.stack([features_of(6), features_of(7)]))
+    assert np.array_equal(dataset.optional_array("boxes", 3)[1], boxes_of(7))
+
+
+def test_again_it_does_nothing(folder, tsv, capsys):
+    write_features([tsv], folder, BOXES)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    capsys.readouterr()
+    write_features([tsv], folder, BOXES)
+    assert "8 rows of 3 boxes x 5 numbers, 8 of which were written before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+# ------------------------------------------------------------------------------------------------ what is refused
+
+
+def refused(words: str, folder: Path, *tsvs: Path, boxes: int = BOXES) -> str:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UWMLError, match=words) as error:
+        write_features(tsvs, folder, boxes)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    return str(error.value)
+
+
+def test_missing_repeated_and_other_box_counts_are_listed_together(folder, tsv):
+    few = tsv_row("0005", boxes_of(5)[:2], features_of(5)[:2])
+    other = tsv.with_name("other.tsv")
+    tsv.write_bytes(rows((7, 3, 0, 99, 99)) + few)
+    other.write_bytes(rows((4, 3, 7, 6)))
+    sentences = refused("missing", folder, tsv, other).splitlines()
+    assert sentences == [
+        "features.tsv, other.tsv: 2 of the 8 images are missing: 0001, 0002",
+        "features.tsv, other.tsv: 2 of the 8 images have several rows, expected one: 0007, 0003",
+        "features.tsv, other.tsv: 1 of the 8 images have 2 boxes, expected 3 (--boxes takes another number): 0005",
+    ]
+
+
+def test_an_equal_row_is_one_too_many_as_well(folder, tsv):
+    tsv.write_bytes(rows((*range(8), 2)))
+    refused("1 of the 8 images have several rows, expected one: 0002$", folder, tsv)
+
+
+def test_the_box_count_is_36_unless_said(folder, tsv, capsys):
+    assert main(["features", str(folder), str(tsv)]) == 1
+    assert "8 of the 8 images have 3 boxes, expected 36 (--boxes takes another number): 0007" in capsys.readouterr().err
+
+
+def test_long_lists_are_cut(tmp_path, tsv, monkeypatch):
+    monkeypatch.setattr(bottom_up, "IDS_SHOWN", 2)
+    refused(
+        "3 of the 5 images are missing: 0100, 0101 and 1 more$",
+        write_ids(tmp_path / "x", dev=(0, 1, 100, 101, 102)),
+        tsv,
+    )
+
+
+ROW = row(0).rstrip(b"\n").split(b"\t")
+
+
+def with_column(number: int, content: bytes) -> bytes:
+    return b"\t".join((*ROW[:number], content, *ROW[number + 1 :])) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"\n", "line 2: found 1 columns, expected 6, between tabs: image_id, image_w"),
+        (row(0).replace(b"\t", b","), "line 2: found 1 columns"),
+        (row(0)[:-1] + b"\tmore\n", "line 2: found 7 columns"),
+        (with_column(0, b"\xff0"), "line 2: image_id: not readable as UTF-8 text"),
+        (with_column(1, b"wide"), "line 2: image_w: found b'wide', expected a whole number"),
+        (with_column(3, b"-3"), "line 2: num_boxes: found b'-3', expected a whole number"),
+        (with_column(3, b"1" * 5000), "line 2: num_boxes: found b'1"),
+        (
+            with_column(4, ROW[4][:-4]),
+            "line 2, image 0000: boxes: found 60 letters of base64 for 45 bytes, expected 48",
+        ),
+        (with_column(5, b""), "line 2, image 0000: features: found 0 letters of base64 for 0 bytes, expected 60"),
+        (with_column(5, ROW[5] + b"AAAA"), "features: found 84 letters of base64 for 63 bytes, expected 60 bytes: 3 b"),
+        (with_column(5, ROW[5][:-1]), "features: found 79 letters of base64"),
+        (b"\t".join(ROW[:5]) + b"\n", "line 2: found 5 columns"),
+    ],
+)
+def test_a_damaged_row_is_named_before_anything_is_written(folder, tsv, line, words):
+    tsv.write_bytes(row(1) + line + rows(range(2, 8)))
+    assert refused(words, folder, tsv).startswith(f"{tsv}: line 2")
+
+
+@pytest.mark.parametrize("cut", range(1, len(row(7)), 9))
+def test_a_truncated_last_line(folder, tsv, cut):
+    tsv.write_bytes(rows(range(8))[:-cut])
+    if cut == 1:  # the line end alone
+        write_features([tsv], folder, BOXES)
+    else:
+        assert refused("line 8", folder, tsv).startswith(f"{tsv}: line 8")
+
+
+@pytest.mark.parametrize(
+    ("column", "content", "words"),
+    [
+        (5, b"!" + ROW[5][1:], "features: not readable as base64 of float32"),
+        (5, b"\xff" + ROW[5][1:], "features: not readable as base64 of float32"),
+        (5, b"=" + ROW[5][1:], "features: not readable as base64 of float32"),
+        (4, ROW[4][:8] + b" " + ROW[4][9:], "boxes: not readable as base64 of float32"),
+    ],
+)
+def test_damaged_base64(folder, tsv, column, content, words):
+    tsv.write_bytes(rows(range(1, 8)) + with_column(column, content))
+    with pytest.raises(UWMLError, match=words) as error:
+        write_features([tsv], folder, BOXES)
+    assert str(error.value).startswith(f"{tsv}: line 8, image 0000: ")
+    assert not list(folder.glob("*.npy"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["boxes", "features"])
+def test_numbers_that_are_not_finite(folder, tsv, name, value):
+    arrays = {"boxes": boxes_of(0), "features": features_of(0)}
+    arrays[name][-1, -1] = value
+    tsv.write_bytes(tsv_row("0000", **arrays) + rows(range(1, 8)))
+    with pytest.raises(UWMLError, match=f"line 1, image 0000: {name}: found NaN or infinity, expected finite numbers"):
+        write_features([tsv], folder, BOXES)
+    tsv.write_bytes(rows(range(8)))  # mended, it begins anew
+    write_features([tsv], folder, BOXES)
+    check(folder, "train", range(6))
+
+
+def test_files_that_cannot_be(folder, tsv, tmp_path):
+    refused("TSV: found no file, expected at least one", folder)
+    refused("boxes: found 0, expected at least 1", folder, tsv, boxes=0)
+    refused("absent: no such file", folder, tsv, tmp_path / "absent")
+    refused("it is a folder", folder, tmp_path)
+    (tmp_path / "empty").touch()
+    refused("empty: is empty, expected rows of image_id", folder, tsv, tmp_path / "empty")
+    with pytest.raises(UWMLError, match="nowhere: found none of train_ids.txt, dev_ids.txt, .*`uwml captions` writes"):
+        write_features([tsv], tmp_path / "nowhere", BOXES)
+    assert not list(tmp_path.glob(".nowhere*"))
+
+
+def test_a_line_without_end(folder, tsv, monkeypatch):
+    monkeypatch.setattr(bottom_up, "LONGEST_ROW", 1000)
+    tsv.write_bytes(row(0) + b"x" * 5000)
+    refused("line 2: found 1,000 bytes and no end, expected a row", folder, tsv)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ("a\n\nb\n", "line 2 is empty"),
+        ("", "line 1 is empty"),
+        ("a\nb\na\nb\n", "found more than once: a, b; expected"),
+    ],
+)
+def test_ids_that_cannot_be(folder, tsv, ids, words):
+    (folder / "test_ids.txt").write_text(ids)
+    refused(f"test_ids.txt: {words}", folder, tsv)
+
+
+def test_other_arrays_are_left_alone(folder, tsv):
+    (folder / "dev_ims.npy").write_bytes(b"downloaded")
+    refused("dev_ims.npy: is there already; move it away", folder, tsv)
+    (folder / "dev_ims.npy").unlink()
+    write_features([tsv], folder, BOXES)
+    tsv.write_bytes(rows(range(7, -1, -1)))  # another file: what was made of the first stays
+    refused("train_ims.npy: is there already; move it away", folder, tsv)
+    (folder / "train_ims.npy").unlink()
+    refused("dev_ims.npy: is there already; move it away|train_boxes.npy: is there already", folder, tsv)
+    for path in folder.glob("*.npy"):
+        path.unlink()
+    write_features([tsv], folder, BOXES)
+    check(folder, "train", range(6))
+
+
+def test_no_room(folder, tsv, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(639))
+    refused("data: found 0.0 GB free, expected 0.0 for the features", folder, tsv)  # 8 x 3 x 9 x 4 = 864 bytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(864))
+    write_features([tsv], folder, BOXES)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_that_is_full_or_has_a_quota(folder, tsv, monkeypatch, number):
+    def full(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    refused("part: cannot be written", folder, tsv)
+
+
+def test_a_disk_that_promises_nothing(folder, tsv, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unable, raising=False)
+    write_features([tsv], folder, BOXES)
+    check(folder, "train", range(6))
+
+
+# ------------------------------------------------------------------------------------------------ kills
+
+# Writes the features, but is killed when a function is called the n-th time.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from uwml_lib.datasets import bottom_up
+
+bottom_up.ROWS_A_STEP = 2
+where, name, times, folder, tsv = sys.argv[1:]
+place = {"bottom_up": bottom_up, "os": os, "memmap": np.memmap}[where]
+whole, left = getattr(place, name), int(times)
+
+def until(*arguments, **options):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments, **options)
+
+setattr(place, name, until)
+bottom_up.write_features([Path(tsv)], Path(folder), 3)
+"""
+# Where, and how many rows are known to be done.
+MOMENTS = [
+    ("os", "posix_fallocate", 2, 0),
+    ("bottom_up", "_numbers", 6, 2),
+    ("bottom_up", "write_sealed_json", 5, 6),
+    ("os", "replace", 8, 8),
+]
+MORE_MOMENTS = [
+    ("bottom_up", "_columns", 4, 0),  # looking for images
+    ("bottom_up", "write_sealed_json", 1, 0),
+    ("bottom_up", "_numbers", 1, 0),
+    ("memmap", "flush", 5, 2),
+    ("bottom_up", "write_sealed_json", 3, 2),
+    ("bottom_up", "_numbers", 16, 6),
+    ("memmap", "flush", 14, 6),
+    ("os", "replace", 6, 8),  # five for the journal, the next gives an array its name
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "times", "done"),
+    [*MOMENTS, *(pytest.param(*moment, marks=pytest.mark.slow) for moment in MORE_MOMENTS)],
+)
+def test_a_kill_costs_nothing(folder, tsv, capsys, where, name, times, done):
+    if name == "posix_fallocate" and not hasattr(os, name):
+        pytest.skip("this system cannot reserve room on a disk")
+    command = [sys.executable, "-c", KILLED, where, name, str(times), str(folder), str(tsv)]
+    code = subprocess.run(command, capture_output=True, check=False).returncode
+    assert code == -9
+    finished = {path.stem for path in folder.glob("*.npy")}
+    assert len(finished) == max(0, times - 6 if name == "replace" else 0)
+    write_features([tsv], folder, BOXES)
+    assert (f"{done} of which were written before" in capsys.readouterr().out) == bool(done)
+    check(folder, "train", range(6))
+    check(folder, "dev", (6, 7))
+    assert hidden(folder) == [JOURNAL]
+
+
+def stop_after(folder: Path, tsv: Path, rows_read: int, monkeypatch) -> None:
+    """Stop within a step, as a kill would."""
+    left = 2 * rows_read
+
+    def numbers(*arguments, whole=bottom_up._numbers):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    with monkeypatch.context() as context, contextlib.suppress(KeyboardInterrupt):
+        context.setattr(bottom_up, "ROWS_A_STEP", 2)
+        context.setattr(bottom_up, "_numbers", numbers)
+        write_features([tsv], folder, BOXES)
+
+
+@pytest.mark.parametrize("change", ["rows", "order", "ids", "part"])
+def test_other_inputs_begin_anew(folder, tsv, monkeypatch, capsys, change):
+    stop_after(folder, tsv, 5, monkeypatch)
+    assert len(hidden(folder)) == 5
+    train = range(6)
+    if change == "rows":  # of the same length, in place
+        content = tsv.read_bytes()
+        tsv.write_bytes(content.replace(row(7), tsv_row("0007", boxes_of(7), features_of(0))))
+    elif change == "order":
+        tsv.write_bytes(rows(range(8)))
+    elif change == "ids":
+        train = (5, 4, 3, 2, 1, 0)
+        write_ids(folder, train=train)
+    else:
+        part = folder / ".train_ims.npy.part"
+        part.write_bytes(part.read_bytes()[:-1])
+    capsys.readouterr()
+    write_features([tsv], folder, BOXES)
+    assert "written before" not in capsys.readouterr().out
+    check(folder, "train", train)
+    if change == "rows":
+        assert np.array_equal(np.load(folder / "dev_ims.npy")[1], features_of(0))
+    else:
+        check(folder, "dev", (6, 7))
+
+
+def test_the_same_inputs_go_on(folder, tsv, monkeypatch, capsys):
+    stop_after(folder, tsv, 5, monkeypatch)
+    capsys.readouterr()
+    decoded = []
+    whole = bottom_up._numbers
+    monkeypatch.setattr(bottom_up, "_numbers", lambda row, *rest: decoded.append(row.line) or whole(row, *rest))
+    write_features([tsv], folder, BOXES)
+    assert "4 of which were written before" in capsys.readouterr().out
+    assert sorted(set(decoded)) == [6, 7, 8, 9]  # line 4 is left out, so 1, 2, 3 and 5 were done
+    check(folder, "train", range(6))
+    check(folder, "dev", (6, 7))
+
+
+def test_a_changed_journal(folder, tsv, monkeypatch):
+    stop_after(folder, tsv, 3, monkeypatch)
+    journal = folder / JOURNAL
+    journal.write_text(journal.read_text().replace('"done": 2', '"done": 6'))
+    refused("features.json: was changed after it was written; remove it", folder, tsv)
+
+
+# ------------------------------------------------------------------------------------------------ memory
+
+# Prints the largest anonymous memory seen, in kB, on the way through the rows.
+MEASURED = """
+import sys
+from pathlib import Path
+from uwml_lib.datasets import bottom_up
+
+most, whole = 0, bottom_up._columns
+
+def columns(*arguments):
+    global most
+    with open("/proc/self/status") as status:
+        most = max(most, next(int(line.split()[1]) for line in status if line.startswith("RssAnon")))
+    return whole(*arguments)
+
+bottom_up._columns = columns
+bottom_up.write_features([Path(sys.argv[2])], Path(sys.argv[1]))
+print(most)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says how much memory is anonymous")
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    most = {}
+    for count in (500, 5000):
+        folder = write_ids(tmp_path / f"of{count}", train=range(count))
+        generator = np.random.default_rng(0)
+        with open(tmp_path / "features.tsv", "wb") as file:
+            for number in generator.permutation(count):
+                features = generator.normal(size=(36, 64)).astype(np.float32)
+                file.write(tsv_row(f"{number:04d}", np.ones((36, 4)), features))
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED, str(folder), str(tmp_path / "features.tsv")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        most[count] = int(done.stdout.split()[-1])
+    assert most[5000] == pytest.approx(most[500], rel=0.1), most
