@@ -10,6 +10,7 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def choose(images: np.ndarray, captions: Sequence[str], captions_per_image: int)
 def measure(config: ExperimentConfig) -> dict[str, Any]:
     """Choose, fit on all of train, and rank dev: everything a report needs. Raises UWMLError for too few images."""
     started = time.monotonic()
+    config = replace(config, selection_images=0)  # it chooses by images of its own, and is then fitted on all
     prepare_data(config)
     train, dev = (load_split(config, split) for split in ("train", "dev"))
     if len(train.features) < 2 * HELD_OUT:
