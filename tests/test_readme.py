@@ -11,6 +11,7 @@ import pytest
 from uwml_lib.cli import parse
 from uwml_lib.config import CHECKOUT, REFERENCE
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of
+from uwml_lib.losses import LOSSES
 from uwml_lib.reporting import reliability_text
 from uwml_lib.reproduction import published_table
 
@@ -54,6 +55,14 @@ def test_table_is_the_published_one():
     published = [line for line in table[: table.index("### Runs")] if not line.startswith("#")]
     for line in published:
         assert line in README
+
+
+def test_the_ranking_of_all_losses_is_the_published_one():
+    table = (REFERENCE / "compare.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    found = {cells[1].strip(): cells[8].strip() for cells in (line.split("|") for line in table[2:])}
+    assert set(found) == set(LOSSES)
+    ranked = sorted(found, key=lambda loss: -float(found[loss].split()[0]))
+    assert ", ".join(f"{loss} {found[loss]}" for loss in ranked) in README.replace("\n", " ")
 
 
 def test_the_published_numbers_are_those_of_the_library():
