@@ -65,6 +65,12 @@ def test_the_ranking_of_all_losses_is_the_published_one():
     assert ", ".join(f"{loss} {found[loss]}" for loss in ranked) in README.replace("\n", " ")
 
 
+def test_what_chosen_coefficients_are_worth_is_the_published_figure():
+    notebook = (REFERENCE / "notebooks/06_choosing_coefficients.ipynb").read_text(encoding="utf-8")
+    interval = re.search(r"95 % intervals: (\S+ \[\S+ \S+\]) over seeds", notebook).group(1)
+    assert f"an rsum of {interval} over the released ones" in README
+
+
 def test_the_published_numbers_are_those_of_the_library():
     assert f"\n{published_table()}\n" in README
 
