@@ -168,6 +168,7 @@ class Hostile:
         return os.mkdir, (self.path,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("place", ["opt", "model", "flag", "alone"])
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
 def test_code_in_a_file_is_refused_and_not_run(content, tmp_path, place, form):
