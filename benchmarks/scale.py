@@ -118,7 +118,7 @@ def measure(folder: Path, dev_images: int, width: int, steps: int, workers: list
         for _ in range(STEPS_TRAINED):
             trainer.step(batch, trainer.loss)
     model = PooledSCAN.from_config(config, trainer.train_set.feature_dim, len(trainer.vocabulary))
-    dev = trainer.dev_set
+    dev = trainer.selection_set
     del trainer, batch
     with measured(rows, f"embed and score {dev_images:,} images x {len(dev):,} captions, width {width}") as row:
         scores = score_matrix(model, dev)
