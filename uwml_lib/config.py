@@ -266,7 +266,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 2, "decay_epoch": 1, "warmup_epochs": 1, "log_every": 2,
     },
     "f8k_precomp": {
-        "embed_size": 256, "epochs": 6, "decay_epoch": 4, "learning_rate": 5e-4, "warmup_epochs": 2,
+        "embed_size": 256, "batch_size": 64, "epochs": 8, "decay_epoch": 5, "learning_rate": 1e-3, "warmup_epochs": 2,
         "selection_images": 500,  # there is no test split, and dev is to be reported
     },
     "f30k_precomp": {},
