@@ -34,13 +34,18 @@ def smoke(tmp_path_factory) -> tuple[Path, str]:
     """A folder in which the pipeline has run, and what it printed; shared by all test processes."""
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
-    with FileLock(home.with_suffix(".lock")):
-        log = home / "log.txt"
+    return home, run_once(home, *REPRODUCE)
+
+
+def run_once(home: Path, command: str, *options: str) -> str:
+    """Run a command in a folder unless another test process has, and return what it printed."""
+    with FileLock(home.with_suffix(f".{command}.lock")):
+        log = home / f"{command}.txt"
         if not log.exists():
-            result = uwml(home, *REPRODUCE)
+            result = uwml(home, command, *options)
             assert result.returncode == 0, result.stdout + result.stderr
             log.write_text(result.stdout + result.stderr)
-    return home, log.read_text()
+        return log.read_text()
 
 
 def found(home: Path, notebook: str) -> dict:
@@ -93,14 +98,7 @@ def test_04_agrees_with_the_closed_form(smoke):
 @pytest.fixture(scope="session")
 def compared(smoke) -> tuple[Path, str]:
     """The same folder once all losses have been compared in it, and what that printed."""
-    home = smoke[0]
-    with FileLock(home.with_suffix(".compare.lock")):
-        log = home / "compare.txt"
-        if not log.exists():
-            result = uwml(home, "compare", "--profile", "smoke")
-            assert result.returncode == 0, result.stdout + result.stderr
-            log.write_text(result.stdout + result.stderr)
-    return home, log.read_text()
+    return smoke[0], run_once(smoke[0], "compare", "--profile", "smoke")
 
 
 def test_05_compares_every_loss(compared):
@@ -132,14 +130,7 @@ def test_06_finds_coefficients_without_a_warning(compared):
 @pytest.fixture(scope="session")
 def faithful(smoke) -> tuple[Path, str]:
     """The same folder once the release's habits have been measured in it, and what that printed."""
-    home = smoke[0]
-    with FileLock(home.with_suffix(".fidelity.lock")):
-        log = home / "fidelity.txt"
-        if not log.exists():
-            result = uwml(home, "fidelity", "--profile", "smoke")
-            assert result.returncode == 0, result.stdout + result.stderr
-            log.write_text(result.stdout + result.stderr)
-    return home, log.read_text()
+    return smoke[0], run_once(smoke[0], "fidelity", "--profile", "smoke")
 
 
 def test_07_measures_the_habits_of_the_release(faithful):
