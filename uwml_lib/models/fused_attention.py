@@ -4,9 +4,9 @@ With A = context @ queries^T over all words of a batch, what makes it quick and 
 
 - captions are taken by length, so that no padding is multiplied and nothing is masked;
 - the cosine of a query with its attended vector does not see that vector's length. So the softmax's denominator
-  cancels and x = exp(lambda e) does for P, where e is A after the L2 normalisation, so that nothing can overflow;
+  cancels and x = exp(z) does for P, where z is lambda times A after the L2 normalisation, so that nothing can overflow;
 - what follows the matrix product is done block by block, small enough for a processor's cache, and is done again in
-  the backward pass instead of being stored.
+  the backward pass instead of being stored; only what is smaller than A by a factor of a caption or image is kept.
 
 For a query q and the m vectors of a context, with their Gram matrix G,
 
@@ -14,7 +14,6 @@ For a query q and the m vectors of a context, with their Gram matrix G,
 """
 
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -25,9 +24,11 @@ from torch.nn import functional as F
 from uwml_lib.models.cross_attention import EPSILON, SLOPE, aggregate, check_arguments, default_lambdas
 
 NORMALISATIONS = ("clipped_l2norm", "l2norm")
-"""Those that bound e; the others need the softmax's subtracted maximum."""
+"""Those that bound z; the others need the softmax's subtracted maximum."""
 BLOCK = 2**17
 """Numbers of A in a block on a CPU: half a megabyte in float32, so that what is made of it stays in a core's cache."""
+DEVICE_BLOCK = 2**26
+"""The same on an accelerator, where blocks are there to bound the memory: two gigabytes with what is made of them."""
 
 
 def fused_scores(
@@ -51,65 +52,69 @@ def fused_scores(
     lambda_softmax, lambda_lse = default_lambdas(direction, lambda_softmax, lambda_lse)
     n_images, regions, _ = images.shape
     order = torch.argsort(lengths.cpu(), stable=True)
-    words, counts = (t.tolist() for t in torch.unique_consecutive(lengths.cpu()[order], return_counts=True))
-    order = order.to(captions.device, non_blocking=True)
-    groups = [captions[chosen, :n] for chosen, n in zip(order.split(counts), words, strict=True)]
-    if direction == "i2t":
-        # Regions before images: a sum over an image's regions then runs along whole rows.
-        queries, context = images.transpose(0, 1).flatten(0, 1), torch.cat([group.flatten(0, 1) for group in groups])
-        spans, contexts = [(slice(0, len(queries)), regions)], groups
+    sizes, counts = (t.tolist() for t in torch.unique_consecutive(lengths.cpu()[order], return_counts=True))
+    # Where the valid words lie, by length; word by word for t2i, so that a sum over a caption's words runs along rows.
+    places = order[:, None] * captions.shape[1] + torch.arange(captions.shape[1])
+    places = [chosen[:, :n] for chosen, n in zip(places.split(counts), sizes, strict=True)]
+    places = torch.cat([(place if direction == "i2t" else place.T).flatten() for place in places])
+    words = captions.flatten(0, 1).index_select(0, places.to(captions.device, non_blocking=True))
+    of_captions, of_images = list(zip(counts, sizes, strict=True)), [(n_images, regions)]
+    if direction == "i2t":  # region by region, for the same reason
+        queries, context, askers, asked = images.transpose(0, 1).flatten(0, 1), words, of_images, of_captions
     else:
-        queries, context = torch.cat([group.transpose(0, 1).flatten(0, 1) for group in groups]), images.flatten(0, 1)
-        ends = list(accumulate(n * count for n, count in zip(words, counts, strict=True)))
-        spans = [(slice(start, end), n) for start, end, n in zip([0, *ends], ends, words, strict=False)]
-        contexts = [images]
-    dtype = torch.promote_types(images.dtype, torch.float32)
-    query_square = queries.square().sum(dim=-1, dtype=dtype)
-    grams = [(part @ part.transpose(1, 2)).to(dtype) for part in contexts]
-    blocks = list(_blocks(grams, spans, BLOCK if images.device.type == "cpu" else images.shape[0] * len(queries)))
-    options = blocks, lambda_softmax, normalisation.startswith("clipped")
-    relevance = Relevance.apply(queries, context, query_square, options, *grams)
-    parts = [relevance[:, columns].unflatten(1, (n, -1)).transpose(1, 2) for columns, n in spans]
+        queries, context, askers, asked = words, images.flatten(0, 1), of_captions, of_images
+    blocks = list(_blocks(asked, askers, BLOCK if images.device.type == "cpu" else DEVICE_BLOCK))
+    relevance = Relevance.apply(queries, context, (asked, blocks, lambda_softmax, normalisation.startswith("clipped")))
+    widths = [count * n for count, n in askers]
+    parts = [
+        part.unflatten(1, (n, -1)).transpose(1, 2)
+        for part, (_, n) in zip(relevance.split(widths, dim=1), askers, strict=True)
+    ]
     scores = torch.cat([aggregate(part, None, aggregation, lambda_lse) for part in parts], dim=1)
-    return (scores.T if direction == "i2t" else scores).index_select(1, order.argsort()).to(images.dtype)
+    scores = scores.T if direction == "i2t" else scores
+    back = order.argsort().to(captions.device, non_blocking=True)
+    return scores.index_select(1, back).to(images.dtype)
 
 
 class Block(NamedTuple):
-    """Some contexts, of m vectors each, against the queries of some askers, n each."""
+    """Some contexts, of m vectors each, against some askers, of n queries each."""
 
+    group: int
+    part: slice
+    """These contexts among those of as many vectors."""
     contexts: slice
     rows: slice
     m: int
+    askers: slice
     columns: slice
     n: int
-    gram: int
-    """Which tensor of Gram matrices has those of these contexts, and in which part."""
-    part: slice
 
     def of(self, A: Tensor) -> Tensor:
         """View A, (context vectors, queries), as (contexts, m, n, askers)."""
         return A[self.rows, self.columns].unflatten(0, (-1, self.m)).unflatten(2, (self.n, -1))
 
-    def of_relevance(self, relevance: Tensor) -> Tensor:
-        """View relevance, (contexts, queries), as (contexts, n, askers)."""
-        return relevance[self.contexts, self.columns].unflatten(1, (self.n, -1))
-
     def of_queries(self, values: Tensor) -> Tensor:
-        """View a value of every query as (n, askers)."""
-        return values[self.columns].unflatten(0, (self.n, -1))
+        """View what is there for every context and query, as (contexts, 1, n, askers)."""
+        return values[self.contexts, self.columns].unflatten(1, (1, self.n, -1))
+
+    def of_askers(self, values: Tensor) -> Tensor:
+        """View what is there for every context vector and asker, as (contexts, m, 1, askers)."""
+        return values[self.rows, self.askers].unflatten(0, (-1, self.m)).unsqueeze(2)
 
 
-def _blocks(grams: list[Tensor], spans: list[tuple[slice, int]], size: int) -> Iterator[Block]:
-    """Cut A into blocks of about `size` numbers: contexts in order, each against every span of queries."""
+def _blocks(asked: list[tuple[int, int]], askers: list[tuple[int, int]], size: int) -> Iterator[Block]:
+    """Cut A into blocks of about `size` numbers; both sides as groups: how many items, and of how many vectors each."""
     row = context = 0
-    for number, gram in enumerate(grams):
-        count, m, _ = gram.shape
-        for columns, n in spans:
-            step = max(1, size // (m * (columns.stop - columns.start)))
+    for group, (count, m) in enumerate(asked):
+        column = asker = 0
+        for width, n in askers:
+            columns, of_group = slice(column, column + width * n), slice(asker, asker + width)
+            step = max(1, size // (m * width * n))
             for first in range(0, count, step):
                 last = min(count, first + step)
                 contexts, rows = slice(context + first, context + last), slice(row + first * m, row + last * m)
-                yield Block(contexts, rows, m, columns, n, number, slice(first, last))
+                yield Block(group, slice(first, last), contexts, rows, m, of_group, columns, n)
+            column, asker = column + width * n, asker + width
         row, context = row + count * m, context + count
 
 
@@ -117,63 +122,71 @@ class Relevance(torch.autograd.Function):
     """Relevance r of every context to every query, (contexts, queries)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, queries: Tensor, context: Tensor, query_square: Tensor, options: tuple, *grams: Tensor
-    ) -> Tensor:
-        """Map queries (queries, dim), context (context vectors, dim), |q|^2 (queries,) and Gram matrices to r."""
-        blocks, lambda_softmax, clipped = options
-        A = (context @ queries.T).to(query_square.dtype)
-        relevance = A.new_empty(sum(map(len, grams)), len(queries))
-        with torch.autocast(A.device.type, enabled=False):
-            for block in blocks:
-                a, G = block.of(A), grams[block.gram][block.part]
-                x = _attention(a, lambda_softmax, clipped)[2]
-                square = (G @ x.flatten(2)).view_as(x).mul_(x).sum(dim=1)
-                inner = x.mul_(a).sum(dim=1)
-                block.of_relevance(relevance).copy_(inner.mul_(_scale(square, block.of_queries(query_square))))
-        ctx.save_for_backward(queries, context, query_square, A, *grams)
+    def forward(ctx: Any, queries: Tensor, context: Tensor, options: tuple) -> Tensor:
+        """Map queries (queries, dim) and context vectors (context vectors, dim) to r."""
+        asked, blocks, lambda_softmax, clipped = options
+        A = context @ queries.T
+        grams = [part @ part.mT for part in _items(context, asked)]
+        dtype = torch.promote_types(queries.dtype, torch.float32)  # below it, what follows would lose 1e-8 and more
+        A, grams = A.to(dtype), [gram.to(dtype) for gram in grams]
+        query_square = queries.square().sum(dim=-1, dtype=dtype)
+        inner, square = A.new_empty(2, blocks[-1].contexts.stop, len(queries))
+        norm = A.new_empty(len(context), blocks[-1].askers.stop)
+        for block in blocks:
+            a = block.of(A).contiguous()  # if it is not whole rows, which are slow to go through again and again
+            c = F.leaky_relu(a, SLOPE) if clipped else a
+            norms = block.of_askers(norm)
+            torch.sum(c * c, dim=2, keepdim=True, out=norms).sqrt_().add_(EPSILON)
+            x = (c * (lambda_softmax / norms)).exp_()
+            y = torch.bmm(grams[block.group][block.part], x.flatten(2)).view_as(x)
+            torch.sum(y.mul_(x), dim=1, keepdim=True, out=block.of_queries(square))
+            torch.sum(x.mul_(a), dim=1, keepdim=True, out=block.of_queries(inner))
+        ctx.save_for_backward(queries, context, query_square, A, norm, inner, square, *grams)
         ctx.options = options
-        return relevance
+        return inner * _scale(square, query_square)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Map the gradient of r to those of the inputs; what `forward` made of A is made again."""
-        queries, context, query_square, A, *grams = ctx.saved_tensors
-        blocks, lambda_softmax, clipped = ctx.options
-        grad_A, grad_query_square = torch.empty_like(A), torch.zeros_like(query_square)
-        grad_grams = [torch.zeros_like(gram) for gram in grams]
+        queries, context, query_square, A, norm, inner, square, *grams = ctx.saved_tensors
+        asked, blocks, lambda_softmax, clipped = ctx.options
+        scale = _scale(square, query_square)
+        grad_inner = grad * scale
+        # r = inner * scale with scale = (|q|^2 square)^(-1/2), but constant where it is held at 1 / EPSILON
+        fall = (-inner * scale.square()).masked_fill_(square * query_square <= EPSILON**2, 0)
+        grad_query_square = 0.5 * (grad_inner * fall * square).sum(dim=0)
+        ratio = fall.mul_(query_square)
+        grad_A, grad_grams = torch.empty_like(A), [torch.zeros_like(gram) for gram in grams]
         for block in blocks:
-            a, G, q2 = block.of(A), grams[block.gram][block.part], block.of_queries(query_square)
-            norm, e, x = _attention(a, lambda_softmax, clipped)
-            y = (G @ x.flatten(2)).view_as(x)
-            square, inner = (x * y).sum(dim=1), (x * a).sum(dim=1)
-            scale = _scale(square, q2)
-            grad_inner = block.of_relevance(grad) * scale
-            # r = inner * scale with scale = (|q|^2 square)^(-1/2), but constant where it is held at 1 / EPSILON
-            common = (-0.5 * grad_inner * inner * scale**2).masked_fill_(square * q2 <= EPSILON**2, 0)
-            block.of_queries(grad_query_square).add_((common * square).sum(dim=0))
-            grad_square, grad_inner = (common * q2)[:, None], grad_inner[:, None]
-            weighted = x * grad_square
-            grad_grams[block.gram][block.part].baddbmm_(weighted.flatten(2), x.flatten(2).transpose(1, 2))
-            grad_e = y.mul_(2 * grad_square).addcmul_(a, grad_inner).mul_(x).mul_(lambda_softmax)
+            a, norms, G = block.of(A).contiguous(), block.of_askers(norm), grams[block.group][block.part]
+            twice = block.of_queries(ratio)
+            e = F.leaky_relu(a, SLOPE).div_(norms) if clipped else a / norms
+            x = (lambda_softmax * e).exp_()
+            y = torch.bmm(G, x.flatten(2)).view_as(x)
+            direct = x * block.of_queries(grad_inner)
+            grad_z = torch.addcmul(a, y, twice, out=y).mul_(direct)
+            weighted = direct * twice
+            grad_grams[block.group][block.part].baddbmm_(weighted.flatten(2), x.flatten(2).mT)
             # e = c / (|c| + EPSILON), whose slope at c = 0 is taken as that of a constant |c|
-            along = torch.mul(grad_e, e, out=weighted).sum(dim=2, keepdim=True)
-            along.mul_(norm / (norm - EPSILON).clamp_(min=EPSILON**2))
-            grad_c = grad_e.addcmul_(e, along, value=-1).div_(norm)
-            grad_a = torch.ops.aten.leaky_relu_backward(grad_c, a, SLOPE, False) if clipped else grad_c
-            block.of(grad_A).copy_(grad_a.addcmul_(x, grad_inner))
+            along = torch.mul(grad_z, e, out=weighted).sum(dim=2, keepdim=True)
+            along.mul_(norms / (norms - EPSILON).clamp_(min=EPSILON**2))
+            grad_c = grad_z.addcmul_(e, along, value=-1).mul_(lambda_softmax / norms)
+            if clipped:
+                grad_c = torch.ops.aten.leaky_relu_backward(grad_c, e, SLOPE, True)
+            torch.add(grad_c, direct, out=block.of(grad_A))
         grad_queries = (grad_A.T.to(context.dtype) @ context).to(queries.dtype)  # autocast may have mixed the types
+        grad_queries.addcmul_(queries, grad_query_square[:, None], value=2)
         grad_context = (grad_A.to(queries.dtype) @ queries).to(context.dtype)
-        return grad_queries, grad_context, grad_query_square, None, *grad_grams
+        for number, part in enumerate(_items(context, asked)):
+            _items(grad_context, asked)[number].baddbmm_(grad_grams[number].to(part.dtype), part)
+        return grad_queries, grad_context, None
 
 
-def _attention(a: Tensor, lambda_softmax: float, clipped: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return |c| + EPSILON over the queries, e = c / that, and x = exp(lambda e)."""
-    c = F.leaky_relu(a, SLOPE) if clipped else a
-    norm = torch.linalg.vector_norm(c, dim=2, keepdim=True).add_(EPSILON)
-    e = c / norm
-    return norm, e, (lambda_softmax * e).exp_()
+def _items(vectors: Tensor, groups: list[tuple[int, int]]) -> list[Tensor]:
+    """View vectors, (all, dim), group by group as (items, m, dim)."""
+    parts = vectors.split([count * m for count, m in groups])
+    return [part.unflatten(0, group) for part, group in zip(parts, groups, strict=True)]
 
 
 def _scale(square: Tensor, query_square: Tensor) -> Tensor:
