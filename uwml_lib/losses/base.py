@@ -1,7 +1,7 @@
 """What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
 
 import inspect
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ class ScoreMatrixLoss(nn.Module):
         self.check_numbers(scores)
         size = len(scores)
         if image_ids is None:
-            return ~torch.eye(size, dtype=torch.bool, device=scores.device)
+            image_ids = torch.arange(size, device=scores.device)
         if image_ids.shape != (size,):
             raise ValueError(f"image_ids: found shape {tuple(image_ids.shape)}, expected ({size},), one for each pair")
         image_ids = image_ids.to(scores.device)
@@ -133,7 +133,28 @@ class ScoreMatrixLoss(nn.Module):
 
 def hardest_negatives(scores: Tensor, negative_mask: Tensor) -> Tensor:
     """Return each row's largest negative score, (N,); -inf where a row has no negative. Ties share the gradient."""
-    return scores.masked_fill(~negative_mask, -torch.inf).amax(dim=1)
+    return HardestNegatives.apply(scores, negative_mask)
+
+
+class HardestNegatives(torch.autograd.Function):
+    """`scores.masked_fill(~negative_mask, -inf).amax(dim=1)`, whose own gradient goes through memory twice as often."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(scores: Tensor, negative_mask: Tensor) -> Tensor:
+        return torch.where(negative_mask, scores, -torch.inf).amax(dim=1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        scores, negative_mask, hardest = ctx.saved_tensors
+        ties = (scores == hardest[:, None]) & negative_mask
+        share = grad / ties.count_nonzero(dim=1).clamp(min=1)
+        return torch.where(ties, share[:, None], 0), None
 
 
 def shares(scores: Tensor, candidates: Tensor, negatives: Literal["hardest", "average", "all"]) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, inf, no_grad
+from torch import Tensor, inf, no_grad, where
 
 from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
 from uwml_lib.losses.horner import check_coefficients, derivative, is_real, polynomial
@@ -64,9 +64,9 @@ class PolynomialLoss(ScoreMatrixLoss):
         P = polynomial(p, self.positive)
         if self.negatives == "hardest":
             n = hardest_negatives(scores, negative_mask)
-            used = ~(n + self.margin <= p) & ~(p >= self.positive_ceiling)  # so put, NaN is used and reaches the loss
-            Q = polynomial(n.masked_fill(~used, 0), self.negative)
-            return self._clamped(P, Q).masked_fill(~used, 0).sum()
+            skipped = (n + self.margin <= p) | (p >= self.positive_ceiling)  # NaN is not, and reaches the loss
+            Q = polynomial(where(skipped, 0, n), self.negative)
+            return where(skipped, 0, self._clamped(P, Q)).sum()
         informative = self._informative(scores, negative_mask)
         Q = polynomial(scores.masked_fill(~informative, 0), self.negative)
         per_pair = self._clamped(P[:, None], Q).masked_fill(~informative, 0)
