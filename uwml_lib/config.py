@@ -37,6 +37,7 @@ NOTEBOOKS = CHECKOUT / "notebooks"
 REPORTS = ROOT / "reports"
 RUNS = REPORTS / "runs"
 EVALUATIONS = REPORTS / "evaluations"
+PERFORMANCE = REPORTS / "performance"
 REFERENCE = REPORTS / "reference"
 RELIABILITY = REFERENCE / "reliability.json"
 
@@ -267,6 +268,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "f8k_precomp": {
         "embed_size": 256, "batch_size": 64, "epochs": 8, "decay_epoch": 5, "learning_rate": 1e-3, "warmup_epochs": 2,
+        "lambda_softmax": 10.0,  # of 4 and 10 for the polynomial loss, by the held-out images; both losses get it
         "selection_images": 500,  # there is no test split, and dev is to be reported
     },
     "f30k_precomp": {},
