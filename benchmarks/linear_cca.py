@@ -21,8 +21,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import PrecomputedDataset, fingerprint, load_split, prepare_data, tokenize
 from uwml_lib.errors import UWMLError
-from uwml_lib.evaluation import RECALL_AT, retrieval_metrics
+from uwml_lib.evaluation import RANKS, RECALL_AT, retrieval_metrics
 from uwml_lib.files import write_json
+from uwml_lib.statistics import rsum_by_image
 
 HELD_OUT = 500  # train images that the settings are chosen on
 RAREST = 4  # captions that a word must be in
@@ -116,12 +117,14 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     words = bag_of_words(train.captions)
     model = LinearCCA(images, words.transform(train.captions), chosen["shrinkage"])
     scores = model.scores(pooled(dev), words.transform(dev.captions), int(chosen["dimension"]), chosen["power"])
+    metrics = retrieval_metrics(scores, dev.captions_per_image, return_ranks=True)
+    ranks = [metrics.pop(name) for name in RANKS]
     return {
         "model": "linear CCA", "dataset": config.dataset, "split": "dev", "data": fingerprint(config.data_folder),
         "images": {"train": len(images), "held_out": HELD_OUT, "dev": len(dev.features)},
         "captions_per_image": dev.captions_per_image, "words": len(words.vocabulary_), "rarest_word": RAREST,
         "grid": GRID, "chosen": chosen,
-        "metrics": retrieval_metrics(scores, dev.captions_per_image), "seconds": time.monotonic() - started,
+        "metrics": metrics, "rsum_by_image": rsum_by_image(*ranks).tolist(), "seconds": time.monotonic() - started,
     }  # fmt: skip
 
 

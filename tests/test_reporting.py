@@ -189,7 +189,8 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(experiment, tmp_path, m
     monkeypatch.setattr(site, "load_experiment", lambda dataset: other)
     write_json(tmp_path / "reference/summary.json", {"dataset": "scenes"})
     metrics = {name: 10.0 for name in COLUMNS}
-    write_json(tmp_path / "report/linear_cca.json", {"metrics": metrics})
+    nothing = [0.0] * len(other.runs[0].rsum_by_image)
+    write_json(tmp_path / "report/linear_cca.json", {"metrics": metrics, "rsum_by_image": nothing})
     (tmp_path / "report/figures").mkdir()
     for name in ("recall_curves.png", "best_retrievals.png"):
         (tmp_path / "report/figures" / name).write_bytes(b"png")
@@ -201,11 +202,14 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(experiment, tmp_path, m
     ]  # fmt: skip
     text = (folder / "table.md").read_text(encoding="utf-8")
     assert "linear CCA on the same images (`benchmarks/linear_cca.py`): i→t R@1 10.0" in text
+    ours = np.mean([run.metrics["rsum"] for run in other.by_loss()["triplet"]])
+    assert f"images, seeds averaged): triplet {ours:+.1f} [" in text
     assert {path.name for path in (folder / "runs").iterdir()} == {run.folder.name for run in experiment.all_runs}
     assert read_json(tmp_path / "reference/summary.json") == {"dataset": "scenes"}
-    write_json(tmp_path / "report/linear_cca.json", {"metrics": [1]})
-    with pytest.raises(UWMLError, match=r"linear_cca\.json: not what `benchmarks/linear_cca.py` writes"):
-        report_text(other)
+    for wrong in ({"metrics": [1]}, {"metrics": metrics, "rsum_by_image": nothing[1:]}, []):
+        write_json(tmp_path / "report/linear_cca.json", wrong)
+        with pytest.raises(UWMLError, match=r"linear_cca\.json: not what `benchmarks/linear_cca.py` writes"):
+            report_text(other)
 
 
 def test_what_the_features_are(experiment):

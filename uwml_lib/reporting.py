@@ -336,7 +336,9 @@ def report_text(experiment: Experiment, against_reference: bool = True) -> str:
         f"{summary['captions_per_image']} captions each",
         "",
         f"SCAN, {config['direction']} {config['aggregation']}, width {config['embed_size']}, batches of "
-        f"{config['batch_size']}; {config['epochs']} epochs, {min(config['warmup_epochs'], config['epochs'])} of them "
+        f"{config['batch_size']}"
+        + (f", λ {config['lambda_softmax']:g} in the attention" if config["lambda_softmax"] else "")
+        + f"; {config['epochs']} epochs, {min(config['warmup_epochs'], config['epochs'])} of them "
         "warm-up" + (f"; only the first {config['max_images']} images" if config["max_images"] else "") + ".",
         "",
         results_table(experiment).to_markdown(),
@@ -366,20 +368,31 @@ def report_text(experiment: Experiment, against_reference: bool = True) -> str:
     if about := FEATURES.get((experiment.dataset, *shape[1:])):
         lines += ["", f"The features: {about}."]
     if (baseline := report_folder(experiment.dataset) / "linear_cca.json").exists():
-        lines += ["", linear_cca_text(baseline)]
+        lines += ["", linear_cca_text(baseline, experiment)]
     if against_reference and (agreement := agreement_with_reference(summary)):
         lines += ["", agreement]
     return "\n".join(lines) + "\n"
 
 
-def linear_cca_text(path: Path) -> str:
-    """Say what `benchmarks/linear_cca.py` found on the same images; raises UWMLError if it is something else."""
-    metrics = read_json(path).get("metrics")
+def linear_cca_text(path: Path, experiment: Experiment) -> str:
+    """Say what `benchmarks/linear_cca.py` found on the same images, and how far the losses are from it.
+
+    Raises UWMLError if the file is something else, or of other images.
+    """
+    baseline = read_json(path)
     try:
+        metrics, theirs = baseline["metrics"], np.array(baseline["rsum_by_image"])
         cells = ", ".join(f"{COLUMNS[name].strip()} {metrics[name]:.1f}" for name in COLUMNS)
+        apart = ", ".join(
+            f"{loss} {paired_bootstrap(np.mean([run.rsum_by_image for run in runs], axis=0), theirs)}"
+            for loss, runs in experiment.by_loss().items()
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise UWMLError(f"{path}: not what `benchmarks/linear_cca.py` writes; run it again") from error
-    return f"For comparison, linear CCA on the same images (`benchmarks/linear_cca.py`): {cells}."
+        raise UWMLError(f"{path}: not what `benchmarks/linear_cca.py` writes of these images; run it again") from error
+    return (
+        f"For comparison, linear CCA on the same images (`benchmarks/linear_cca.py`): {cells}. In rsum the losses "
+        f"differ from it by (95 % intervals over images, seeds averaged): {apart}."
+    )
 
 
 def warmup_effect(experiment: Experiment) -> pd.DataFrame:
