@@ -1,0 +1,132 @@
+"""Scoring 1,000 images with 5,000 captions, as evaluation does it, against the loop of the release.
+
+The loop is timed on 128 images and 640 captions and scaled by the number of pairs. `--full` takes 5,000 images and
+25,000 captions, as MSCOCO has. `python benchmarks/evaluation.py`
+"""
+
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from loops import loop_scores
+from measuring import DEVICE, LOOK, Target, once, peak_beyond_now, peak_memory, report, style
+from step import REGIONS, WIDTH, WORDS
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from uwml_lib.datasets.precomputed import pad_captions
+from uwml_lib.evaluation import retrieval_metrics, score_matrix
+from uwml_lib.models.fused_attention import fused_scores
+
+CAPTIONS, SAMPLE, VOCABULARY = 5, 128, 2000
+FASTER = {"i2t": 15, "t2i": 8}  # than the loop, wanted
+
+
+class Embedded(nn.Module):
+    """A model whose images come embedded and whose captions are looked up, so that scoring alone is measured."""
+
+    def __init__(self, direction: str) -> None:
+        super().__init__()
+        table = torch.randn(VOCABULARY, WIDTH, generator=torch.Generator().manual_seed(1))
+        self.words = nn.Embedding.from_pretrained(normalize(table, dim=-1))
+        self.direction = direction
+
+    def embed_images(self, features: Tensor) -> Tensor:
+        return features
+
+    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        return self.words(tokens)
+
+    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
+        return fused_scores(images, captions, lengths, self.direction)
+
+
+class Split:
+    """What `score_matrix` needs of a data set: random regions, drawn when asked for, and random words."""
+
+    captions_per_image = CAPTIONS
+
+    def __init__(self, images: int) -> None:
+        generator = np.random.default_rng(0)
+        self.features = range(images)
+        lengths = generator.integers(WORDS[0], WORDS[1] + 1, images * CAPTIONS)
+        self.encoded = [generator.integers(VOCABULARY, size=length).tolist() for length in lengths]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def images(self, start: int, stop: int) -> Tensor:
+        generator = torch.Generator().manual_seed(start)
+        return normalize(
+            torch.randn(min(stop, len(self.features)) - start, REGIONS, WIDTH, generator=generator), dim=-1
+        )
+
+
+@torch.no_grad()
+def loop(model: Embedded, split: Split) -> None:
+    """Score a sample as the release works."""
+    tokens, lengths = pad_captions(split.encoded[: SAMPLE * CAPTIONS])
+    loop_scores(split.images(0, SAMPLE).to(DEVICE), model.words(tokens.to(DEVICE)), lengths, model.direction)
+
+
+@torch.no_grad()
+def floor(model: Embedded, split: Split) -> None:
+    """The bare products of a sample's regions and words."""
+    words = torch.cat([torch.tensor(caption) for caption in split.encoded[: SAMPLE * CAPTIONS]])
+    split.images(0, SAMPLE).to(DEVICE).flatten(0, 1) @ model.words(words.to(DEVICE)).T
+
+
+def main() -> None:
+    full = "--full" in sys.argv
+    split = Split(5000 if full else 1000)
+    if sys.argv[1:2] == ["--peak"]:
+        print(peak_beyond_now(lambda: score_matrix(Embedded(sys.argv[2]).to(DEVICE), split)))
+        return
+    pairs, sample = len(split.features) * len(split), SAMPLE * SAMPLE * CAPTIONS
+    rows, found, targets = [], {}, []
+    for direction in ("i2t", "t2i"):
+        model = Embedded(direction).to(DEVICE)
+        seconds = {"loop": once(lambda model=model: loop(model, split)) * pairs / sample}
+        for name in ("warm", "floor"):
+            seconds[name] = once(lambda model=model: floor(model, split)) * pairs / sample
+        scores: list[Tensor] = []
+        seconds["kit"] = once(lambda model=model, scores=scores: scores.append(score_matrix(model, split)))
+        seconds["ranking"] = once(lambda scores=scores: retrieval_metrics(scores[0]))
+        del seconds["warm"]
+        found[direction] = seconds
+        rows.append({
+            "scoring": direction,
+            "kit, seconds": f"{seconds['kit']:.1f}",
+            "ranking, seconds": f"{seconds['ranking']:.2f}",
+            "kit / floor (extrapolated)": f"{seconds['kit'] / seconds['floor']:.2f}",
+            "loop (extrapolated) / kit": f"{seconds['loop'] / seconds['kit']:.1f}",
+            "peak memory, MB": "–" if full else f"{peak_memory(direction) / 1e6:.0f}",
+        })  # fmt: skip
+        targets.append(Target(f"{direction}: loop / kit", seconds["loop"] / seconds["kit"], FASTER[direction]))
+    with style():
+        figure, axis = plt.subplots(figsize=(7, 2.6))
+        for offset, name in ((-0.25, "floor"), (0, "kit"), (0.25, "loop")):
+            values = [seconds[name] for seconds in found.values()]
+            label = name if name == "kit" else f"{name}, extrapolated"
+            bars = axis.barh([0 + offset, 1 + offset], values, height=0.23, label=label, color=LOOK[name]["color"])
+            axis.bar_label(bars, [f"{value:.3g}" for value in values], padding=3)
+        axis.set(yticks=[0, 1], yticklabels=list(found), xscale="log", xlabel="seconds", title="Scoring a split")
+        axis.margins(x=0.15)
+        axis.invert_yaxis()
+        figure.legend(loc="outside lower center", ncols=3)
+    report(
+        "evaluation_full" if full else "evaluation",
+        f"Scoring {len(split.features):,} images with {len(split):,} captions, width {WIDTH}",
+        rows,
+        figure,
+        "Bars of seconds, logarithmic, for each direction: floor, kit and loop.",
+        "The matrix products; a tenth of the time is what the attention does with them.",
+        targets,
+        seconds=found,
+        extrapolated_from=sample,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The polynomial loss alone, forward and backward, by batch size, against the release's loop over anchors.
+
+The loop is timed up to 256 pairs. What bounds the kit's loss is memory, so its time is put beside that of copying the
+scores. `python benchmarks/loss.py`
+"""
+
+import sys
+
+import matplotlib.pyplot as plt
+import torch
+from loops import loop_loss
+from measuring import DEVICE, LOOK, Target, once, peak_beyond_now, peak_memory, report, style, take_turns
+
+from uwml_lib.losses import PolynomialLoss
+
+SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+LOOP_TO = 256
+NUMBERS = 4  # bytes of one
+
+
+def scores_of(n: int) -> torch.Tensor:
+    """Return random scores (n, n)."""
+    return torch.rand(n, n, generator=torch.Generator().manual_seed(0)).to(DEVICE).requires_grad_()
+
+
+def main() -> None:
+    loss = PolynomialLoss(check_finite=False)  # as in training, which looks for itself
+    if sys.argv[1:2] == ["--peak"]:
+        form, scores = {"kit": loss, "loop": loop_loss}[sys.argv[2]], scores_of(int(sys.argv[3]))
+        print(peak_beyond_now(lambda: torch.autograd.grad(form(scores), scores)))
+        return
+    seconds, rows = {}, []
+    for n in SIZES:
+        scores = scores_of(n)
+        target = torch.empty_like(scores)
+        candidates = {
+            "kit": lambda scores=scores: torch.autograd.grad(loss(scores), scores),
+            "copy": lambda scores=scores, target=target: target.copy_(scores.detach()),
+        }
+        seconds[n] = take_turns(candidates, rounds=7 if n > 2000 else 30)
+        if n <= LOOP_TO:
+            seconds[n]["loop"] = once(lambda scores=scores: torch.autograd.grad(loop_loss(scores), scores))
+        loop, kit, copy = (seconds[n].get(name) for name in ("loop", "kit", "copy"))
+        peak = peak_memory("kit", str(n)) / (NUMBERS * n * n) if n >= 1024 else None
+        rows.append({
+            "pairs": f"{n:,}",
+            "kit, ms": f"{1e3 * kit:.2f}",
+            "loop / kit": f"{loop / kit:.0f}" if loop else "–",
+            "kit / copying the scores": f"{kit / copy:.1f}",
+            "peak memory / scores": f"{peak:.1f}" if peak else "–",
+        })  # fmt: skip
+    with style():
+        figure, axis = plt.subplots(figsize=(7, 3.6))
+        for name, label in (("loop", "the release's loop"), ("kit", "kit"), ("copy", "copying the scores")):
+            points = {n: 1e3 * values[name] for n, values in seconds.items() if name in values}
+            axis.plot(*zip(*points.items(), strict=True), label=label, **LOOK["floor" if name == "copy" else name])
+        axis.set(xscale="log", yscale="log", xlabel="pairs in a batch", ylabel="milliseconds", title="The loss alone")
+        axis.set_xscale("log", base=2)
+        axis.legend()
+    report(
+        "loss",
+        "The polynomial loss alone, forward and backward",
+        rows,
+        figure,
+        "Milliseconds against pairs in a batch, both logarithmic: the loop far above the kit, the kit above the copy.",
+        "Up to some 256 pairs, the calls of torch's operations; beyond, memory: the scores are gone through in both "
+        "directions, masked, compared, and their gradient is written.",
+        [Target("loop / kit at 128 pairs", seconds[128]["loop"] / seconds[128]["kit"], 100)],
+        seconds=seconds,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A whole training step of SCAN at the paper's size, where its time goes, and the same step as the release works.
+
+The release's step is the same encoders, optimiser and clipping with its loop for attention and loss.
+`python benchmarks/training.py`
+"""
+
+import matplotlib.pyplot as plt
+import torch
+from loops import loop_loss, loop_scores
+from measuring import DEVICE, LOOK, once, report, style, take_turns
+from step import BATCH, LOSS, REGIONS, WORDS
+from torch import Tensor
+
+from uwml_lib.models import SCAN
+
+FEATURES, VOCABULARY = 2048, 8481  # of bottom-up attention, and of the released vocabulary
+
+
+class Step:
+    """One model with its optimiser on one random batch; every method is a part of its step, or all of it."""
+
+    def __init__(self, direction: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.direction = direction
+        self.lengths = torch.randint(WORDS[0], WORDS[1] + 1, (BATCH,), generator=generator)
+        self.features = torch.rand(BATCH, REGIONS, FEATURES, generator=generator).to(DEVICE)
+        tokens = torch.randint(1, VOCABULARY, (BATCH, int(self.lengths.max())), generator=generator)
+        self.tokens = tokens.to(DEVICE)
+        torch.manual_seed(0)
+        self.model = SCAN(FEATURES, VOCABULARY, direction=direction).to(DEVICE)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=2e-4)
+
+    def images(self) -> None:
+        """Embed the images, forward and backward."""
+        self.model.embed_images(self.features).sum().backward()
+
+    def captions(self) -> None:
+        """Embed the captions, forward and backward."""
+        self.model.embed_captions(self.tokens, self.lengths).sum().backward()
+
+    def update(self) -> None:
+        """Clip the gradients and take Adam's step."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
+        self.optimizer.step()
+
+    def kit(self) -> None:
+        """The kit's step."""
+        self._whole(LOSS(self.model(self.features, self.tokens, self.lengths)))
+
+    def loop(self) -> None:
+        """The release's step."""
+        images = self.model.embed_images(self.features)
+        captions = self.model.embed_captions(self.tokens, self.lengths)
+        self._whole(loop_loss(loop_scores(images, captions, self.lengths, self.direction)))
+
+    def _whole(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.update()
+
+
+def main() -> None:
+    rows, found = [], {}
+    for direction in ("i2t", "t2i"):
+        step = Step(direction)
+        calls = {"images": step.images, "captions": step.captions, "update": step.update, "kit": step.kit}
+        seconds = take_turns(calls, rounds=3)
+        seconds["loop"] = once(step.loop)
+        seconds["attention and loss"] = seconds["kit"] - seconds["images"] - seconds["captions"] - seconds["update"]
+        found[direction] = seconds
+        parts = ("images", "captions", "attention and loss", "update")
+        rows.append({
+            "step": direction,
+            "seconds": f"{seconds['kit']:.2f}",
+            "loop / kit": f"{seconds['loop'] / seconds['kit']:.1f}",
+            **{f"{name}, %": f"{100 * seconds[name] / seconds['kit']:.0f}" for name in parts},
+        })  # fmt: skip
+    with style():
+        figure, axis = plt.subplots(figsize=(7, 2.4))
+        left = [0.0] * len(found)
+        colors = ("#56B4E9", "#009E73", LOOK["kit"]["color"], "#E69F00")
+        for name, color in zip(parts, colors, strict=True):
+            widths = [100 * seconds[name] / seconds["kit"] for seconds in found.values()]
+            axis.barh(list(found), widths, left=left, label=name, color=color)
+            left = [a + b for a, b in zip(left, widths, strict=True)]
+        axis.set(xlabel="% of the kit's step", title="Where a training step's time goes")
+        axis.invert_yaxis()
+        figure.legend(loc="outside lower center", ncols=4)
+    report(
+        "training",
+        f"A training step of SCAN, {BATCH} pairs, width 1024",
+        rows,
+        figure,
+        "Bars of the share of a step that images, captions, attention with loss, and the update take.",
+        "The captions' GRU goes word by word, in products too small for the machine; the rest is bounded by products.",
+        seconds=found,
+    )
+
+
+if __name__ == "__main__":
+    main()

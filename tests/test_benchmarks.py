@@ -1,0 +1,115 @@
+"""The yardsticks of the benchmarks give the kit's numbers, and what they report is what they found."""
+
+import json
+import sys
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from tests.models.test_cross_attention import random_inputs
+from uwml_lib.config import CHECKOUT
+from uwml_lib.losses import PolynomialLoss
+from uwml_lib.models import cross_attention_scores
+
+DIRECTIONS = ("i2t", "t2i")
+
+
+@pytest.fixture
+def benchmarks(monkeypatch, tmp_path):
+    """The folder of the benchmarks on the path, so that they find each other; reports go elsewhere."""
+    monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
+    names = ("loops", "measuring", "step", "evaluation", "training")
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    modules = {name: __import__(name) for name in names}
+    monkeypatch.setattr(modules["measuring"], "FOLDER", tmp_path)
+    yield modules
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_the_loop_has_the_scores_of_the_kit(benchmarks, direction):
+    images, captions, lengths = random_inputs(1, 5, 6, 4, 7, 8)
+    expected = cross_attention_scores(images, captions, lengths, direction)
+    torch.testing.assert_close(benchmarks["loops"].loop_scores(images, captions, lengths, direction), expected)
+
+
+def test_the_loop_has_the_loss_of_the_kit(benchmarks):
+    scores = torch.rand(9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    forms = (benchmarks["loops"].loop_loss, PolynomialLoss())
+    (ours, ours_grad), (theirs, theirs_grad) = (
+        (value.detach(), torch.autograd.grad(value, scores)[0]) for value in (form(scores) for form in forms)
+    )
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(ours_grad, theirs_grad)
+    assert theirs_grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_every_candidate_of_the_step_has_the_same_gradients(benchmarks, direction):
+    step = benchmarks["step"]
+    batch = step.inputs(batch=6, regions=5, words=(3, 7), width=16)
+    expected, *others = (
+        torch.cat([gradient.flatten() for gradient in call()])
+        for name, call in step.calls(direction, batch).items()
+        if name != "floor"
+    )
+    for found, tolerance in zip(others, (0.1, 1e-4, 1e-4, 1e-4), strict=True):  # bfloat16 products first
+        assert (found - expected).norm() <= tolerance * expected.norm()
+    error = step.accuracy(direction, batch)
+    assert 0 < error["scores"] < 0.02
+    assert 0 < error["gradients"] < 0.1
+
+
+def test_the_floor_is_the_products_of_valid_words(benchmarks, monkeypatch):
+    step = benchmarks["step"]
+    batch = step.inputs(batch=4, regions=3, words=(2, 5), width=8)
+    shapes = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: shapes.append((*a.shape, b.shape[1])) or product(a, b))
+    step.floor(batch)()
+    words = int(batch[2].sum())
+    assert shapes == [(12, 8, words), (12, words, 8), (words, 12, 8)]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_what_is_scored_is_what_the_loop_would_score(benchmarks, direction):
+    evaluation = benchmarks["evaluation"]
+    model, split = evaluation.Embedded(direction), evaluation.Split(3)
+    found = evaluation.score_matrix(model, split)
+    tokens, lengths = evaluation.pad_captions(split.encoded)
+    expected = benchmarks["loops"].loop_scores(split.images(0, 3), model.words(tokens), lengths, direction)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_candidates_take_turns(benchmarks):
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    seconds = benchmarks["measuring"].take_turns(calls, rounds=2)
+    assert order == ["a", "b"] * 3
+    assert set(seconds) == {"a", "b"}
+
+
+def test_what_is_reported(benchmarks, tmp_path, capsys):
+    measuring = benchmarks["measuring"]
+    targets = [measuring.Target("fast", 12, 10), measuring.Target("slow", 1.5, 1.4, at_most=True)]
+    rows = [{"what": "kit", "seconds": "1"}, {"what": "loop", "seconds": "12"}]
+    measuring.report("name", "A title", rows, plt.figure(), "in words", "what limits it", targets, seconds={"kit": 1})
+    printed = capsys.readouterr().out
+    assert "| what | seconds |\n| --- | --- |\n| kit | 1 |\n| loop | 12 |" in printed
+    assert "fast: 12, wanted at least 10: met" in printed
+    assert "slow: 1.5, wanted at most 1.4: missed" in printed
+    found = json.loads((tmp_path / "name.json").read_text())
+    assert found["seconds"] == {"kit": 1}
+    assert found["rows"] == rows
+    assert {"commit", "machine", "command"} <= set(found["provenance"])
+    assert (tmp_path / "name.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_at_the_peak(benchmarks):
+    kept = []
+    found = benchmarks["measuring"].peak_beyond_now(lambda: kept.append(torch.ones(60 * 10**6)))
+    assert 200e6 < found < 600e6
