@@ -73,7 +73,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare fidelity smoke lab test test-all torture lint format reference clean gone
+.PHONY: help setup data reproduce compare fidelity smoke lab test test-all torture bench bench-full lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -143,6 +143,16 @@ test-all: test
 ## attack the kit (kills, damaged files, a full disk) and note what came of it: half an hour
 torture: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m tests.torture$(call option,kills,KILLS)$(call option,mutations,MUTATIONS)
+
+## measure how fast the kit is, against the release's way and the floor: up to 10 minutes
+bench: $(READY)
+	set -e; for part in loss step growth training evaluation loading; do $(PY) benchmarks/$$part.py; done
+	@$(PY) -c 'from uwml_lib import site; print(site.build().with_name("performance.html"))'
+
+## the same, and an evaluation of MSCOCO's size: half an hour more
+bench-full: bench
+	$(PY) benchmarks/evaluation.py --full
+	@$(PY) -c 'from uwml_lib import site; print(site.build().with_name("performance.html"))'
 
 ## check the style of the code, and that the notebooks hold no outputs
 lint: $(READY)

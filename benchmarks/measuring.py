@@ -4,6 +4,7 @@ Only ratios of one run are worth comparing: what slows the machine slows every c
 """
 
 import gc
+import shlex
 import statistics
 import subprocess
 import sys
@@ -120,7 +121,8 @@ def report(
     figure.savefig(FOLDER / f"{name}.png")
     plt.close(figure)
     words = {"title": title, "rows": list(rows), "alt": alt, "targets": targets_met, "bounds": bounds}
-    machine = {"threads": torch.get_num_threads(), "provenance": provenance(DEVICE)}
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    machine = {"threads": torch.get_num_threads(), "provenance": provenance(DEVICE) | {"command": command}}
     write_json(FOLDER / f"{name}.json", {**words, **found, **machine})
 
 

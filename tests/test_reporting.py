@@ -212,6 +212,28 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(experiment, tmp_path, m
             report_text(other)
 
 
+def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
+    speed = tmp_path / "reference/speed"
+    for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", speed)):
+        monkeypatch.setattr(site, name, value)
+    index = site.build()
+    assert not (tmp_path / "performance.html").exists()
+    assert "performance.html" not in index.read_text(encoding="utf-8")
+    provenance = {"machine": "a machine", "versions": {"torch": "2"}, "commit": None, "started": "now", "command": "it"}
+    found = {
+        "rows": [{"step": "i2t", "kit / floor": "1.3"}], "alt": "Bars.", "bounds": "Products.", "threads": 2,
+        "targets": ["kit / floor: wanted at most 1.4: met"], "provenance": provenance,
+    }  # fmt: skip
+    for name in ("step", "loss"):
+        write_json(speed / f"cpu/{name}.json", {**found, "title": f"A <{name}>"})
+    assert 'href="performance.html"' in site.build().read_text(encoding="utf-8")
+    page = (tmp_path / "performance.html").read_text(encoding="utf-8")
+    assert page.index("A &lt;loss&gt;") < page.index("A &lt;step&gt;")
+    assert 'src="reference/speed/cpu/step.png" alt="Bars."' in page
+    for words in ("<td>1.3</td>", "wanted at most 1.4: met", "a machine, 2 threads", "Products."):
+        assert words in page
+
+
 def test_what_the_features_are(experiment):
     for run in experiment.runs:
         run.results["features"] = {run.results["split"]: [10, 36, 128]}

@@ -37,9 +37,9 @@ NOTEBOOKS = CHECKOUT / "notebooks"
 REPORTS = ROOT / "reports"
 RUNS = REPORTS / "runs"
 EVALUATIONS = REPORTS / "evaluations"
-PERFORMANCE = REPORTS / "performance"
 REFERENCE = REPORTS / "reference"
 RELIABILITY = REFERENCE / "reliability.json"
+PERFORMANCE = REFERENCE / "performance"
 
 Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]

@@ -4,17 +4,20 @@ MathJax comes as a file beside the pages (from the wheel django-static-mathjax),
 """
 
 import html
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import pandas as pd
 from nbconvert import HTMLExporter
 
-from uwml_lib.config import REFERENCE, RELIABILITY, REPORTS, RUNS, preset
+from uwml_lib.config import PERFORMANCE, REFERENCE, RELIABILITY, REPORTS, RUNS, preset
 from uwml_lib.datasets import SCENES
 from uwml_lib.errors import UWMLError
 from uwml_lib.explorer import build_explorer
@@ -37,6 +40,8 @@ from uwml_lib.reporting import (
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
+BENCHMARKS = ("loss", "step", "growth", "training", "evaluation", "evaluation_full", "loading")
+"""What `make bench` and `make bench-full` write, in the order of the page."""
 
 
 def build(say: Say = say) -> Path:
@@ -72,8 +77,29 @@ def _build(say: Say) -> Path:
     index = REPORTS / "index.html"
     template = exporter.environment.get_template("page.html.j2")
     title = "Universal weighting metric learning"
-    write_text(index, template.render(title=title, sections=sections, reliability=reliability_text()))
+    benchmarks = _benchmarks()
+    if benchmarks:
+        page = exporter.environment.get_template("performance.html.j2")
+        write_text(REPORTS / "performance.html", page.render(title="How fast, and why not faster", devices=benchmarks))
+    words = {"title": title, "sections": sections, "reliability": reliability_text(), "performance": bool(benchmarks)}
+    write_text(index, template.render(words))
     return index
+
+
+def _benchmarks() -> list[dict[str, Any]]:
+    """What the benchmarks found on each kind of device: machine, and the parts in order."""
+    devices = []
+    for folder in sorted({path.parent for path in PERFORMANCE.glob("*/*.json")}):
+        parts = [(name, read_json(path)) for name in BENCHMARKS if (path := folder / f"{name}.json").exists()]
+        devices.append({
+            "name": folder.name,
+            "parts": [
+                {**found, "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
+                 "figure": Path(os.path.relpath(folder / f"{name}.png", REPORTS)).as_posix()}
+                for name, found in parts
+            ],
+        })  # fmt: skip
+    return devices
 
 
 def publish(dataset: str) -> None:
@@ -101,6 +127,8 @@ def _publish(dataset: str) -> None:
     with lock(REFERENCE), atomic_folder(REFERENCE) as folder:
         if RELIABILITY.exists():  # measured apart from any run
             _copy(RELIABILITY, folder / RELIABILITY.name)
+        if PERFORMANCE.exists():
+            shutil.copytree(PERFORMANCE, folder / PERFORMANCE.name)
         for other in REFERENCE.glob("*/summary.json"):  # of other data sets
             shutil.copytree(other.parent, folder / other.parent.name)
         for notebook in (notebook for name in ("reproduce", *others) for notebook in all_notebooks(name)):
