@@ -310,3 +310,13 @@ def test_evaluating_nothing_leaves_no_trace(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "typo/run")]) == 1
     assert "config.json: no such file" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
+
+
+def test_report_fills_the_published_table_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("uwml_lib.reproduction.REPORTS", tmp_path)
+    monkeypatch.setattr("uwml_lib.reporting.load_experiment", lambda dataset: dataset)
+    monkeypatch.setattr("uwml_lib.reporting.report_text", lambda dataset: f"table of {dataset}")
+    monkeypatch.setattr("uwml_lib.site.build", lambda: None)
+    main(["report", "--dataset", "scenes"])
+    assert capsys.readouterr().out == "table of scenes\n"
+    assert "| ours" in (tmp_path / "published.md").read_text(encoding="utf-8")

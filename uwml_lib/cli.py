@@ -147,7 +147,7 @@ class ConvertCommand:
 
 @dataclass
 class ReportCommand:
-    """Print the table of the last comparison on a data set and rebuild the pages from what there is."""
+    """Print the table of the last comparison on a data set; rebuild from what there is the pages and published.md."""
 
     dataset: str = "scenes"
     """scenes, or another data set that `uwml reproduce` has run on."""
@@ -267,11 +267,13 @@ def convert(options: ConvertCommand) -> None:
 def report(options: ReportCommand) -> None:
     from uwml_lib import site
     from uwml_lib.reporting import load_experiment, report_text
+    from uwml_lib.reproduction import publish_comparison
 
     print(report_text(load_experiment(options.dataset)))
     if options.publish:
         site.publish(options.dataset)
     site.build()
+    publish_comparison()
 
 
 def published(options: PublishedCommand) -> None:
