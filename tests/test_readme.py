@@ -57,6 +57,14 @@ def test_table_is_the_published_one():
         assert line in README
 
 
+def test_the_table_of_habits_is_the_published_one():
+    table = (REFERENCE / "fidelity.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert rows[0][0] == "none"
+    for habit, *cells in rows[1:]:
+        assert f"{habit} {cells[4]}" in " ".join(README.split())
+
+
 def test_the_ranking_of_all_losses_is_the_published_one():
     table = (REFERENCE / "compare.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     found = {cells[1].strip(): cells[8].strip() for cells in (line.split("|") for line in table[2:])}
