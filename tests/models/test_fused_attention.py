@@ -138,6 +138,18 @@ def test_lower_precision(dtype, direction):
         assert images.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_only_the_products_with_embeddings_are_in_lower_precision(direction):
+    """Small whole numbers have exact products in bfloat16: what follows them must be as exact as in float32."""
+    generator = torch.Generator().manual_seed(0)
+    images, captions = (torch.randint(-1, 2, (n, 5, 8), generator=generator).float() for n in (4, 6))
+    lengths = torch.tensor([5, 2, 4, 5, 3, 1])
+    exact = fused_scores(images, captions, lengths, direction)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fused_scores(images, captions, lengths, direction)
+    assert (found - exact).abs().max() <= 1e-6
+
+
 def test_a_backward_pass_can_be_repeated_once_per_graph_kept():
     images, captions, lengths = random_inputs()
     images.requires_grad_()

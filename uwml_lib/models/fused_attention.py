@@ -132,15 +132,16 @@ class Relevance(torch.autograd.Function):
         query_square = queries.square().sum(dim=-1, dtype=dtype)
         inner, square = A.new_empty(2, blocks[-1].contexts.stop, len(queries))
         norm = A.new_empty(len(context), blocks[-1].askers.stop)
-        for block in blocks:
-            a = block.of(A).contiguous()  # if it is not whole rows, which are slow to go through again and again
-            c = F.leaky_relu(a, SLOPE) if clipped else a
-            norms = block.of_askers(norm)
-            torch.sum(c * c, dim=2, keepdim=True, out=norms).sqrt_().add_(EPSILON)
-            x = (c * (lambda_softmax / norms)).exp_()
-            y = torch.bmm(grams[block.group][block.part], x.flatten(2)).view_as(x)
-            torch.sum(y.mul_(x), dim=1, keepdim=True, out=block.of_queries(square))
-            torch.sum(x.mul_(a), dim=1, keepdim=True, out=block.of_queries(inner))
+        with torch.autocast(A.device.type, enabled=False):
+            for block in blocks:
+                a = block.of(A).contiguous()  # if it is not whole rows, which are slow to go through again and again
+                c = F.leaky_relu(a, SLOPE) if clipped else a
+                norms = block.of_askers(norm)
+                torch.sum(c * c, dim=2, keepdim=True, out=norms).sqrt_().add_(EPSILON)
+                x = (c * (lambda_softmax / norms)).exp_()
+                y = torch.bmm(grams[block.group][block.part], x.flatten(2)).view_as(x)
+                torch.sum(y.mul_(x), dim=1, keepdim=True, out=block.of_queries(square))
+                torch.sum(x.mul_(a), dim=1, keepdim=True, out=block.of_queries(inner))
         ctx.save_for_backward(queries, context, query_square, A, norm, inner, square, *grams)
         ctx.options = options
         return inner * _scale(square, query_square)
