@@ -57,6 +57,14 @@ def test_table_is_the_published_one():
         assert line in README
 
 
+def test_the_table_on_photographs_is_the_published_one():
+    text = (REFERENCE / "f8k/table.md").read_text(encoding="utf-8")
+    readme = " ".join(README.split())
+    for line in text[: text.index("### Runs")].splitlines():
+        if line and not line.startswith("#"):
+            assert " ".join(line.split()) in readme
+
+
 def test_the_table_of_habits_is_the_published_one():
     table = (REFERENCE / "fidelity.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
