@@ -61,6 +61,7 @@ OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$
 # Two test processes with one thread each: more threads than cores is slower, and sums differ with their number.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal
 NOTEBOOKS := find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -exec
+BUILD_PAGES := $(PY) -c 'from uwml_lib import site; print(site.build().with_name("performance.html"))'
 STRIP := $(PY) -m nbstripout --drop-tagged-cells injected-parameters \
     --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution"
 
@@ -147,12 +148,12 @@ torture: $(READY)
 ## measure how fast the kit is, against the release's way and the floor: up to 10 minutes
 bench: $(READY)
 	set -e; for part in loss step growth training evaluation loading; do $(PY) benchmarks/$$part.py; done
-	@$(PY) -c 'from uwml_lib import site; print(site.build().with_name("performance.html"))'
+	@$(BUILD_PAGES)
 
 ## the same, and an evaluation of MSCOCO's size: half an hour more
 bench-full: bench
 	$(PY) benchmarks/evaluation.py --full
-	@$(PY) -c 'from uwml_lib import site; print(site.build().with_name("performance.html"))'
+	@$(BUILD_PAGES)
 
 ## check the style of the code, and that the notebooks hold no outputs
 lint: $(READY)

@@ -4,12 +4,10 @@ The loop is timed up to 256 pairs. What bounds the kit's loss is memory, so its 
 scores. `python benchmarks/loss.py`
 """
 
-import sys
-
 import matplotlib.pyplot as plt
 import torch
 from loops import loop_loss
-from measuring import DEVICE, LOOK, Target, once, peak_beyond_now, peak_memory, report, style, take_turns
+from measuring import DEVICE, LOOK, Target, arguments, once, peak_beyond_now, peak_memory, report, style, take_turns
 
 from uwml_lib.losses import PolynomialLoss
 
@@ -25,8 +23,8 @@ def scores_of(n: int) -> torch.Tensor:
 
 def main() -> None:
     loss = PolynomialLoss(check_finite=False)  # as in training, which looks for itself
-    if sys.argv[1:2] == ["--peak"]:
-        form, scores = {"kit": loss, "loop": loop_loss}[sys.argv[2]], scores_of(int(sys.argv[3]))
+    if (peak := arguments(__doc__).peak) is not None:
+        form, scores = {"kit": loss, "loop": loop_loss}[peak[0]], scores_of(int(peak[1]))
         print(peak_beyond_now(lambda: torch.autograd.grad(form(scores), scores)))
         return
     seconds, rows = {}, []

@@ -3,6 +3,7 @@
 Only ratios of one run are worth comparing: what slows the machine slows every candidate of a turn.
 """
 
+import argparse
 import gc
 import shlex
 import statistics
@@ -28,6 +29,7 @@ LOOK = {
     "loop": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
     "kit": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "floor": {"color": "#000000", "marker": "^", "linestyle": ":"},
+    "plain": {"color": "#56B4E9", "marker": "D", "linestyle": "-."},
 }
 
 Row = dict[str, str]
@@ -46,6 +48,15 @@ class Target(NamedTuple):
         met = self.found <= self.bound if self.at_most else self.found >= self.bound
         wanted = f"{'at most' if self.at_most else 'at least'} {self.bound:g}"
         return f"{self.what}: {self.found:.3g}, wanted {wanted}: {'met' if met else 'missed'}"
+
+
+def arguments(description: str, full: bool = False) -> argparse.Namespace:
+    """Read a script's options: peak, what this process is to find the peak memory of, and, if it has one, full."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peak", nargs="+", help=argparse.SUPPRESS)  # for `peak_memory`
+    if full:
+        parser.add_argument("--full", action="store_true", help="take the larger size")
+    return parser.parse_args()
 
 
 def take_turns(candidates: Mapping[str, Call], rounds: int = 5) -> dict[str, float]:

@@ -152,9 +152,14 @@ class HardestNegatives(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         scores, negative_mask, hardest = ctx.saved_tensors
-        ties = (scores == hardest[:, None]) & negative_mask
-        share = grad / ties.count_nonzero(dim=1).clamp(min=1)
-        return torch.where(ties, share[:, None], 0), None
+        tied = tied_with(hardest, scores, negative_mask)
+        share = grad / tied.count_nonzero(dim=1).clamp(min=1)
+        return torch.where(tied, share[:, None], 0), None
+
+
+def tied_with(hardest: Tensor, scores: Tensor, negative_mask: Tensor) -> Tensor:
+    """Return which (N, N) negatives score as high as their row's hardest (N,)."""
+    return (scores == hardest[:, None]) & negative_mask
 
 
 def shares(scores: Tensor, candidates: Tensor, negatives: Literal["hardest", "average", "all"]) -> Tensor:
@@ -162,7 +167,7 @@ def shares(scores: Tensor, candidates: Tensor, negatives: Literal["hardest", "av
     number, or 1.
     """
     if negatives == "hardest":
-        candidates = candidates & (scores == hardest_negatives(scores, candidates)[:, None])
+        candidates = tied_with(hardest_negatives(scores, candidates), scores, candidates)
     share = candidates.to(scores.dtype)
     return share if negatives == "all" else share / candidates.sum(dim=1, keepdim=True).clamp(min=1)
 

@@ -179,8 +179,9 @@ class Relevance(torch.autograd.Function):
         grad_queries = (grad_A.T.to(context.dtype) @ context).to(queries.dtype)  # autocast may have mixed the types
         grad_queries.addcmul_(queries, grad_query_square[:, None], value=2)
         grad_context = (grad_A.to(queries.dtype) @ queries).to(context.dtype)
-        for number, part in enumerate(_items(context, asked)):
-            _items(grad_context, asked)[number].baddbmm_(grad_grams[number].to(part.dtype), part)
+        parts, grad_parts = _items(context, asked), _items(grad_context, asked)
+        for part, grad_part, grad_gram in zip(parts, grad_parts, grad_grams, strict=True):
+            grad_part.baddbmm_(grad_gram.to(part.dtype), part)
         return grad_queries, grad_context, None
 
 
