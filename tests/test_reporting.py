@@ -221,7 +221,7 @@ def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
     assert "performance.html" not in index.read_text(encoding="utf-8")
     provenance = {"machine": "a machine", "versions": {"torch": "2"}, "commit": None, "started": "now", "command": "it"}
     found = {
-        "rows": [{"step": "i2t", "kit / floor": "1.3"}], "alt": "Bars.", "bounds": "Products.", "threads": 2,
+        "rows": [{"step": "i2t", "kit / floor": "1.3"}], "alt": "Bars.", "bounds": "Products & `--more`.", "threads": 2,
         "targets": ["kit / floor: wanted at most 1.4: met"], "provenance": provenance,
     }  # fmt: skip
     for name in ("step", "loss"):
@@ -230,7 +230,12 @@ def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
     page = (tmp_path / "performance.html").read_text(encoding="utf-8")
     assert page.index("A &lt;loss&gt;") < page.index("A &lt;step&gt;")
     assert 'src="reference/speed/cpu/step.png" alt="Bars."' in page
-    for words in ("<td>1.3</td>", "wanted at most 1.4: met", "a machine, 2 threads", "Products."):
+    for words in (
+        "<td>1.3</td>",
+        "wanted at most 1.4: met",
+        "a machine, 2 threads",
+        "Products &amp; <code>--more</code>.",
+    ):
         assert words in page
 
 

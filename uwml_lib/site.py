@@ -81,7 +81,12 @@ def _build(say: Say) -> Path:
     if benchmarks:
         page = exporter.environment.get_template("performance.html.j2")
         write_text(REPORTS / "performance.html", page.render(title="How fast, and why not faster", devices=benchmarks))
-    words = {"title": title, "sections": sections, "reliability": reliability_text(), "performance": bool(benchmarks)}
+    words = {
+        "title": title,
+        "sections": sections,
+        "reliability": _html(reliability_text()),
+        "performance": bool(benchmarks),
+    }
     write_text(index, template.render(words))
     return index
 
@@ -94,12 +99,17 @@ def _benchmarks() -> list[dict[str, Any]]:
         devices.append({
             "name": folder.name,
             "parts": [
-                {**found, "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
+                {**found, "bounds": _html(found["bounds"]), "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
                  "figure": Path(os.path.relpath(folder / f"{name}.png", REPORTS)).as_posix()}
                 for name, found in parts
             ],
         })  # fmt: skip
     return devices
+
+
+def _html(text: str) -> str:
+    """Return a sentence of Markdown for a page: what stands in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def publish(dataset: str) -> None:
@@ -231,6 +241,6 @@ def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) ->
         .rename(index=lambda name: link.format(name))
         .reset_index()
         .to_html(index=False, border=0, escape=False),
-        "paragraphs": [html.escape(part.replace("**", "")) for part in paragraphs],
+        "paragraphs": [_html(part.replace("**", "")) for part in paragraphs],
         "pages": [{"href": f"{page.parent.name}/{page.name}", "words": page.stem.replace("_", " ")} for page in pages],
     }
