@@ -92,19 +92,23 @@ def _build(say: Say) -> Path:
 
 
 def _benchmarks() -> list[dict[str, Any]]:
-    """What the benchmarks found on each kind of device: machine, and the parts in order."""
-    devices = []
-    for folder in sorted({path.parent for path in PERFORMANCE.glob("*/*.json")}):
-        parts = [(name, read_json(path)) for name in BENCHMARKS if (path := folder / f"{name}.json").exists()]
-        devices.append({
-            "name": folder.name,
-            "parts": [
-                {**found, "bounds": _html(found["bounds"]), "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
-                 "figure": Path(os.path.relpath(folder / f"{name}.png", REPORTS)).as_posix()}
-                for name, found in parts
-            ],
-        })  # fmt: skip
-    return devices
+    """What the benchmarks found on each kind of device, part by part in order."""
+    folders = sorted({path.parent for path in PERFORMANCE.glob("*/*.json")})
+    parts = {
+        folder.name: [_benchmark(folder / f"{name}.json") for name in BENCHMARKS if (folder / f"{name}.json").exists()]
+        for folder in folders
+    }
+    return [{"name": name, "parts": found} for name, found in parts.items()]
+
+
+def _benchmark(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    return {
+        **found,
+        "bounds": _html(found["bounds"]),
+        "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
+        "figure": Path(os.path.relpath(path.with_suffix(".png"), REPORTS)).as_posix(),
+    }
 
 
 def _html(text: str) -> str:
