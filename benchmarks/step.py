@@ -16,7 +16,6 @@ from measuring import (
     Call,
     Target,
     arguments,
-    once,
     peak_beyond_now,
     peak_memory,
     report,
@@ -104,7 +103,7 @@ def main() -> None:
         measured = calls(direction, batch)
         loops = {name: measured.pop(name) for name in ("loop, kit's loss", "loop")}
         seconds = take_turns(measured)
-        seconds |= {name: once(call) for name, call in loops.items()}
+        seconds |= take_turns(loops, rounds=1)
         peak = {name: peak_memory(name, direction) for name in ("kit", "plain", "loop")}
         found[direction] = {"seconds": seconds, "peak_bytes": peak, "bfloat16_error": accuracy(direction, batch)}
         for name in seconds:
@@ -121,7 +120,7 @@ def main() -> None:
             Target(f"{direction}: memory of the kit / of the loop", peak["kit"] / peak["loop"], 0.1, at_most=True),
         ]
     with style():
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True, sharey=True)
         for axis, (direction, values) in zip(axes, found.items(), strict=True):
             names, seconds = list(values["seconds"]), list(values["seconds"].values())
             colors = [LOOK[name.split(",")[0]]["color"] for name in names]

@@ -63,6 +63,7 @@ def test_embeddings_and_scores(folder):
 
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: folder.name)
+@pytest.mark.filterwarnings("ignore:.*made with the Punkt")  # where that is not here; the tokens are recorded
 def test_the_trainer_follows_the_recorded_losses(folder, tmp_path):
     """From the recorded start, through the trainer's own step: Adam, clipping, the released loss."""
     model, config = load_released_checkpoint(folder / "initial.pth.tar")
