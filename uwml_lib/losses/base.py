@@ -1,6 +1,7 @@
 """What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -34,6 +35,9 @@ class ScoreMatrixLoss(nn.Module):
     """
 
     needs_margin = True
+    of_hardest: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Sum over anchors with the positives (N,) and hardest negatives (..., N), for a loss whose `negatives="hardest"`
+    sees no others: it is asked once for both directions."""
 
     def __init__(self, margin: float | None, reduction: Reduction, check_finite: bool | None) -> None:
         super().__init__()
@@ -55,8 +59,14 @@ class ScoreMatrixLoss(nn.Module):
         Raises ValueError for another shape or dtype and, if checked, for scores that are not finite.
         """
         negative_mask = self.negative_mask(scores, image_ids)
-        total = self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
+        total = self.directions(scores, negative_mask)
         return (total / len(scores) if self.reduction == "mean" else total).to(scores.dtype)
+
+    def directions(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
+        """Sum over the rows and over the columns of (N, N) `scores`."""
+        if self.of_hardest and self.negatives == "hardest":
+            return self.of_hardest(scores.diagonal(), hardest_of_both(scores, negative_mask))
+        return self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         """Sum over the rows of (N, N) `scores`; `negative_mask` (N, N) tells which entries are negatives. There may be
@@ -95,7 +105,7 @@ class ScoreMatrixLoss(nn.Module):
         self.check_numbers(scores)
         size = len(scores)
         if image_ids is None:
-            image_ids = torch.arange(size, device=scores.device)
+            return ~torch.eye(size, dtype=torch.bool, device=scores.device)
         if image_ids.shape != (size,):
             raise ValueError(f"image_ids: found shape {tuple(image_ids.shape)}, expected ({size},), one for each pair")
         image_ids = image_ids.to(scores.device)
@@ -119,7 +129,7 @@ class ScoreMatrixLoss(nn.Module):
         """
         negative_mask = self.negative_mask(scores, image_ids)
         positives = scores.diagonal()
-        hardest = torch.stack([hardest_negatives(scores, negative_mask), hardest_negatives(scores.T, negative_mask.T)])
+        hardest = hardest_of_both(scores, negative_mask)
         return {
             "informative_share": (hardest + (self.margin or 0) > positives).to(scores.dtype).mean(),
             "positive_score": positives.mean(),
@@ -133,28 +143,38 @@ class ScoreMatrixLoss(nn.Module):
 
 def hardest_negatives(scores: Tensor, negative_mask: Tensor) -> Tensor:
     """Return each row's largest negative score, (N,); -inf where a row has no negative. Ties share the gradient."""
-    return HardestNegatives.apply(scores, negative_mask)
+    return HardestNegatives.apply(scores, negative_mask, (1,))[0]
+
+
+def hardest_of_both(scores: Tensor, negative_mask: Tensor) -> Tensor:
+    """Return `hardest_negatives` of the rows and of the columns of (N, N) scores, (2, N)."""
+    return HardestNegatives.apply(scores, negative_mask, (1, 0))
 
 
 class HardestNegatives(torch.autograd.Function):
-    """`scores.masked_fill(~negative_mask, -inf).amax(dim=1)`, whose own gradient goes through memory twice as often."""
+    """`scores.masked_fill(~negative_mask, -inf).amax(dim)` for each of some `dims`; its gradient in fewer passes."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(scores: Tensor, negative_mask: Tensor) -> Tensor:
-        return torch.where(negative_mask, scores, -torch.inf).amax(dim=1)
+    def forward(scores: Tensor, negative_mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+        masked = torch.where(negative_mask, scores, -torch.inf)
+        return torch.stack([masked.amax(dim) for dim in dims])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, tuple[int, ...]], output: Tensor) -> None:
+        scores, negative_mask, ctx.dims = inputs
+        ctx.save_for_backward(scores, negative_mask, output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         scores, negative_mask, hardest = ctx.saved_tensors
-        tied = tied_with(hardest, scores, negative_mask)
-        share = grad / tied.count_nonzero(dim=1).clamp(min=1)
-        return torch.where(tied, share[:, None], 0), None
+        total = None
+        for dim, of_dim, value in zip(ctx.dims, grad, hardest, strict=True):
+            tied = ((scores == value.unsqueeze(dim)) & negative_mask).to(grad.dtype)
+            share = (of_dim / tied.sum(dim).clamp(min=1)).unsqueeze(dim)
+            total = tied * share if total is None else total.addcmul(tied, share)
+        return total, None, None
 
 
 def tied_with(hardest: Tensor, scores: Tensor, negative_mask: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     """Evaluate a polynomial with coefficients in ascending powers (Horner's rule); same shape and dtype as x."""
-    value = torch.zeros_like(x)
-    for coefficient in reversed(coefficients):
+    *rest, leading = coefficients
+    value = torch.full_like(x, leading)
+    for coefficient in reversed(rest):
         value = value * x + coefficient
     return value
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, inf, no_grad, where
+from torch import Tensor, inf, no_grad
 
 from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
 from uwml_lib.losses.horner import check_coefficients, derivative, is_real, polynomial
@@ -61,16 +61,18 @@ class PolynomialLoss(ScoreMatrixLoss):
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         p = scores.diagonal()
-        P = polynomial(p, self.positive)
         if self.negatives == "hardest":
-            n = hardest_negatives(scores, negative_mask)
-            skipped = (n + self.margin <= p) | (p >= self.positive_ceiling)  # NaN is not, and reaches the loss
-            Q = polynomial(where(skipped, 0, n), self.negative)
-            return where(skipped, 0, self._clamped(P, Q)).sum()
+            return self.of_hardest(p, hardest_negatives(scores, negative_mask))
         informative = self._informative(scores, negative_mask)
+        P = polynomial(p, self.positive)
         Q = polynomial(scores.masked_fill(~informative, 0), self.negative)
         per_pair = self._clamped(P[:, None], Q).masked_fill(~informative, 0)
         return (per_pair.sum(dim=1) / informative.sum(dim=1).clamp(min=1)).sum()
+
+    def of_hardest(self, p: Tensor, n: Tensor) -> Tensor:
+        skipped = (n + self.margin <= p) | (p >= self.positive_ceiling)  # NaN is not, and reaches the loss
+        P, Q = polynomial(p, self.positive), polynomial(n.masked_fill(skipped, 0), self.negative)
+        return self._clamped(P, Q).masked_fill(skipped, 0).sum()
 
     def dense(self) -> "PolynomialLoss":
         kept = {name: getattr(self, name) for name in ("positive_ceiling", "reduction", "check_finite")}

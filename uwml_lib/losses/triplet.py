@@ -39,9 +39,11 @@ class TripletLoss(ScoreMatrixLoss):
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         p = scores.diagonal()
         if self.negatives == "hardest":
-            n = hardest_negatives(scores, negative_mask)
-            return (self.margin + n - p).clamp(min=0).sum()
+            return self.of_hardest(p, hardest_negatives(scores, negative_mask))
         return (self.margin + scores - p[:, None]).clamp(min=0).masked_fill(~negative_mask, 0).sum()
+
+    def of_hardest(self, p: Tensor, n: Tensor) -> Tensor:
+        return (self.margin + n - p).clamp(min=0).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """Every informative negative has the weight 1 (split among tied hardest ones), its positive their sum."""
