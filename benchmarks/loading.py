@@ -13,7 +13,7 @@ import torch
 from measuring import LOOK, report, style, take_turns
 from torch.utils.data import DataLoader
 
-from uwml_lib.datasets import PrecomputedDataset, Vocabulary, collate
+from uwml_lib.datasets import PrecomputedDataset, Vocabulary
 
 IMAGES, CAPTIONS, REGIONS, FEATURES, BATCH, BATCHES = 512, 5, 36, 2048, 128, 8
 NOUNS, VERBS = ("dog", "child", "woman", "player", "horse", "train"), ("sees", "follows", "holds", "passes")
@@ -42,7 +42,7 @@ def main() -> None:
         dataset.encoded  # noqa: B018 (once in a training, too)
         order = np.random.default_rng(1).permutation(len(dataset))[: BATCH * BATCHES].tolist()
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+        loader = DataLoader(range(len(dataset)), batch_sampler=batches, collate_fn=dataset.batch)
         source = torch.from_numpy(np.array(dataset.features[: BATCH // 2]))
         target = torch.empty(BATCH, REGIONS, FEATURES)
 

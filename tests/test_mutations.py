@@ -30,7 +30,7 @@ from tests.tiny import SIZES, write_tiny
 from uwml_lib import cli, reporting
 from uwml_lib.checkpoints import read_metrics
 from uwml_lib.config import ExperimentConfig, preset
-from uwml_lib.datasets import PrecomputedDataset, Vocabulary, build_vocabulary, collate, fingerprint
+from uwml_lib.datasets import PrecomputedDataset, Vocabulary, build_vocabulary, fingerprint
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import read_json, write_text
 from uwml_lib.reporting import load_experiment, report_text, save_experiment
@@ -360,7 +360,7 @@ def read_data(folder: Path, words: Vocabulary) -> None:
     for split in SIZES:
         data = PrecomputedDataset(folder, split, words)
         data.scan()
-        collate([data[index] for index in range(0, len(data), 7)])
+        data.batch(range(0, len(data), 7))
 
 
 def use_config(values: Any, place: Path) -> None:

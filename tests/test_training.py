@@ -409,8 +409,8 @@ def test_the_last_checkpoint_survives_a_loss_that_is_not_finite(own_data, tmp_pa
         train(own_data, folder, quiet)
     kept = (folder / "checkpoint/last.pt").read_bytes(), weights(folder)
     with monkeypatch.context() as context:
-        images = PrecomputedDataset.images
-        context.setattr(PrecomputedDataset, "images", lambda *arguments: images(*arguments) * torch.nan)
+        gather = PrecomputedDataset._gather
+        context.setattr(PrecomputedDataset, "_gather", lambda *arguments: gather(*arguments) * torch.nan)
         with pytest.raises(UWMLError, match="the loss is nan at epoch 3, step 1; stopped, and the state after epoch 2"):
             train(own_data, folder, quiet)
     assert kept == ((folder / "checkpoint/last.pt").read_bytes(), weights(folder))

@@ -24,7 +24,6 @@ from uwml_lib.datasets import (
     Vocabulary,
     build_vocabulary,
     check_data,
-    collate,
     fingerprint,
     load_selection,
     load_split,
@@ -133,11 +132,11 @@ class Trainer:
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.loader = self.accelerator.prepare_data_loader(
             DataLoader(
-                self.train_set,
+                range(len(self.train_set)),
                 config.batch_size,
                 shuffle=True,
                 drop_last=True,
-                collate_fn=collate,
+                collate_fn=self.train_set.batch,
                 num_workers=config.workers,
                 persistent_workers=config.workers > 0,
                 pin_memory=self.accelerator.device.type == "cuda",

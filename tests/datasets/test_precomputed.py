@@ -13,7 +13,6 @@ from uwml_lib.datasets import (
     PrecomputedDataset,
     Vocabulary,
     build_vocabulary,
-    collate,
     evaluation_split,
     fingerprint,
     pad_captions,
@@ -91,9 +90,9 @@ def test_windows_line_ends_and_odd_characters(folder):
 # ------------------------------------------------------------------------------------------------ batches
 
 
-def test_collate_pads_captions_and_keeps_true_lengths(folder, words):
+def test_a_batch_pads_captions_and_keeps_true_lengths(folder, words):
     dataset = PrecomputedDataset(folder, "dev", words)
-    batch = collate([dataset[k] for k in (4, 0, 1, 5)])
+    batch = dataset.batch([4, 0, 1, 5])
     assert batch.features.shape == (4, 4, 5)
     assert batch.tokens.dtype == batch.lengths.dtype == torch.int64
     assert batch.tokens.tolist() == [[1, 4, 3, 3, 3, 2], [1, 4, 5, 2, 0, 0], [1, 4, 5, 3, 3, 2], [1, 3, 2, 0, 0, 0]]
@@ -102,7 +101,7 @@ def test_collate_pads_captions_and_keeps_true_lengths(folder, words):
 
 
 def test_lengths_stay_on_the_cpu(folder, words):
-    batch = collate([PrecomputedDataset(folder, "dev", words)[0]]).to(torch.device("meta"))
+    batch = PrecomputedDataset(folder, "dev", words).batch([0]).to(torch.device("meta"))
     assert isinstance(batch, Batch)
     assert batch.lengths.device.type == "cpu"
     assert {batch.features.device.type, batch.tokens.device.type, batch.image_ids.device.type} == {"meta"}
@@ -118,7 +117,7 @@ def test_loading_in_other_processes(tmp_path):
     folder = write_tiny(tmp_path)
     dataset = PrecomputedDataset(folder, "dev", build_vocabulary(folder))
     alone, beside = (
-        list(DataLoader(dataset, 5, collate_fn=collate, num_workers=workers)) for workers in (0, 1)
+        list(DataLoader(range(len(dataset)), 5, collate_fn=dataset.batch, num_workers=workers)) for workers in (0, 1)
     )  # fmt: skip
     assert len(alone) == len(beside) == 5
     for one, other in zip(alone, beside, strict=True):

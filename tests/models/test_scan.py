@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from tests.tiny import write_tiny
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import PrecomputedDataset, build_vocabulary, collate
+from uwml_lib.datasets import PrecomputedDataset, build_vocabulary
 from uwml_lib.errors import UWMLError
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import SCAN, build_model, cross_attention_scores
@@ -152,7 +151,7 @@ def test_from_config():
 def test_every_weight_gets_a_finite_gradient_on_a_ragged_batch(tmp_path):
     folder = write_tiny(tmp_path)
     dataset = PrecomputedDataset(folder, "train", build_vocabulary(folder))
-    batch = next(iter(DataLoader(dataset, 12, shuffle=True, collate_fn=collate)))
+    batch = dataset.batch(torch.randperm(len(dataset))[:12].tolist())
     assert batch.lengths.min() < batch.lengths.max()
     for direction in ("i2t", "t2i"):
         model = SCAN(dataset.feature_dim, len(dataset.vocabulary), 8, 6, direction=direction)

@@ -198,11 +198,14 @@ class PrecomputedDataset(Dataset):
 
     def images(self, start: int, stop: int) -> Tensor:
         """Features of the images start to stop - 1, float32; raises UWMLError naming an image that is not finite."""
+        return self._gather(range(*slice(start, stop).indices(len(self.features))))
+
+    def _gather(self, numbers: Sequence[int]) -> Tensor:
         with np.errstate(over="ignore"):
-            images = torch.from_numpy(self.features[start:stop].astype(np.float32))
+            images = torch.from_numpy(self.features[np.array(numbers, int)].astype(np.float32, copy=False))
         # The sum tells nearly as well, in a twentieth of the time; it alone may overflow.
         if not images.sum().isfinite() and not images.isfinite().all():
-            image = self._first + start + int((~images.isfinite()).flatten(1).any(1).nonzero()[0])
+            image = self._first + numbers[int((~images.isfinite()).flatten(1).any(1).nonzero()[0])]
             raise UWMLError(
                 f"{self.folder / f'{self.split}_ims.npy'}: image {image} (counted from 0) holds NaN, infinity or what "
                 "is too large for float32, expected finite numbers"
@@ -218,14 +221,17 @@ class PrecomputedDataset(Dataset):
         return len(self.captions)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        image = index // self.captions_per_image
-        return self.images(image, image + 1)[0], torch.tensor(self.encoded[index]), image
+        features, tokens, _, images = self.batch([index])
+        return features[0], tokens[0], int(images[0])
 
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Items by their numbers, their features gathered at once and their captions padded with `<pad>`.
 
-def collate(items: Sequence[tuple[Tensor, Tensor, int]]) -> Batch:
-    """Stack the items of a `PrecomputedDataset` into a batch, padding captions with `<pad>`."""
-    features, tokens, image_ids = zip(*items, strict=True)
-    return Batch(torch.stack(features), *pad_captions(tokens), torch.tensor(image_ids))
+        A loader that shuffles: `DataLoader(range(len(dataset)), 128, shuffle=True, collate_fn=dataset.batch)`.
+        """
+        images = [index // self.captions_per_image for index in indices]
+        tokens, lengths = pad_captions([self.encoded[index] for index in indices])
+        return Batch(self._gather(images), tokens, lengths, torch.tensor(images))
 
 
 def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:

@@ -129,7 +129,7 @@ class Relevance(torch.autograd.Function):
         grams = [part @ part.mT for part in _items(context, asked)]
         dtype = torch.promote_types(queries.dtype, torch.float32)  # below it, what follows would lose 1e-8 and more
         A, grams = A.to(dtype), [gram.to(dtype) for gram in grams]
-        query_square = queries.square().sum(dim=-1, dtype=dtype)
+        query_square = torch.linalg.vector_norm(queries, dim=-1, dtype=dtype).square_()
         inner, square = A.new_empty(2, blocks[-1].contexts.stop, len(queries))
         norm = A.new_empty(len(context), blocks[-1].askers.stop)
         with torch.autocast(A.device.type, enabled=False):
