@@ -152,6 +152,7 @@ bench: $(READY)
 
 ## the same, and an evaluation of MSCOCO's size: half an hour more
 bench-full: bench
+	$(PY) benchmarks/training.py --full
 	$(PY) benchmarks/evaluation.py --full
 	@$(BUILD_PAGES)
 

@@ -4,7 +4,7 @@ The loop is timed where it takes seconds, not minutes. `python benchmarks/growth
 """
 
 import matplotlib.pyplot as plt
-from measuring import LOOK, report, style, take_turns
+from measuring import LOOK, arguments, report, style, take_turns
 from step import calls, inputs
 
 GROWTH = {
@@ -16,6 +16,7 @@ LOOP_TO = {"batch": 32, "regions": 0, "words": 0}
 
 
 def main() -> None:
+    arguments(__doc__)
     rows, found = [], {}
     for what, settings in GROWTH.items():
         found[what] = {}

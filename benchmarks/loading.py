@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from measuring import LOOK, report, style, take_turns
+from measuring import LOOK, arguments, report, style, take_turns
 from torch.utils.data import DataLoader
 
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary
@@ -34,6 +34,7 @@ def write(folder: Path) -> None:
 
 
 def main() -> None:
+    arguments(__doc__)
     with tempfile.TemporaryDirectory() as name:
         write(Path(name))
         captions = (Path(name) / "train_caps.txt").read_text().splitlines()

@@ -1,7 +1,7 @@
 """One step at the paper's size, cross attention and polynomial loss, forward and backward, both directions.
 
 Against the loop of the release, and against the floor: the bare products of all regions with all valid words and their
-gradients, which no exact implementation can leave out. Also with products in bfloat16, and what that costs in accuracy.
+gradients, which no exact implementation can leave out. Also with coarser products, and what they cost in accuracy.
 `python benchmarks/step.py`
 """
 
@@ -25,13 +25,17 @@ from measuring import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from uwml_lib.config import Precision
+from uwml_lib.evaluation import products
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import cross_attention_scores
 from uwml_lib.models.fused_attention import fused_scores
 
 BATCH, REGIONS, WORDS, WIDTH = 128, 36, (8, 24), 1024
 LOSS = PolynomialLoss(check_finite=False)
-FASTER = {"i2t": 16, "t2i": 10}  # than the loop, wanted
+ON_CPU = DEVICE.type == "cpu"
+FASTER = {"i2t": 16, "t2i": 10} if ON_CPU else {"i2t": 200, "t2i": 200}  # than the loop, wanted
+COARSER: dict[str, Precision] = {"bfloat16": "bf16"} if DEVICE.type != "cuda" else {"bfloat16": "bf16", "tf32": "tf32"}
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
@@ -51,12 +55,6 @@ def gradients(scores: Callable[..., Tensor], loss: Callable[[Tensor], Tensor], d
     return torch.autograd.grad(loss(scores(images, captions, lengths, direction).float()), (images, captions))
 
 
-def half_scores(*arguments: object) -> Tensor:
-    """Return the kit's scores with products in bfloat16."""
-    with torch.autocast(DEVICE.type, torch.bfloat16):
-        return fused_scores(*arguments)
-
-
 def floor(batch: Inputs) -> Call:
     """Return the bare products over valid words, forward and backward, as a call."""
     images, captions, lengths = batch
@@ -74,22 +72,29 @@ def floor(batch: Inputs) -> Call:
 
 def calls(direction: str, batch: Inputs) -> dict[str, Call]:
     """Return what is measured."""
+
+    def kit() -> tuple:
+        return gradients(fused_scores, LOSS, direction, batch)
+
     return {
         "floor": floor(batch),
-        "kit": lambda: gradients(fused_scores, LOSS, direction, batch),
-        "kit, bfloat16 products": lambda: gradients(half_scores, LOSS, direction, batch),
+        "kit": kit,
+        **{f"kit, {name} products": products(precision, DEVICE)(kit) for name, precision in COARSER.items()},
         "plain": lambda: gradients(cross_attention_scores, LOSS, direction, batch),
         "loop, kit's loss": lambda: gradients(loop_scores, LOSS, direction, batch),
         "loop": lambda: gradients(loop_scores, loop_loss, direction, batch),
     }
 
 
-def accuracy(direction: str, batch: Inputs) -> dict[str, float]:
-    """Return how far bfloat16 products move scores, at most, and gradients, as a share of their length."""
-    with torch.no_grad():
-        moved = (half_scores(*batch, direction).float() - fused_scores(*batch, direction)).abs().max()
-    pairs = zip(*(gradients(form, LOSS, direction, batch) for form in (half_scores, fused_scores)), strict=True)
-    return {"scores": float(moved), "gradients": max(float((a - b).norm() / b.norm()) for a, b in pairs)}
+def accuracy(direction: str, batch: Inputs, precision: Precision) -> dict[str, float]:
+    """Return how far coarser products move scores, at most, and gradients, as a share of their length."""
+
+    def found() -> tuple:
+        return fused_scores(*batch, direction).detach(), *gradients(fused_scores, LOSS, direction, batch)
+
+    (scores, *exact), (moved, *others) = found(), products(precision, DEVICE)(found)()
+    off = max(float((a - b).norm() / b.norm()) for a, b in zip(others, exact, strict=True))
+    return {"scores": float((moved - scores).abs().max()), "gradients": off}
 
 
 def main() -> None:
@@ -105,7 +110,8 @@ def main() -> None:
         seconds = take_turns(measured)
         seconds |= take_turns(loops, rounds=1)
         peak = {name: peak_memory(name, direction) for name in ("kit", "plain", "loop")}
-        found[direction] = {"seconds": seconds, "peak_bytes": peak, "bfloat16_error": accuracy(direction, batch)}
+        errors = {name: accuracy(direction, batch, precision) for name, precision in COARSER.items()}
+        found[direction] = {"seconds": seconds, "peak_bytes": peak, "errors": errors}
         for name in seconds:
             rows.append({
                 "step": f"{direction}, {name}",
@@ -130,8 +136,14 @@ def main() -> None:
             axis.margins(x=0.2)
         axes[0].invert_yaxis()
     least = min(values["seconds"]["floor"] / values["seconds"]["kit"] for values in found.values())
-    errors = {direction: values["bfloat16_error"] for direction, values in found.items()}
-    moved = {kind: max(error[kind] for error in errors.values()) for kind in ("scores", "gradients")}
+    moved = {
+        name: {kind: max(values["errors"][name][kind] for values in found.values()) for kind in ("scores", "gradients")}
+        for name in COARSER
+    }
+    cost = "; ".join(
+        f"{name} products put scores off by at most {off['scores']:.1g} and gradients by {off['gradients']:.1%} of "
+        "their length" for name, off in moved.items()
+    )  # fmt: skip
     report(
         "step",
         f"A step at the paper's size: {BATCH} pairs, {REGIONS} regions, {WORDS[0]} to {WORDS[1]} words, width {WIDTH}",
@@ -139,8 +151,7 @@ def main() -> None:
         figure,
         "Bars of seconds, logarithmic, for each direction: the floor and the kit close together, the loop far longer.",
         f"The matrix products take at least {least:.0%} of the kit's time. The rest are some thirty passes over the "
-        "array of similarities, in blocks that stay in the cache. With bfloat16 products (`--mixed-precision bf16`), "
-        f"scores are off by at most {moved['scores']:.1g} and gradients by {moved['gradients']:.1%} of their length.",
+        f"array of similarities{', in blocks that stay in the cache' if ON_CPU else ''}. `--mixed-precision`: {cost}.",
         targets,
         **found,
     )  # fmt: skip

@@ -1,30 +1,46 @@
 """A whole training step of SCAN at the paper's size, where its time goes, and the same step as the release works.
 
-The release's step is the same encoders, optimiser and clipping with its loop for attention and loss.
-`python benchmarks/training.py`
+The release's step is the same encoders, optimiser and clipping with its loop for attention and loss. `--full` takes
+batches of 1,024 pairs, without the loop, and finds the memory they need. `python benchmarks/training.py`
 """
 
 import matplotlib.pyplot as plt
 import torch
 from loops import loop_loss, loop_scores
-from measuring import DEVICE, LOOK, once, report, style, take_turns
+from measuring import (
+    DEVICE,
+    LOOK,
+    Target,
+    arguments,
+    once,
+    peak_beyond_now,
+    peak_memory,
+    report,
+    style,
+    take_turns,
+)
 from step import BATCH, LOSS, REGIONS, WORDS
 from torch import Tensor
 
+from uwml_lib.config import Precision
+from uwml_lib.evaluation import products
 from uwml_lib.models import SCAN
 
 FEATURES, VOCABULARY = 2048, 8481  # of bottom-up attention, and of the released vocabulary
+CAPTIONS, SECONDS = 145_000, 15  # of Flickr30K, and wanted for them on a card
+LARGE, MEMORY = 1024, 24  # pairs, and the gigabytes wanted for them
+PRECISIONS: tuple[Precision, ...] = ("tf32", "bf16") if DEVICE.type == "cuda" else ()
 
 
 class Step:
     """One model with its optimiser on one random batch; every method is a part of its step, or all of it."""
 
-    def __init__(self, direction: str) -> None:
+    def __init__(self, direction: str, batch: int = BATCH) -> None:
         generator = torch.Generator().manual_seed(0)
         self.direction = direction
-        self.lengths = torch.randint(WORDS[0], WORDS[1] + 1, (BATCH,), generator=generator)
-        self.features = torch.rand(BATCH, REGIONS, FEATURES, generator=generator).to(DEVICE)
-        tokens = torch.randint(1, VOCABULARY, (BATCH, int(self.lengths.max())), generator=generator)
+        self.lengths = torch.randint(WORDS[0], WORDS[1] + 1, (batch,), generator=generator)
+        self.features = torch.rand(batch, REGIONS, FEATURES, generator=generator).to(DEVICE)
+        tokens = torch.randint(1, VOCABULARY, (batch, int(self.lengths.max())), generator=generator)
         self.tokens = tokens.to(DEVICE)
         torch.manual_seed(0)
         self.model = SCAN(FEATURES, VOCABULARY, direction=direction).to(DEVICE)
@@ -60,21 +76,35 @@ class Step:
 
 
 def main() -> None:
-    rows, found = [], {}
+    options = arguments(__doc__, full=True)
+    if options.peak is not None:
+        print(peak_beyond_now(Step(*options.peak, batch=LARGE).kit))
+        return
+    batch = LARGE if options.full else BATCH
+    rows, found, targets = [], {}, []
     for direction in ("i2t", "t2i"):
-        step = Step(direction)
+        step = Step(direction, batch)
         calls = {"images": step.images, "captions": step.captions, "update": step.update, "kit": step.kit}
-        seconds = take_turns(calls, rounds=3)
-        seconds["loop"] = once(step.loop)
+        calls |= {f"kit, {precision}": products(precision, DEVICE)(step.kit) for precision in PRECISIONS}
+        seconds = take_turns(calls, rounds=1 if options.full else 3)
+        if not options.full:
+            seconds["loop"] = once(step.loop)
         seconds["attention and loss"] = seconds["kit"] - seconds["images"] - seconds["captions"] - seconds["update"]
         found[direction] = seconds
+        peak = peak_memory(direction) / 1e9 if options.full else None
         parts = ("images", "captions", "attention and loss", "update")
         rows.append({
             "step": direction,
             "seconds": f"{seconds['kit']:.2f}",
-            "loop / kit": f"{seconds['loop'] / seconds['kit']:.1f}",
+            "loop / kit": f"{seconds['loop'] / seconds['kit']:.1f}" if "loop" in seconds else "–",
             **{f"{name}, %": f"{100 * seconds[name] / seconds['kit']:.0f}" for name in parts},
+            "peak memory, GB": f"{peak:.1f}" if peak else "–",
         })  # fmt: skip
+        if peak:
+            targets.append(Target(f"{direction}: peak memory of {batch:,} pairs, GB", peak, MEMORY, at_most=True))
+        elif DEVICE.type == "cuda":
+            epoch = CAPTIONS // BATCH * min(value for name, value in seconds.items() if name.startswith("kit"))
+            targets.append(Target(f"{direction}: seconds of {CAPTIONS:,} captions", epoch, SECONDS, at_most=True))
     with style():
         figure, axis = plt.subplots(figsize=(7, 2.4))
         left = [0.0] * len(found)
@@ -87,12 +117,13 @@ def main() -> None:
         axis.invert_yaxis()
         figure.legend(loc="outside lower center", ncols=4)
     report(
-        "training",
-        f"A training step of SCAN, {BATCH} pairs, width 1024",
+        "training_full" if options.full else "training",
+        f"A training step of SCAN, {batch:,} pairs, width 1024",
         rows,
         figure,
         "Bars of the share of a step that images, captions, attention with loss, and the update take.",
         "The captions' GRU goes word by word, in products too small for the machine; the rest is bounded by products.",
+        targets,
         seconds=found,
     )
 

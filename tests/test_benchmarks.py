@@ -58,7 +58,7 @@ def test_every_candidate_of_the_step_has_the_same_gradients(benchmarks, directio
     )
     for found, tolerance in zip(others, (0.1, 1e-4, 1e-4, 1e-4), strict=True):  # bfloat16 products first
         assert (found - expected).norm() <= tolerance * expected.norm()
-    error = step.accuracy(direction, batch)
+    error = step.accuracy(direction, batch, "bf16")
     assert 0 < error["scores"] < 0.02
     assert 0 < error["gradients"] < 0.1
 

@@ -173,10 +173,29 @@ def test_attention_in_float64(model, dataset):
     with torch.no_grad():
         images, captions = model.embed_images(dataset.images(0, 13)), model.embed_captions(tokens, lengths)
         expected = model.scores(images.double(), captions.double(), lengths)
-    found = score_matrix(model, dataset, dtype=torch.float64)
+    found = score_matrix(model, dataset, precision="float64")
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
     assert not torch.equal(found, score_matrix(model, dataset).double())
+
+
+def test_products_in_bfloat16(model, dataset):
+    """Coarser by what bfloat16's eight bits make of embeddings of few numbers, and no more; scores are float32."""
+    exact, found = score_matrix(model, dataset), score_matrix(model, dataset, precision="bf16")
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(("precision", "products"), [("tf32", "high"), ("float32", "highest"), ("bf16", "highest")])
+def test_the_precision_of_products_is_for_the_attention_alone(model, dataset, monkeypatch, precision, products):
+    scores, seen = model.scores, []
+    monkeypatch.setattr(
+        model, "scores", lambda *arguments: (seen.append(torch.get_float32_matmul_precision()), scores(*arguments))[1]
+    )
+    before = torch.get_float32_matmul_precision()
+    score_matrix(model, dataset, precision=precision)
+    assert set(seen) == {products}
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_folds_are_scored_alone_and_their_metrics_averaged():

@@ -62,7 +62,7 @@ def scores_of(path, data_root, split="test", **settings):
     model, config = load_released_checkpoint(path)
     config = replace(config, data_root=data_root, **{**FIDELITY["corrected"], **settings})
     dataset = load_split(config, split, Vocabulary.load(GOLDEN / "tiny_vocab.json"))
-    return score_matrix(model, dataset, dtype=getattr(torch, config.evaluation_precision))
+    return score_matrix(model, dataset, precision=config.evaluation_precision)
 
 
 def evaluate(capsys, *words):

@@ -718,5 +718,12 @@ def test_dev_features_that_are_not_finite(own_data, tmp_path):
         train(own_data, tmp_path / "run", quiet)
 
 
+@pytest.mark.parametrize(("wanted", "products"), [("tf32", "high"), ("bf16", "highest"), ("no", "highest")])
+def test_the_precision_of_the_products_of_a_training(config, tmp_path, wanted, products):
+    trainer = training.Trainer(replace(config, mixed_precision=wanted), tmp_path, quiet)
+    assert torch.get_float32_matmul_precision() == products
+    assert trainer.accelerator.mixed_precision == ("no" if wanted == "tf32" else wanted)
+
+
 def test_two_precisions_in_one_process(config, finished, tmp_path):
     train(replace(config, epochs=1, mixed_precision="bf16"), tmp_path / "run", quiet)

@@ -45,7 +45,7 @@ Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]
 Aggregation = Literal["Mean", "LogSumExp", "Max", "Sum"]
 Captions = Literal["text", "bytes", "bytes_glued"]
-Precision = Literal["float32", "float64"]
+Precision = Literal["float32", "float64", "tf32", "bf16"]
 Fidelity = Literal["corrected", "released"]
 
 FIDELITY: dict[Fidelity, dict[str, Any]] = {
@@ -89,7 +89,8 @@ class ExperimentConfig:
     selection_images: int = 0
     """Keep the last training images out of the training and choose the best epoch by them; 0: by dev."""
     evaluation_precision: Precision = "float32"
-    """Precision in which attention and ranks are computed; the source evaluates in float64."""
+    """Precision in which attention and ranks are computed; the source evaluates in float64. tf32 and bf16 are for the
+    matrix products of the attention alone, on an accelerator that has them."""
     model: str = "scan"
     """Model name."""
     embed_size: int = 1024
@@ -128,8 +129,8 @@ class ExperimentConfig:
     """Largest gradient norm; 0 means no clipping."""
     seed: int = 0
     """Seed of the weights and of the order of the captions."""
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Precision of the products on an accelerator."""
+    mixed_precision: Literal["no", "tf32", "fp16", "bf16"] = "no"
+    """Precision of the products of a training, on an accelerator that has it."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes an accelerator if there is one."""
     threads: int = 1

@@ -1,12 +1,14 @@
 """Retrieval metrics, and the score matrix of a whole split in bounded memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uwml_lib.config import Precision
 from uwml_lib.datasets.precomputed import PrecomputedDataset, pad_captions
 
 RECALL_AT = (1, 5, 10)
@@ -122,46 +124,65 @@ def released_lines(mean: Mapping[str, float], folds: Sequence[Mapping[str, float
 def score_matrix(
     model: nn.Module,
     dataset: PrecomputedDataset,
-    block: int = 128,
+    block: int | None = None,
     images: range | None = None,
-    dtype: torch.dtype = torch.float32,
+    precision: Precision = "float32",
 ) -> Tensor:
     """Score every image of a split with every caption: (n_images, n_captions) on the CPU.
 
-    Every image is embedded once; embeddings wait on the CPU, and only `block` images and `block` captions, taken in
-    order of length to save padding, meet on the model's device. images: consecutive ones, with their captions; None
-    is all. dtype: of the attention and the scores; embeddings are those of the model, as in the released code.
+    Every image is embedded once; embeddings wait on the model's device, and `block` images meet `block` captions, taken
+    in order of length to save padding. block: None is 128, and 512 on an accelerator, which large products keep busy.
+    images: consecutive ones, with their captions; None is all. precision: of the attention and the scores, see
+    `ExperimentConfig.evaluation_precision`; embeddings are those of the model, as in the released code.
     """
     was_training = model.training
     model.eval()
     try:
-        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), dtype)
+        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), precision)
     finally:
         model.train(was_training)
 
 
 def _score_in_blocks(
-    model: nn.Module, dataset: PrecomputedDataset, block: int, images: range, dtype: torch.dtype
+    model: nn.Module, dataset: PrecomputedDataset, block: int | None, images: range, precision: Precision
 ) -> Tensor:
     device = next(model.parameters()).device
+    block = block or (128 if device.type == "cpu" else 512)
+    dtype = torch.float64 if precision == "float64" else torch.float32
     first, last = images.start, min(images.stop, len(dataset.features))
     encoded = dataset.encoded[first * dataset.captions_per_image : last * dataset.captions_per_image]
-    embedded_images = [model.embed_images(dataset.images(start, min(start + block, last)).to(device)).cpu()
+    embedded_images = [model.embed_images(dataset.images(start, min(start + block, last)).to(device)).to(dtype)
                        for start in range(first, last, block)]  # fmt: skip
-    scores = torch.empty(last - first, len(encoded), dtype=dtype)
+    scores = torch.empty(last - first, len(encoded), dtype=dtype, device=device)
     by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     for start in range(0, len(encoded), block):
         chosen = by_length[start : start + block]
         tokens, lengths = pad_captions([encoded[index] for index in chosen])
         captions = model.embed_captions(tokens.to(device), lengths).to(dtype)
+        columns = torch.tensor(chosen).to(device, non_blocking=True)
         for row, embedded in enumerate(embedded_images):
-            values = model.scores(embedded.to(device, dtype), captions, lengths)
-            scores[row * block : row * block + len(values), chosen] = values.to("cpu", dtype)
-    return scores
+            with products(precision, device):
+                values = model.scores(embedded, captions, lengths)
+            scores[row * block : row * block + len(values)].index_copy_(1, columns, values.to(dtype))
+    return scores.cpu()
+
+
+@contextlib.contextmanager
+def products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute matrix products of float32 in a precision, tf32 or bf16; what is between them stays in float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def evaluate_model(
-    model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False, dtype: torch.dtype = torch.float32
+    model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False, precision: Precision = "float32"
 ) -> dict[str, Any]:
     """Return `retrieval_metrics` of a model on a split."""
-    return retrieval_metrics(score_matrix(model, dataset, dtype=dtype), dataset.captions_per_image, return_ranks)
+    return retrieval_metrics(
+        score_matrix(model, dataset, precision=precision), dataset.captions_per_image, return_ranks
+    )

@@ -18,7 +18,7 @@ from uwml_lib.checkpoints import (
     read_config,
     read_metrics,
 )
-from uwml_lib.config import EVALUATIONS, ExperimentConfig
+from uwml_lib.config import EVALUATIONS, ExperimentConfig, Precision
 from uwml_lib.datasets import (
     PrecomputedDataset,
     Vocabulary,
@@ -137,15 +137,15 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
             raise UWMLError(f"{member.name}: is for other images than {members[0].name}, expected the same for all")
     if n_images % folds:
         raise UWMLError(f"folds: found {folds}, expected a divisor of the {n_images} {split} images of {first.folder}")
-    double = any(member.config.evaluation_precision == "float64" for member in members)
-    dtype = torch.float64 if double else torch.float32
+    wanted = {member.config.evaluation_precision for member in members}
+    precision = wanted.pop() if len(wanted) == 1 else "float64" if "float64" in wanted else "float32"
     for member in members:
         member.model.to(device_of(member.config))
         torch.set_num_threads(member.config.threads)
     size = n_images // folds
     parts = [range(start, start + size) for start in range(0, n_images, size)]
     with naming(first):
-        means = (_mean_scores(members, sets, part, dtype) for part in parts)
+        means = (_mean_scores(members, sets, part, precision) for part in parts)
         metrics, by_fold = fold_metrics(means, first.captions_per_image, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in RANKS}
     return {
@@ -156,11 +156,11 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
 
 
 def _mean_scores(
-    members: Sequence[Member], sets: Sequence[PrecomputedDataset], images: range, dtype: torch.dtype
+    members: Sequence[Member], sets: Sequence[PrecomputedDataset], images: range, precision: Precision
 ) -> Tensor:
-    total = score_matrix(members[0].model, sets[0], images=images, dtype=dtype)
+    total = score_matrix(members[0].model, sets[0], images=images, precision=precision)
     for member, dataset in zip(members[1:], sets[1:], strict=True):
-        total += score_matrix(member.model, dataset, images=images, dtype=dtype)
+        total += score_matrix(member.model, dataset, images=images, precision=precision)
     return total / len(members) if len(members) > 1 else total
 
 

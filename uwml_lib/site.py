@@ -40,7 +40,7 @@ from uwml_lib.reporting import (
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
-BENCHMARKS = ("loss", "step", "growth", "training", "evaluation", "evaluation_full", "loading")
+BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading")
 """What `make bench` and `make bench-full` write, in the order of the page."""
 
 

@@ -108,11 +108,12 @@ class Trainer:
     def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
         self.config, self.folder, self.say = config, folder, say
         torch.set_num_threads(config.threads)
+        torch.set_float32_matmul_precision("high" if config.mixed_precision == "tf32" else "highest")
         # Else the first run of a process decides device and precision for all that follow.
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(
             cpu=config.device == "cpu",
-            mixed_precision=config.mixed_precision,
+            mixed_precision="no" if config.mixed_precision == "tf32" else config.mixed_precision,
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # else the environment decides
         )
@@ -224,9 +225,9 @@ class Trainer:
 
     def _select(self) -> dict[str, Any]:
         """Metrics on the images that choose the best epoch."""
-        dtype = getattr(torch, self.config.evaluation_precision)
+        model, precision = self.accelerator.unwrap_model(self.model), self.config.evaluation_precision
         with naming(self.selection_set):
-            return evaluate_model(self.accelerator.unwrap_model(self.model), self.selection_set, dtype=dtype)
+            return evaluate_model(model, self.selection_set, precision=precision)
 
     def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
         """Keep the metrics and the state, which names the best weights by digest: it decides what a resume finds."""

@@ -144,10 +144,15 @@ def test_only_the_products_with_embeddings_are_in_lower_precision(direction):
     generator = torch.Generator().manual_seed(0)
     images, captions = (torch.randint(-1, 2, (n, 5, 8), generator=generator).float() for n in (4, 6))
     lengths = torch.tensor([5, 2, 4, 5, 3, 1])
+    images.requires_grad_()
     exact = fused_scores(images, captions, lengths, direction)
     with torch.autocast("cpu", torch.bfloat16):
         found = fused_scores(images, captions, lengths, direction)
+        (within,) = torch.autograd.grad(found.sum(), images, retain_graph=True)
     assert (found - exact).abs().max() <= 1e-6
+    (expected,), (gradient,) = (torch.autograd.grad(scores.sum(), images) for scores in (exact, found))
+    assert torch.equal(gradient, within)  # whether or not the backward pass is called within the autocast
+    assert 1e-4 < (gradient - expected).norm() / expected.norm() < 1e-2  # its products are in bfloat16 too
 
 
 def test_a_backward_pass_can_be_repeated_once_per_graph_kept():

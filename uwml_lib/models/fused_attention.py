@@ -144,6 +144,8 @@ class Relevance(torch.autograd.Function):
                 torch.sum(x.mul_(a), dim=1, keepdim=True, out=block.of_queries(inner))
         ctx.save_for_backward(queries, context, query_square, A, norm, inner, square, *grams)
         ctx.options = options
+        kind = A.device.type
+        ctx.products = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         return inner * _scale(square, query_square)
 
     @staticmethod
@@ -159,26 +161,28 @@ class Relevance(torch.autograd.Function):
         grad_query_square = 0.5 * (grad_inner * fall * square).sum(dim=0)
         ratio = fall.mul_(query_square)
         grad_A, grad_grams = torch.empty_like(A), [torch.zeros_like(gram) for gram in grams]
-        for block in blocks:
-            a, norms, G = block.of(A).contiguous(), block.of_askers(norm), grams[block.group][block.part]
-            twice = block.of_queries(ratio)
-            e = F.leaky_relu(a, SLOPE).div_(norms) if clipped else a / norms
-            x = (lambda_softmax * e).exp_()
-            y = torch.bmm(G, x.flatten(2)).view_as(x)
-            direct = x * block.of_queries(grad_inner)
-            grad_z = torch.addcmul(a, y, twice, out=y).mul_(direct)
-            weighted = direct * twice
-            grad_grams[block.group][block.part].baddbmm_(weighted.flatten(2), x.flatten(2).mT)
-            # e = c / (|c| + EPSILON), whose slope at c = 0 is taken as that of a constant |c|
-            along = torch.mul(grad_z, e, out=weighted).sum(dim=2, keepdim=True)
-            along.mul_(norms / (norms - EPSILON).clamp_(min=EPSILON**2))
-            grad_c = grad_z.addcmul_(e, along, value=-1).mul_(lambda_softmax / norms)
-            if clipped:
-                grad_c = torch.ops.aten.leaky_relu_backward(grad_c, e, SLOPE, True)
-            torch.add(grad_c, direct, out=block.of(grad_A))
-        grad_queries = (grad_A.T.to(context.dtype) @ context).to(queries.dtype)  # autocast may have mixed the types
+        with torch.autocast(A.device.type, enabled=False):
+            for block in blocks:
+                a, norms, G = block.of(A).contiguous(), block.of_askers(norm), grams[block.group][block.part]
+                twice = block.of_queries(ratio)
+                e = F.leaky_relu(a, SLOPE).div_(norms) if clipped else a / norms
+                x = (lambda_softmax * e).exp_()
+                y = torch.bmm(G, x.flatten(2)).view_as(x)
+                direct = x * block.of_queries(grad_inner)
+                grad_z = torch.addcmul(a, y, twice, out=y).mul_(direct)
+                weighted = direct * twice
+                grad_grams[block.group][block.part].baddbmm_(weighted.flatten(2), x.flatten(2).mT)
+                # e = c / (|c| + EPSILON), whose slope at c = 0 is taken as that of a constant |c|
+                along = torch.mul(grad_z, e, out=weighted).sum(dim=2, keepdim=True)
+                along.mul_(norms / (norms - EPSILON).clamp_(min=EPSILON**2))
+                grad_c = grad_z.addcmul_(e, along, value=-1).mul_(lambda_softmax / norms)
+                if clipped:
+                    grad_c = torch.ops.aten.leaky_relu_backward(grad_c, e, SLOPE, True)
+                torch.add(grad_c, direct, out=block.of(grad_A))
+        with ctx.products:  # the backward pass of an autocast is usually outside it, and the types may be mixed
+            grad_queries = (grad_A.T.to(context.dtype) @ context).to(queries.dtype)
+            grad_context = (grad_A.to(queries.dtype) @ queries).to(context.dtype)
         grad_queries.addcmul_(queries, grad_query_square[:, None], value=2)
-        grad_context = (grad_A.to(queries.dtype) @ queries).to(context.dtype)
         parts, grad_parts = _items(context, asked), _items(grad_context, asked)
         for part, grad_part, grad_gram in zip(parts, grad_parts, grad_grams, strict=True):
             grad_part.baddbmm_(grad_gram.to(part.dtype), part)
