@@ -26,7 +26,7 @@ from uwml_lib.models.cross_attention import EPSILON, SLOPE, aggregate, check_arg
 NORMALISATIONS = ("clipped_l2norm", "l2norm")
 """Those that bound z; the others need the softmax's subtracted maximum."""
 BLOCK = 2**17
-"""Numbers of A in a block on a CPU: half a megabyte in float32, so that what is made of it stays in a core's cache."""
+"""Numbers of A in a block for each thread of a CPU: half a megabyte in float32, which stays in a core's cache."""
 DEVICE_BLOCK = 2**26
 """The same on an accelerator, where blocks are there to bound the memory: two gigabytes with what is made of them."""
 
@@ -63,7 +63,8 @@ def fused_scores(
         queries, context, askers, asked = images.transpose(0, 1).flatten(0, 1), words, of_images, of_captions
     else:
         queries, context, askers, asked = words, images.flatten(0, 1), of_captions, of_images
-    blocks = list(_blocks(asked, askers, BLOCK if images.device.type == "cpu" else DEVICE_BLOCK))
+    size = BLOCK * torch.get_num_threads() if images.device.type == "cpu" else DEVICE_BLOCK
+    blocks = list(_blocks(asked, askers, size))
     relevance = Relevance.apply(queries, context, (asked, blocks, lambda_softmax, normalisation.startswith("clipped")))
     widths = [count * n for count, n in askers]
     parts = [
