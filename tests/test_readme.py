@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from uwml_lib.cli import parse
-from uwml_lib.config import CHECKOUT, REFERENCE
+from uwml_lib.config import CHECKOUT, PERFORMANCE, REFERENCE
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of
 from uwml_lib.losses import LOSSES
 from uwml_lib.reporting import reliability_text
@@ -63,6 +63,37 @@ def test_the_table_on_photographs_is_the_published_one():
     for line in text[: text.index("### Runs")].splitlines():
         if line and not line.startswith("#"):
             assert " ".join(line.split()) in readme
+
+
+def test_the_ratios_of_how_fast_are_the_published_ones():
+    """Every row of the table, made anew from what `make bench` wrote."""
+    for row in speed_rows():
+        assert f"| {row} |" in README
+    assert f"on {read_json(PERFORMANCE / 'cpu/step.json')['threads']} cores" in README
+    (beyond,) = re.findall("be (.*) times as fast", read_json(PERFORMANCE / "cpu/evaluation.json")["bounds"])
+    assert f"more than {beyond} times as fast" in " ".join(README.split())
+
+
+def speed_rows() -> list[str]:
+    """Rows of what, times as fast as the release's way, times the floor."""
+    parts = ("loss", "step", "training", "evaluation", "loading")
+    loss, step, training, evaluation, loading = (read_json(PERFORMANCE / f"cpu/{name}.json") for name in parts)
+    seconds = loss["seconds"]["128"]
+    rows = [f"the loss alone, 128 pairs | {seconds['loop'] / seconds['kit']:.0f} | –"]
+    for direction in ("i2t", "t2i"):
+        seconds, peak = step[direction]["seconds"], step[direction]["peak_bytes"]
+        what = f"attention and loss, {direction}, in {peak['kit'] / peak['loop']:.0%} of the memory"
+        rows.append(f"{what} | {seconds['loop'] / seconds['kit']:.1f} | {seconds['kit'] / seconds['floor']:.2f}")
+    for direction, seconds in training["seconds"].items():
+        rows.append(f"a whole training step, {direction} | {seconds['loop'] / seconds['kit']:.1f} | –")
+    for direction, seconds in evaluation["seconds"].items():
+        what = f"scoring 1,000 × 5,000, {direction} (extrapolated)"
+        rows.append(f"{what} | {seconds['loop'] / seconds['kit']:.1f} | {seconds['kit'] / seconds['floor']:.2f}")
+    seconds = loading["seconds"]
+    return [
+        *rows,
+        f"loading a batch | {seconds['release'] / seconds['kit']:.1f} | {seconds['kit'] / seconds['copy']:.1f}",
+    ]
 
 
 def test_the_table_of_habits_is_the_published_one():
