@@ -90,7 +90,7 @@ def main() -> None:
         rows,
         figure,
         "Bars of milliseconds a batch: the kit, the release's way and a bare copy of as many numbers.",
-        "Copying the features out of the mapped file into memory that is new; `--workers` does that in other processes.",
+        "Copying features out of the mapped file into memory that is new; `--workers` does that in other processes.",
         seconds=seconds,
     )
 
