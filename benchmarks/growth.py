@@ -3,8 +3,10 @@
 The loop is timed where it takes seconds, not minutes. `python benchmarks/growth.py`
 """
 
+import json
+
 import matplotlib.pyplot as plt
-from measuring import LOOK, arguments, report, style, take_turns
+from measuring import LOOK, arguments, peak_beyond_now, peak_memory, report, style, take_turns
 from step import calls, inputs
 
 GROWTH = {
@@ -16,7 +18,10 @@ LOOP_TO = {"batch": 32, "regions": 0, "words": 0}
 
 
 def main() -> None:
-    arguments(__doc__)
+    if (peak := arguments(__doc__).peak) is not None:
+        direction, options = peak[0], json.loads(peak[1])
+        print(peak_beyond_now(calls(direction, inputs(**options))["kit"]))
+        return
     rows, found = [], {}
     for what, settings in GROWTH.items():
         found[what] = {}
@@ -28,13 +33,15 @@ def main() -> None:
                 measured = calls(direction, batch)
                 names = ("floor", "kit", "loop") if size <= LOOP_TO[what] else ("floor", "kit")
                 seconds = take_turns({name: measured[name] for name in names}, rounds=1 if "loop" in names else 2)
-                found[what][size][direction] = seconds
+                peak = peak_memory(direction, json.dumps(options)) if what == "batch" else None
+                found[what][size][direction] = {**seconds, **({"peak_bytes": peak} if peak else {})}
                 rows.append({
                     "what grows": f"{what}: {size}",
                     "direction": direction,
                     "kit, seconds": f"{seconds['kit']:.3f}",
                     "kit / floor": f"{seconds['kit'] / seconds['floor']:.2f}",
                     "loop / kit": f"{seconds['loop'] / seconds['kit']:.1f}" if "loop" in seconds else "–",
+                    "kit's peak memory, MB": f"{peak / 1e6:.0f}" if peak else "–",
                 })  # fmt: skip
     with style():
         figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True)

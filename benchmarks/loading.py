@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from measuring import LOOK, arguments, report, style, take_turns
+from measuring import LOOK, arguments, peak_beyond_now, peak_memory, report, style, take_turns
 from torch.utils.data import DataLoader
 
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary
@@ -34,7 +34,7 @@ def write(folder: Path) -> None:
 
 
 def main() -> None:
-    arguments(__doc__)
+    peak = arguments(__doc__).peak
     with tempfile.TemporaryDirectory() as name:
         write(Path(name))
         captions = (Path(name) / "train_caps.txt").read_text().splitlines()
@@ -68,11 +68,19 @@ def main() -> None:
                 target[: BATCH // 2].copy_(source)
                 target[BATCH // 2 :].copy_(source)
 
-        seconds = {
-            name: value / BATCHES for name, value in take_turns({"kit": kit, "release": release, "copy": copy}).items()
-        }
+        forms = {"kit": kit, "release": release, "copy": copy}
+        if peak is not None:
+            print(peak_beyond_now(forms[peak[0]]))
+            return
+        peaks = {name: peak_memory(name) for name in ("kit", "release")}
+        seconds = {name: value / BATCHES for name, value in take_turns(forms).items()}
     rows = [
-        {"loading": name, "milliseconds a batch": f"{1e3 * value:.1f}", "of a copy": f"{value / seconds['copy']:.1f}"}
+        {
+            "loading": name,
+            "milliseconds a batch": f"{1e3 * value:.1f}",
+            "of a copy": f"{value / seconds['copy']:.1f}",
+            "peak memory with the file, MB": f"{peaks[name] / 1e6:.0f}" if name in peaks else "–",
+        }
         for name, value in seconds.items()
     ]
     with style():
@@ -92,6 +100,7 @@ def main() -> None:
         "Bars of milliseconds a batch: the kit, the release's way and a bare copy of as many numbers.",
         "Copying features out of the mapped file into memory that is new; `--workers` does that in other processes.",
         seconds=seconds,
+        peak_bytes=peaks,
     )
 
 

@@ -78,7 +78,7 @@ class Step:
 def main() -> None:
     options = arguments(__doc__, full=True)
     if options.peak is not None:
-        print(peak_beyond_now(Step(*options.peak, batch=LARGE).kit))
+        print(peak_beyond_now(Step(options.peak[0], int(options.peak[1])).kit))
         return
     batch = LARGE if options.full else BATCH
     rows, found, peaks, targets = [], {}, {}, []
@@ -91,19 +91,19 @@ def main() -> None:
             seconds["loop"] = once(step.loop)
         seconds["attention and loss"] = seconds["kit"] - seconds["images"] - seconds["captions"] - seconds["update"]
         found[direction] = seconds
-        if options.full:
-            peaks[direction] = peak_memory(direction) / 1e9
-            wanted = Target(f"{direction}: peak memory of {batch:,} pairs, GB", peaks[direction], MEMORY, at_most=True)
-            targets.append(wanted)
+        peaks[direction] = peak_memory(direction, str(batch)) / 1e9
         parts = ("images", "captions", "attention and loss", "update")
         rows.append({
             "step": direction,
             "seconds": f"{seconds['kit']:.2f}",
             "loop / kit": f"{seconds['loop'] / seconds['kit']:.1f}" if "loop" in seconds else "–",
             **{f"{name}, %": f"{100 * seconds[name] / seconds['kit']:.0f}" for name in parts},
-            "peak memory, GB": f"{peaks[direction]:.1f}" if peaks else "–",
+            "peak memory, GB": f"{peaks[direction]:.1f}",
         })  # fmt: skip
-        if DEVICE.type == "cuda" and not options.full:
+        if options.full:
+            wanted = Target(f"{direction}: peak memory of {batch:,} pairs, GB", peaks[direction], MEMORY, at_most=True)
+            targets.append(wanted)
+        elif DEVICE.type == "cuda":
             epoch = CAPTIONS // BATCH * min(value for name, value in seconds.items() if name.startswith("kit"))
             targets.append(Target(f"{direction}: seconds of {CAPTIONS:,} captions", epoch, SECONDS, at_most=True))
     with style():
