@@ -176,3 +176,13 @@ def test_normalised_inputs_score_as_cosines():
     scores = fused_scores(images, captions, lengths)
     assert (scores.abs() <= 1 + 1e-12).all()
     torch.testing.assert_close(scores, fused_scores(images, F.normalize(7 * captions, dim=-1), lengths))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("form", "whole"), [(cross_attention_scores, True), (fused_scores, False)])
+def test_compiled(direction, form, whole):
+    """The plain form as a single graph; the fused one, which cuts by length on the host, in pieces."""
+    inputs = random_inputs()
+    torch.compiler.reset()
+    compiled = torch.compile(form, backend="aot_eager", fullgraph=whole)
+    torch.testing.assert_close(compiled(*inputs, direction), form(*inputs, direction))
