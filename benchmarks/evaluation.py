@@ -17,6 +17,7 @@ from measuring import (
     once,
     peak_beyond_now,
     peak_memory,
+    plain_logarithm,
     report,
     style,
     take_turns,
@@ -130,7 +131,8 @@ def main() -> None:
             label = name if name == "kit" else f"{name}, extrapolated"
             bars = axis.barh([0 + offset, 1 + offset], values, height=0.23, label=label, color=LOOK[name]["color"])
             axis.bar_label(bars, [f"{value:.3g}" for value in values], padding=3)
-        axis.set(yticks=[0, 1], yticklabels=list(found), xscale="log", xlabel="seconds", title="Scoring a split")
+        axis.set(yticks=[0, 1], yticklabels=list(found), xlabel="seconds", title="Scoring a split")
+        plain_logarithm(axis)
         axis.margins(x=0.15)
         axis.invert_yaxis()
         figure.legend(loc="outside lower center", ncols=3)

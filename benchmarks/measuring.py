@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from uwml_lib.config import PERFORMANCE
 from uwml_lib.files import write_json
@@ -141,6 +143,14 @@ def markdown(rows: Sequence[Row]) -> str:
     """Return rows as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def plain_logarithm(axis: Axes) -> None:
+    """Make a logarithmic axis of seconds, marked at 1, 2 and 5 times powers of ten, in plain numbers."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def style() -> Any:

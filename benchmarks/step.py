@@ -18,6 +18,7 @@ from measuring import (
     arguments,
     peak_beyond_now,
     peak_memory,
+    plain_logarithm,
     report,
     style,
     take_turns,
@@ -132,7 +133,8 @@ def main() -> None:
             colors = [LOOK[name.split(",")[0]]["color"] for name in names]
             bars = axis.barh(names, seconds, color=colors)
             axis.bar_label(bars, [f"{value / seconds[0]:.3g} ×" for value in seconds], padding=3)
-            axis.set(xscale="log", xlabel="seconds; × floor", title=direction)
+            plain_logarithm(axis)
+            axis.set(xlabel="seconds; × floor", title=direction)
             axis.margins(x=0.2)
         axes[0].invert_yaxis()
     least = min(values["seconds"]["floor"] / values["seconds"]["kit"] for values in found.values())
