@@ -95,7 +95,7 @@ def test_values_of_another_type(values):
     ("values", "message"),
     [
         ({"loss": "hinge"}, f"loss: found 'hinge', expected one of {', '.join(LOSSES)}"),
-        ({"model": "vse"}, "model: found 'vse', expected one of scan"),
+        ({"model": "clip"}, "model: found 'clip', expected one of scan"),
         ({"loss_options": {"margn": 0.1}}, "loss_options of polynomial: .*margn"),
         ({"loss_options": {"margin": -1}}, "loss_options of polynomial: margin: found -1"),
         ({"loss_options": {"clamp": "none"}}, "loss_options of polynomial: clamp: found 'none'"),

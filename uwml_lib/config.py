@@ -92,7 +92,7 @@ class ExperimentConfig:
     """Precision in which attention and ranks are computed; the source evaluates in float64. tf32 and bf16 are for the
     matrix products of the attention alone, on an accelerator that has them."""
     model: str = "scan"
-    """Model name."""
+    """Model name: a name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity or bfan."""
     embed_size: int = 1024
     """Width of the common space; the source uses 1024."""
     word_dim: int = 300

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import product
@@ -18,6 +18,7 @@ from uwml_lib.config import FIDELITY, REFERENCE, RELIABILITY, REPORTS, RUNS, Exp
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RECALL_AT
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of, write_json
+from uwml_lib.models import MODELS
 from uwml_lib.progress import duration
 from uwml_lib.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 
@@ -326,6 +327,12 @@ def summary_json(experiment: Experiment) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _model(config: Mapping[str, Any]) -> str:
+    """Name a run's model, and of SCAN which it is."""
+    title = MODELS[config["model"]].title
+    return f"{title}, {config['direction']} {config['aggregation']}" if config["model"] == "scan" else title
+
+
 def report_text(experiment: Experiment, against_reference: bool = True) -> str:
     """The result in Markdown: the table, the paired differences, the verdict, agreement with the published run."""
     summary = summary_json(experiment)
@@ -335,7 +342,7 @@ def report_text(experiment: Experiment, against_reference: bool = True) -> str:
         f"## {experiment.dataset}: {summary['n_images']} {experiment.split} images, "
         f"{summary['captions_per_image']} captions each",
         "",
-        f"SCAN, {config['direction']} {config['aggregation']}, width {config['embed_size']}, batches of "
+        f"{_model(config)}, width {config['embed_size']}, batches of "
         f"{config['batch_size']}"
         + (f", λ {config['lambda_softmax']:g} in the attention" if config["lambda_softmax"] else "")
         + f"; {config['epochs']} epochs, {min(config['warmup_epochs'], config['epochs'])} of them "

@@ -144,8 +144,8 @@ def test_from_config():
     for (name, found), (other, weight) in zip(built.state_dict().items(), expected.state_dict().items(), strict=True):
         assert name == other
         assert torch.equal(found, weight)
-    with pytest.raises(UWMLError, match="model: found 'vse', expected one of scan"):
-        build_model(ExperimentConfig(model="vse"), 7, 20)
+    with pytest.raises(UWMLError, match="model: found 'clip', expected one of scan"):
+        build_model(ExperimentConfig(model="clip"), 7, 20)
 
 
 def test_every_weight_gets_a_finite_gradient_on_a_ragged_batch(tmp_path):

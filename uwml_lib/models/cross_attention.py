@@ -51,10 +51,10 @@ def cross_attention_scores(
     word_mask = words < lengths.to(captions.device, non_blocking=True)[:, None]
     captions = captions.masked_fill(~word_mask[:, :, None], 0)
     if direction == "i2t":
-        relevance = _relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
-        return aggregate(relevance, None, aggregation, lambda_lse).T.to(images.dtype)
-    relevance = _relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
-    return aggregate(relevance, word_mask, aggregation, lambda_lse).to(images.dtype)
+        r = relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
+        return aggregate(r, None, aggregation, lambda_lse).T.to(images.dtype)
+    r = relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
+    return aggregate(r, word_mask, aggregation, lambda_lse).to(images.dtype)
 
 
 def attention_weights(
@@ -65,15 +65,19 @@ def attention_weights(
     return torch.softmax(lambda_softmax * similarity, dim=-1)[0, 0]
 
 
-def _relevance(
+def relevance(
     queries: Tensor,
     context: Tensor,
     query_mask: Tensor | None,
     context_mask: Tensor | None,
     normalisation: str,
     lambda_softmax: float,
+    focal: bool = False,
 ) -> Tensor:
-    """Return r for every query, (K, Q, n): queries (Q, n, dim), context (K, m, dim), masks (Q, n) and (K, m)."""
+    """Return r for every query, (K, Q, n): queries (Q, n, dim), context (K, m, dim), masks (Q, n) and (K, m).
+
+    focal: attention below the mean of the m is nothing, as in BFAN.
+    """
     Q, n, _ = queries.shape
     K, m, _ = context.shape
     a = (queries.flatten(0, 1) @ context.flatten(0, 1).T).view(Q, n, K, m).permute(2, 0, 1, 3)
@@ -82,6 +86,9 @@ def _relevance(
     if context_mask is not None:
         logits = logits.masked_fill(~context_mask[:, None, None, :], -torch.inf)
     P = torch.softmax(logits, dim=-1)
+    if focal:  # the cosine does not see that what is left no longer sums to 1
+        mean = 1 / (torch.tensor(m, device=a.device) if context_mask is None else context_mask.sum(dim=-1))
+        P = P.masked_fill(torch.minimum(mean.view(-1, 1, 1, 1), P.amax(dim=-1, keepdim=True)) > P, 0)
     inner = (P * a).sum(dim=-1)
     gram = context @ context.transpose(1, 2)
     attended_square = ((P.flatten(1, 2).to(gram.dtype) @ gram).view(K, Q, n, m) * P).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""SCAN's encoders: image regions and caption words into one space."""
+"""SCAN's encoders, which the other models share: image regions and caption words into one space."""
 
 import math
 
@@ -42,16 +42,22 @@ class CaptionEncoder(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Map int64 token ids (n, words), lengths (n,), to (n, words, embed_size); zero past a caption's length."""
+        return l2_normalise(self.read(tokens, lengths)[0])
+
+    def read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the GRU's states at every word, (n, words, embed_size), zero past a caption's length, and after the
+        whole caption, (n, embed_size): means of the two directions, of any length.
+        """
         # Sorted here, for torch's own sorting would make the host wait for the device.
         sorted_lengths, order = torch.sort(lengths.cpu(), descending=True)
         back = order.argsort().to(tokens.device, non_blocking=True)
         order = order.to(tokens.device, non_blocking=True)
         packed = pack_padded_sequence(self.embed(tokens.index_select(0, order)), sorted_lengths, batch_first=True)
-        words, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=tokens.shape[1])
-        words = words.index_select(0, back)
+        states, last = self.rnn(packed)
+        words, _ = pad_packed_sequence(states, batch_first=True, total_length=tokens.shape[1])
         if self.rnn.bidirectional:
             words = words.unflatten(-1, (2, -1)).mean(dim=-2)
-        return l2_normalise(words)
+        return words.index_select(0, back), last.mean(dim=0).index_select(0, back)
 
 
 def l2_normalise(x: Tensor) -> Tensor:

@@ -1,20 +1,25 @@
 """SCAN: stacked cross attention for image-text matching (Lee et al., ECCV 2018)."""
 
-from torch import Tensor, nn
+from typing import Self
+
+from torch import Tensor
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_SOFTMAX, attention_weights, cross_attention_scores
 from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
 from uwml_lib.models.fused_attention import NORMALISATIONS, fused_scores
+from uwml_lib.models.matcher import Matcher
 
 
-class SCAN(nn.Module):
+class SCAN(Matcher):
     """Regions and words embedded apart, scored by cross attention.
 
     Parameters (the source uses, on Flickr30K): feature_dim (2048), vocabulary_size (8481 in the released vocabulary),
     embed_size (1024), word_dim (300), bidirectional (True in the SCAN i-t AVG of the PolyLoss release), weight_norm
     (False), and those of `cross_attention_scores`.
     """
+
+    title = "SCAN"
 
     def __init__(
         self,
@@ -39,8 +44,7 @@ class SCAN(nn.Module):
         }  # fmt: skip
 
     @classmethod
-    def from_config(cls, config: ExperimentConfig, feature_dim: int, vocabulary_size: int) -> "SCAN":
-        """Build the model that a configuration describes, for features and a vocabulary of the given sizes."""
+    def from_config(cls, config: ExperimentConfig, feature_dim: int, vocabulary_size: int) -> Self:
         return cls(
             feature_dim, vocabulary_size, config.embed_size, config.word_dim, config.bidirectional, config.weight_norm,
             config.direction, config.normalisation, config.aggregation, config.lambda_softmax, config.lambda_lse,
@@ -71,7 +75,3 @@ class SCAN(nn.Module):
         if direction == "t2i":
             return attention_weights(caption, image, lambda_softmax, normalisation)
         return attention_weights(image, caption, lambda_softmax, normalisation).T
-
-    def forward(self, features: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Score a batch's images against its captions, (n, n)."""
-        return self.scores(self.embed_images(features), self.embed_captions(tokens, lengths), lengths)

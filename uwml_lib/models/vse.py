@@ -1,0 +1,51 @@
+"""VSE++: one vector an image, one vector a caption (Faghri et al., BMVC 2018)."""
+
+from typing import Self
+
+from torch import Tensor
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder, l2_normalise
+from uwml_lib.models.matcher import Matcher
+
+
+class VSE(Matcher):
+    """The mean of the regions' features, mapped linearly; a GRU's state after the last word; their cosine.
+
+    The source has one feature an image, of a whole picture; here it is the mean of the regions'.
+
+    Parameters (the source uses): feature_dim (4096), vocabulary_size, embed_size (1024), word_dim (300), bidirectional
+    (False), weight_norm (False).
+    """
+
+    title = "VSE++"
+
+    def __init__(
+        self,
+        feature_dim: int,
+        vocabulary_size: int,
+        embed_size: int = 1024,
+        word_dim: int = 300,
+        bidirectional: bool = True,
+        weight_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = ImageEncoder(feature_dim, embed_size, weight_norm)
+        self.caption_encoder = CaptionEncoder(vocabulary_size, word_dim, embed_size, bidirectional)
+
+    @classmethod
+    def from_config(cls, config: ExperimentConfig, feature_dim: int, vocabulary_size: int) -> Self:
+        sizes = (config.embed_size, config.word_dim, config.bidirectional, config.weight_norm)
+        return cls(feature_dim, vocabulary_size, *sizes)
+
+    def embed_images(self, features: Tensor) -> Tensor:
+        """Embed region features (n, regions, feature_dim), float, as (n, embed_size), of length 1."""
+        return self.image_encoder(features.mean(dim=1))
+
+    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Embed token ids (n, words), int64, with lengths (n,) on the CPU, as (n, embed_size), of length 1."""
+        return l2_normalise(self.caption_encoder.read(tokens, lengths)[1])
+
+    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
+        """Return the cosines, (n_images, n_captions)."""
+        return images @ captions.T
