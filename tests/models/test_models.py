@@ -11,6 +11,7 @@ from uwml_lib.checkpoints import load_model
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import BFAN, MODELS, VSE, VSEInfinity, build_model, cross_attention_scores
+from uwml_lib.models.frozen import FrozenEmbeddings
 from uwml_lib.models.vse_infinity import GPO, positional_encoding
 from uwml_lib.training import train
 
@@ -82,6 +83,26 @@ def test_vse(bidirectional):
             last = (states[-1, :WIDTH] + states[0, WIDTH:]) / 2 if bidirectional else states[-1]
             expected = image @ F.normalize(last, dim=0)
             torch.testing.assert_close(model(features, tokens, lengths)[i, j], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_heads_on_frozen_embeddings(hidden):
+    torch.manual_seed(6)
+    model = FrozenEmbeddings(4, 3, WIDTH, hidden)
+    images, captions = torch.randn(5, 4), torch.randn(6, 3)
+    found = model(images, captions)
+    assert found.shape == (5, 6)
+
+    def head(layers, x):
+        if not hidden:
+            return F.linear(x, layers.weight, layers.bias)
+        first, _, last = layers
+        return F.linear(F.linear(x, first.weight, first.bias).clamp(min=0), last.weight, last.bias)
+
+    for i, image in enumerate(images):
+        for j, caption in enumerate(captions):
+            expected = F.cosine_similarity(head(model.image_head, image), head(model.caption_head, caption), dim=0)
+            torch.testing.assert_close(found[i, j], expected, atol=1e-6, rtol=1e-5)
 
 
 def test_gpo_weights_ranks():

@@ -10,9 +10,12 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import papermill
 import pytest
 from filelock import FileLock
 
+from uwml_lib.config import NOTEBOOKS
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.notebooks import EXPERIMENTS, all_notebooks
@@ -93,6 +96,31 @@ def test_04_agrees_with_the_closed_form(smoke):
     assert metrics["losses_drawn"] == len(LOSSES)
     assert metrics["pairs_with_weight"] > 10
     assert metrics["trained_losses"] == "triplet polynomial"
+
+
+def test_10_trains_heads(smoke):
+    metrics = found(smoke[0], "10_your_own_model")
+    assert metrics["images"] == 160
+    assert set(metrics["rsums"]) == {"triplet", "polynomial, released", "polynomial, fitted"}
+    assert metrics["chosen"] in metrics["rsums"]
+    assert min(metrics["rsums"].values()) > 100  # chance is 77
+
+
+def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
+    """Of other widths, with one caption an image, and in another folder than the notebook's."""
+    generator = np.random.default_rng(0)
+    meaning = generator.normal(size=(60, 4))
+    for name, width in (("pictures", 12), ("sentences", 7)):
+        np.save(tmp_path / f"{name}.npy", meaning @ generator.normal(size=(4, width)))
+    monkeypatch.setenv("UWML_HOME", str(tmp_path))
+    parameters = {"IMAGES": str(tmp_path / "pictures.npy"), "CAPTIONS": str(tmp_path / "sentences.npy"), "SEEDS": 1}
+    papermill.execute_notebook(
+        NOTEBOOKS / "10_your_own_model.ipynb", tmp_path / "out.ipynb", parameters, kernel_name="python3",
+        cwd=str(tmp_path), progress_bar=False,
+    )  # fmt: skip
+    metrics = json.loads(next(tmp_path.rglob("10_your_own_model.json")).read_text())
+    assert metrics["images"] == 60
+    assert max(metrics["rsums"].values()) > 300  # of 600; chance is 89 for twelve images
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,67 @@
+"""Two matrices of embeddings, one of images and one of captions: yours from two files, or an example."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from torch import Tensor
+
+from uwml_lib.datasets.precomputed import PrecomputedDataset, load_array
+from uwml_lib.errors import UWMLError
+
+
+class Embeddings(NamedTuple):
+    """Images (n, dim) and captions (n * captions_per_image, other dim), float32; caption k is of image k // that."""
+
+    images: Tensor
+    captions: Tensor
+    captions_per_image: int
+
+    def part(self, start: int, stop: int) -> "Embeddings":
+        """The images start to stop - 1, with their captions."""
+        K = self.captions_per_image
+        return Embeddings(self.images[start:stop], self.captions[start * K : stop * K], K)
+
+    def standardised(self, by: "Embeddings") -> "Embeddings":
+        """Every column less its mean and divided by its standard deviation, both of `by`; a constant one becomes 0."""
+        sides = zip((self.images, self.captions), (by.images, by.captions), strict=True)
+        return Embeddings(*((x - y.mean(dim=0)) / (y.std(dim=0) + 1e-6) for x, y in sides), self.captions_per_image)
+
+
+def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
+    """Read two .npy files, (n, dim) and (n * captions_per_image, other dim), row by row an image or a caption.
+
+    Captions follow their images: with two rows of captions an image, rows 0 and 1 are of image 0. Raises UWMLError,
+    naming the file, for what is no matrix of finite numbers, and for counts that do not fit.
+    """
+    rows = [_matrix(Path(path)) for path in (images, captions)]
+    n_images, n_captions = map(len, rows)
+    if n_captions % n_images:
+        raise UWMLError(
+            f"{captions}: found {n_captions:,} rows, expected a multiple of the {n_images:,} of {images}: as many "
+            "captions for every image"
+        )
+    return Embeddings(*rows, n_captions // n_images)
+
+
+def example_embeddings(folder: Path | str, split: str = "train", dim: int = 64) -> Embeddings:
+    """Embeddings that know nothing of each other, of a data set in the SCAN layout: the mean of an image's regions, and
+    TF-IDF of a caption's words reduced to `dim` numbers (latent semantic analysis, Deerwester et al. 1990).
+    """
+    dataset = PrecomputedDataset(folder, split)
+    words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
+    captions = make_pipeline(words, TruncatedSVD(dim, random_state=0)).fit_transform(dataset.captions)
+    images = dataset.images(0, len(dataset.features)).mean(dim=1)
+    return Embeddings(images, torch.from_numpy(captions).float(), dataset.captions_per_image)
+
+
+def _matrix(path: Path) -> Tensor:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        rows = torch.from_numpy(np.array(load_array(path, dimensions=2), dtype=np.float32))
+    if len(bad := (~rows.isfinite()).any(dim=1).nonzero()):
+        raise UWMLError(f"{path}: row {int(bad[0])} (counted from 0) holds NaN or infinity, expected finite numbers")
+    return rows
