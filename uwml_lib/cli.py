@@ -90,6 +90,8 @@ class TrainReleasedCommand:
     experiment: OmitArgPrefixes[ExperimentConfig]
     run_folder: Path | None = None
     """Where the run goes; by default a folder under reports/runs/ named after the settings."""
+    processes: int = 1
+    """Processes on this machine that train together, each with its share of every batch; the result is the same."""
     fidelity: Fidelity = "corrected"
     """released: captions bytes, siblings negatives, dev-captions 5000 and evaluation-precision float64 together."""
 
@@ -225,11 +227,15 @@ def features(options: FeaturesCommand) -> None:
 
 
 def train(options: TrainReleasedCommand) -> None:
+    from accelerate import PartialState
+
     from uwml_lib.files import read_sealed_json
     from uwml_lib.training import train as train_run
 
     folder = train_run(options.experiment, options.run_folder)
-    _print_results(read_sealed_json(folder / "results.json"), folder)
+    if PartialState().is_main_process:
+        _print_results(read_sealed_json(folder / "results.json"), folder)
+    PartialState().destroy_process_group()
 
 
 def evaluate(options: EvaluateCommand) -> None:
@@ -423,7 +429,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"uwml: found {words[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        COMMANDS[words[0]][1](parse(words[0], words[1:]))
+        options = parse(words[0], words[1:])
+        if getattr(options, "processes", 1) > 1:
+            from uwml_lib.distributed import launch, launched
+
+            if launched() == 1:
+                launch(options.processes, words)
+                return 0
+        COMMANDS[words[0]][1](options)
     except (UWMLError, OSError) as error:
         if debug:
             raise

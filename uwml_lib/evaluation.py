@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from uwml_lib.config import Precision
 from uwml_lib.datasets.precomputed import PrecomputedDataset, pad_captions
+from uwml_lib.distributed import process_count
 
 RECALL_AT = (1, 5, 10)
 METRICS = (
@@ -127,24 +129,26 @@ def score_matrix(
     block: int | None = None,
     images: range | None = None,
     precision: Precision = "float32",
+    shared: bool = False,
 ) -> Tensor:
     """Score every image of a split with every caption: (n_images, n_captions) on the CPU.
 
     Every image is embedded once; embeddings wait on the model's device, and `block` images meet `block` captions, taken
     in order of length to save padding. block: None is 128, and 512 on an accelerator, which large products keep busy.
     images: consecutive ones, with their captions; None is all. precision: of the attention and the scores, see
-    `ExperimentConfig.evaluation_precision`; embeddings are those of the model, as in the released code.
+    `ExperimentConfig.evaluation_precision`; embeddings are those of the model, as in the released code. shared: the
+    processes that train together share the captions' blocks, and all must call this; the scores are the same.
     """
     was_training = model.training
     model.eval()
     try:
-        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), precision)
+        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), precision, shared)
     finally:
         model.train(was_training)
 
 
 def _score_in_blocks(
-    model: nn.Module, dataset: PrecomputedDataset, block: int | None, images: range, precision: Precision
+    model: nn.Module, dataset: PrecomputedDataset, block: int | None, images: range, precision: Precision, shared: bool
 ) -> Tensor:
     device = next(model.parameters()).device
     block = block or (128 if device.type == "cpu" else 512)
@@ -153,9 +157,10 @@ def _score_in_blocks(
     encoded = dataset.encoded[first * dataset.captions_per_image : last * dataset.captions_per_image]
     embedded_images = [model.embed_images(dataset.images(start, min(start + block, last)).to(device)).to(dtype)
                        for start in range(first, last, block)]  # fmt: skip
-    scores = torch.empty(last - first, len(encoded), dtype=dtype, device=device)
+    scores = torch.zeros(last - first, len(encoded), dtype=dtype, device=device)
     by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
-    for start in range(0, len(encoded), block):
+    mine, processes = (dist.get_rank(), process_count()) if shared and process_count() > 1 else (0, 1)
+    for start in range(mine * block, len(encoded), processes * block):
         chosen = by_length[start : start + block]
         tokens, lengths = pad_captions([encoded[index] for index in chosen])
         captions = model.embed_captions(tokens.to(device), lengths).to(dtype)
@@ -164,6 +169,8 @@ def _score_in_blocks(
             with products(precision, device):
                 values = model.scores(embedded, captions, lengths)
             scores[row * block : row * block + len(values)].index_copy_(1, columns, values.to(dtype))
+    if processes > 1:
+        dist.all_reduce(scores)  # every column is zero but with one of them
     return scores.cpu()
 
 
@@ -180,9 +187,13 @@ def products(precision: Precision, device: torch.device) -> Iterator[None]:
 
 
 def evaluate_model(
-    model: nn.Module, dataset: PrecomputedDataset, return_ranks: bool = False, precision: Precision = "float32"
+    model: nn.Module,
+    dataset: PrecomputedDataset,
+    return_ranks: bool = False,
+    precision: Precision = "float32",
+    shared: bool = False,
 ) -> dict[str, Any]:
     """Return `retrieval_metrics` of a model on a split."""
     return retrieval_metrics(
-        score_matrix(model, dataset, precision=precision), dataset.captions_per_image, return_ranks
+        score_matrix(model, dataset, precision=precision, shared=shared), dataset.captions_per_image, return_ranks
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from torch import Tensor
@@ -29,6 +29,7 @@ from uwml_lib.datasets import (
     load_split,
     prepare_data,
 )
+from uwml_lib.distributed import gather, launched, process_count
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import evaluate_model, score_matrix
 from uwml_lib.files import (
@@ -66,9 +67,9 @@ def check_config(config: ExperimentConfig) -> None:
     build_loss(config)
     if config.model not in MODELS:
         raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+    if config.batch_size % launched():
         raise UWMLError(
-            f"found WORLD_SIZE {os.environ['WORLD_SIZE']}, expected one process: each would miss the others' negatives"
+            f"batch_size: found {config.batch_size}, expected a multiple of the {launched()} processes that share it"
         )
     if config.mixed_precision == "fp16" and device_of(config) == "cpu":
         raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
@@ -84,22 +85,43 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
     if `run_folder` holds a run of other settings.
     """
     check_config(config)
+    processes = _processes(config)
+    if not processes.is_main_process:  # the first speaks and writes for all
+        say, os.environ["UWML_HEADLESS"] = _silent, "1"
     prepare_data(config, say)
     check_data(config, scan=False)
     data = fingerprint(config.data_folder)
     folder = make_folder(run_folder or RUNS / config.dataset / config.run_name(data))
-    with lock(folder, say):
-        _check_same_run(folder, config, data)
+    with lock(folder, say) if processes.is_main_process else contextlib.nullcontext():
+        with processes.main_process_first():
+            _check_same_run(folder, config, data)
         if (folder / "results.json").exists():
             check_files(folder, read_sealed_json(folder / "results.json")["files"])
             say(f"{folder.name}: finished before")
             return folder
         trainer = Trainer(config, folder, say)
-        _write_config(folder, config, data, trainer.sessions[0])
+        if processes.is_main_process:
+            _write_config(folder, config, data, trainer.sessions[0])
         trainer.fit()
-        results = evaluate_run(folder)
-        say(f"{trainer.name}: {results['split']} rsum {results['metrics']['rsum']:.1f} (epoch {results['best_epoch']})")
+        if processes.is_main_process:
+            results = evaluate_run(folder)
+            say(
+                f"{trainer.name}: {results['split']} rsum {results['metrics']['rsum']:.1f} "
+                f"(epoch {results['best_epoch']})"
+            )
+        processes.wait_for_everyone()
     return folder
+
+
+def _processes(config: ExperimentConfig) -> PartialState:
+    """Find the other processes, if torchrun started several."""
+    # Else the first run of a process decides device and precision for all that follow.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return PartialState(cpu=config.device == "cpu")
+
+
+def _silent(line: str) -> None:
+    """Say nothing: another process does."""
 
 
 class Trainer:
@@ -109,12 +131,15 @@ class Trainer:
         self.config, self.folder, self.say = config, folder, say
         torch.set_num_threads(config.threads)
         torch.set_float32_matmul_precision("high" if config.mixed_precision == "tf32" else "highest")
-        # Else the first run of a process decides device and precision for all that follow.
-        AcceleratorState._reset_state(reset_partial_state=True)
+        _processes(config)
         self.accelerator = Accelerator(
             cpu=config.device == "cpu",
             mixed_precision="no" if config.mixed_precision == "tf32" else config.mixed_precision,
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
+            dataloader_config=DataLoaderConfiguration(
+                use_seedable_sampler=True,
+                data_seed=config.seed,
+                split_batches=True,  # batch_size is that of all processes together
+            ),
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # else the environment decides
         )
         self.vocabulary = _run_vocabulary(config, folder)
@@ -172,8 +197,8 @@ class Trainer:
 
         Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
         """
-        scores = self.model(batch.features, batch.tokens, batch.lengths).float()
-        image_ids = None if self.config.siblings == "negatives" else batch.image_ids
+        scores = gather(self.model(batch.features, batch.tokens, batch.lengths).float())
+        image_ids = None if self.config.siblings == "negatives" else gather(batch.image_ids)
         value = loss(scores, image_ids)
         self.optimizer.zero_grad()
         self.accelerator.backward(value)
@@ -227,20 +252,24 @@ class Trainer:
         """Metrics on the images that choose the best epoch."""
         model, precision = self.accelerator.unwrap_model(self.model), self.config.evaluation_precision
         with naming(self.selection_set):
-            return evaluate_model(model, self.selection_set, precision=precision)
+            return evaluate_model(model, self.selection_set, precision=precision, shared=True)
 
     def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
         """Keep the metrics and the state, which names the best weights by digest: it decides what a resume finds."""
         better, new = dev["rsum"] > self.best_rsum, self._checkpoint("new.safetensors")
+        record = {"kind": "epoch", "epoch": epoch, "seconds": seconds, **{f"dev_{name}": dev[name] for name in dev}}
         if better:
             self.best_rsum = dev["rsum"]
+        if not self.accelerator.is_main_process:
+            self._append(record)
+            return
+        if better:
             description = {
                 "config": self.config.to_dict(), "epoch": epoch, "dev_rsum": dev["rsum"],
                 "feature_dim": self.train_set.feature_dim, "vocabulary_size": len(self.vocabulary),
             }  # fmt: skip
             save_model(new, self.accelerator.unwrap_model(self.model), description)
             self.best_digest = sha256_of(new)
-        record = {"kind": "epoch", "epoch": epoch, "seconds": seconds, **{f"dev_{name}": dev[name] for name in dev}}
         self._append(record)
         scaler = self.accelerator.scaler
         save_state(self._checkpoint("last.pt"), {
@@ -286,6 +315,9 @@ class Trainer:
                     self.accelerator.scaler.load_state_dict(state["scaler"])
             except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise UWMLError(f"{path}: is the state of another model; remove it to start over") from error
+        if not self.accelerator.is_main_process:
+            return
+        if path.exists():
             if new.exists() and sha256_of(new) == self.best_digest:  # killed between the state and the renaming
                 os.replace(new, best)
             check_files(self.folder, files)
@@ -322,7 +354,8 @@ class Trainer:
 
     def _append(self, record: dict[str, Any]) -> None:
         self.records.append(record)
-        append_text(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
+        if self.accelerator.is_main_process:
+            append_text(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
 
 
 def learning_rate(config: ExperimentConfig, epoch: int) -> float:
@@ -364,10 +397,13 @@ def _write_config(folder: Path, config: ExperimentConfig, data: str, session: di
 
 @contextlib.contextmanager
 def _memory(folder: Path) -> Iterator[None]:
-    """Turn what torch says of a full memory into a sentence."""
+    """Turn what torch says of a full memory, or of a process that is gone, into a sentence."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        lost = ("connection", "gloo", "nccl")
+        if process_count() > 1 and any(word in str(error).lower() for word in lost):
+            raise UWMLError(f"{folder.name}: another process of this training is gone") from error
         words = ("can't allocate memory", "out of memory", "storage size", "overflow")
         if isinstance(error, RuntimeError) and not any(word in str(error).lower() for word in words):
             raise
@@ -376,8 +412,11 @@ def _memory(folder: Path) -> Iterator[None]:
 
 def _run_vocabulary(config: ExperimentConfig, folder: Path) -> Vocabulary:
     path = folder / "vocabulary.json"
-    if not (folder / "config.json").exists():  # one without the other may be of other data
-        build_vocabulary(config.data_folder).save(path)
+    processes = PartialState()
+    with processes.main_process_first():
+        # one without the other may be of other data
+        if processes.is_main_process and not (folder / "config.json").exists():
+            build_vocabulary(config.data_folder).save(path)
     return Vocabulary.load(path)
 
 

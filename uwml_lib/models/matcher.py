@@ -5,6 +5,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from uwml_lib.config import ExperimentConfig
+from uwml_lib.distributed import gather_captions
 
 
 class Matcher(nn.Module):
@@ -34,5 +35,6 @@ class Matcher(nn.Module):
         raise NotImplementedError
 
     def forward(self, features: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Score a batch's images against its captions, (n, n)."""
-        return self.scores(self.embed_images(features), self.embed_captions(tokens, lengths), lengths)
+        """Score a batch's images against its captions, (n, n); of several processes, against the captions of all."""
+        images, captions = self.embed_images(features), self.embed_captions(tokens, lengths)
+        return self.scores(images, *gather_captions(captions, lengths))
