@@ -122,7 +122,7 @@ def other_config(**changes):
         (weights_file({"x": torch.zeros(1)}, {"description": json.dumps(DESCRIPTION)}), "does not fit the model of"),
         (other_config(embed_size=9), "does not fit the model of"),
         (other_config(weight_norm=False), "does not fit the model of"),
-        (other_config(model="vse"), "model: found 'vse'"),
+        (other_config(model="clip"), "model: found 'clip'"),
         (other_config(embed_sise=9), "unknown key 'embed_sise'; did you mean 'embed_size'"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),
         (lambda folder: (folder / "config.json").write_text("{}"), "config.json: holds no configuration"),
