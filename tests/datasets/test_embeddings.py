@@ -84,3 +84,4 @@ def test_the_example_is_of_the_images_and_words(tmp_path):
     assert len(same) > 1
     torch.testing.assert_close(pairs.captions[same], pairs.captions[:1].expand(len(same), -1))
     torch.testing.assert_close(pairs.captions, example_embeddings(folder, dim=4).captions)
+    assert 4 < example_embeddings(folder).captions.shape[1] < 64  # it has fewer words

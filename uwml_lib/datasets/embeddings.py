@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import make_pipeline
 from torch import Tensor
 
 from uwml_lib.datasets.precomputed import PrecomputedDataset, load_array
@@ -50,11 +49,12 @@ def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
 
 def example_embeddings(folder: Path | str, split: str = "train", dim: int = 64) -> Embeddings:
     """Embeddings that know nothing of each other, of a data set in the SCAN layout: the mean of an image's regions, and
-    TF-IDF of a caption's words reduced to `dim` numbers (latent semantic analysis, Deerwester et al. 1990).
+    a caption's words weighted by TF-IDF and reduced to `dim` numbers, or as many as there are words (latent semantic
+    analysis, Deerwester et al. 1990).
     """
     dataset = PrecomputedDataset(folder, split)
-    words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
-    captions = make_pipeline(words, TruncatedSVD(dim, random_state=0)).fit_transform(dataset.captions)
+    words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True).fit_transform(dataset.captions)
+    captions = TruncatedSVD(min(dim, words.shape[1]), random_state=0).fit_transform(words)
     images = dataset.images(0, len(dataset.features)).mean(dim=1)
     return Embeddings(images, torch.from_numpy(captions).float(), dataset.captions_per_image)
 
