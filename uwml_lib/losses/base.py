@@ -65,7 +65,8 @@ class ScoreMatrixLoss(nn.Module):
     def directions(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         """Sum over the rows and over the columns of (N, N) `scores`."""
         if self.of_hardest and self.negatives == "hardest":
-            return self.of_hardest(scores.diagonal(), hardest_of_both(scores, negative_mask))
+            hardest = hardest_of_both(scores, negative_mask)  # before p: see `TripletSemihardLoss`
+            return self.of_hardest(scores.diagonal(), hardest)
         return self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ def hardest_negatives(scores: Tensor, negative_mask: Tensor) -> Tensor:
 
 def hardest_of_both(scores: Tensor, negative_mask: Tensor) -> Tensor:
     """Return `hardest_negatives` of the rows and of the columns of (N, N) scores, (2, N)."""
-    return HardestNegatives.apply(scores, negative_mask, (1, 0))
+    return torch.stack(HardestNegatives.apply(scores, negative_mask, (1, 0)))
 
 
 class HardestNegatives(torch.autograd.Function):
@@ -157,21 +158,21 @@ class HardestNegatives(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(scores: Tensor, negative_mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+    def forward(scores: Tensor, negative_mask: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
         masked = torch.where(negative_mask, scores, -torch.inf)
-        return torch.stack([masked.amax(dim) for dim in dims])
+        return tuple(masked.amax(dim) for dim in dims)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, tuple[int, ...]], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, tuple[int, ...]], output: tuple[Tensor, ...]) -> None:
         scores, negative_mask, ctx.dims = inputs
-        ctx.save_for_backward(scores, negative_mask, output)
+        ctx.save_for_backward(scores, negative_mask, *output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        scores, negative_mask, hardest = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        scores, negative_mask, *hardest = ctx.saved_tensors
         total = None
-        for dim, of_dim, value in zip(ctx.dims, grad, hardest, strict=True):
-            tied = ((scores == value.unsqueeze(dim)) & negative_mask).to(grad.dtype)
+        for dim, of_dim, value in zip(ctx.dims, grads, hardest, strict=True):
+            tied = ((scores == value.unsqueeze(dim)) & negative_mask).to(of_dim.dtype)
             share = (of_dim / tied.sum(dim).clamp(min=1)).unsqueeze(dim)
             total = tied * share if total is None else total.addcmul(tied, share)
         return total, None, None

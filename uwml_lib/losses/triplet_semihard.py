@@ -27,8 +27,8 @@ class TripletSemihardLoss(ScoreMatrixLoss):
         super().__init__(margin, reduction, check_finite)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        p = scores.diagonal()
-        n = hardest_negatives(scores, negative_mask & ~(scores >= p[:, None]))
+        n = hardest_negatives(scores, negative_mask & ~(scores >= scores.diagonal()[:, None]))
+        p = scores.diagonal()  # only now: inductor (torch 2.13) else loses its gradient
         return (self.margin + n - p).clamp(min=0).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
