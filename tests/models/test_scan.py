@@ -139,7 +139,8 @@ def test_from_config():
     torch.manual_seed(3)
     built = build_model(config, 7, 20)
     torch.manual_seed(3)
-    expected = SCAN(7, 20, 8, 6, False, True, "t2i", "l2norm", "Max", 3.0, 2.0)
+    attention = {"normalisation": "l2norm", "aggregation": "Max", "lambda_softmax": 3.0, "lambda_lse": 2.0}
+    expected = SCAN(7, 20, 8, 6, False, True, direction="t2i", **attention)
     assert built.attention_options == expected.attention_options
     for (name, found), (other, weight) in zip(built.state_dict().items(), expected.state_dict().items(), strict=True):
         assert name == other

@@ -47,14 +47,19 @@ def cross_attention_scores(
     """
     check_arguments(images, captions, lengths, direction, normalisation, aggregation)
     lambda_softmax, lambda_lse = default_lambdas(direction, lambda_softmax, lambda_lse)
-    words = torch.arange(captions.shape[1], device=captions.device)
-    word_mask = words < lengths.to(captions.device, non_blocking=True)[:, None]
-    captions = captions.masked_fill(~word_mask[:, :, None], 0)
+    captions, word_mask = without_padding(captions, lengths)
     if direction == "i2t":
         r = relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
         return aggregate(r, None, aggregation, lambda_lse).T.to(images.dtype)
     r = relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
     return aggregate(r, word_mask, aggregation, lambda_lse).to(images.dtype)
+
+
+def without_padding(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return captions (n, words, dim) with zeros at and past their lengths (n,), and which words are theirs."""
+    words = torch.arange(captions.shape[1], device=captions.device)
+    word_mask = words < lengths.to(captions.device, non_blocking=True)[:, None]
+    return captions.masked_fill(~word_mask[:, :, None], 0), word_mask
 
 
 def attention_weights(

@@ -1,12 +1,10 @@
 """SCAN: stacked cross attention for image-text matching (Lee et al., ECCV 2018)."""
 
-from typing import Self
+from typing import Any
 
 from torch import Tensor
 
-from uwml_lib.config import ExperimentConfig
 from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_SOFTMAX, attention_weights, cross_attention_scores
-from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
 from uwml_lib.models.fused_attention import NORMALISATIONS, fused_scores
 from uwml_lib.models.matcher import Matcher
 
@@ -20,43 +18,23 @@ class SCAN(Matcher):
     """
 
     title = "SCAN"
+    settings = ("direction", "normalisation", "aggregation", "lambda_softmax", "lambda_lse")
 
     def __init__(
         self,
-        feature_dim: int,
-        vocabulary_size: int,
-        embed_size: int = 1024,
-        word_dim: int = 300,
-        bidirectional: bool = True,
-        weight_norm: bool = False,
+        *encoders: Any,
         direction: str = "i2t",
         normalisation: str = "clipped_l2norm",
         aggregation: str = "Mean",
         lambda_softmax: float | None = None,
         lambda_lse: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.image_encoder = ImageEncoder(feature_dim, embed_size, weight_norm)
-        self.caption_encoder = CaptionEncoder(vocabulary_size, word_dim, embed_size, bidirectional)
+        super().__init__(*encoders, **options)
         self.attention_options = {
             "direction": direction, "normalisation": normalisation, "aggregation": aggregation,
             "lambda_softmax": lambda_softmax, "lambda_lse": lambda_lse,
         }  # fmt: skip
-
-    @classmethod
-    def from_config(cls, config: ExperimentConfig, feature_dim: int, vocabulary_size: int) -> Self:
-        return cls(
-            feature_dim, vocabulary_size, config.embed_size, config.word_dim, config.bidirectional, config.weight_norm,
-            config.direction, config.normalisation, config.aggregation, config.lambda_softmax, config.lambda_lse,
-        )  # fmt: skip
-
-    def embed_images(self, features: Tensor) -> Tensor:
-        """Embed region features (n, regions, feature_dim), float, as (n, regions, embed_size)."""
-        return self.image_encoder(features)
-
-    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Embed token ids (n, words), int64, with lengths (n,) on the CPU, as (n, words, embed_size)."""
-        return self.caption_encoder(tokens, lengths)
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
         """Score embedded images against embedded captions, (n_images, n_captions)."""

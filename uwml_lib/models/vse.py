@@ -1,11 +1,8 @@
 """VSE++: one vector an image, one vector a caption (Faghri et al., BMVC 2018)."""
 
-from typing import Self
-
 from torch import Tensor
 
-from uwml_lib.config import ExperimentConfig
-from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder, l2_normalise
+from uwml_lib.models.encoders import l2_normalise
 from uwml_lib.models.matcher import Matcher
 
 
@@ -19,24 +16,6 @@ class VSE(Matcher):
     """
 
     title = "VSE++"
-
-    def __init__(
-        self,
-        feature_dim: int,
-        vocabulary_size: int,
-        embed_size: int = 1024,
-        word_dim: int = 300,
-        bidirectional: bool = True,
-        weight_norm: bool = False,
-    ) -> None:
-        super().__init__()
-        self.image_encoder = ImageEncoder(feature_dim, embed_size, weight_norm)
-        self.caption_encoder = CaptionEncoder(vocabulary_size, word_dim, embed_size, bidirectional)
-
-    @classmethod
-    def from_config(cls, config: ExperimentConfig, feature_dim: int, vocabulary_size: int) -> Self:
-        sizes = (config.embed_size, config.word_dim, config.bidirectional, config.weight_norm)
-        return cls(feature_dim, vocabulary_size, *sizes)
 
     def embed_images(self, features: Tensor) -> Tensor:
         """Embed region features (n, regions, feature_dim), float, as (n, embed_size), of length 1."""

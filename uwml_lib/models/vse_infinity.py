@@ -1,6 +1,7 @@
 """VSE-infinity's pooling: a learnt weight for every rank (Chen et al., CVPR 2021)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,16 +56,8 @@ class VSEInfinity(VSE):
 
     title = "VSE∞ pooling"
 
-    def __init__(
-        self,
-        feature_dim: int,
-        vocabulary_size: int,
-        embed_size: int = 1024,
-        word_dim: int = 300,
-        bidirectional: bool = True,
-        weight_norm: bool = False,
-    ) -> None:
-        super().__init__(feature_dim, vocabulary_size, embed_size, word_dim, bidirectional, weight_norm)
+    def __init__(self, *encoders: Any, **options: Any) -> None:
+        super().__init__(*encoders, **options)
         self.image_pooling, self.caption_pooling = GPO(), GPO()
 
     def embed_images(self, features: Tensor) -> Tensor:
