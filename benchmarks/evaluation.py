@@ -4,6 +4,8 @@ The loop is timed on 128 images and 640 captions and scaled by the number of pai
 25,000 captions, as MSCOCO has. On a graphics card, with coarser products too. `python benchmarks/evaluation.py`
 """
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from uwml_lib.config import Precision
-from uwml_lib.datasets.precomputed import pad_captions
+from uwml_lib.datasets.precomputed import EncodedCaptions, pad_captions
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.models.fused_attention import fused_scores
 
@@ -46,7 +48,7 @@ class Embedded(nn.Module):
         self.words = nn.Embedding.from_pretrained(normalize(table, dim=-1))
         self.direction = direction
 
-    def embed_images(self, features: Tensor) -> Tensor:
+    def embed_images(self, features: Tensor, counts: None) -> Tensor:
         return features
 
     def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -65,16 +67,21 @@ class Split:
         generator = np.random.default_rng(0)
         self.features = range(images)
         lengths = generator.integers(WORDS[0], WORDS[1] + 1, images * CAPTIONS)
-        self.encoded = [generator.integers(VOCABULARY, size=length).tolist() for length in lengths]
+        self.encoded = EncodedCaptions(generator.integers(VOCABULARY, size=length).tolist() for length in lengths)
+        self.caption_lengths = self.encoded.lengths
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def images(self, start: int, stop: int) -> Tensor:
         generator = torch.Generator().manual_seed(start)
-        return normalize(
-            torch.randn(min(stop, len(self.features)) - start, REGIONS, WIDTH, generator=generator), dim=-1
-        )
+        return normalize(torch.randn(stop - start, REGIONS, WIDTH, generator=generator), dim=-1)
+
+    def counts(self, numbers: range) -> None:
+        """All images are full."""
+
+    def read_captions(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return pad_captions([self.encoded[number] for number in numbers])
 
 
 @torch.no_grad()

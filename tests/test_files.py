@@ -9,9 +9,18 @@ import time
 import pytest
 
 from uwml_lib.checkpoints import load_state
-from uwml_lib.datasets.precomputed import load_array
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import atomic_folder, atomic_path, lock, make_folder, read_json, read_lines, write_json, write_text
+from uwml_lib.files import (
+    atomic_folder,
+    atomic_path,
+    load_array,
+    lock,
+    make_folder,
+    read_json,
+    read_lines,
+    write_json,
+    write_text,
+)
 
 
 def names(folder):

@@ -34,3 +34,20 @@ def write_tiny(folder: Path, sizes: Mapping[str, int] = SIZES, captions_per_imag
         ]
         write_split(folder, split, features, captions)
     return folder
+
+
+def make_varying(folder: Path) -> None:
+    """Take regions away, so that image i has i % 3 + 1 of its three."""
+    for path in folder.glob("*_ims.npy"):
+        features = np.load(path)
+        items = [image[: i % 3 + 1] for i, image in enumerate(features)]
+        np.save(path, np.concatenate(items))
+        np.save(path.with_name(path.name.replace("_ims", "_offsets")), np.cumsum([0, *map(len, items)]))
+
+
+def write_caption_vectors(folder: Path) -> None:
+    """Write vectors of eleven numbers for the captions: which of the tiny words occur."""
+    for path in folder.glob("*_caps.txt"):
+        words = [caption.split() for caption in path.read_text(encoding="utf-8").splitlines()]
+        vectors = [[word in caption for word in (*COLOURS, *SHAPES, "a", "there")] for caption in words]
+        np.save(path.with_suffix(".npy"), np.array(vectors, np.float32))

@@ -83,6 +83,7 @@ def load_model(run_folder: Path | str, data_root: str = "") -> tuple[nn.Module, 
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["description"])
             feature_dim, vocabulary_size = description["feature_dim"], description["vocabulary_size"]
+            caption_size = description.get("caption_size", vocabulary_size)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UWMLError(f"{path}: not a model of this kit ({error})") from error
@@ -90,7 +91,7 @@ def load_model(run_folder: Path | str, data_root: str = "") -> tuple[nn.Module, 
         raise UWMLError(
             f"{path}: made for {vocabulary_size} words, but {run_folder / 'vocabulary.json'} has {len(vocabulary)}"
         )
-    model = build_model(config, feature_dim, vocabulary_size)
+    model = build_model(config, feature_dim, caption_size)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -44,7 +44,7 @@ PERFORMANCE = REFERENCE / "performance"
 Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]
 Aggregation = Literal["Mean", "LogSumExp", "Max", "Sum"]
-Captions = Literal["text", "bytes", "bytes_glued"]
+Captions = Literal["text", "bytes", "bytes_glued", "vectors"]
 Precision = Literal["float32", "float64", "tf32", "bf16"]
 Fidelity = Literal["corrected", "released"]
 
@@ -62,8 +62,8 @@ def _cosmetic(default: Any) -> Any:
 
 LARGEST = {
     "embed_size": 2**16, "word_dim": 2**16, "epochs": 10**6, "warmup_epochs": 10**6, "decay_epoch": 10**6,
-    "batch_size": 10**6, "max_images": 10**9, "dev_captions": 10**9, "selection_images": 10**9, "regions": 10**6,
-    "log_every": 10**9, "threads": 1024, "workers": 256,
+    "batch_size": 10**6, "hidden": 2**16, "max_images": 10**9, "dev_captions": 10**9,
+    "selection_images": 10**9, "regions": 10**6, "log_every": 10**9, "threads": 1024, "workers": 256,
 }  # fmt: skip
 """Whole numbers beyond these are slips: they would fill the memory or start thousands of processes."""
 
@@ -81,7 +81,8 @@ class ExperimentConfig:
     regions: int = 0
     """Take only the first regions of every image (detectors list the surest first); 0 means all."""
     captions: Captions = "text"
-    """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: that under other nltk."""
+    """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: that under other nltk;
+    vectors: from {split}_caps.npy, a row a caption, for the model frozen."""
     siblings: Literal["ignored", "negatives"] = "ignored"
     """What the other captions of a caption's image are to the loss, and their images to it; negatives: as released."""
     dev_captions: int = 0
@@ -92,7 +93,8 @@ class ExperimentConfig:
     """Precision in which attention and ranks are computed; the source evaluates in float64. tf32 and bf16 are for the
     matrix products of the attention alone, on an accelerator that has them."""
     model: str = "scan"
-    """Model name: a name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity or bfan."""
+    """Model name: a name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity, bfan, dual_encoding or
+    frozen."""
     embed_size: int = 1024
     """Width of the common space; the source uses 1024."""
     word_dim: int = 300
@@ -101,6 +103,8 @@ class ExperimentConfig:
     """Read captions with a GRU in both directions."""
     weight_norm: bool = False
     """Weight-normalise the image encoder."""
+    hidden: int = 0
+    """Size of the hidden layer of frozen's heads; 0 means linear heads."""
     direction: Direction = "i2t"
     """i2t: regions attend to words; t2i: words attend to regions."""
     normalisation: Normalisation = "clipped_l2norm"
@@ -151,7 +155,7 @@ class ExperimentConfig:
         for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         counts = ("max_images", "regions", "dev_captions", "selection_images", "warmup_epochs", "workers", "seed")
-        for name in (*counts, "gradient_clip"):
+        for name in (*counts, "hidden", "gradient_clip"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
         for name in ("lambda_softmax", "lambda_lse"):

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from uwml_lib.config import Precision
-from uwml_lib.datasets.precomputed import PrecomputedDataset, pad_captions
+from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.distributed import process_count
 
 RECALL_AT = (1, 5, 10)
@@ -154,17 +154,20 @@ def _score_in_blocks(
     block = block or (128 if device.type == "cpu" else 512)
     dtype = torch.float64 if precision == "float64" else torch.float32
     first, last = images.start, min(images.stop, len(dataset.features))
-    encoded = dataset.encoded[first * dataset.captions_per_image : last * dataset.captions_per_image]
-    embedded_images = [model.embed_images(dataset.images(start, min(start + block, last)).to(device)).to(dtype)
-                       for start in range(first, last, block)]  # fmt: skip
-    scores = torch.zeros(last - first, len(encoded), dtype=dtype, device=device)
-    by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+    K = dataset.captions_per_image
+    blocks = [range(start, min(start + block, last)) for start in range(first, last, block)]
+    embedded_images = [
+        model.embed_images(dataset.images(part.start, part.stop).to(device), dataset.counts(part)).to(dtype)
+        for part in blocks
+    ]
+    by_length = dataset.caption_lengths[first * K : last * K].argsort(kind="stable")
+    scores = torch.zeros(last - first, len(by_length), dtype=dtype, device=device)
     mine, processes = (dist.get_rank(), process_count()) if shared and process_count() > 1 else (0, 1)
-    for start in range(mine * block, len(encoded), processes * block):
+    for start in range(mine * block, len(by_length), processes * block):
         chosen = by_length[start : start + block]
-        tokens, lengths = pad_captions([encoded[index] for index in chosen])
+        tokens, lengths = dataset.read_captions((first * K + chosen).tolist())
         captions = model.embed_captions(tokens.to(device), lengths).to(dtype)
-        columns = torch.tensor(chosen).to(device, non_blocking=True)
+        columns = torch.from_numpy(chosen).to(device, non_blocking=True)
         for row, embedded in enumerate(embedded_images):
             with products(precision, device):
                 values = model.scores(embedded, captions, lengths)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from uwml_lib.errors import UWMLError
@@ -127,6 +128,25 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+
+
+def load_array(path: Path, dimensions: int | tuple[int, ...]) -> np.ndarray:
+    """Memory-map an array of real numbers with the wanted number of dimensions, or one of several; raises UWMLError
+    naming the file.
+    """
+    wanted = (dimensions,) if isinstance(dimensions, int) else dimensions
+    check_is_file(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy's parser of a damaged header raises many kinds
+        raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
+    if not isinstance(array, np.ndarray) or array.ndim not in wanted or array.dtype.kind not in "fiu" or not array.size:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        words = " or ".join(map(str, wanted))
+        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {words} dimensions")
+    if array.offset + array.nbytes != (size := path.stat().st_size):
+        raise UWMLError(f"{path}: found {size:,} bytes, expected {array.offset + array.nbytes:,} for {array.shape}")
+    return array
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -78,7 +78,7 @@ def prepare(name: ExperimentName, config: ExperimentConfig, say: Say = say) -> t
         check_parameters(notebook, parameters)
     prepare_data(config, say)
     check_data(config)
-    return parameters, fingerprint(config.data_folder)
+    return parameters, fingerprint(config.data_folder, config.captions)
 
 
 class Clock:

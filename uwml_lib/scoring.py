@@ -177,7 +177,7 @@ def _finished(folder: Path, data_root: str) -> tuple[Member, list[dict[str, Any]
     """Return a finished run and who worked on it; raises UWMLError if it, or its data, is not what it was."""
     config = read_config(folder, data_root)
     sessions = _check_run(folder)
-    if read_json(folder / "config.json").get("data") != fingerprint(config.data_folder):
+    if read_json(folder / "config.json").get("data") != fingerprint(config.data_folder, config.captions):
         raise UWMLError(f"{config.data_folder}: other data, or another tokenizer, than {folder} was trained on")
     model, config, vocabulary = load_model(folder, data_root)
     epochs = sum(line["kind"] == "epoch" for line in read_metrics(folder))

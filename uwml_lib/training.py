@@ -44,7 +44,7 @@ from uwml_lib.files import (
     write_text,
 )
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
-from uwml_lib.models import MODELS, build_model
+from uwml_lib.models import MODELS, build_model, model_class
 from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.provenance import provenance
 from uwml_lib.scoring import device_of, evaluate_run, naming
@@ -65,8 +65,7 @@ def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
 def check_config(config: ExperimentConfig) -> None:
     """Raise UWMLError for anything that can be known to fail before the data is read."""
     build_loss(config)
-    if config.model not in MODELS:
-        raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
+    model_class(config)
     if config.batch_size % launched():
         raise UWMLError(
             f"batch_size: found {config.batch_size}, expected a multiple of the {launched()} processes that share it"
@@ -89,8 +88,13 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
     if not processes.is_main_process:  # the first speaks and writes for all
         say, os.environ["UWML_HEADLESS"] = _silent, "1"
     prepare_data(config, say)
-    check_data(config, scan=False)
-    data = fingerprint(config.data_folder)
+    for split in check_data(config, scan=False):
+        if split.varying and not model_class(config).varying:
+            raise UWMLError(
+                f"model: found {config.model!r}, expected one for images of unequal numbers of regions, which "
+                f"{split.folder} has: {', '.join(name for name, model in MODELS.items() if model.varying)}"
+            )
+    data = fingerprint(config.data_folder, config.captions)
     folder = make_folder(run_folder or RUNS / config.dataset / config.run_name(data))
     with lock(folder, say) if processes.is_main_process else contextlib.nullcontext():
         with processes.main_process_first():
@@ -145,7 +149,7 @@ class Trainer:
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set = load_split(config, "train", self.vocabulary)
         self.selection_set = load_selection(config, self.vocabulary)
-        self.train_set.encoded  # noqa: B018 (here once, not in every worker)
+        self.train_set.caption_lengths  # noqa: B018 (encodes the captions here once, not in every worker)
         if len(self.train_set) < config.batch_size:
             raise UWMLError(
                 f"batch_size: found {config.batch_size}, expected at most the {len(self.train_set)} training captions"
@@ -153,7 +157,7 @@ class Trainer:
 
         set_seed(config.seed)
         with _memory(folder):
-            model = build_model(config, self.train_set.feature_dim, len(self.vocabulary))
+            model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
             optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.loader = self.accelerator.prepare_data_loader(
@@ -197,7 +201,7 @@ class Trainer:
 
         Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
         """
-        scores = gather(self.model(batch.features, batch.tokens, batch.lengths).float())
+        scores = gather(self.model(batch.features, batch.tokens, batch.lengths, batch.counts).float())
         image_ids = None if self.config.siblings == "negatives" else gather(batch.image_ids)
         value = loss(scores, image_ids)
         self.optimizer.zero_grad()
@@ -267,6 +271,7 @@ class Trainer:
             description = {
                 "config": self.config.to_dict(), "epoch": epoch, "dev_rsum": dev["rsum"],
                 "feature_dim": self.train_set.feature_dim, "vocabulary_size": len(self.vocabulary),
+                "caption_size": self.train_set.caption_size,
             }  # fmt: skip
             save_model(new, self.accelerator.unwrap_model(self.model), description)
             self.best_digest = sha256_of(new)
@@ -416,7 +421,8 @@ def _run_vocabulary(config: ExperimentConfig, folder: Path) -> Vocabulary:
     with processes.main_process_first():
         # one without the other may be of other data
         if processes.is_main_process and not (folder / "config.json").exists():
-            build_vocabulary(config.data_folder).save(path)
+            vectors = config.captions == "vectors"
+            (Vocabulary.build(()) if vectors else build_vocabulary(config.data_folder)).save(path)
     return Vocabulary.load(path)
 
 

@@ -2,69 +2,160 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.tiny import write_tiny
-from uwml_lib.checkpoints import load_model
+from tests.tiny import make_varying, write_caption_vectors, write_tiny
+from uwml_lib.checkpoints import load_model, read_metrics
 from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets import load_split
+from uwml_lib.errors import UWMLError
+from uwml_lib.evaluation import score_matrix
 from uwml_lib.losses import PolynomialLoss
-from uwml_lib.models import BFAN, MODELS, VSE, VSEInfinity, build_model, cross_attention_scores
-from uwml_lib.models.frozen import FrozenEmbeddings
+from uwml_lib.models import (
+    BFAN,
+    MODELS,
+    VSE,
+    DualEncoding,
+    FrozenEmbeddings,
+    VSEInfinity,
+    build_model,
+    cross_attention_scores,
+    model_class,
+)
 from uwml_lib.models.vse_infinity import GPO, positional_encoding
 from uwml_lib.training import train
 
 FEATURES, VOCABULARY, WIDTH = 7, 20, 8
 LENGTHS = torch.tensor([6, 2, 4, 6, 1])
+COUNTS = torch.tensor([4, 1, 3, 2, 4])
+VARYING = [name for name, model in MODELS.items() if model.varying]
 
 
-def batch(n: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images of four regions and captions of ragged length, padded with zeros."""
+def batch(reads: str = "words") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Five images of four regions and captions of ragged length, padded with zeros, or that are vectors."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.rand(n, 4, FEATURES, generator=generator)
-    tokens = torch.randint(1, VOCABULARY, (n, 6), generator=generator)
-    return features, tokens.masked_fill(torch.arange(6) >= LENGTHS[:n, None], 0), LENGTHS[:n]
+    features = torch.rand(5, 4, FEATURES, generator=generator)
+    if reads == "vectors":
+        return features, torch.rand(5, VOCABULARY, generator=generator), torch.ones(5, dtype=torch.int64)
+    tokens = torch.randint(1, VOCABULARY, (5, 6), generator=generator)
+    return features, tokens.masked_fill(torch.arange(6) >= LENGTHS[:, None], 0), LENGTHS
+
+
+def build(name: str):
+    torch.manual_seed(1)
+    captions = "vectors" if MODELS[name].reads == "vectors" else "text"
+    config = ExperimentConfig(model=name, captions=captions, embed_size=WIDTH, word_dim=6, hidden=5)
+    return build_model(config, FEATURES, VOCABULARY)
 
 
 @pytest.fixture(params=list(MODELS))
 def model(request):
-    torch.manual_seed(1)
-    return build_model(ExperimentConfig(model=request.param, embed_size=WIDTH, word_dim=6), FEATURES, VOCABULARY)
+    return build(request.param)
 
 
 def test_scores_are_cosines_of_every_pair(model):
-    features, tokens, lengths = batch()
+    features, tokens, lengths = batch(model.reads)
     scores = model(features, tokens, lengths)
     assert scores.shape == (5, 5)
     assert (scores.abs() <= 1 + 1e-6).all()
-    images, captions = model.embed_images(features[:2]), model.embed_captions(tokens[2:, :6], lengths[2:])
+    images, captions = model.embed_images(features[:2]), model.embed_captions(tokens[2:], lengths[2:])
     torch.testing.assert_close(model.scores(images, captions, lengths[2:]), scores[:2, 2:], atol=1e-6, rtol=1e-5)
 
 
-def test_padding_has_no_influence(model):
-    features, tokens, lengths = batch()
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.reads == "words"])
+def test_padding_has_no_influence(name):
+    model, (features, tokens, lengths) = build(name), batch()
     longer = F.pad(tokens, (0, 3)).masked_fill(torch.arange(9) >= lengths[:, None], 5)
     torch.testing.assert_close(model(features, longer, lengths), model(features, tokens, lengths), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", VARYING)
+def test_what_is_beyond_an_image_s_regions_has_no_influence(name):
+    model = build(name)
+    features, tokens, lengths = batch(model.reads)
+    scores = model(features, tokens, lengths, COUNTS)
+    junk = features.masked_fill(torch.arange(4)[:, None] >= COUNTS[:, None, None], 9.0)
+    torch.testing.assert_close(model(F.pad(junk, (0, 0, 0, 2), value=9.0), tokens, lengths, COUNTS), scores)
+    captions = model.embed_captions(tokens, lengths)
+    for row, image, count in zip(scores, features, COUNTS.tolist(), strict=True):  # one by one, without any padding
+        alone = model.scores(model.embed_images(image[None, :count]), captions, lengths)
+        torch.testing.assert_close(alone[0], row, atol=1e-6, rtol=1e-5)
+    full = torch.full((5,), 4)
+    torch.testing.assert_close(model(features, tokens, lengths, full), model(features, tokens, lengths))
+
+
 def test_every_weight_gets_a_finite_gradient(model):
     loss = PolynomialLoss(margin=2.0, positive_ceiling=None).dense()
-    loss(model(*batch())).backward()
+    loss(model(*batch(model.reads))).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
 
 
+def tiny_config(name: str, base, **settings) -> ExperimentConfig:
+    write_caption_vectors(folder := write_tiny(base / "tiny"))
+    settings |= {"model": name, "captions": "vectors" if MODELS[name].reads == "vectors" else "text"}
+    settings |= {"embed_size": WIDTH, "word_dim": 6, "batch_size": 4, "device": "cpu"}
+    return ExperimentConfig(dataset=folder.name, data_root=str(folder.parent), **settings)
+
+
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_training_from_data_to_results(name, tmp_path):
-    folder = write_tiny(tmp_path)
-    settings = {"model": name, "embed_size": WIDTH, "word_dim": 6, "batch_size": 4, "epochs": 1, "device": "cpu"}
-    config = ExperimentConfig(dataset=folder.name, data_root=str(folder.parent), **settings)
+    config = tiny_config(name, tmp_path, epochs=1)
     run = train(config, tmp_path / "run", lambda text: None)
     loaded, found, _ = load_model(run)
     assert type(loaded) is MODELS[name]
     assert found == config
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_a_training_on_images_of_unequal_numbers_of_regions(name, tmp_path):
+    config = tiny_config(name, tmp_path, epochs=6, learning_rate=0.02, warmup_epochs=6, workers=2)
+    make_varying(config.data_folder)
+    run = train(config, tmp_path / "run", lambda text: None)
+    epochs = [line["dev_rsum"] for line in read_metrics(run) if line["kind"] == "epoch"]
+    assert max(epochs) > 350  # it learns; equal scores would give 0, random ones some 270
+    model, _, vocabulary = load_model(run)
+    dev = load_split(config, "dev", vocabulary)
+    with torch.no_grad():
+        batch = dev.batch(range(len(dev)))
+        whole = model.scores(
+            model.embed_images(dev.images(0, 12), dev.counts(range(12))),
+            model.embed_captions(batch.tokens, batch.lengths),
+            batch.lengths,
+        )
+    torch.testing.assert_close(score_matrix(model, dev, 5), whole, atol=1e-6, rtol=1e-5)
+
+
+def test_a_model_for_equal_numbers_says_so(tmp_path):
+    config = tiny_config("scan", tmp_path)
+    make_varying(config.data_folder)
+    with pytest.raises(UWMLError, match=r"model: found 'scan', expected one for images of unequal .*: vse, .*frozen"):
+        train(config, tmp_path / "run", lambda text: None)
+
+
+@pytest.mark.parametrize(("name", "captions", "expected"), [("frozen", "text", "vectors"), ("scan", "vectors", "text")])
+def test_a_model_reads_words_or_vectors(name, captions, expected):
+    with pytest.raises(UWMLError, match=f"captions: found '{captions}', expected '{expected}', which model {name} re"):
+        model_class(ExperimentConfig(model=name, captions=captions))
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_frozen_embeddings_need_no_text(hidden, tmp_path):
+    config = tiny_config("frozen", tmp_path, hidden=hidden, epochs=8, learning_rate=0.02, warmup_epochs=8)
+    for path in config.data_folder.glob("*_caps.txt"):
+        path.unlink()
+    run = train(config, tmp_path / "run", lambda text: None)
+    epochs = [line["dev_rsum"] for line in read_metrics(run) if line["kind"] == "epoch"]
+    assert max(epochs) > 350
+    assert len(load_model(run)[2]) == 4  # no words but the special ones
+    vectors = config.data_folder / "dev_caps.npy"
+    np.save(vectors, 2 * np.load(vectors))
+    with pytest.raises(UWMLError, match="other data"):
+        train(config, tmp_path / "run", lambda text: None)
 
 
 # ------------------------------------------------------------------------------------------------ one by one
@@ -103,6 +194,33 @@ def test_heads_on_frozen_embeddings(hidden):
         for j, caption in enumerate(captions):
             expected = F.cosine_similarity(head(model.image_head, image), head(model.caption_head, caption), dim=0)
             torch.testing.assert_close(found[i, j], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_heads_take_the_mean_of_regions():
+    torch.manual_seed(8)
+    model, images = FrozenEmbeddings(4, 3, WIDTH), torch.randn(5, 2, 4)
+    torch.testing.assert_close(model.embed_images(images), model.embed_images(images.mean(dim=1)))
+
+
+def test_dual_encoding():
+    """Item by item: mean of the rows, mean of both directions' states, a linear map of the two side by side."""
+    torch.manual_seed(7)
+    model = DualEncoding(FEATURES, VOCABULARY, WIDTH, 6)
+    features, tokens, lengths = batch()
+
+    def embed(encoder, rows):
+        ahead, back = encoder.rnn(rows[None])[0][0].unflatten(-1, (2, -1)).unbind(dim=1)
+        levels = [rows.mean(dim=0), ahead.mean(dim=0), back.mean(dim=0)]
+        return F.normalize(encoder.fc(torch.cat(levels)), dim=0)
+
+    found = model(features, tokens, lengths, COUNTS)
+    for i, (video, count) in enumerate(zip(features, COUNTS.tolist(), strict=True)):
+        for j, (caption, length) in enumerate(zip(tokens, lengths.tolist(), strict=True)):
+            words = embed(model.caption_encoder, model.embed(caption[:length]))
+            expected = embed(model.video_encoder, video[:count]) @ words
+            torch.testing.assert_close(found[i, j], expected, atol=1e-6, rtol=1e-5)
+    backwards = model.embed_images(features.flip(1))
+    assert (model.embed_images(features) - backwards).abs().max() > 1e-3  # it knows the order
 
 
 def test_gpo_weights_ranks():

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uwml_lib.datasets.precomputed import load_array
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import check_is_file, lock, read_lines, read_sealed_json, write_sealed_json
+from uwml_lib.files import check_is_file, load_array, lock, read_lines, read_sealed_json, write_sealed_json
 from uwml_lib.progress import Say, progress, say
 
 SPLITS = ("train", "dev", "test", "testall")

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from uwml_lib.datasets.precomputed import load_array
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import atomic_path, make_folder, read_json, read_lines
+from uwml_lib.files import atomic_path, load_array, make_folder, read_json, read_lines
 from uwml_lib.progress import Say, headless, say
 
 

@@ -9,8 +9,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
-from uwml_lib.datasets.precomputed import PrecomputedDataset, load_array
+from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.errors import UWMLError
+from uwml_lib.files import load_array
 
 
 class Embeddings(NamedTuple):

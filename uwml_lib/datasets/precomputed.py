@@ -1,4 +1,8 @@
-"""Any folder in the SCAN layout: `{split}_ims.npy`, `{split}_caps.txt`, `{split}_ids.txt`."""
+"""Any folder in the SCAN layout: `{split}_ims.npy`, `{split}_caps.txt`, `{split}_ids.txt`.
+
+Two files more are this kit's: `{split}_offsets.npy`, where images have unequal numbers of regions, as videos of frames,
+and `{split}_caps.npy`, captions as vectors.
+"""
 
 import hashlib
 from array import array
@@ -14,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uwml_lib.config import Captions
+from uwml_lib.datasets.sequences import Sequences
 from uwml_lib.datasets.vocabulary import PAD, Vocabulary, available_tokenizer
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import check_is_file, read_bytes, read_lines, sha256_of
+from uwml_lib.files import check_is_file, load_array, read_bytes, read_lines, sha256_of
 from uwml_lib.progress import progress
 
 LONGEST_CAPTION = 5000
@@ -28,17 +33,22 @@ READ_WHOLE = 200 * 10**6
 
 
 class Batch(NamedTuple):
-    """Caption-image pairs: features (n, regions, dim) float32, tokens (n, words) int64, lengths and image_ids (n,)."""
+    """Caption-image pairs: features (n, regions, dim) float32, tokens (n, words) int64; the others are (n,) int64.
+
+    counts: regions (or frames) of each image, beyond which its features are zero. Of captions that are vectors, tokens
+    are (n, caption dim) float32 and lengths 1.
+    """
 
     features: Tensor
     tokens: Tensor
     lengths: Tensor
     image_ids: Tensor
+    counts: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Move all but the lengths, which the GRU wants on the CPU."""
-        features, tokens, image_ids = (x.to(device, non_blocking=True) for x in (self[0], self[1], self[3]))
-        return Batch(features, tokens, self.lengths, image_ids)
+        """Move all but lengths and counts, which a GRU wants on the CPU."""
+        there = ("features", "tokens", "image_ids")
+        return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in there})
 
 
 class EncodedCaptions(Sequence):
@@ -56,6 +66,11 @@ class EncodedCaptions(Sequence):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Numbers of every caption, (n,) int64."""
+        return np.diff(self._starts)
+
     def __getitem__(self, index: Any) -> Any:
         """The list of one caption, or for a slice a list of them."""
         if isinstance(index, slice):
@@ -67,12 +82,14 @@ class EncodedCaptions(Sequence):
 class PrecomputedDataset(Dataset):
     """Precomputed region features and captions of one split; item k is caption k with its image.
 
-    features: (n_images, regions, dim), memory-mapped, float or integer. captions: image-major, so caption
-    `captions_per_image * i + k` describes image i. ids: one per image, its number where there is no file.
-    Rows that the ids show to be one image, stored once for each of its captions as in SCAN's dev and test files,
-    are taken once.
+    features: (n_images, regions, dim), memory-mapped, float or integer; one vector an image, (n_images, dim), is one
+    region, and where there is a file of offsets images have unequal numbers of regions, see `Sequences`. captions:
+    image-major, so caption `captions_per_image * i + k` describes image i. ids: one per image, its number where there
+    is no file. Rows that the ids show to be one image, stored once for each of its captions as in SCAN's dev and test
+    files, are taken once.
     max_images, regions: take only the first images, and the first regions of each; 0 means all.
-    caption_style: how captions are read, see `Vocabulary.encode`.
+    caption_style: how captions are read, see `Vocabulary.encode`; "vectors": from `{split}_caps.npy`, (n_captions,
+    dim), and the text is not needed then.
     Raises UWMLError, naming the file, where something is missing, unreadable or does not fit.
     """
 
@@ -87,9 +104,10 @@ class PrecomputedDataset(Dataset):
     ) -> None:
         self.folder, self.split, self.vocabulary, self.caption_style = Path(folder), split, vocabulary, caption_style
         path = self.folder / f"{split}_ims.npy"
-        self.features = load_array(path, dimensions=3)
+        self.features = load_features(self.folder, split)
         captions_path = self.folder / f"{split}_caps.txt"
-        self.captions = read_lines(captions_path)
+        self.vectors = load_array(self.folder / f"{split}_caps.npy", 2) if caption_style == "vectors" else None
+        self.captions = self._read_captions(captions_path)
         self._copies = self._rows_per_image()
         self.features = self.features[:: self._copies]
         n_images, n_captions = len(self.features), len(self.captions)
@@ -112,25 +130,42 @@ class PrecomputedDataset(Dataset):
             )
         self.captions_per_image = n_captions // n_images
         self.ids = self._read_ids(n_images)
-        self._first = 0
+        self._first, self._regions = 0, regions
         self._encoded: EncodedCaptions | None = None
         if max_images:
             self.keep(0, max_images)
         if regions > self.features.shape[1]:
             raise UWMLError(f"regions: found {regions}, expected at most the {self.features.shape[1]} of {path}")
-        if regions:
-            self.features = self.features[:, :regions]
+        self.features = self._with_first_regions(self.features)
+
+    def _read_captions(self, path: Path) -> list[str]:
+        if self.vectors is None:
+            return read_lines(path)
+        captions = read_lines(path) if path.exists() else [f"caption {number}" for number in range(len(self.vectors))]
+        if len(captions) != len(self.vectors):
+            raise UWMLError(
+                f"{path.with_suffix('.npy')}: found {len(self.vectors)} vectors, expected one for each of the "
+                f"{len(captions)} captions of {path.name}"
+            )
+        return captions
+
+    def _with_first_regions(self, features: np.ndarray | Sequences) -> np.ndarray | Sequences:
+        if not self._regions:
+            return features
+        return features.first(self._regions) if isinstance(features, Sequences) else features[:, : self._regions]
 
     def keep(self, start: int, stop: int) -> None:
         """Keep the images start to stop - 1 and their captions alone."""
         self.features, self.ids = self.features[start:stop], self.ids[start:stop]
-        self.captions = self.captions[start * self.captions_per_image : stop * self.captions_per_image]
+        captions = slice(start * self.captions_per_image, stop * self.captions_per_image)
+        self.captions = self.captions[captions]
+        self.vectors = None if self.vectors is None else self.vectors[captions]
         self._first, self._encoded = self._first + start, None
 
     def _rows_per_image(self) -> int:
         """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
         path = self.folder / f"{self.split}_ids.txt"
-        if len(self.features) != len(self.captions):
+        if len(self.features) != len(self.captions) or self.varying:
             return 1
         if not path.exists():
             if len(self.features) > 1 and self.features[0].tobytes() == self.features[1].tobytes():
@@ -168,13 +203,12 @@ class PrecomputedDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the features out: a worker process opens the file itself instead of receiving a copy."""
-        return {**self.__dict__, "features": self.features.shape[:2]}
+        return {**self.__dict__, "features": len(self.features)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        n_images, regions = state["features"]
-        features = load_array(self.folder / f"{self.split}_ims.npy", dimensions=3)
-        self.features = features[:: self._copies][self._first : self._first + n_images, :regions]
+        features = load_features(self.folder, self.split)[:: self._copies]
+        self.features = self._with_first_regions(features[self._first : self._first + state["features"]])
 
     @property
     def feature_dim(self) -> int:
@@ -182,7 +216,22 @@ class PrecomputedDataset(Dataset):
         return self.features.shape[2]
 
     @property
-    def encoded(self) -> Sequence[list[int]]:
+    def varying(self) -> bool:
+        """Whether images have unequal numbers of regions."""
+        return isinstance(self.features, Sequences)
+
+    @property
+    def caption_size(self) -> int:
+        """What a caption encoder is made for: words of the vocabulary, or numbers per caption that is a vector."""
+        return len(self.vocabulary or ()) if self.vectors is None else self.vectors.shape[1]
+
+    @property
+    def caption_lengths(self) -> np.ndarray:
+        """Words of every caption, with `<start>` and `<end>`, (n_captions,) int64; 1 where captions are vectors."""
+        return self.encoded.lengths if self.vectors is None else np.ones(len(self), np.int64)
+
+    @property
+    def encoded(self) -> EncodedCaptions:
         """Every caption as numbers, with `<start>` and `<end>`."""
         if self._encoded is None:
             if self.vocabulary is None:
@@ -200,29 +249,52 @@ class PrecomputedDataset(Dataset):
         """Features of the images start to stop - 1, float32; raises UWMLError naming an image that is not finite."""
         return self._gather(range(*slice(start, stop).indices(len(self.features))))
 
+    def counts(self, numbers: Sequence[int]) -> Tensor:
+        """Regions of some images, (n,) int64."""
+        if self.varying:
+            return torch.from_numpy(self.features.counts[list(numbers)])
+        return torch.full((len(numbers),), self.features.shape[1])
+
     def _gather(self, numbers: Sequence[int]) -> Tensor:
         with np.errstate(over="ignore"):
-            images = torch.from_numpy(self.features[np.array(numbers, int)].astype(np.float32, copy=False))
-        # The sum tells nearly as well, in a twentieth of the time; it alone may overflow.
-        if not images.sum().isfinite() and not images.isfinite().all():
-            image = self._first + numbers[int((~images.isfinite()).flatten(1).any(1).nonzero()[0])]
+            if self.varying:
+                images = torch.from_numpy(self.features.padded(numbers))
+            else:
+                images = torch.from_numpy(self.features[np.array(numbers, int)].astype(np.float32, copy=False))
+        if (bad := first_not_finite(images)) is not None:
             raise UWMLError(
-                f"{self.folder / f'{self.split}_ims.npy'}: image {image} (counted from 0) holds NaN, infinity or what "
-                "is too large for float32, expected finite numbers"
+                f"{self.folder / f'{self.split}_ims.npy'}: image {self._first + numbers[bad]} (counted from 0) holds "
+                "NaN, infinity or what is too large for float32, expected finite numbers"
             )
         return images
 
+    def read_captions(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What a caption encoder reads of some captions, see `Batch`: tokens, padded with `<pad>`, and lengths."""
+        if self.vectors is None:
+            return pad_captions([self.encoded[number] for number in numbers])
+        with np.errstate(over="ignore"):
+            vectors = torch.from_numpy(self.vectors[np.array(numbers, int)].astype(np.float32, copy=False))
+        if (bad := first_not_finite(vectors)) is not None:
+            raise UWMLError(
+                f"{self.folder / f'{self.split}_caps.npy'}: row {self._first * self.captions_per_image + numbers[bad]} "
+                "(counted from 0) holds NaN, infinity or what is too large for float32, expected finite numbers"
+            )
+        return vectors, torch.ones(len(vectors), dtype=torch.int64)
+
     def scan(self, block: int = 1024) -> None:
-        """Look at every feature; raises UWMLError, naming the image, if one is not finite."""
+        """Look at every feature; raises UWMLError, naming the image or the caption, if one is not finite."""
         for start in progress(range(0, len(self.features), block), f"{self.split}: looking at every feature"):
-            self.images(start, min(start + block, len(self.features)))
+            stop = min(start + block, len(self.features))
+            self.images(start, stop)
+            if self.vectors is not None:
+                self.read_captions(range(start * self.captions_per_image, stop * self.captions_per_image))
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        features, tokens, _, images = self.batch([index])
-        return features[0], tokens[0], int(images[0])
+        batch = self.batch([index])
+        return batch.features[0], batch.tokens[0], int(batch.image_ids[0])
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Items by their numbers, their features gathered at once and their captions padded with `<pad>`.
@@ -230,8 +302,7 @@ class PrecomputedDataset(Dataset):
         A loader that shuffles: `DataLoader(range(len(dataset)), 128, shuffle=True, collate_fn=dataset.batch)`.
         """
         images = [index // self.captions_per_image for index in indices]
-        tokens, lengths = pad_captions([self.encoded[index] for index in indices])
-        return Batch(self._gather(images), tokens, lengths, torch.tensor(images))
+        return Batch(self._gather(images), *self.read_captions(indices), torch.tensor(images), self.counts(images))
 
 
 def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:
@@ -242,7 +313,7 @@ def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def check_same_shape(*splits: PrecomputedDataset) -> None:
-    """Raise UWMLError if splits of one data set differ in the numbers per region, which the model is made for."""
+    """Raise UWMLError if splits of one data set differ in what a model is made for: numbers per region, or vector."""
     first, *others = splits
     for other in others:
         if other.feature_dim != first.feature_dim:
@@ -250,6 +321,28 @@ def check_same_shape(*splits: PrecomputedDataset) -> None:
                 f"{other.folder / f'{other.split}_ims.npy'}: found {other.feature_dim} numbers a region, expected "
                 f"{first.feature_dim} as in {first.split}_ims.npy"
             )
+        if first.vectors is not None and other.caption_size != first.caption_size:
+            raise UWMLError(
+                f"{other.folder / f'{other.split}_caps.npy'}: found {other.caption_size} numbers a caption, expected "
+                f"{first.caption_size} as in {first.split}_caps.npy"
+            )
+
+
+def load_features(folder: Path, split: str) -> np.ndarray | Sequences:
+    """Memory-map the features of a split, (n, regions, dim); (n, dim) is taken for one region an image."""
+    path, offsets = (folder / f"{split}_{name}.npy" for name in ("ims", "offsets"))
+    if offsets.exists():
+        return Sequences.load(path, offsets)
+    array = load_array(path, (2, 3))
+    return array if array.ndim == 3 else array[:, None]
+
+
+def first_not_finite(x: Tensor) -> int | None:
+    """Number of the first row with NaN or infinity; None if there is none."""
+    # The sum tells nearly as well, in a twentieth of the time; it alone may overflow.
+    if x.sum().isfinite() or (finite := x.isfinite().flatten(1).all(dim=1)).all():
+        return None
+    return int((~finite).nonzero()[0])
 
 
 def evaluation_split(folder: Path | str) -> str:
@@ -272,34 +365,28 @@ def build_vocabulary(folder: Path | str) -> Vocabulary:
     )
 
 
-def fingerprint(folder: Path | str) -> str:
-    """Digest of a folder's captions, features and tokenizer; of files above 200 MB, of 64 images (COCO is 36 GB)."""
-    digest = hashlib.sha256(available_tokenizer().encode())
+def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
+    """Digest of a folder's captions, features and tokenizer; of files above 200 MB, of 64 images (COCO is 36 GB).
+
+    captions: "vectors" takes these in, too.
+    """
+    folder, digest = Path(folder), hashlib.sha256(available_tokenizer().encode())
     for split in ("train", "dev", "test"):
-        path = Path(folder) / f"{split}_ims.npy"
+        path, text, vectors, offsets = (
+            folder / f"{split}_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy")
+        )
         if not path.exists():
             continue
-        features = load_array(path, dimensions=3)
+        features = load_array(path, (2, 3))
         digest.update(f"{split} {features.shape} {features.dtype}".encode())
-        digest.update(read_bytes(Path(folder) / f"{split}_caps.txt"))
+        if captions != "vectors" or text.exists():
+            digest.update(read_bytes(text))
+        for added in ([vectors] if captions == "vectors" else []) + ([offsets] if offsets.exists() else []):
+            check_is_file(added)
+            digest.update(sha256_of(added).encode())
         if path.stat().st_size <= READ_WHOLE:
             digest.update(sha256_of(path).encode())
             continue
         for row in np.linspace(0, len(features) - 1, 64, dtype=int):
             digest.update(features[row].tobytes())
     return digest.hexdigest()[:16]
-
-
-def load_array(path: Path, dimensions: int) -> np.ndarray:
-    """Memory-map an array of real numbers with the wanted number of dimensions; raises UWMLError naming the file."""
-    check_is_file(path)
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy's parser of a damaged header raises many kinds
-        raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "fiu" or not array.size:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {dimensions} dimensions")
-    if array.offset + array.nbytes != (size := path.stat().st_size):
-        raise UWMLError(f"{path}: found {size:,} bytes, expected {array.offset + array.nbytes:,} for {array.shape}")
-    return array

@@ -4,19 +4,37 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.errors import UWMLError
 from uwml_lib.models.bfan import BFAN
 from uwml_lib.models.cross_attention import attention_weights, cross_attention_scores
+from uwml_lib.models.dual_encoding import DualEncoding
+from uwml_lib.models.frozen import FrozenEmbeddings
 from uwml_lib.models.matcher import Matcher
 from uwml_lib.models.scan import SCAN
 from uwml_lib.models.vse import VSE
 from uwml_lib.models.vse_infinity import VSEInfinity
 
-MODELS: dict[str, type[Matcher]] = {"scan": SCAN, "vse": VSE, "vse_infinity": VSEInfinity, "bfan": BFAN}
+MODELS: dict[str, type[Matcher]] = {
+    "scan": SCAN,
+    "vse": VSE,
+    "vse_infinity": VSEInfinity,
+    "bfan": BFAN,
+    "dual_encoding": DualEncoding,
+    "frozen": FrozenEmbeddings,
+}
 
 
-def build_model(config: ExperimentConfig, feature_dim: int, vocabulary_size: int) -> Matcher:
-    """Build the model a configuration names, for features and a vocabulary of the given sizes."""
+def model_class(config: ExperimentConfig) -> type[Matcher]:
+    """Return the model that a configuration names; raises UWMLError for another name, or captions it cannot read."""
     if config.model not in MODELS:
         raise UWMLError(f"model: found {config.model!r}, expected one of {', '.join(MODELS)}")
-    return MODELS[config.model].from_config(config, feature_dim, vocabulary_size)
+    model = MODELS[config.model]
+    if (config.captions == "vectors") != (model.reads == "vectors"):
+        expected = "vectors" if model.reads == "vectors" else "text"
+        raise UWMLError(f"captions: found {config.captions!r}, expected {expected!r}, which model {config.model} reads")
+    return model
+
+
+def build_model(config: ExperimentConfig, feature_dim: int, caption_size: int) -> Matcher:
+    """Build the model a configuration names; caption_size: words of the vocabulary, or numbers per caption's vector."""
+    return model_class(config).from_config(config, feature_dim, caption_size)
 
 
 __all__ = [
@@ -24,9 +42,12 @@ __all__ = [
     "MODELS",
     "SCAN",
     "VSE",
+    "DualEncoding",
+    "FrozenEmbeddings",
     "Matcher",
     "VSEInfinity",
     "attention_weights",
     "build_model",
     "cross_attention_scores",
+    "model_class",
 ]

@@ -5,10 +5,10 @@ from typing import Any
 from torch import Tensor
 
 from uwml_lib.models.cross_attention import aggregate, check_arguments, relevance, without_padding
-from uwml_lib.models.matcher import Matcher
+from uwml_lib.models.matcher import WithSCANEncoders
 
 
-class BFAN(Matcher):
+class BFAN(WithSCANEncoders):
     """SCAN's encoders and attention, with the attention of a query below the mean over its context set to zero.
 
     The source's focal type "equal"; its score is the sum of the two directions' means, twice the one here, which stays
@@ -18,7 +18,7 @@ class BFAN(Matcher):
     """
 
     title = "BFAN"
-    settings = ("lambda_softmax",)
+    settings = (*WithSCANEncoders.settings, "lambda_softmax")
 
     def __init__(self, *encoders: Any, lambda_softmax: float | None = None, **options: Any) -> None:
         super().__init__(*encoders, **options)

@@ -48,16 +48,36 @@ class CaptionEncoder(nn.Module):
         """Return the GRU's states at every word, (n, words, embed_size), zero past a caption's length, and after the
         whole caption, (n, embed_size): means of the two directions, of any length.
         """
-        # Sorted here, for torch's own sorting would make the host wait for the device.
-        sorted_lengths, order = torch.sort(lengths.cpu(), descending=True)
-        back = order.argsort().to(tokens.device, non_blocking=True)
-        order = order.to(tokens.device, non_blocking=True)
-        packed = pack_padded_sequence(self.embed(tokens.index_select(0, order)), sorted_lengths, batch_first=True)
-        states, last = self.rnn(packed)
-        words, _ = pad_packed_sequence(states, batch_first=True, total_length=tokens.shape[1])
+        words, last = read_sequence(self.rnn, self.embed(tokens), lengths)
         if self.rnn.bidirectional:
             words = words.unflatten(-1, (2, -1)).mean(dim=-2)
-        return words.index_select(0, back), last.mean(dim=0).index_select(0, back)
+        return words, last.mean(dim=0)
+
+
+def read_sequence(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a GRU over the first lengths (n,) of x (n, N, dim): its states (n, N, hidden), of both directions side by
+    side, zero past a length, and after the whole, (directions, n, hidden).
+    """
+    # Sorted here, for torch's own sorting would make the host wait for the device.
+    sorted_lengths, order = torch.sort(lengths.cpu(), descending=True)
+    back = order.argsort().to(x.device, non_blocking=True)
+    order = order.to(x.device, non_blocking=True)
+    states, last = rnn(pack_padded_sequence(x.index_select(0, order), sorted_lengths, batch_first=True))
+    states, _ = pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])
+    return states.index_select(0, back), last.index_select(1, back)
+
+
+def valid(lengths: Tensor, longest: int) -> Tensor:
+    """True where there is something: (n, longest) for lengths (n,), where these are."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+
+def mean_of_valid(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Average the first lengths (n,), on the CPU, of x (n, N, dim), or all N without lengths: (n, dim)."""
+    if lengths is None:
+        return x.mean(dim=1)
+    mask = valid(lengths, x.shape[1])[:, :, None].to(x.device, non_blocking=True)
+    return x.masked_fill(~mask, 0).sum(dim=1) / lengths[:, None].to(x.device, non_blocking=True)
 
 
 def l2_normalise(x: Tensor) -> Tensor:

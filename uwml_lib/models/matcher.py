@@ -1,6 +1,6 @@
 """What every model is to the training and the evaluation."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
@@ -12,17 +12,57 @@ from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
 class Matcher(nn.Module):
     """Embed images, embed captions, score embedded images against embedded captions.
 
-    A subclass defines `scores`, and the embeddings if they are not those of SCAN's encoders; what they are is its own
-    affair, but for their first dimension. Its further settings are arguments of its constructor, named in `settings`.
-
-    Parameters: feature_dim, vocabulary_size: of the data. embed_size, word_dim, bidirectional, weight_norm: of SCAN's
-    encoders.
+    A subclass defines these three; what its embeddings are is its own affair, but for their first dimension. Its
+    constructor takes the numbers per region, the words of the vocabulary, or numbers per vector, of its captions, and
+    the settings that it names in `settings`.
     """
 
     title: ClassVar[str]
     """Its name in tables."""
-    settings: ClassVar[tuple[str, ...]] = ()
-    """Fields of `ExperimentConfig` that it takes besides those of the encoders."""
+    settings: ClassVar[tuple[str, ...]]
+    """Fields of `ExperimentConfig` that its constructor takes."""
+    reads: ClassVar[Literal["words", "vectors"]] = "words"
+    """What a caption is to it: words, or a vector that another model has made of it."""
+    varying: ClassVar[bool] = False
+    """Whether images may have unequal numbers of regions, as videos of frames."""
+
+    @classmethod
+    def from_config(cls, config: ExperimentConfig, feature_dim: int, caption_size: int) -> Self:
+        """Build the model that a configuration describes, for features and captions of the given sizes."""
+        return cls(feature_dim, caption_size, **{name: getattr(config, name) for name in cls.settings})
+
+    def embed_images(self, features: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Embed features (n, regions, feature_dim), float, as (n, ...); counts (n,), on the CPU: regions of each image,
+        None where all are full.
+        """
+        raise NotImplementedError
+
+    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embed token ids (n, words), int64, with lengths (n,) on the CPU, or vectors (n, dim), as (n, ...)."""
+        raise NotImplementedError
+
+    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Score embedded images against embedded captions, (n_images, n_captions); here by their products, which are
+        the cosines of vectors of length 1.
+        """
+        return images @ captions.T
+
+    def forward(
+        self, features: Tensor, tokens: Tensor, lengths: Tensor | None = None, counts: Tensor | None = None
+    ) -> Tensor:
+        """Score a batch's images against its captions, (n, n); of several processes, against the captions of all."""
+        images, captions = self.embed_images(features, counts), self.embed_captions(tokens, lengths)
+        return self.scores(images, *gather_captions(captions, lengths))
+
+
+class WithSCANEncoders(Matcher):
+    """A model on SCAN's encoders; its embeddings are theirs, regions and words, unless it says otherwise.
+
+    Parameters: feature_dim, vocabulary_size: of the data. embed_size, word_dim, bidirectional, weight_norm: of the
+    encoders.
+    """
+
+    settings = ("embed_size", "word_dim", "bidirectional", "weight_norm")
 
     def __init__(
         self,
@@ -37,25 +77,10 @@ class Matcher(nn.Module):
         self.image_encoder = ImageEncoder(feature_dim, embed_size, weight_norm)
         self.caption_encoder = CaptionEncoder(vocabulary_size, word_dim, embed_size, bidirectional)
 
-    @classmethod
-    def from_config(cls, config: ExperimentConfig, feature_dim: int, vocabulary_size: int) -> Self:
-        """Build the model that a configuration describes, for features and a vocabulary of the given sizes."""
-        names = ("embed_size", "word_dim", "bidirectional", "weight_norm", *cls.settings)
-        return cls(feature_dim, vocabulary_size, **{name: getattr(config, name) for name in names})
-
-    def embed_images(self, features: Tensor) -> Tensor:
+    def embed_images(self, features: Tensor, counts: Tensor | None = None) -> Tensor:
         """Embed region features (n, regions, feature_dim), float, as (n, regions, embed_size)."""
         return self.image_encoder(features)
 
-    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embed token ids (n, words), int64, with lengths (n,) on the CPU, as (n, words, embed_size)."""
         return self.caption_encoder(tokens, lengths)
-
-    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
-        """Score embedded images against embedded captions, (n_images, n_captions)."""
-        raise NotImplementedError
-
-    def forward(self, features: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Score a batch's images against its captions, (n, n); of several processes, against the captions of all."""
-        images, captions = self.embed_images(features), self.embed_captions(tokens, lengths)
-        return self.scores(images, *gather_captions(captions, lengths))

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_SOFTMAX, attention_weights, cross_attention_scores
 from uwml_lib.models.fused_attention import NORMALISATIONS, fused_scores
-from uwml_lib.models.matcher import Matcher
+from uwml_lib.models.matcher import WithSCANEncoders
 
 
-class SCAN(Matcher):
+class SCAN(WithSCANEncoders):
     """Regions and words embedded apart, scored by cross attention.
 
     Parameters (the source uses, on Flickr30K): feature_dim (2048), vocabulary_size (8481 in the released vocabulary),
@@ -18,7 +18,9 @@ class SCAN(Matcher):
     """
 
     title = "SCAN"
-    settings = ("direction", "normalisation", "aggregation", "lambda_softmax", "lambda_lse")
+    settings = (
+        *WithSCANEncoders.settings, "direction", "normalisation", "aggregation", "lambda_softmax", "lambda_lse",
+    )  # fmt: skip
 
     def __init__(
         self,

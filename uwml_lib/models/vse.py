@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from uwml_lib.models.encoders import l2_normalise
-from uwml_lib.models.matcher import Matcher
+from uwml_lib.models.encoders import l2_normalise, mean_of_valid
+from uwml_lib.models.matcher import WithSCANEncoders
 
 
-class VSE(Matcher):
+class VSE(WithSCANEncoders):
     """The mean of the regions' features, mapped linearly; a GRU's state after the last word; their cosine.
 
     The source has one feature an image, of a whole picture; here it is the mean of the regions'.
@@ -16,15 +16,12 @@ class VSE(Matcher):
     """
 
     title = "VSE++"
+    varying = True
 
-    def embed_images(self, features: Tensor) -> Tensor:
+    def embed_images(self, features: Tensor, counts: Tensor | None = None) -> Tensor:
         """Embed region features (n, regions, feature_dim), float, as (n, embed_size), of length 1."""
-        return self.image_encoder(features.mean(dim=1))
+        return self.image_encoder(mean_of_valid(features, counts))
 
-    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embed token ids (n, words), int64, with lengths (n,) on the CPU, as (n, embed_size), of length 1."""
         return l2_normalise(self.caption_encoder.read(tokens, lengths)[1])
-
-    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
-        """Return the cosines, (n_images, n_captions)."""
-        return images @ captions.T

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from uwml_lib.models.encoders import l2_normalise
+from uwml_lib.models.encoders import l2_normalise, valid
 from uwml_lib.models.vse import VSE
 
 
@@ -30,8 +30,8 @@ class GPO(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Pool the first lengths (n,), on the CPU, of x (n, N, dim) to (n, dim); the others have no influence."""
-        valid = _valid(lengths, x.shape[1]).to(x.device, non_blocking=True)[:, :, None]
-        ranked = x.masked_fill(~valid, -torch.inf).sort(dim=1, descending=True).values.masked_fill(~valid, 0)
+        mask = valid(lengths, x.shape[1]).to(x.device, non_blocking=True)[:, :, None]
+        ranked = x.masked_fill(~mask, -torch.inf).sort(dim=1, descending=True).values.masked_fill(~mask, 0)
         return (self.weights(lengths, x.shape[1]).to(x.dtype)[:, :, None] * ranked).sum(dim=1)
 
     def weights(self, lengths: Tensor, longest: int) -> Tensor:
@@ -42,8 +42,8 @@ class GPO(nn.Module):
         packed = pack_padded_sequence(encoded.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=longest)
         logits = self.linear(states.unflatten(-1, (2, -1)).mean(dim=-2)).squeeze(-1) / self.temperature
-        valid = _valid(sizes, longest).to(device, non_blocking=True)
-        theta = logits.masked_fill(~valid, -torch.inf).softmax(dim=1)
+        mask = valid(sizes, longest).to(device, non_blocking=True)
+        theta = logits.masked_fill(~mask, -torch.inf).softmax(dim=1)
         return theta.index_select(0, which.to(device, non_blocking=True))
 
 
@@ -60,11 +60,12 @@ class VSEInfinity(VSE):
         super().__init__(*encoders, **options)
         self.image_pooling, self.caption_pooling = GPO(), GPO()
 
-    def embed_images(self, features: Tensor) -> Tensor:
+    def embed_images(self, features: Tensor, counts: Tensor | None = None) -> Tensor:
         regions = self.image_encoder.fc(features)
-        return l2_normalise(self.image_pooling(regions, torch.full((len(regions),), regions.shape[1])))
+        counts = torch.full((len(regions),), regions.shape[1]) if counts is None else counts
+        return l2_normalise(self.image_pooling(regions, counts))
 
-    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         words, _ = self.caption_encoder.read(tokens, lengths)
         return l2_normalise(self.caption_pooling(words, lengths.cpu()))
 
@@ -74,7 +75,3 @@ def positional_encoding(length: int, dim: int) -> Tensor:
     frequencies = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000) / dim))
     angles = torch.arange(length)[:, None] * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
-
-
-def _valid(lengths: Tensor, longest: int) -> Tensor:
-    return torch.arange(longest) < lengths[:, None]
