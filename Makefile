@@ -17,6 +17,8 @@ TAKES_data := DATASET DATA_ROOT
 TAKES_reproduce := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_compare := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_fidelity := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
+TAKES_models := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
+TAKES_videos := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_smoke := DATASET DATA_ROOT SEEDS EPOCHS
 TAKES_reference := DATASET
 TAKES_torture := KILLS MUTATIONS
@@ -74,7 +76,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare fidelity smoke lab test test-all torture bench bench-full lint format reference clean gone
+.PHONY: help setup data reproduce compare fidelity models videos smoke lab test test-all torture bench bench-full lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -123,6 +125,14 @@ compare: $(READY)
 ## train with habits of the released code and without, for notebook 07: a quarter of an hour
 fidelity: $(READY)
 	$(UWML) fidelity$(OPTIONS)
+
+## train both losses on every model, for notebook 08: half an hour
+models: $(READY)
+	$(UWML) models$(OPTIONS)
+
+## train both losses on models of sequences, on clips, for notebook 09
+videos: $(READY)
+	$(UWML) videos$(OPTIONS)
 
 ## run the whole pipeline on tiny data, to see that it works
 smoke: override PROFILE = smoke

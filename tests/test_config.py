@@ -16,7 +16,7 @@ from uwml_lib.training import check_config
 CHANGED = {
     "dataset": "other", "data_root": "/elsewhere", "max_images": 5, "regions": 5, "captions": "bytes",
     "siblings": "negatives", "dev_captions": 5, "selection_images": 5, "evaluation_precision": "float64",
-    "model": "other", "embed_size": 7, "word_dim": 7, "bidirectional": False, "weight_norm": True,
+    "model": "other", "hidden": 7, "embed_size": 7, "word_dim": 7, "bidirectional": False, "weight_norm": True,
     "direction": "t2i", "normalisation": "softmax", "aggregation": "Max",
     "lambda_softmax": 4.0, "lambda_lse": 5.0, "loss": "triplet", "loss_options": {"margin": 0.1}, "epochs": 7,
     "warmup_epochs": 1, "batch_size": 7, "learning_rate": 0.1, "decay_epoch": 7, "gradient_clip": 0.0, "seed": 7,

@@ -21,7 +21,7 @@ from uwml_lib.training import check_config
 
 SETTINGS = (
     "--embed-size", "8", "--word-dim", "6", "--batch-size", "8", "--learning-rate", "0.01", "--warmup-epochs", "1",
-    "--gradient-clip", "0.5", "--device", "cpu", "--log-every", "1",
+    "--gradient-clip", "0.5", "--log-every", "1",
 )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml reproduce  data, all trainings, notebooks, report
   uwml compare    every loss with the same budget and tuning effort; notebooks 05 and 06
   uwml fidelity   what the habits of the released code change; notebook 07
+  uwml models     both losses on every model; notebook 08
+  uwml videos     both losses on the models that know of frames in an order, on videos; notebook 09
   uwml doctor     say whether this machine can run the kit, and what to do where it cannot
   uwml published  print every published number beside what was trained here
   uwml train-released
@@ -192,6 +194,19 @@ class FidelityCommand(CompareCommand):
 
 
 @dataclass
+class ModelsCommand(CompareCommand):
+    """Train both losses on every model, and execute notebook 08. Called again it goes on."""
+
+
+@dataclass
+class VideosCommand(CompareCommand):
+    """Train both losses on the models for items of unequal length, and execute notebook 09. Called again it goes on."""
+
+    dataset: str = "clips"
+    """clips, or the name of a folder in the SCAN layout with frames, as `uwml msrvtt` makes it."""
+
+
+@dataclass
 class DoctorCommand:
     """Say whether this machine can run the kit, line by line, and what to do where it cannot."""
 
@@ -306,6 +321,21 @@ def fidelity(options: FidelityCommand) -> None:
     measure(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
 
 
+def models(options: ModelsCommand) -> None:
+    _compare_models("models", options)
+
+
+def videos(options: VideosCommand) -> None:
+    _compare_models("videos", options)
+
+
+def _compare_models(name: Literal["models", "videos"], options: CompareCommand) -> None:
+    from uwml_lib.other_models import compare_models
+
+    seeds = _seeds(options.seeds)
+    compare_models(name, options.dataset, options.data_root, seeds, options.epochs, options.profile)
+
+
 def _seeds(words: str) -> list[int] | None:
     try:
         seeds = [int(seed) for seed in words.replace(",", " ").split()]
@@ -338,6 +368,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "reproduce": (ReproduceCommand, reproduce),
     "compare": (CompareCommand, compare),
     "fidelity": (FidelityCommand, fidelity),
+    "models": (ModelsCommand, models),
+    "videos": (VideosCommand, videos),
     "doctor": (DoctorCommand, doctor),
     "published": (PublishedCommand, published),
     "train-released": (TrainReleasedCommand, train),

@@ -61,8 +61,8 @@ def compare(
     grid = {loss: options[:1] if smoke else options for loss, options in GRID.items()}
     for config in _settings(base, grid):
         check_config(config)
-    parameters, data = prepare("compare", base, say)
-    train = partial(train_all, data_fingerprint=data, say=say)
+    parameters = prepare("compare", base, say)
+    train = partial(train_all, say=say)
     with lock(report_folder(base.dataset), say):
         say(f"1/4 tuning: {sum(map(len, grid.values()))} runs of {few} epochs, seed {seeds[0]}")
         tuning = train(_settings(replace(base, epochs=few, seed=seeds[0]), grid))

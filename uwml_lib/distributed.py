@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn import functional as F
@@ -42,6 +43,8 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     settings.max_restarts = 0  # a training goes on when it is asked to
     try:
         elastic_launch(settings, sys.executable)("-m", "uwml_lib.cli", *arguments)
+    except SignalException as error:
+        raise UWMLError(f"stopped by signal {int(error.sigval)}; the same command goes on") from None
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed"

@@ -28,7 +28,7 @@ def measure(
     seeds = check_seeds(seeds if seeds is not None else (0,) if profile == "smoke" else (0, 1, 2))
     base = replace(base_config(dataset, data_root, epochs, profile), loss="polynomial")
     check_config(base)
-    parameters, data = prepare("fidelity", base, say)
+    parameters = prepare("fidelity", base, say)
     habits = HABITS
     if available_tokenizer() != "punkt":
         say("captions as bytes: left out, for nltk's Punkt is not here; `make setup` downloads it")
@@ -36,7 +36,7 @@ def measure(
     with lock(report_folder(base.dataset), say):
         configs = [replace(base, seed=seed, **changes) for changes in habits.values() for seed in seeds]
         say(f"1/2 training: {len(configs)} runs of {base.epochs} epochs")
-        runs = train_all(configs, data, say)
+        runs = train_all(configs, say)
         groups = {"runs": runs[: len(seeds)], "released": runs[len(seeds) :]}
         save_experiment(base.dataset, "fidelity", **{name: [run.folder for run in groups[name]] for name in groups})
         say("2/2 notebook and report")

@@ -19,7 +19,13 @@ from uwml_lib.errors import UWMLError
 from uwml_lib.files import make_folder
 from uwml_lib.provenance import library_digest
 
-EXPERIMENTS = {"05_loss_comparison": "compare", "06_choosing_coefficients": "compare", "07_fidelity": "fidelity"}
+EXPERIMENTS = {
+    "05_loss_comparison": "compare",
+    "06_choosing_coefficients": "compare",
+    "07_fidelity": "fidelity",
+    "08_other_models": "models",
+    "09_video_text": "videos",
+}
 """Notebook -> the make target whose runs it shows; all others show those of `make reproduce`."""
 TIMEOUT = 1800  # seconds a cell may take
 

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from uwml_lib import site
-from uwml_lib.config import RUNS, ExperimentConfig, preset
+from uwml_lib.config import PRESETS, RUNS, ExperimentConfig, preset
 from uwml_lib.datasets import SCENES, check_data, fingerprint, prepare_data
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, write_json
@@ -48,9 +48,9 @@ def reproduce(
     clock = Clock()
     dataset = configs[0].dataset
     say(f"1/4 data: {dataset}")
-    parameters, data = prepare("reproduce", configs[0], say)
+    parameters = prepare("reproduce", configs[0], say)
     clock.stop("data")
-    folders = [RUNS / dataset / config.run_name(data) for config in every]
+    folders = run_folders(every)
     fresh = not any(folder.exists() for folder in folders)
     with lock(report_folder(dataset), say):
         say(f"2/4 training: {len(every)} runs, {workers(configs[0].threads)} at a time")
@@ -71,14 +71,21 @@ def reproduce(
     return text
 
 
-def prepare(name: ExperimentName, config: ExperimentConfig, say: Say = say) -> tuple[dict[str, str], str]:
-    """See that notebooks and data will do before anything long; return notebook parameters and the data's digest."""
+def prepare(name: ExperimentName, config: ExperimentConfig, say: Say = say) -> dict[str, str]:
+    """See that notebooks and data will do before anything long; return the notebooks' parameters."""
     parameters = {"DATASET": config.dataset, "DATA_ROOT": config.data_root}
     for notebook in all_notebooks(name):
         check_parameters(notebook, parameters)
     prepare_data(config, say)
     check_data(config)
-    return parameters, fingerprint(config.data_folder, config.captions)
+    return parameters
+
+
+def run_folders(configs: Sequence[ExperimentConfig]) -> list[Path]:
+    """Where the runs of configurations go, which must be of data that are there."""
+    sources = {(config.data_folder, config.captions) for config in configs}
+    data = {source: fingerprint(*source) for source in sources}
+    return [RUNS / config.dataset / config.run_name(data[config.data_folder, config.captions]) for config in configs]
 
 
 class Clock:
@@ -112,9 +119,9 @@ def base_config(dataset: str, data_root: str, epochs: int | None, profile: Profi
     """Return the data set's preset, or what is tiny enough for a smoke test; epochs: None means the preset's."""
     overrides: dict = {"data_root": data_root}
     if profile == "smoke":
-        if dataset == "scenes":
-            dataset = "scenes_smoke"
-        elif dataset != "scenes_smoke":
+        if f"{dataset}_smoke" in PRESETS:
+            dataset = f"{dataset}_smoke"
+        elif not dataset.endswith("_smoke"):
             overrides |= {"embed_size": 32, "word_dim": 16, "max_images": 200, "epochs": 2, "decay_epoch": 1}
             overrides["selection_images"] = min(50, preset(dataset).selection_images)
     if epochs is not None:
@@ -171,9 +178,9 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
         raise UWMLError("\n".join((count, *sentences))) from errors[0]
 
 
-def train_all(configs: Sequence[ExperimentConfig], data_fingerprint: str, say: Say = say) -> list[Run]:
+def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
     """Train what is not finished yet, in the usual folders, and return all runs, in order."""
-    folders = [RUNS / config.dataset / config.run_name(data_fingerprint) for config in configs]
+    folders = run_folders(configs)
     train_side_by_side(configs, folders, say)
     return [Run.load(folder) for folder in folders]
 

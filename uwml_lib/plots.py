@@ -14,7 +14,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from uwml_lib.reporting import Experiment, Run
+from uwml_lib.reporting import Experiment, Run, by_model
 from uwml_lib.weighting import pair_weights
 
 STYLE = Path(__file__).parent / "style.mplstyle"
@@ -366,6 +366,31 @@ def mass_by_rank(masses: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]
     axis.set(xlabel="share of the negatives' weight, %", xlim=(0, 100))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
     return figure, table
+
+
+@_styled
+def models_compared(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+    """Draw rsum, model by model, a mark for each loss: the mean over seeds, with a line from worst to best."""
+    found = by_model(experiment)
+    rows = [
+        {"model": model, "loss": loss, "seed": run.config["seed"], "rsum": run.metrics["rsum"]}
+        for model, by_loss in found.items()
+        for loss, runs in by_loss.items()
+        for run in runs
+    ]
+    values = pd.DataFrame(rows)
+    figure, axis = plt.subplots(figsize=(7, 0.42 * len(found) + 1.3))
+    for offset, (loss, group) in zip((-0.13, 0.13), values.groupby("loss", sort=False), strict=False):
+        spread = group.groupby("model", sort=False)["rsum"].agg(["mean", "min", "max"]).loc[list(found)]
+        places = np.arange(len(found)) + offset
+        ends = np.abs(spread[["min", "max"]].sub(spread["mean"], axis=0).to_numpy().T)
+        look = _look(loss) | {"linestyle": "none"}
+        axis.errorbar(spread["mean"], places, xerr=ends, label=loss, markersize=6, **look)
+    axis.set(yticks=range(len(found)), yticklabels=list(found), xlabel=f"{experiment.split} rsum")
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.4)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
+    return figure, values
 
 
 def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[plt.Axes]]:

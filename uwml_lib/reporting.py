@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import product
@@ -20,6 +20,7 @@ from uwml_lib.evaluation import RECALL_AT
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of, write_json
 from uwml_lib.models import MODELS
 from uwml_lib.progress import duration
+from uwml_lib.scoring import evaluation_file
 from uwml_lib.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 
 COLUMNS = {
@@ -50,9 +51,10 @@ HABITS: dict[str, dict[str, Any]] = {
 }
 """Habit of the released code -> settings; the other two of the four are no matter of training."""
 
-ExperimentName = Literal["reproduce", "compare", "fidelity"]
+ExperimentName = Literal["reproduce", "compare", "fidelity", "models", "videos"]
 FILES: dict[ExperimentName, str] = {
     "reproduce": "experiment.json", "compare": "comparison.json", "fidelity": "fidelity.json",
+    "models": "models.json", "videos": "videos.json",
 }  # fmt: skip
 """Make target -> file, beside the run folders, that says which of them belong to it."""
 
@@ -78,6 +80,18 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The run's configuration, as plain values."""
         return self.results["config"]
+
+    @property
+    def model(self) -> str:
+        """The model in a few words, and which of its kind it is."""
+        name, config = MODELS[self.config["model"]].title, self.config
+        if len(self.results.get("members", ())) > 1:
+            return f"{name}, ensemble"
+        if config["model"] == "scan":
+            return f"{name}, {config['direction']} {config['aggregation']}"
+        if config["model"] == "frozen":
+            return f"{name}, {'a hidden layer' if config.get('hidden') else 'linear'}"
+        return name
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -220,6 +234,52 @@ def habit_of(run: Run) -> str:
     return found[-1]
 
 
+def models_table(experiment: Experiment) -> pd.DataFrame:
+    """One row a model: rsum of each loss, mean ± std, and of the first two their difference, paired over seeds.
+
+    Where SCAN's two directions were scored as an ensemble, that is a row, too.
+    """
+    rows = {}
+    for model, by_loss in by_model(experiment).items():
+        rsums = {loss: [run.metrics["rsum"] for run in runs] for loss, runs in by_loss.items()}
+        b, a = list(rsums)[:2]
+        over_images = paired_bootstrap(*(np.mean([r.rsum_by_image for r in by_loss[loss]], axis=0) for loss in (a, b)))
+        rows[model] = {f"{loss} rsum": summarize(values).mean_and_std for loss, values in rsums.items()} | {
+            f"{a} − {b}, over seeds": str(paired_interval(rsums[a], rsums[b])),
+            "over images": str(over_images),
+            "seeds": len(rsums[a]),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = f"model ({experiment.split} split)"
+    return table
+
+
+def by_model(experiment: Experiment) -> dict[str, dict[str, list[Run]]]:
+    """Model -> loss -> its runs in order of the seed; after SCAN's two directions their ensemble, where it is there."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in (*experiment.runs, *_ensembles(experiment)):
+        found.setdefault(run.model, {}).setdefault(run.config["loss"], []).append(run)
+    for by_loss in found.values():
+        for runs in by_loss.values():
+            runs.sort(key=lambda run: run.config["seed"])
+    return found
+
+
+def scan_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """SCAN's runs in pairs of one loss and seed, i2t and t2i: each is an ensemble as SCAN's authors have it."""
+    scan = [run for run in runs if run.config["model"] == "scan"]
+    of = {(run.config["direction"], run.config["loss"], run.config["seed"]): run for run in scan}
+    return [(of[key], of["t2i", *key[1:]]) for key in of if key[0] == "i2t" and ("t2i", *key[1:]) in of]
+
+
+def _ensembles(experiment: Experiment) -> list[Run]:
+    """What `uwml evaluate` found for pairs of SCAN's runs."""
+    pairs = scan_pairs(experiment.runs)
+    names = [[run.folder.name for run in pair] for pair in pairs]
+    files = [evaluation_file(experiment.dataset, pair, experiment.split) for pair in names]
+    return [Run(file, read_sealed_json(file)) for file in files if file.exists()]
+
+
 def run_table(experiment: Experiment) -> pd.DataFrame:
     """One row a run: its folder, what it reached, how long it took, the commit, and the SHA-256 of its results.json."""
     return pd.DataFrame(
@@ -327,12 +387,6 @@ def summary_json(experiment: Experiment) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _model(config: Mapping[str, Any]) -> str:
-    """Name a run's model, and of SCAN which it is."""
-    title = MODELS[config["model"]].title
-    return f"{title}, {config['direction']} {config['aggregation']}" if config["model"] == "scan" else title
-
-
 def report_text(experiment: Experiment, against_reference: bool = True) -> str:
     """The result in Markdown: the table, the paired differences, the verdict, agreement with the published run."""
     summary = summary_json(experiment)
@@ -342,7 +396,7 @@ def report_text(experiment: Experiment, against_reference: bool = True) -> str:
         f"## {experiment.dataset}: {summary['n_images']} {experiment.split} images, "
         f"{summary['captions_per_image']} captions each",
         "",
-        f"{_model(config)}, width {config['embed_size']}, batches of "
+        f"{experiment.runs[0].model}, width {config['embed_size']}, batches of "
         f"{config['batch_size']}"
         + (f", λ {config['lambda_softmax']:g} in the attention" if config["lambda_softmax"] else "")
         + f"; {config['epochs']} epochs, {min(config['warmup_epochs'], config['epochs'])} of them "

@@ -106,17 +106,21 @@ def evaluate_together(
     ]
     config = members[0].config
     split = split or evaluation_split(config.data_folder)
+    kind = "" if all(is_run(path) for path in paths) else f"-{config.fidelity}"
+    path = evaluation_file(config.dataset, [member.name for member in members], split, folds, kind)
     scored = score_members(members, split, folds)
     results = {
         "config": config.to_dict(), **scored, "members": [member.facts for member in members],
         "evaluation_seconds": time.monotonic() - started, "provenance": _here(config), "files": {},
     }  # fmt: skip
-    kind = "" if all(is_run(path) for path in paths) else f"-{config.fidelity}"
-    name = f"{'+'.join(member.name for member in members)}-{_protocol(split, folds)}{kind}.json"
-    path = EVALUATIONS / config.dataset / name
     with lock(path):
         write_sealed_json(path, results)
     return results, path
+
+
+def evaluation_file(dataset: str, names: Sequence[str], split: str, folds: int = 1, kind: str = "") -> Path:
+    """Where the results of an ensemble of runs go, or of checkpoints; kind: by whose habits these were evaluated."""
+    return EVALUATIONS / dataset / f"{'+'.join(names)}-{_protocol(split, folds)}{kind}.json"
 
 
 def is_run(path: Path) -> bool:

@@ -30,6 +30,7 @@ from uwml_lib.reporting import (
     ExperimentName,
     fidelity_table,
     load_experiment,
+    models_table,
     reference_folder,
     reliability_text,
     report_folder,
@@ -40,6 +41,8 @@ from uwml_lib.reporting import (
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
+TABLES = {"fidelity": fidelity_table, "models": models_table, "videos": models_table}
+"""Make target -> its table, if not that of losses."""
 BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading")
 """What `make bench` and `make bench-full` write, in the order of the page."""
 
@@ -183,7 +186,7 @@ def _other_experiments(dataset: str) -> dict[ExperimentName, Experiment]:
 def _write_numbers(experiment: Experiment, others: Mapping[ExperimentName, Experiment], folder: Path) -> None:
     """Write tables, the summary and the runs behind them, but for those that were only for tuning."""
     for name, other in others.items():
-        table = (fidelity_table if name == "fidelity" else results_table)(other).to_markdown()
+        table = TABLES.get(name, results_table)(other).to_markdown()
         write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(other)}\n")
     kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in (experiment, *others.values())]
     for run in {run.folder: run for runs in kept for run in runs}.values():
@@ -235,8 +238,11 @@ def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:
 def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) -> dict[str, object]:
     link = f'<a href="runs/{experiment.dataset}/{{0}}/config.json">{{0}}</a>'
     text = report_text(experiment) if name == "reproduce" else ""
-    titles = {"reproduce": "", "compare": ": every loss, tuned alike", "fidelity": ": habits of the released code"}
-    table = (fidelity_table if name == "fidelity" else results_table)(experiment)
+    titles = {
+        "reproduce": "", "compare": ": every loss, tuned alike", "fidelity": ": habits of the released code",
+        "models": ": other models", "videos": ": models of sequences",
+    }  # fmt: skip
+    table = TABLES.get(name, results_table)(experiment)
     paragraphs = [part for part in text.split("\n\n") if part and not part.startswith(("#", "|"))]
     return {
         "title": experiment.dataset + titles[name],

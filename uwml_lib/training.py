@@ -70,10 +70,22 @@ def check_config(config: ExperimentConfig) -> None:
         raise UWMLError(
             f"batch_size: found {config.batch_size}, expected a multiple of the {launched()} processes that share it"
         )
+    if launched() > 1 and device_of(config) == "mps":
+        raise UWMLError("device: found mps, which several processes cannot share, expected 'cpu'")
     if config.mixed_precision == "fp16" and device_of(config) == "cpu":
         raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
     if config.evaluation_precision == "float64" and device_of(config) == "mps":
         raise UWMLError("evaluation_precision: found 'float64', which mps does not have, expected 'float32'")
+
+
+def check_model_fits(config: ExperimentConfig) -> None:
+    """Raise UWMLError for data that cannot be used, or not with this model."""
+    for split in check_data(config, scan=False):
+        if split.varying and not model_class(config).varying:
+            raise UWMLError(
+                f"model: found {config.model!r}, expected one for images of unequal numbers of regions, which "
+                f"{split.folder} has: {', '.join(name for name, model in MODELS.items() if model.varying)}"
+            )
 
 
 def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
@@ -88,12 +100,7 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
     if not processes.is_main_process:  # the first speaks and writes for all
         say, os.environ["UWML_HEADLESS"] = _silent, "1"
     prepare_data(config, say)
-    for split in check_data(config, scan=False):
-        if split.varying and not model_class(config).varying:
-            raise UWMLError(
-                f"model: found {config.model!r}, expected one for images of unequal numbers of regions, which "
-                f"{split.folder} has: {', '.join(name for name, model in MODELS.items() if model.varying)}"
-            )
+    check_model_fits(config)
     data = fingerprint(config.data_folder, config.captions)
     folder = make_folder(run_folder or RUNS / config.dataset / config.run_name(data))
     with lock(folder, say) if processes.is_main_process else contextlib.nullcontext():
@@ -121,7 +128,8 @@ def _processes(config: ExperimentConfig) -> PartialState:
     """Find the other processes, if torchrun started several."""
     # Else the first run of a process decides device and precision for all that follow.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return PartialState(cpu=config.device == "cpu")
+    # Told of the CPU even where there is nothing else: only then does accelerate look for processes to share it with.
+    return PartialState(cpu=device_of(config) == "cpu")
 
 
 def _silent(line: str) -> None:
@@ -137,7 +145,7 @@ class Trainer:
         torch.set_float32_matmul_precision("high" if config.mixed_precision == "tf32" else "highest")
         _processes(config)
         self.accelerator = Accelerator(
-            cpu=config.device == "cpu",
+            cpu=device_of(config) == "cpu",
             mixed_precision="no" if config.mixed_precision == "tf32" else config.mixed_precision,
             dataloader_config=DataLoaderConfiguration(
                 use_seedable_sampler=True,

@@ -1,12 +1,11 @@
 """Two matrices of embeddings, one of images and one of captions: yours from two files, or an example."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from uwml_lib.datasets.precomputed import PrecomputedDataset
@@ -50,14 +49,28 @@ def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
 
 def example_embeddings(folder: Path | str, split: str = "train", dim: int = 64) -> Embeddings:
     """Embeddings that know nothing of each other, of a data set in the SCAN layout: the mean of an image's regions, and
-    a caption's words weighted by TF-IDF and reduced to `dim` numbers, or as many as there are words (latent semantic
-    analysis, Deerwester et al. 1990).
+    the `caption_vectors` of its captions.
     """
     dataset = PrecomputedDataset(folder, split)
-    words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True).fit_transform(dataset.captions)
-    captions = TruncatedSVD(min(dim, words.shape[1]), random_state=0).fit_transform(words)
-    images = dataset.images(0, len(dataset.features)).mean(dim=1)
-    return Embeddings(images, torch.from_numpy(captions).float(), dataset.captions_per_image)
+    (captions,) = caption_vectors(dataset.captions, dim=dim)
+    every = range(len(dataset.features))
+    images = dataset.images(0, len(every)).sum(dim=1) / dataset.counts(every)[:, None]
+    return Embeddings(images, torch.from_numpy(captions), dataset.captions_per_image)
+
+
+def caption_vectors(*parts: Sequence[str], dim: int = 64) -> list[np.ndarray]:
+    """Captions' words weighted by TF-IDF and reduced to `dim` numbers, or as many as there are words (latent semantic
+    analysis, Deerwester et al. 1990), fitted to the first part: (n, dim) float32 for each.
+
+    Rounded to four decimals, as the last bits depend on the number of threads.
+    """
+    from sklearn.decomposition import TruncatedSVD  # slow to import, and only few need it
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    weighted = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True).fit(parts[0])
+    words = [weighted.transform(part) for part in parts]
+    reduced = TruncatedSVD(min(dim, words[0].shape[1]), random_state=0).fit(words[0])
+    return [reduced.transform(part).round(4).astype(np.float32) for part in words]
 
 
 def _matrix(path: Path) -> Tensor:

@@ -1,0 +1,71 @@
+"""`make models` and `make videos`: the losses on every model, with the same data, budget and settings."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from uwml_lib import site
+from uwml_lib.files import lock
+from uwml_lib.pipeline import LOSSES_COMPARED, Profile, base_config, check_seeds, execute_notebooks, prepare, train_all
+from uwml_lib.progress import Say, say
+from uwml_lib.reporting import load_experiment, models_table, report_folder, save_experiment, scan_pairs
+from uwml_lib.scoring import evaluate_together
+from uwml_lib.training import check_config, check_model_fits
+
+SETTINGS: dict[Literal["models", "videos"], tuple[dict[str, Any], ...]] = {
+    "models": (
+        {"model": "scan"},
+        {"model": "scan", "direction": "t2i"},
+        {"model": "bfan"},
+        {"model": "vse"},
+        {"model": "vse_infinity"},
+        {"model": "dual_encoding"},
+        {"model": "frozen", "captions": "vectors"},
+        {"model": "frozen", "captions": "vectors", "hidden": 256},
+    ),
+    "videos": ({"model": "vse"}, {"model": "vse_infinity"}, {"model": "dual_encoding"}),
+}
+"""Make target -> the models of its table. SCAN's two directions are also scored together, as an ensemble."""
+
+
+def compare_models(
+    name: Literal["models", "videos"],
+    dataset: str,
+    data_root: str = "",
+    seeds: Sequence[int] | None = None,
+    epochs: int | None = None,
+    profile: Profile = "full",
+    say: Say = say,
+) -> str:
+    """Train both losses on every model, execute the notebook, and return the table.
+
+    name: "models" is for images, and notebook 08; "videos" for items of unequal length, and notebook 09. seeds: None
+    means 0, 1, 2 (smoke: 0). epochs: None means the preset's. profile: "smoke" is the same, tiny.
+    """
+    seeds = check_seeds(seeds if seeds is not None else (0,) if profile == "smoke" else (0, 1, 2))
+    base = base_config(dataset, data_root, epochs, profile)
+    configs = [
+        replace(base, loss=loss, seed=seed, **settings)
+        for settings in SETTINGS[name]
+        for seed in seeds
+        for loss in LOSSES_COMPARED
+    ]
+    for config in configs:
+        check_config(config)
+    parameters = prepare(name, base, say)
+    for config in configs:
+        check_model_fits(config)
+    with lock(report_folder(base.dataset), say):
+        say(f"1/3 training: {len(configs)} runs of {base.epochs} epochs")
+        runs = train_all(configs, say)
+        pairs = scan_pairs(runs)
+        say(f"2/3 ensembles: {len(pairs)}")
+        for pair in pairs:
+            evaluate_together([run.folder for run in pair], data_root=data_root)
+        save_experiment(base.dataset, name, runs=[run.folder for run in runs])
+        say("3/3 notebook and report")
+        execute_notebooks(name, base.dataset, parameters, say)
+        index = site.build(say)
+    text = models_table(load_experiment(base.dataset, name)).to_markdown()
+    say(f"\n{text}\n\nReport: {index}")
+    return text
