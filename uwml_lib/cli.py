@@ -56,7 +56,8 @@ class DataCommand:
     """Build or download a data set where it is not here, check it, and print what is in it."""
 
     dataset: str = "scenes"
-    """scenes, scenes_smoke, f30k_precomp or coco_precomp (from Kaggle), or the name of a folder in the SCAN layout."""
+    """scenes, clips, scenes_smoke, clips_smoke (built), f30k_precomp, coco_precomp (from Kaggle), or the name of a
+    folder in the SCAN layout."""
     data_root: str = ""
     """Folder that holds the data set's folder; empty means data/."""
 
