@@ -35,6 +35,7 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml data       build, download or check a data set
   uwml captions   write captions and ids of a data set, from one of Karpathy's JSON files
   uwml features   write features and boxes of a data set, from TSV files of bottom-up attention
+  uwml videos     write captions, ids and frame features of a data set, from JSON as of MSR-VTT and a file a video
   uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
   uwml evaluate   evaluate a finished run again, a released checkpoint, or several models as an ensemble
   uwml convert    turn a released checkpoint into a folder of this kit, with safetensors weights
@@ -82,6 +83,20 @@ class FeaturesCommand:
     """The TSV files; their rows may be in any order."""
     boxes: int = 36
     """Boxes that every image has."""
+
+
+@dataclass
+class VideosCommand:
+    """Write the captions, ids and frame features of every split, from JSON files as of MSR-VTT and a file a video."""
+
+    folder: Positional[Path]
+    """The data set's folder, such as data/msrvtt."""
+    json: Positional[tuple[Path, ...]]
+    """The JSON files; MSR-VTT has one for train and validate, and one for test."""
+    features: Positional[Path]
+    """A folder with VIDEO_ID.npy for each video: frames x numbers."""
+    captions_per_video: int = 0
+    """How many captions of each video to take, the first ones; 0: as many as the video with the fewest has."""
 
 
 @dataclass
@@ -227,6 +242,12 @@ def features(options: FeaturesCommand) -> None:
     write_features(options.tsv, options.folder, options.boxes)
 
 
+def videos(options: VideosCommand) -> None:
+    from uwml_lib.datasets.msrvtt import write_videos
+
+    write_videos(options.json, options.features, options.folder, options.captions_per_video)
+
+
 def train(options: TrainReleasedCommand) -> None:
     from accelerate import PartialState
 
@@ -332,6 +353,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "data": (DataCommand, data),
     "captions": (CaptionsCommand, captions),
     "features": (FeaturesCommand, features),
+    "videos": (VideosCommand, videos),
     "train": (TrainCommand, train),
     "evaluate": (EvaluateCommand, evaluate),
     "convert": (ConvertCommand, convert),
