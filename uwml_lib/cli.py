@@ -91,10 +91,10 @@ class VideosCommand:
 
     folder: Positional[Path]
     """The data set's folder, such as data/msrvtt."""
-    json: Positional[tuple[Path, ...]]
-    """The JSON files; MSR-VTT has one for train and validate, and one for test."""
     features: Positional[Path]
     """A folder with VIDEO_ID.npy for each video: frames x numbers."""
+    json: Positional[tuple[Path, ...]]
+    """The JSON files; MSR-VTT has one for train and validate, and one for test."""
     captions_per_video: int = 0
     """How many captions of each video to take, the first ones; 0: as many as the video with the fewest has."""
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from uwml_lib.datasets import clips
+from uwml_lib import config
+from uwml_lib.datasets import EMBEDDED, clips, prepare_data
 from uwml_lib.datasets.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, Event, draw_clips
 from uwml_lib.datasets.embedded import COLOURS, NUMBERS, SPLITS, build_embedded, digit_pools, is_current
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import read_json
+from uwml_lib.pipeline import base_config
 
 TINY = ClipsSettings(train=11, dev=5, test=4, classifier_epochs=1)
 SMOKE = CLIPS["clips_smoke"]
@@ -102,6 +104,15 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
         build_embedded(tmp_path, TINY, silent)
     with pytest.raises(UWMLError, match="clips, dev: found 0, expected at least 1"):
         ClipsSettings(dev=0)
+
+
+def test_a_training_finds_them_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DATA", tmp_path)
+    monkeypatch.setitem(EMBEDDED, "clips_smoke", TINY)
+    smoke = base_config("clips", "", None, "smoke")
+    assert base_config("clips_smoke", "", None, "smoke") == smoke == config.preset("clips_smoke")
+    assert prepare_data(smoke, silent) == tmp_path / "clips_smoke"
+    assert is_current(tmp_path / "clips_smoke", TINY)
 
 
 # Clips

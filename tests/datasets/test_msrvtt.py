@@ -80,7 +80,7 @@ def check(folder: Path) -> None:
 
 def test_every_split_gets_captions_ids_and_frames(tmp_path, jsons, features, capsys):
     np.save(features / "nobody.npy", np.ones((2, 9)))  # of no video
-    assert main(["videos", str(tmp_path / "new/msrvtt"), *map(str, jsons), str(features)]) == 0
+    assert main(["videos", str(tmp_path / "new/msrvtt"), str(features), *map(str, jsons)]) == 0
     check(tmp_path / "new/msrvtt")
     out = capsys.readouterr().out
     assert "captions of each of the 5 videos: 2; left out: 1\n" in out
@@ -88,7 +88,7 @@ def test_every_split_gets_captions_ids_and_frames(tmp_path, jsons, features, cap
 
 
 def test_captions_of_the_chosen_number(tmp_path, jsons, features, capsys):
-    words = ["videos", str(tmp_path / "new"), *map(str, jsons), str(features), "--captions-per-video"]
+    words = ["videos", str(tmp_path / "new"), str(features), *map(str, jsons), "--captions-per-video"]
     assert main([*words, "1"]) == 0
     assert (tmp_path / "new/train_caps.txt").read_text() == "video0 says 0\nvideo2 says 0\nvideo10 says 0\n"
     assert "captions of each of the 5 videos: 1; left out: 6\n" in capsys.readouterr().out
@@ -221,7 +221,7 @@ def test_a_video_in_two_files_is_refused(tmp_path, features, jsons):
 def test_no_json_is_a_sentence(tmp_path, features, jsons, capsys):
     refused("JSON: found no file, expected at least one", [], features, tmp_path / "new")
     (tmp_path / "broken.json").write_text("{")
-    assert main(["videos", str(tmp_path / "new"), str(tmp_path / "broken.json"), str(features)]) == 1
+    assert main(["videos", str(tmp_path / "new"), str(features), str(tmp_path / "broken.json")]) == 1
     assert f"uwml videos: {tmp_path}/broken.json: not readable as JSON" in capsys.readouterr().err
 
 
