@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from uwml_lib import config
-from uwml_lib.datasets import EMBEDDED, clips, prepare_data
+from uwml_lib.datasets import EMBEDDED, check_data, clips, prepare_data
 from uwml_lib.datasets.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, Event, draw_clips
 from uwml_lib.datasets.embedded import COLOURS, NUMBERS, SPLITS, build_embedded, digit_pools, is_current
 from uwml_lib.errors import UWMLError
@@ -113,6 +113,7 @@ def test_a_training_finds_them_built(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert base_config("clips_smoke", "", None, "smoke") == smoke == config.preset("clips_smoke")
     assert prepare_data(smoke, silent) == tmp_path / "clips_smoke"
     assert is_current(tmp_path / "clips_smoke", TINY)
+    assert [len(split.features) for split in check_data(smoke)] == [TINY.train, TINY.dev, TINY.test]
 
 
 # Clips

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from uwml_lib.cli import main
-from uwml_lib.datasets import msrvtt, raw
+from uwml_lib.datasets import PrecomputedDataset, msrvtt, raw
 from uwml_lib.datasets.msrvtt import write_videos
 from uwml_lib.errors import UWMLError
 
@@ -105,6 +105,15 @@ def test_other_real_numbers_become_float32(tmp_path, jsons, features):
     np.save(features / "video0.npy", frames_of("video0").astype(np.float64))
     write_videos(jsons, features, tmp_path / "new")
     check(tmp_path / "new")
+
+
+def test_the_data_set_reads_them(tmp_path, jsons, features):
+    write_videos(jsons, features, tmp_path / "new")
+    dataset = PrecomputedDataset(tmp_path / "new", "train")
+    assert dataset.ids == ["video0", "video2", "video10"] and dataset.captions_per_image == 2
+    images = dataset.images(0, 3).numpy()
+    assert images.shape == (3, 7, DIM)
+    assert np.array_equal(images[0, :3], frames_of("video0")) and np.array_equal(images[1], frames_of("video2"))
 
 
 def test_a_caption_is_one_line(tmp_path, features):

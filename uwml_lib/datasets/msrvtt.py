@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from uwml_lib.datasets.precomputed import load_array
 from uwml_lib.datasets.raw import Item, caption_line, listed, names, read_entries, shown, write_items
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import atomic_path, lock, read_json
+from uwml_lib.files import atomic_path, load_array, lock, read_json
 from uwml_lib.progress import Say, progress, say
 
 SPLITS = {"train": "train", "validate": "dev", "test": "test"}
