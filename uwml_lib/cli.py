@@ -35,6 +35,7 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml data       build, download or check a data set
   uwml captions   write captions and ids of a data set, from one of Karpathy's JSON files
   uwml features   write features and boxes of a data set, from TSV files of bottom-up attention
+  uwml msrvtt     write captions, ids and frame features of a data set, from JSON as of MSR-VTT and a file a video
   uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
   uwml evaluate   evaluate a finished run again, a released checkpoint, or several models as an ensemble
   uwml convert    turn a released checkpoint into a folder of this kit, with safetensors weights
@@ -58,7 +59,8 @@ class DataCommand:
     """Build or download a data set where it is not here, check it, and print what is in it."""
 
     dataset: str = "scenes"
-    """scenes, scenes_smoke, f30k_precomp or coco_precomp (from Kaggle), or the name of a folder in the SCAN layout."""
+    """scenes, clips, scenes_smoke, clips_smoke (built), f30k_precomp, coco_precomp (from Kaggle), or the name of a
+    folder in the SCAN layout."""
     data_root: str = ""
     """Folder that holds the data set's folder; empty means data/."""
 
@@ -83,6 +85,20 @@ class FeaturesCommand:
     """The TSV files; their rows may be in any order."""
     boxes: int = 36
     """Boxes that every image has."""
+
+
+@dataclass
+class MSRVTTCommand:
+    """Write the captions, ids and frame features of every split, from JSON files as of MSR-VTT and a file a video."""
+
+    folder: Positional[Path]
+    """The data set's folder, such as data/msrvtt."""
+    features: Positional[Path]
+    """A folder with VIDEO_ID.npy for each video: frames x numbers."""
+    json: Positional[tuple[Path, ...]]
+    """The JSON files; MSR-VTT has one for train and validate, and one for test."""
+    captions_per_video: int = 0
+    """How many captions of each video to take, the first ones; 0: as many as the video with the fewest has."""
 
 
 @dataclass
@@ -223,8 +239,9 @@ def data(options: DataCommand) -> None:
     prepare_data(config, fetch=True)
     for dataset in check_data(config):
         n_images, regions, dim = dataset.features.shape
+        counts = f"{dataset.features.counts.min()} to {regions}" if dataset.varying else regions
         print(
-            f"{dataset.split}: {n_images} images of {regions} regions x {dim} numbers, "
+            f"{dataset.split}: {n_images} images of {counts} regions x {dim} numbers, "
             f"{dataset.captions_per_image} captions each"
         )
 
@@ -239,6 +256,12 @@ def features(options: FeaturesCommand) -> None:
     from uwml_lib.datasets.bottom_up import write_features
 
     write_features(options.tsv, options.folder, options.boxes)
+
+
+def msrvtt(options: MSRVTTCommand) -> None:
+    from uwml_lib.datasets.msrvtt import write_videos
+
+    write_videos(options.json, options.features, options.folder, options.captions_per_video)
 
 
 def train(options: TrainReleasedCommand) -> None:
@@ -361,6 +384,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "data": (DataCommand, data),
     "captions": (CaptionsCommand, captions),
     "features": (FeaturesCommand, features),
+    "msrvtt": (MSRVTTCommand, msrvtt),
     "train": (TrainCommand, train),
     "evaluate": (EvaluateCommand, evaluate),
     "convert": (ConvertCommand, convert),

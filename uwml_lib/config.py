@@ -73,7 +73,8 @@ class ExperimentConfig:
     """One experiment: data, model, loss, optimisation; SCAN's settings on Flickr30K, which `preset` adapts."""
 
     dataset: str = "scenes"
-    """Folder name of the data set: scenes, scenes_smoke, f8k_precomp, f30k_precomp, coco_precomp or your own."""
+    """Folder name of the data set: scenes, clips, their smoke sizes scenes_smoke and clips_smoke, f8k_precomp,
+    f30k_precomp, coco_precomp or your own."""
     data_root: str = _cosmetic("")
     """Folder that holds the data set's folder; empty means the project's data/."""
     max_images: int = 0
@@ -269,6 +270,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "scenes_smoke": {
         "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3,
+        "epochs": 2, "decay_epoch": 1, "warmup_epochs": 1, "log_every": 2,
+    },
+    "clips": {
+        "model": "dual_encoding", "embed_size": 256, "word_dim": 128, "batch_size": 64, "learning_rate": 1e-3,
+        "epochs": 8, "decay_epoch": 6, "warmup_epochs": 2,
+    },
+    "clips_smoke": {
+        "model": "dual_encoding", "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3,
         "epochs": 2, "decay_epoch": 1, "warmup_epochs": 1, "log_every": 2,
     },
     "f8k_precomp": {

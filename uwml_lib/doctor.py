@@ -12,8 +12,8 @@ import psutil
 import torch
 
 from uwml_lib.config import DATA, REPORTS, preset
-from uwml_lib.datasets import SCENES, check_data
-from uwml_lib.datasets.scenes import is_current
+from uwml_lib.datasets import EMBEDDED, check_data
+from uwml_lib.datasets.embedded import is_current
 from uwml_lib.datasets.vocabulary import NLTK_DATA, available_tokenizer
 from uwml_lib.errors import UWMLError
 from uwml_lib.provenance import device_name, package_version
@@ -54,8 +54,8 @@ def examine(dataset: str = "scenes", data_root: str = "") -> Iterator[Check]:
     yield Check("disk", disk >= NEEDED_DISK, f"{disk / 1e9:.1f} GB free", "make room; 1 GB is needed")
     yield _data(dataset, data_root)
     punkt = available_tokenizer() == "punkt"
-    optional = dataset in SCENES and not data_root
-    words = "there" if punkt else "not there" + (" (scenes does not need it)" if optional else "")
+    optional = dataset in EMBEDDED and not data_root
+    words = "there" if punkt else "not there" + (f" ({dataset} does not need it)" if optional else "")
     advice = f"make setup tries to download it; by hand, put tokenizers/punkt_tab into {NLTK_DATA}"
     yield Check("Punkt sentence tokenizer", punkt or optional, words, advice)
 
@@ -63,7 +63,7 @@ def examine(dataset: str = "scenes", data_root: str = "") -> Iterator[Check]:
 def _data(dataset: str, data_root: str) -> Check:
     try:
         config = preset(dataset, data_root=data_root)
-        if dataset in SCENES and not data_root and not is_current(config.data_folder, SCENES[dataset]):
+        if dataset in EMBEDDED and not data_root and not is_current(config.data_folder, EMBEDDED[dataset]):
             return Check("data", True, f"{dataset} will be built by the first run")
         sizes = [f"{split.split} {len(split.features):,}" for split in check_data(config, scan=False)]
     except UWMLError as error:

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 
 from uwml_lib import site
-from uwml_lib.config import PRESETS, RUNS, ExperimentConfig, preset
-from uwml_lib.datasets import SCENES, check_data, fingerprint, prepare_data
+from uwml_lib.config import RUNS, ExperimentConfig, preset
+from uwml_lib.datasets import EMBEDDED, SCENES, check_data, fingerprint, prepare_data
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, write_json
 from uwml_lib.notebooks import all_notebooks, check_parameters, discard_stale, execute
@@ -119,9 +119,9 @@ def base_config(dataset: str, data_root: str, epochs: int | None, profile: Profi
     """Return the data set's preset, or what is tiny enough for a smoke test; epochs: None means the preset's."""
     overrides: dict = {"data_root": data_root}
     if profile == "smoke":
-        if f"{dataset}_smoke" in PRESETS:
-            dataset = f"{dataset}_smoke"
-        elif not dataset.endswith("_smoke"):
+        if dataset in EMBEDDED:
+            dataset = f"{dataset.removesuffix('_smoke')}_smoke"
+        else:
             overrides |= {"embed_size": 32, "word_dim": 16, "max_images": 200, "epochs": 2, "decay_epoch": 1}
             overrides["selection_images"] = min(50, preset(dataset).selection_images)
     if epochs is not None:

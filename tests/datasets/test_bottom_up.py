@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.raw import tsv_row
 from uwml_lib.cli import main
-from uwml_lib.datasets import PrecomputedDataset, bottom_up
+from uwml_lib.datasets import PrecomputedDataset, bottom_up, raw
 from uwml_lib.datasets.bottom_up import JOURNAL, write_features
 from uwml_lib.errors import UWMLError
 
@@ -174,7 +174,7 @@ def test_the_box_count_is_36_unless_said(folder, tsv, capsys):
 
 
 def test_long_lists_are_cut(tmp_path, tsv, monkeypatch):
-    monkeypatch.setattr(bottom_up, "IDS_SHOWN", 2)
+    monkeypatch.setattr(raw, "IDS_SHOWN", 2)
     refused(
         "3 of the 5 images are missing: 0100, 0101 and 1 more$",
         write_ids(tmp_path / "x", dev=(0, 1, 100, 101, 102)),

@@ -95,10 +95,10 @@ SENTENCE = {"raw": "x"}
     ("content", "words"),
     [
         ([], "expected a JSON dict at the top level, found list"),
-        ({}, "images: found nothing, expected a list of at least one image"),
+        ({}, "images: found nothing, expected a list of at least one"),
         ({"images": []}, r"images: found \[\], expected a list"),
         ({"images": {"a": 1}}, r"images: found \{'a': 1\}, expected a list"),
-        ({"images": [GOOD, "x"]}, r"images\[1\]: found 'x', expected an image"),
+        ({"images": [GOOD, "x"]}, r"images\[1\]: found 'x', expected a JSON object"),
         ({"images": [GOOD, {}]}, r"images\[1\]: filename: found nothing, expected the name of a file"),
         ({"images": [{**GOOD, "filename": "a\nb.jpg"}]}, r"images\[0\]: filename: found 'a\\nb.jpg', expected"),
         ({"images": [{**GOOD, "filename": ""}]}, r"images\[0\]: filename: found ''"),

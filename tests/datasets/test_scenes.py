@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from uwml_lib.datasets import scenes
-from uwml_lib.datasets.scenes import SCENES, SPLITS, Pictures, ScenesSettings, Thing, build_scenes, is_current
+from uwml_lib.datasets import embedded, scenes
+from uwml_lib.datasets.embedded import SPLITS, build_embedded, is_current
+from uwml_lib.datasets.scenes import SCENES, Pictures, ScenesSettings, Thing
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import read_json, write_json
 
@@ -30,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "tiny"
-    assert build_scenes(folder, TINY, silent) is True
+    assert build_embedded(folder, TINY, silent) is True
     return folder
 
 
@@ -84,7 +85,7 @@ def test_manifest_describes_every_file(built: Path) -> None:
         name: hashlib.sha256(data).hexdigest() for name, data in files.items()
     }
     assert manifest["settings"] == {"train": 24, "dev": 12, "test": 12, "seed": 0, "classifier_epochs": 1}
-    assert manifest["format_version"] == scenes.FORMAT_VERSION
+    assert manifest["format_version"] == ScenesSettings.format_version
     assert set(manifest["versions"]) == {"numpy", "torch", "scikit-learn"}
     assert all(0 <= share <= 1 for share in manifest["classifier_accuracy"].values())
     assert set(manifest["classifier_accuracy"]) == {"digit", "colour", "background"}
@@ -98,7 +99,7 @@ def test_same_seed_same_bytes_and_caller_undisturbed(built: Path, tmp_path: Path
         np.random.seed(123)
         random.seed(123)
         before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-        build_scenes(tmp_path / "again", TINY, silent)
+        build_embedded(tmp_path / "again", TINY, silent)
         assert torch.get_num_threads() == 2
         assert torch.equal(torch.get_rng_state(), before[0])
         assert np.array_equal(np.random.get_state()[1], before[1])
@@ -111,7 +112,7 @@ def test_same_seed_same_bytes_and_caller_undisturbed(built: Path, tmp_path: Path
 
 
 def test_another_seed_differs(built: Path, tmp_path: Path) -> None:
-    build_scenes(tmp_path / "other", ScenesSettings(train=24, dev=12, test=12, classifier_epochs=1, seed=1), silent)
+    build_embedded(tmp_path / "other", ScenesSettings(train=24, dev=12, test=12, classifier_epochs=1, seed=1), silent)
     first, other = contents(built), contents(tmp_path / "other")
     same = {name for name in first if first[name] == other[name]}
     assert same == {"train_ids.txt", "dev_ids.txt", "test_ids.txt"}
@@ -121,7 +122,7 @@ def test_another_seed_differs(built: Path, tmp_path: Path) -> None:
 
 def test_current_folder_is_left_alone(copy: Path) -> None:
     times = {file: file.stat().st_mtime_ns for file in copy.iterdir()}
-    assert build_scenes(copy, TINY, pytest.fail) is False
+    assert build_embedded(copy, TINY, pytest.fail) is False
     assert {file: file.stat().st_mtime_ns for file in copy.iterdir()} == times
 
 
@@ -147,14 +148,14 @@ def test_damage_is_not_current(copy: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_older_format_is_not_current(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "FORMAT_VERSION", scenes.FORMAT_VERSION + 1)
+    monkeypatch.setattr(ScenesSettings, "format_version", ScenesSettings.format_version + 1)
     assert not is_current(built, TINY)
 
 
 def test_missing_file_is_built_again(copy: Path) -> None:
     whole = contents(copy)
     (copy / "test_ims.npy").unlink()
-    assert build_scenes(copy, TINY, silent) is True
+    assert build_embedded(copy, TINY, silent) is True
     assert contents(copy)["test_ims.npy"] == whole["test_ims.npy"]
     assert is_current(copy, TINY)
 
@@ -165,9 +166,9 @@ def test_failure_leaves_the_old_folder(copy: Path, monkeypatch: pytest.MonkeyPat
     def fail(*_: object) -> None:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(scenes, "_describe", fail)  # late: most files are written by then
+    monkeypatch.setattr(embedded, "_describe", fail)  # late: most files are written by then
     with pytest.raises(RuntimeError, match="the disk is full"):
-        build_scenes(copy, ScenesSettings(train=8, dev=4, test=4, classifier_epochs=1), silent)
+        build_embedded(copy, ScenesSettings(train=8, dev=4, test=4, classifier_epochs=1), silent)
     assert contents(copy) == whole
     assert [path.name for path in copy.parent.iterdir()] == ["tiny"]
     assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
@@ -176,17 +177,17 @@ def test_failure_leaves_the_old_folder(copy: Path, monkeypatch: pytest.MonkeyPat
 def test_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("three years of work")
     with pytest.raises(UWMLError, match="not of this data set"):
-        build_scenes(tmp_path, TINY, silent)
+        build_embedded(tmp_path, TINY, silent)
     assert (tmp_path / "thesis.tex").read_text() == "three years of work"
     with pytest.raises(UWMLError, match="found a file"):
-        build_scenes(tmp_path / "thesis.tex", TINY, silent)
+        build_embedded(tmp_path / "thesis.tex", TINY, silent)
 
 
 def test_a_foreign_file_among_ours_is_not_removed(copy: Path) -> None:
     (copy / "manifest.json").unlink()
     (copy / "notes.txt").write_text("precious")
     with pytest.raises(UWMLError, match=r"found notes.txt, .*not of this data set"):
-        build_scenes(copy, TINY, silent)
+        build_embedded(copy, TINY, silent)
     assert (copy / "notes.txt").read_text() == "precious"
 
 
@@ -195,7 +196,7 @@ def test_a_changed_file_of_the_same_size_is_noticed_and_built_again(copy: Path) 
     changed = bytearray(whole["train_ims.npy"])
     changed[-1] ^= 1
     (copy / "train_ims.npy").write_bytes(changed)
-    assert build_scenes(copy, TINY, silent) is True
+    assert build_embedded(copy, TINY, silent) is True
     assert contents(copy)["train_ims.npy"] == whole["train_ims.npy"]
 
 
@@ -207,7 +208,7 @@ def test_impossible_settings(wrong: dict[str, int]) -> None:
 
 def test_smoke_preset_learns(tmp_path: Path) -> None:
     lines: list[str] = []
-    build_scenes(tmp_path / "smoke", SCENES["scenes_smoke"], lines.append)
+    build_embedded(tmp_path / "smoke", SCENES["scenes_smoke"], lines.append)
     accuracy = read_json(tmp_path / "smoke" / "manifest.json")["classifier_accuracy"]
     assert accuracy["digit"] > 0.3 and accuracy["colour"] > 0.7 and accuracy["background"] > 0.7
     assert lines and all(line and len(line) < 200 for line in lines)
@@ -217,7 +218,7 @@ def test_smoke_preset_learns(tmp_path: Path) -> None:
 
 
 def test_splits_share_no_handwritten_digit() -> None:
-    pools = scenes.digit_pools(0)
+    pools = embedded.digit_pools(0)
     assert sorted(np.concatenate(list(pools.values()))) == list(range(1797))
     for split in SPLITS:
         pictures = scenes.draw_pictures(split, ScenesSettings(train=200, dev=200, test=200))
@@ -226,7 +227,7 @@ def test_splits_share_no_handwritten_digit() -> None:
 
 def test_picture_shows_what_it_says(many: Pictures) -> None:
     """Three to five things, boxes of their size, apart from each other, pixels of the named colour, nothing else."""
-    palette = np.array([rgb for rgb, _ in scenes.COLOURS.values()])
+    palette = np.array([rgb for rgb, _ in embedded.COLOURS.values()])
     right = total = 0
     assert set(many.count) == {3, 4, 5}
     for i in range(100):
@@ -242,7 +243,7 @@ def test_picture_shows_what_it_says(many: Pictures) -> None:
             bright = pixels[pixels.max(axis=1) > 140]
             nearest = ((bright[:, None] - palette) ** 2).sum(-1).argmin(1)
             total += 1
-            right += scenes.COLOUR_NAMES[np.bincount(nearest, minlength=len(palette)).argmax()] == thing.colour
+            right += embedded.COLOUR_NAMES[np.bincount(nearest, minlength=len(palette)).argmax()] == thing.colour
         assert (many.pixels[i][elsewhere].max(axis=1) > 160).mean() < 0.01
     assert not many.boxes[np.arange(5) >= many.count[:, None]].any()
     assert right / total > 0.97
@@ -252,7 +253,7 @@ def test_digit_is_drawn_upright_and_unmirrored() -> None:
     """What is drawn resembles the real digit more than any flip of it."""
     glyph = np.zeros((1, 8, 8), np.float32)
     glyph[0, 1:7, 2] = glyph[0, 6, 2:7] = 1  # an L
-    ink = scenes._ink(glyph, np.array([[0.25, 0.75]]), np.array([0.4]), np.array([0.0]))[0].numpy()
+    ink = embedded.ink(glyph, 80, np.array([[0.25, 0.75]]), np.array([0.4]), np.array([0.0]))[0].numpy()
     x1, y1, x2, y2 = scenes._tight_boxes(torch.from_numpy(ink)[None])[0]
     assert (x1 + x2) / 2 == pytest.approx(0.275, abs=0.03) and (y1 + y2) / 2 == pytest.approx(0.75, abs=0.03)
     drawn = ink[44:76, 4:36].reshape(8, 4, 8, 4).mean(axis=(1, 3))
@@ -271,7 +272,7 @@ def test_every_digit_is_proposed(many: Pictures) -> None:
             assert ((overlap >= 0.499) & (overlap <= 0.901)).any(), "every digit must be covered"
             for region in np.flatnonzero(overlap > 0.6):
                 assert digit[i, region] == thing.digit
-                assert scenes.COLOUR_NAMES[colour[i, region]] == thing.colour
+                assert embedded.COLOUR_NAMES[colour[i, region]] == thing.colour
         first_slot_background += int(digit[i, 0] == 10)
     background = (digit == 10).float().mean().item()
     assert 0.15 < background < 0.5
@@ -291,7 +292,7 @@ def test_crop_samples_the_pixels() -> None:
     """A box of 16 x 16 whole pixels gives these pixels; one of 32 x 32 the means of their 2 x 2 blocks."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 80, 80, 3), dtype=np.uint8)
     boxes = np.array([[[10, 20, 26, 36], [0, 40, 32, 72]], [[64, 64, 80, 80], [3, 5, 35, 37]]], np.float32) / 80
-    crops = scenes.crop(pixels, boxes)
+    crops = embedded.crop(pixels, boxes)
     assert crops.shape == (4, 3, 16, 16)
     restored = ((crops + 1) * 127.5).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(restored[0], pixels[0, 20:36, 10:26], atol=0.02)

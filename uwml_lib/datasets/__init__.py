@@ -1,6 +1,7 @@
 """Data sets in the SCAN layout: precomputed region features, captions, a vocabulary."""
 
-from uwml_lib.datasets.loading import check_data, load_selection, load_split, prepare_data
+from uwml_lib.datasets.embedded import build_embedded
+from uwml_lib.datasets.loading import EMBEDDED, check_data, load_selection, load_split, prepare_data
 from uwml_lib.datasets.precomputed import (
     Batch,
     PrecomputedDataset,
@@ -9,16 +10,17 @@ from uwml_lib.datasets.precomputed import (
     fingerprint,
     pad_captions,
 )
-from uwml_lib.datasets.scenes import SCENES, build_scenes
+from uwml_lib.datasets.scenes import SCENES
 from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer, download_punkt, tokenize, tokenize_released
 
 __all__ = [
+    "EMBEDDED",
     "SCENES",
     "Batch",
     "PrecomputedDataset",
     "Vocabulary",
     "available_tokenizer",
-    "build_scenes",
+    "build_embedded",
     "build_vocabulary",
     "check_data",
     "download_punkt",

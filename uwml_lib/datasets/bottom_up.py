@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uwml_lib.datasets.raw import listed, names
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import check_is_file, load_array, lock, read_lines, read_sealed_json, write_sealed_json
 from uwml_lib.progress import Say, progress, say
@@ -26,7 +27,6 @@ LONGEST_ROW = 2**26
 """Bytes; a longer line is no row (36 boxes of 2048 numbers take 400 KB) and would fill the memory."""
 ROWS_A_STEP = 1000
 """Rows between two notes of how far the work is: so many, at most, are decoded again after an interruption."""
-IDS_SHOWN = 100
 JOURNAL = ".features.json"
 
 Places = dict[str, list[tuple[str, int]]]
@@ -83,7 +83,7 @@ def write_features(tsvs: Sequence[Path], folder: Path, boxes: int = 36, say: Say
         if not record:
             _refuse_finished(folder, images)
         size = sum(path.stat().st_size for path in tsvs)
-        say(f"1/2 looking for {len(places):,} images in {_names(tsvs)}, {size / 1e9:.1f} GB")
+        say(f"1/2 looking for {len(places):,} images in {names(tsvs)}, {size / 1e9:.1f} GB")
         found = _find(tsvs, places, boxes, say)
         shapes: Shapes = {f"{split}_ims": (n, *found.shape) for split, n in images.items()}
         shapes |= {f"{split}_boxes": (n, boxes, 4) for split, n in images.items()}
@@ -118,12 +118,12 @@ def _read_places(folder: Path) -> Places:
         if "" in ids:
             raise UWMLError(f"{path}: line {ids.index('') + 1} is empty, expected the id of an image")
         if repeated := [image for image, count in Counter(ids).items() if count > 1]:
-            raise UWMLError(f"{path}: found more than once: {_listed(repeated)}; expected every image once")
+            raise UWMLError(f"{path}: found more than once: {listed(repeated)}; expected every image once")
         for number, image in enumerate(ids):
             places.setdefault(image, []).append((split, number))
     if not places:
-        names = ", ".join(f"{split}_ids.txt" for split in SPLITS)
-        raise UWMLError(f"{folder}: found none of {names}, expected the ids that `uwml captions` writes")
+        files = ", ".join(f"{split}_ids.txt" for split in SPLITS)
+        raise UWMLError(f"{folder}: found none of {files}, expected the ids that `uwml captions` writes")
     return places
 
 
@@ -133,15 +133,6 @@ def _refuse_finished(folder: Path, splits: Sequence[str]) -> None:
         for path in (folder / f"{split}_ims.npy", folder / f"{split}_boxes.npy"):
             if path.exists():
                 raise UWMLError(f"{path}: is there already; move it away to have it made from these files and ids")
-
-
-def _names(tsvs: Sequence[Path]) -> str:
-    return ", ".join(path.name for path in tsvs)
-
-
-def _listed(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
-    return ", ".join(ids[:IDS_SHOWN]) + more
 
 
 # Reading
@@ -176,7 +167,7 @@ def _find(tsvs: Sequence[Path], places: Places, boxes: int, say: Say) -> Found:
         f"have {counts} boxes, expected {boxes} (--boxes takes another number)": list(wrong),
     }
     if sentences := [
-        f"{_names(tsvs)}: {len(ids):,} of the {len(places):,} images {what}: {_listed(ids)}"
+        f"{names(tsvs)}: {len(ids):,} of the {len(places):,} images {what}: {listed(ids)}"
         for what, ids in problems.items()
         if ids
     ]:

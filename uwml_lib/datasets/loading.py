@@ -4,13 +4,18 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from uwml_lib.config import PRESETS, ExperimentConfig
+from uwml_lib.datasets.clips import CLIPS
 from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
+from uwml_lib.datasets.embedded import EmbeddedSettings, build_embedded, is_current
 from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
-from uwml_lib.datasets.scenes import SCENES, build_scenes, is_current
+from uwml_lib.datasets.scenes import SCENES
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock
 from uwml_lib.progress import Say, say
+
+EMBEDDED: dict[str, EmbeddedSettings] = {**SCENES, **CLIPS}
+"""Data sets that are built on the spot."""
 
 
 def prepare_data(config: ExperimentConfig, say: Say = say, fetch: bool = False) -> Path:
@@ -18,11 +23,11 @@ def prepare_data(config: ExperimentConfig, say: Say = say, fetch: bool = False) 
 
     fetch: also download what can be, which is many gigabytes, and so not for a training to begin by surprise.
     """
-    if config.dataset in SCENES and not config.data_root:
-        settings = SCENES[config.dataset]
+    if config.dataset in EMBEDDED and not config.data_root:
+        settings = EMBEDDED[config.dataset]
         if not is_current(config.data_folder, settings):  # else trainings side by side would wait for each other
             with lock(config.data_folder, say):
-                build_scenes(config.data_folder, settings, say)
+                build_embedded(config.data_folder, settings, say)
     elif config.dataset in FILES and (name := lacks(config.dataset, config.data_folder)):
         if not fetch:
             raise UWMLError(
