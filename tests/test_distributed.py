@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.tiny import write_tiny
 from uwml_lib.checkpoints import read_metrics
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.distributed import gather, gather_captions, launched, process_count
+from uwml_lib.distributed import gather, gather_captions, launched, process_count, step_costs
 from uwml_lib.errors import UWMLError
 from uwml_lib.training import check_config
 
@@ -97,6 +97,74 @@ def test_a_killed_process_ends_the_others_with_a_sentence_and_the_run_goes_on(ba
     assert "Traceback" not in said
     assert "goes on after epoch" in train(base, "killed", 2, *options)
     assert_same(base / "whole", base / "killed", abs=0, rel=0)
+
+
+MEASURE = """
+import json, sys
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+from uwml_lib.distributed import gather
+from uwml_lib.losses import InfoNCELoss
+from uwml_lib.models import SCAN
+
+def sent():
+    lines = open("/proc/net/dev").read().splitlines()
+    return sum(int(line.split(":")[1].split()[8]) for line in lines[2:])
+
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+processes, mine = dist.get_world_size(), dist.get_rank()
+batch, regions, words, dim = json.loads(sys.argv[1])
+torch.manual_seed(0)
+model = DistributedDataParallel(SCAN(5, 7, dim, 4))
+features, tokens = torch.rand(batch, regions, 5), torch.randint(7, (batch, words))
+share = slice(mine * batch // processes, (mine + 1) * batch // processes)
+lengths = torch.full((batch // processes,), words)
+
+def step():
+    scores = gather(model(features[share], tokens[share], lengths))
+    InfoNCELoss(check_finite=False)(scores).backward()
+
+step()
+dist.barrier()
+before = sent()
+dist.barrier()
+step()
+dist.barrier()
+after = sent()
+dist.barrier()
+with torch.no_grad():
+    model, lengths = model.module, torch.full((batch,), words)
+    images, captions = model.embed_images(features[share]), model.embed_captions(tokens, lengths)
+    with FlopCounterMode(display=False) as counter:
+        model.scores(images, captions, lengths)
+weights = sum(weight.numel() for weight in model.parameters())
+if mine == 0:
+    print(json.dumps([after - before, counter.get_total_flops(), weights]))
+dist.barrier()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/net/dev"), reason="bytes are counted by Linux")
+def test_bytes_sent_and_products_are_those_worked_out(tmp_path):
+    """All bytes that this machine sends within a step; what else it sends meanwhile is little beside these."""
+    (script := tmp_path / "measure.py").write_text(MEASURE)
+    batch, regions, words, dim = 64, 6, 20, 512
+    found = {}
+    for processes in (1, 2, 4):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        arguments = [*torchrun, str(script), json.dumps([batch, regions, words, dim])]
+        result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        found[processes] = json.loads(result.stdout.splitlines()[-1])
+    for processes, (sent, products, weights) in found.items():
+        costs = step_costs(processes, batch, regions, words, dim, weights)
+        if processes > 1:
+            assert sent == pytest.approx(processes * (costs.gathered + costs.averaged), rel=0.1)
+        assert products == pytest.approx(costs.products, rel=0.01)
 
 
 def test_alone_there_is_nothing_to_gather():

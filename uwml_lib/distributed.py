@@ -6,15 +6,18 @@ Both gathers pass gradients on: what a process gets back for its own part is the
 has differentiated the whole loss. So gradients are P times too large, and the average over processes that torch's
 data-parallel wrapper takes makes them those of a single process with the same global batch.
 
-For SCAN with W words of dim numbers a caption, a process and step send and receive (P - 1) / P of 4 (N W dim + N^2)
-bytes in the forward pass, and as much again in the backward pass, besides the gradients of the weights; and compute
-N^2 / P of the N^2 pairs.
+What a step costs each process, for SCAN with W words of dim numbers to the longest caption: G = 4 (N W dim + N^2) bytes
+are to be known to all, the embedded captions and the scores. It sends (P - 1) / P G of them in the forward pass, twice
+as many in the backward pass, where gradients are first added up and then handed out, and 2 (P - 1) / P of the bytes of
+the weights, whose gradients are averaged. It embeds N / P images and captions and scores N^2 / P pairs, of R regions
+each: in the forward pass 2 N W (N / P R (dim + W) + W dim) multiplications and additions for i2t, the last of them for
+the captions' Gram matrices, which every process needs whole. `step_costs` has these sums, and the tests measure them.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -52,6 +55,23 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
             f"process {rank} of {processes} {how}, and the others were stopped; the same command goes on after the "
             "last finished epoch"
         ) from None
+
+
+class StepCosts(NamedTuple):
+    """Of one process and step: bytes sent for embeddings and scores, and for the gradients of the weights;
+    multiplications and additions of the attention's products in the forward pass.
+    """
+
+    gathered: float
+    averaged: float
+    products: float
+
+
+def step_costs(processes: int, batch_size: int, regions: int, words: int, dim: int, weights: int) -> StepCosts:
+    """Work out what a step of SCAN i2t costs each process, see above; weights: numbers of the model, float32."""
+    share, everything = (processes - 1) / processes, 4 * (batch_size * words * dim + batch_size**2)
+    products = 2 * batch_size * words * (batch_size / processes * regions * (dim + words) + words * dim)
+    return StepCosts(3 * share * everything, 2 * share * 4 * weights, products)
 
 
 def gather(x: Tensor) -> Tensor:

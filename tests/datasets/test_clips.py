@@ -70,7 +70,7 @@ def test_smoke_preset_learns(smoke: Path) -> None:
     manifest = read_json(smoke / "manifest.json")
     assert manifest["classifier_accuracy"]["digit"] > 0.3 and manifest["classifier_accuracy"]["colour"] > 0.8
     assert set(manifest["files"]) == {path.name for path in smoke.iterdir()} - {"manifest.json"}
-    assert len(manifest["files"]) == 15
+    assert len(manifest["files"]) == 18
 
 
 def test_same_seed_same_bytes_another_seed_others(tmp_path: Path) -> None:

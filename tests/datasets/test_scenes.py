@@ -80,7 +80,7 @@ def test_manifest_describes_every_file(built: Path) -> None:
     manifest = read_json(built / "manifest.json")
     files = contents(built)
     files.pop("manifest.json")
-    assert len(files) == 15
+    assert len(files) == 18
     assert {name: entry["sha256"] for name, entry in manifest["files"].items()} == {
         name: hashlib.sha256(data).hexdigest() for name, data in files.items()
     }
