@@ -73,6 +73,20 @@ def pictures_with_boxes(
 
 
 @_styled
+def filmstrips(films: Sequence[np.ndarray], titles: Sequence[str]) -> tuple[Figure, list[np.ndarray]]:
+    """Draw films, each (frames, height, width, 3), frame beside frame in a row, with a title over each."""
+    longest = max(map(len, films))
+    figure, axes = plt.subplots(len(films), 1, figsize=(0.42 * longest, 0.85 * len(films)), squeeze=False)
+    strips = [np.concatenate(list(film), axis=1) for film in films]
+    for axis, strip, title in zip(axes.flat, strips, titles, strict=True):
+        axis.imshow(strip)
+        axis.set_xlim(-0.5, longest * strip.shape[0] - 0.5)
+        axis.set_title(title, loc="left", fontsize=9, fontweight="normal")
+        axis.axis("off")
+    return figure, strips
+
+
+@_styled
 def caption_lengths(lengths: dict[str, Sequence[int]]) -> tuple[Figure, pd.DataFrame]:
     """Draw the share of captions by length, split by split; lengths count `<start>` and `<end>`."""
     shares = pd.DataFrame({split: pd.Series(values).value_counts(normalize=True) for split, values in lengths.items()})
