@@ -208,7 +208,7 @@ class _TakenOver(Exception):
 def work(this: Sweep, wait: bool = False, say: Say = say) -> None:
     """Claim and train one run after the other until there is none to claim, or, with `wait`, until all are done."""
     while this.open_runs():
-        if claimed := claim(this, say):
+        if claimed := claim(this):
             _train(this, *claimed, say)
         elif wait:
             time.sleep(POLL)
@@ -216,7 +216,7 @@ def work(this: Sweep, wait: bool = False, say: Say = say) -> None:
             return
 
 
-def claim(this: Sweep, say: Say = say) -> tuple[str, int] | None:
+def claim(this: Sweep) -> tuple[str, int] | None:
     """Claim the first open run that nobody works on; return it and the number of the claim, or None if there is none.
 
     Raises UWMLError if the folder cannot be written, or if a claim in it is damaged.
@@ -331,7 +331,7 @@ def _work_and_speak(this: Sweep, wait: bool) -> None:
     die_with_parent()
     try:
         work(this, wait)
-    except UWMLError as error:
+    except (UWMLError, OSError) as error:
         raise SystemExit(f"a worker stopped: {error}") from error
 
 
