@@ -1,6 +1,5 @@
 """Sweeps: what is drawn, who trains what, which setting is chosen; and a real one, killed, that ends like any other."""
 
-import contextlib
 import json
 import math
 import multiprocessing
@@ -11,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from tests.test_kill import digests, run_outcome
@@ -47,7 +48,7 @@ def home(tmp_path, monkeypatch):
     for module in (sweep, site):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
         monkeypatch.setattr(module, "SWEEPS", tmp_path / "sweeps")
-    monkeypatch.setattr(site, "build", lambda say: tmp_path / "index.html")
+    monkeypatch.setattr(sweep, "site", SimpleNamespace(build=lambda say: tmp_path / "index.html"))
     monkeypatch.setattr(sweep, "workers", lambda threads: 1)
     (tmp_path / "sweeps/tiny/test").mkdir(parents=True)
     write_tiny(tmp_path / "data/tiny")
@@ -69,7 +70,7 @@ def finish(this: Sweep, run: str) -> None:
 def hold(this: Sweep, run: str, number: int = 0, age: float = 0, **holder) -> Path:
     """Make a claim that was last heard of `age` seconds ago."""
     path = this.claim(run, number)
-    assert create_sealed_json(path, {"machine": this_machine(), "pid": os.getpid(), "started": "", **holder})
+    assert create_sealed_json(path, {"host": "here", "machine": this_machine(), "pid": os.getpid(), **holder})
     os.utime(path, (time.time() - age,) * 2)
     return path
 
@@ -492,9 +493,9 @@ def test_while_others_work_it_says_so_and_ends(home, fake):
     ))  # fmt: skip
     run = next(iter(this.settings[0].runs))
     (this.run_folder(run) / "results.json").unlink()
-    path = hold(this, run, 1, machine="another")
+    path = hold(this, run, 1, host="node7", machine="another")
     assert run_sweep(home, say=said.append) == ""
-    assert "1 of 8 runs are with other workers" in said[-1]
+    assert "1 of 8 runs are with other workers (node7); whoever is the last writes the table" in said[-1]
     os.utime(path, (0, 0))
     with pytest.raises(UWMLError, match="1 of 8 runs are not done, for a worker stopped or was killed"):
         sweep.finish(this, quiet)
@@ -556,14 +557,19 @@ def test_the_figure_shows_every_setting_in_every_panel():
     assert data["x"].is_unique
 
 
-def test_the_pages_show_a_sweep(home, fake):
+def test_the_pages_show_a_sweep(home, fake, monkeypatch):
+    monkeypatch.setattr(site, "REPORTS", home)
     run_sweep(home)
+    page, said = site.build(quiet).read_text(encoding="utf-8"), []
+    assert "<h2>tiny: sweep default</h2>" in page
+    assert 'src="sweeps/tiny/default/sweep.png" alt="rsum on dev against loss.margin: the numbers of the table"' in page
+    assert page.count('/config.json">') == 8
+    assert "Chosen by that alone: setting 3." in page
+    assert "<td>120.0 ± 84.9</td>" in page and "<td>200.0 ± 0.0</td>" in page
     path = home / "sweeps/tiny/default/sweep.json"
-    section = site._sweep_section(path)
-    assert section["title"] == "tiny: sweep default"
-    assert section["figure"]["path"].endswith("sweeps/tiny/default/sweep.png")
-    assert section["runs"].count("config.json") == 8
-    assert "Chosen by that alone: setting 3." in section["paragraphs"][0]
+    path.write_text(path.read_text(encoding="utf-8").replace("120.0", "220.0"), encoding="utf-8")
+    assert "<h2>tiny: sweep default</h2>" not in site.build(said.append).read_text(encoding="utf-8")
+    assert "default: left out of the pages" in said[0] and "was changed after it was written" in said[0]
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -592,13 +598,13 @@ SPACE = '{"loss.margin": [0.1, 0.3], "epochs": [6]}'
 COMMAND = ("sweep", "--dataset", "scenes_smoke", "--seeds", "0 1", "--space", SPACE, "--name", "real")
 
 
-def start(home: Path) -> subprocess.Popen:
-    """Start a worker of one process: it sees one core."""
-    cores = {min(os.sched_getaffinity(0))} if hasattr(os, "sched_getaffinity") else None
+def start(home: Path, cores: int = 1) -> subprocess.Popen:
+    """Start the command where it sees so many cores: it works in as many processes."""
+    seen = sorted(os.sched_getaffinity(0))[:cores]
     return subprocess.Popen(
         [sys.executable, "-m", "uwml_lib.cli", *COMMAND], env={**os.environ, "UWML_HOME": str(home)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: cores and os.sched_setaffinity(0, cores),
+        preexec_fn=lambda: os.sched_setaffinity(0, seen),
     )  # fmt: skip
 
 
@@ -610,35 +616,65 @@ def outcome(home: Path) -> dict:
     return {"settings": found["settings"], "chosen": found["chosen"], "runs": runs}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a worker is one process where it sees one core")
-def test_two_workers_one_of_them_killed_end_as_one(tmp_path):
-    """The killed one's run goes on after its last epoch."""
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    together.mkdir()
-    process = start(alone)
-    assert process.wait() == 0, process.stdout.read()
-    (together / "data").symlink_to(alone / "data")
-    first, second = start(together), start(together)
-    claims = together / "reports/sweeps/scenes_smoke/real/claims"
+def kill_midway(home: Path, process: subprocess.Popen) -> str:
+    """Kill the process that trains, the command's own or one it started, between two epochs' states; return the run."""
     end = time.monotonic() + 120
-    run = None
-    while run is None and time.monotonic() < end and first.poll() is None:
-        for path in claims.glob("*.0.json"):
-            folder = together / "reports/runs/scenes_smoke" / path.name.removesuffix(".0.json")
-            with contextlib.suppress(FileNotFoundError):
-                if read_json(path)["pid"] == first.pid and (folder / "checkpoint/last.pt").exists():
-                    first.send_signal(signal.SIGSTOP)  # or it might be done before it is dead
-                    run = folder if not (folder / "results.json").exists() else None
-                    first.send_signal(signal.SIGCONT if run is None else signal.SIGKILL)
+    while time.monotonic() < end and process.poll() is None:
+        own = {process.pid, *(child.pid for child in psutil.Process(process.pid).children())}
+        for path in (home / "reports/sweeps/scenes_smoke/real/claims").glob("*.0.json"):
+            run = path.name.removesuffix(".0.json")
+            folder, pid = home / "reports/runs/scenes_smoke" / run, read_json(path)["pid"]
+            if pid in own and (folder / "checkpoint/last.pt").exists() and not (folder / "results.json").exists():
+                os.kill(pid, signal.SIGSTOP)  # or it might be done before it is dead
+                if not (folder / "results.json").exists():
+                    os.kill(pid, signal.SIGKILL)
+                    return run
+                os.kill(pid, signal.SIGCONT)
         time.sleep(0.01)
-    assert run, "the kill came too late"
-    first.wait()
+    return pytest.fail("the kill came too late")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """Where the sweep was run by one process."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("here a command cannot be told how many cores it has")
+    home = tmp_path_factory.mktemp("alone")
+    process = start(home)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return home
+
+
+@pytest.fixture
+def together(alone, tmp_path) -> Path:
+    (tmp_path / "data").symlink_to(alone / "data")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_two_commands_one_of_them_killed_end_as_one_process(alone, together):
+    first, second = start(together), start(together)
+    run = kill_midway(together, first)
+    first.communicate()
     third = start(together)
     outputs = [process.communicate()[0] for process in (second, third)]
     assert (second.returncode, third.returncode) == (0, 0), outputs
     assert any("goes on after epoch" in output for output in outputs)
-    assert (claims / f"{run.name}.1.json").exists()
+    assert (together / f"reports/sweeps/scenes_smoke/real/claims/{run}.1.json").exists()
+    assert outcome(together) == outcome(alone)
+
+
+@pytest.mark.slow
+def test_a_command_does_what_a_killed_process_of_its_own_leaves(alone, together):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("with one core a command is one process")
+    command = start(together, cores=2)
+    run = kill_midway(together, command)
+    output = command.communicate()[0]
+    assert command.returncode == 0, output
+    assert "goes on after epoch" in output
+    assert (together / f"reports/sweeps/scenes_smoke/real/claims/{run}.1.json").exists()
     assert outcome(together) == outcome(alone)
 
 

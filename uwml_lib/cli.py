@@ -213,7 +213,8 @@ class SweepCommand(ReproduceCommand):
     search_seed: int = 0
     """Seed of that drawing; the same on every machine."""
     wait: bool = False
-    """Stay until all is done, to take over what others leave; else end once there is nothing to claim."""
+    """Stay until all is done, to take over what others leave; else end once there is nothing to claim, so that no
+    machine is held for nothing."""
 
 
 @dataclass

@@ -53,6 +53,7 @@ from uwml_lib.training import check_config, train
 
 HEARTBEAT = 15.0  # seconds between two signs of life of whoever holds a claim
 GONE_AFTER = 300.0  # seconds without one, after which a claim may be taken over: file systems tell news late
+STAMP = "%Y-%m-%dT%H:%M:%S%z"
 POLL = 5.0  # seconds between two looks of a worker that waits
 
 
@@ -155,7 +156,7 @@ def sweep(
         base = replace(base, epochs=min(TUNING_EPOCHS, base.epochs))
     if epochs is not None and "epochs" in (space or {}):
         raise UWMLError("epochs: is in the space and given besides, expected one of them")
-    if Path(name).name != name or name.startswith(".") or not name.isprintable():
+    if not name or Path(name).name != name or name.startswith(".") or not name.isprintable():
         raise UWMLError(f"name: found {name!r}, expected the name of a folder")
     space = dict(DEFAULT_SPACE if space is None else space)
     tried = settings_of(space, samples, search_seed)
@@ -226,7 +227,7 @@ def claim(this: Sweep) -> tuple[str, int] | None:
         number = last.get(run, -1) + 1
         if number and is_held(this.claim(run, number - 1), now):
             continue
-        mine = {"machine": this_machine(), "pid": os.getpid(), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        mine = {"host": platform.node(), "machine": this_machine(), "pid": os.getpid(), "started": time.strftime(STAMP)}
         # Another may have claimed and finished it since the look above.
         if create_sealed_json(this.claim(run, number), mine) and this.is_open(run):
             return run, number
@@ -351,9 +352,10 @@ def finish(this: Sweep, say: Say = say) -> str:
                 f"{len(gone)} of {len(this.setting_of)} runs are not done, for a worker stopped or was killed, perhaps "
                 "for want of memory; the same command goes on"
             )
+        hosts = sorted({read_sealed_json(this.claim(run, last[run]))["host"] for run in left})
         say(
-            f"{len(left)} of {len(this.setting_of)} runs are with other workers; whoever is the last writes the table, "
-            "and the same command takes over what a worker leaves"
+            f"{len(left)} of {len(this.setting_of)} runs are with other workers ({', '.join(hosts)}); whoever is the "
+            "last writes the table, and the same command takes over what a worker leaves"
         )
     elif ranked := outcomes(this):
         say("2/2 table and figure")
