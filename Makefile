@@ -8,9 +8,11 @@
 #: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2; smoke: 0 1)
 #: EPOCHS           passes over the training captions (what the data set's preset says)
 #: PROFILE          full or smoke (full)
+#: SPACE            what `make sweep` tries: a JSON file (margin and coefficients)
+#: SAMPLES          settings that `make sweep` draws from it at random (0: the whole grid)
 #: KILLS            kills of `make torture` (50)
 #: MUTATIONS        damaged inputs of `make torture` (10000)
-VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE KILLS MUTATIONS
+VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE SPACE SAMPLES KILLS MUTATIONS
 
 # What each target takes besides PYTHON and TORCH_INDEX_URL, which are for setting up.
 TAKES_data := DATASET DATA_ROOT
@@ -19,6 +21,7 @@ TAKES_compare := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_fidelity := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_models := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_videos := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
+TAKES_sweep := DATASET DATA_ROOT SEEDS EPOCHS PROFILE SPACE SAMPLES
 TAKES_smoke := DATASET DATA_ROOT SEEDS EPOCHS
 TAKES_reference := DATASET
 TAKES_torture := KILLS MUTATIONS
@@ -76,7 +79,8 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare fidelity models videos smoke lab test test-all torture bench bench-full lint format reference clean gone
+.PHONY: help setup data reproduce compare fidelity models videos sweep smoke lab test test-all torture bench bench-full \
+    lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -134,6 +138,10 @@ models: $(READY)
 videos: $(READY)
 	$(UWML) videos$(OPTIONS)
 
+## try settings and choose by dev (on several machines too), by default margins and coefficients: a few minutes
+sweep: $(READY)
+	$(UWML) sweep$(OPTIONS)$(call option,space,SPACE)$(call option,samples,SAMPLES)
+
 ## run the whole pipeline on tiny data, to see that it works
 smoke: override PROFILE = smoke
 smoke: $(READY)
@@ -182,10 +190,10 @@ format: $(READY)
 reference: $(READY)
 	$(UWML) report --publish$(call option,dataset,DATASET)
 
-## remove caches, build leftovers and built pages; data, runs, evaluations, the published run and .venv stay
+## remove caches, build leftovers and built pages; data, runs, sweeps, evaluations, the published run and .venv stay
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . \( -path ./.git -o -path ./.venv -o -path ./data -o -path ./reports \) -prune \
 	  -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
-	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference ! -name runs ! -name evaluations \
+	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference ! -name runs ! -name sweeps ! -name evaluations \
 	  -exec rm -rf {} +

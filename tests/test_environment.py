@@ -140,6 +140,7 @@ def test_make_alone_describes_every_target_and_variable(make, kit):
         (["smoke", "SEEDS=0,1"], "reproduce --seeds '0,1' --profile 'smoke'"),
         (["data", "DATASET=x", "DATA_ROOT=y"], "data --dataset 'x' --data-root 'y'"),
         (["fidelity", "SEEDS=0 1"], "fidelity --seeds '0 1'"),
+        (["sweep", "SPACE=a b.json", "SAMPLES=9"], "sweep --space 'a b.json' --samples '9'"),
         (["reference", "DATASET=x"], "report --publish --dataset 'x'"),
     ],
 )
@@ -223,7 +224,7 @@ def test_an_unusable_interpreter_is_one_sentence_and_leaves_the_environment_alon
 
 def test_clean_leaves_data_runs_and_the_published_run(make, kit):
     kept = ["data/scenes/build/x", "data/__pycache__/x", "reports/README.md", "reports/reference/x", "reports/runs/a/x",
-            "reports/evaluations/a/x",
+            "reports/evaluations/a/x", "reports/sweeps/a/x",
             ".venv/__pycache__/x", "uwml_lib/x.py"]  # fmt: skip
     gone = ["build/x", "dist/x", "uwml_kit.egg-info/x", ".pytest_cache/x", ".ruff_cache/x", "uwml_lib/__pycache__/x",
             "notebooks/.ipynb_checkpoints/x", "reports/index.html", "reports/notebooks/x"]  # fmt: skip

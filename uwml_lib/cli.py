@@ -45,6 +45,7 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml fidelity   what the habits of the released code change; notebook 07
   uwml models     both losses on every model; notebook 08
   uwml videos     both losses on the models that know of frames in an order, on videos; notebook 09
+  uwml sweep      settings on a grid or at random, shared by several machines; chosen on dev, reported on test
   uwml doctor     say whether this machine can run the kit, and what to do where it cannot
   uwml published  print every published number beside what was trained here
   uwml train-released
@@ -223,6 +224,31 @@ class VideosCommand(CompareCommand):
 
 
 @dataclass
+class SweepCommand(ReproduceCommand):
+    """Try settings on a grid or at random, choose by dev, report on test. Called again, or on other machines that
+    share the reports folder, it takes part: no run is trained twice, and what a killed worker left goes on."""
+
+    seeds: str = ""
+    """Seeds of every setting, separated by blanks or commas; by default 0 1 (smoke: 0)."""
+    epochs: int | None = None
+    """Epochs of every training; by default those of the data set's preset, and of the default space 4 at most."""
+    space: str = ""
+    """What to try, a JSON file or JSON itself: '{"loss.margin": [0.1, 0.2], "batch_size": [64, 128]}'. Names are
+    settings of uwml train, or arguments of the loss after "loss."; with --samples there may be ranges,
+    '{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}'. By default the polynomial loss's margin and negative
+    coefficients."""
+    name: str = ""
+    """Name of the sweep, and of its folder under reports/sweeps/; by default that of the space's file, or default."""
+    samples: int = 0
+    """Draw so many settings at random; 0 tries the whole grid."""
+    search_seed: int = 0
+    """Seed of that drawing; the same on every machine."""
+    wait: bool = False
+    """Stay until all is done, to take over what others leave; else end once there is nothing to claim, so that no
+    machine is held for nothing."""
+
+
+@dataclass
 class DoctorCommand:
     """Say whether this machine can run the kit, line by line, and what to do where it cannot."""
 
@@ -359,6 +385,19 @@ def _compare_models(name: Literal["models", "videos"], options: CompareCommand) 
     compare_models(name, options.dataset, options.data_root, seeds, options.epochs, options.profile)
 
 
+def sweep(options: SweepCommand) -> None:
+    from uwml_lib.search_space import read_space
+    from uwml_lib.sweep import sweep as take_part
+
+    space = read_space(options.space) if options.space else None
+    of_a_file = options.space and not options.space.lstrip().startswith("{")
+    take_part(
+        options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile, space,
+        options.name or (Path(options.space).stem if of_a_file else "default"),
+        options.samples, options.search_seed, options.wait,
+    )  # fmt: skip
+
+
 def _seeds(words: str) -> list[int] | None:
     try:
         seeds = [int(seed) for seed in words.replace(",", " ").split()]
@@ -394,6 +433,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "fidelity": (FidelityCommand, fidelity),
     "models": (ModelsCommand, models),
     "videos": (VideosCommand, videos),
+    "sweep": (SweepCommand, sweep),
     "doctor": (DoctorCommand, doctor),
     "published": (PublishedCommand, published),
     "train-released": (TrainReleasedCommand, train),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Literal
 
@@ -144,6 +145,13 @@ def workers(threads: int) -> int:
     return max(1, cores // threads)
 
 
+def side_by_side(threads: int) -> SpawnContext:
+    """Return what starts processes that train side by side, each with so many threads and without a bar."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["UWML_HEADLESS"] = "1"  # bars of several processes would overwrite each other
+    return multiprocessing.get_context("spawn")
+
+
 def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Path], say: Say = say) -> None:
     """Train every configuration in a process of its own; a failure is reported once the others are finished."""
     pending = [
@@ -155,12 +163,10 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
         say(f"{len(configs) - len(pending)} of {len(configs)} runs were finished before")
     if not pending:
         return
-    os.environ["OMP_NUM_THREADS"] = str(configs[0].threads)
-    os.environ["UWML_HEADLESS"] = "1"  # bars of several processes would overwrite each other
     at_a_time = min(workers(configs[0].threads), len(pending))
     failures = []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_a_time, context, _die_with_parent) as pool:
+    context = side_by_side(configs[0].threads)
+    with ProcessPoolExecutor(at_a_time, context, die_with_parent) as pool:
         trainings = {pool.submit(train, config, folder): folder for config, folder in pending}
         try:
             for training in as_completed(trainings):
@@ -185,7 +191,7 @@ def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
     return [Run.load(folder) for folder in folders]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End a training when its parent ends, however that was, and by Ctrl-C without a traceback.
 
     The next call goes on after the last finished epoch.

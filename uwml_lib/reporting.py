@@ -376,13 +376,13 @@ def summary_json(experiment: Experiment) -> dict[str, Any]:
         "chance_rsum": chance_rsum(n_images, first["captions_per_image"]),
         "losses": {
             loss: {
-                "metrics": {name: _plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
+                "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
                 "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in runs},
-                "training_seconds": _plain(summarize([run.results["training_seconds"] for run in runs])),
+                "training_seconds": plain(summarize([run.results["training_seconds"] for run in runs])),
             }
             for loss, runs in experiment.by_loss().items()
         },
-        "comparison": compared | {name: _plain(compared[name]) for name in ("over_seeds", "over_queries")},
+        "comparison": compared | {name: plain(compared[name]) for name in ("over_seeds", "over_queries")},
         "without_warmup": {run.folder.name: run.metrics["rsum"] for run in experiment.without_warmup},
     }  # fmt: skip
 
@@ -583,5 +583,6 @@ def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
     write_json(report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
 
 
-def _plain(value: Any) -> dict[str, float | None]:
+def plain(value: Any) -> dict[str, float | None]:
+    """Return a summary or an interval as JSON has it: null where there is no number."""
     return {name: None if isinstance(x, float) and np.isnan(x) else x for name, x in value._asdict().items()}

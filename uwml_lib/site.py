@@ -17,11 +17,11 @@ import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 
-from uwml_lib.config import PERFORMANCE, REFERENCE, RELIABILITY, REPORTS, RUNS, preset
+from uwml_lib.config import PERFORMANCE, REFERENCE, RELIABILITY, REPORTS, RUNS, SWEEPS, preset
 from uwml_lib.datasets import SCENES
 from uwml_lib.errors import UWMLError
 from uwml_lib.explorer import build_explorer
-from uwml_lib.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
+from uwml_lib.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
 from uwml_lib.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
 from uwml_lib.progress import Say, say
 from uwml_lib.reporting import (
@@ -76,6 +76,11 @@ def _build(say: Say) -> Path:
                     continue
                 shown = [page for page in pages if EXPERIMENTS.get(page.stem, "reproduce") == name]
                 sections.append(_section(experiment, name, shown))
+    for path in sorted(SWEEPS.glob("*/*/sweep.json")):
+        try:
+            sections.append(_sweep_section(path))
+        except UWMLError as error:
+            say(f"{path.parent.name}: left out of the pages ({error})")
     build_explorer(REPORTS / "weight_explorer.html")
     index = REPORTS / "index.html"
     template = exporter.environment.get_template("page.html.j2")
@@ -253,4 +258,24 @@ def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) ->
         .to_html(index=False, border=0, escape=False),
         "paragraphs": [_html(part.replace("**", "")) for part in paragraphs],
         "pages": [{"href": f"{page.parent.name}/{page.name}", "words": page.stem.replace("_", " ")} for page in pages],
+    }
+
+
+def _sweep_section(path: Path) -> dict[str, object]:
+    """What a sweep found: its settings, its figure, the chosen one's numbers, its runs."""
+    found = read_sealed_json(path)
+    settings, chosen, runs = (pd.DataFrame(found["tables"][name]) for name in ("settings", "chosen", "runs"))
+    link = f'<a href="runs/{found["dataset"]}/{{0}}/config.json">{{0}}</a>'
+    runs["run folder"] = runs["run folder"].map(link.format)
+    return {
+        "title": f"{found['dataset']}: sweep {found['name']}",
+        "table": settings.to_html(index=False, border=0),
+        "figure": {
+            "path": Path(os.path.relpath(path.with_suffix(".png"), REPORTS)).as_posix(),
+            "alt": f"rsum on {found['chosen_by']} against {', '.join(found['varied'])}: the numbers of the table",
+        },
+        "chosen": chosen.to_html(index=False, border=0),
+        "runs": runs.to_html(index=False, border=0, escape=False),
+        "paragraphs": [_html(sentence.replace("**", "")) for sentence in found["sentences"]],
+        "pages": [],
     }
