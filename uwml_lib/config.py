@@ -277,6 +277,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+BACKBONE = "resnet50.tv_in1k"
+"""What makes features of pictures unless told otherwise: `timm`'s ResNet-50, small and everywhere, with 2,048 numbers a
+region as bottom-up attention has; of its weights those of a plain softmax, whose features serve other tasks best."""
+
+
 def preset(dataset: str, **overrides: Any) -> ExperimentConfig:
     """Return the configuration for a data set; a data set without a preset of its own gets the defaults."""
     return ExperimentConfig.from_dict({**PRESETS.get(dataset, {}), "dataset": dataset, **overrides})

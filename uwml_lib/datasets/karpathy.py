@@ -29,22 +29,30 @@ def write_captions(path: Path, folder: Path, say: Say = say) -> None:
     Files that are there already are left alone where they say the same. Raises UWMLError, naming the JSON and the
     image, for what cannot be used, and for files in `folder` that say something else; nothing is written then.
     """
-    files = {}
     splits = read_karpathy(path)
+    make_folder(folder)
+    with lock(folder, say):
+        put_captions(folder, splits, path)
+    for split, images in splits.items():
+        say(f"{split}: {len(images):,} images, {CAPTIONS_PER_IMAGE} captions each")
+
+
+def put_captions(folder: Path, splits: dict[str, list[Image]], source: Path) -> None:
+    """Write captions and ids of every split; hold the folder's lock.
+
+    Raises UWMLError, and writes nothing, if there are files that say something else.
+    """
+    files = {}
     for split, images in splits.items():
         files[folder / f"{split}_caps.txt"] = [caption for image in images for caption in image.captions]
         files[folder / f"{split}_ids.txt"] = [image.id for image in images]
-    make_folder(folder)
-    with lock(folder, say):
-        for file, lines in files.items():
-            if file.exists() and read_lines(file) != lines:
-                raise UWMLError(
-                    f"{file}: found other lines than {path.name} gives; move it away, or choose another folder"
-                )
-        for file, lines in files.items():
-            write_text(file, "".join(f"{line}\n" for line in lines))
-    for split, images in splits.items():
-        say(f"{split}: {len(images):,} images, {CAPTIONS_PER_IMAGE} captions each")
+    for file, lines in files.items():
+        if file.exists() and read_lines(file) != lines:
+            raise UWMLError(
+                f"{file}: found other lines than {source.name} gives; move it away, or choose another folder"
+            )
+    for file, lines in files.items():
+        write_text(file, "".join(f"{line}\n" for line in lines))
 
 
 def read_karpathy(path: Path) -> dict[str, list[Image]]:
@@ -56,7 +64,7 @@ def read_karpathy(path: Path) -> dict[str, list[Image]]:
     content = read_json(path)
     entries = content.get("images")
     if not isinstance(entries, list) or not entries:
-        raise UWMLError(f"{path}: images: found {_shown(entries)}, expected a list of at least one image")
+        raise UWMLError(f"{path}: images: found {shown(entries)}, expected a list of at least one image")
     coco = content.get("dataset") == "coco" or any(isinstance(entry, dict) and "cocoid" in entry for entry in entries)
     splits: dict[str, list[Image]] = {split: [] for split in SPLITS.values()}
     seen: dict[str, int] = {}
@@ -74,15 +82,15 @@ def _images(path: Path, entries: list[Any], coco: bool) -> Iterator[tuple[str, I
     for number, entry in enumerate(entries):
         where = f"{path}: images[{number}]"
         if not isinstance(entry, dict):
-            raise UWMLError(f"{where}: found {_shown(entry)}, expected an image, as a JSON object")
+            raise UWMLError(f"{where}: found {shown(entry)}, expected an image, as a JSON object")
         image_id = _image_id(where, entry, coco)
         where = f"{where}, {image_id}"
         split = entry.get("split")
         if not isinstance(split, str) or split not in SPLITS:
-            raise UWMLError(f"{where}: split: found {_shown(split)}, expected one of {', '.join(SPLITS)}")
+            raise UWMLError(f"{where}: split: found {shown(split)}, expected one of {', '.join(SPLITS)}")
         sentences = entry.get("sentences")
         if not isinstance(sentences, list) or len(sentences) < CAPTIONS_PER_IMAGE:
-            found = len(sentences) if isinstance(sentences, list) else _shown(sentences)
+            found = len(sentences) if isinstance(sentences, list) else shown(sentences)
             raise UWMLError(f"{where}: sentences: found {found}, expected at least {CAPTIONS_PER_IMAGE}")
         captions = [
             _caption(f"{where}: sentences[{place}]", sentence)
@@ -96,26 +104,29 @@ def _image_id(where: str, entry: dict[str, Any], coco: bool) -> str:
     if coco:
         number = entry.get("cocoid")
         if type(number) is not int:
-            raise UWMLError(f"{where}: cocoid: found {_shown(number)}, expected a number, as every image of COCO has")
+            raise UWMLError(f"{where}: cocoid: found {shown(number)}, expected a number, as every image of COCO has")
         return str(number)
     name = entry.get("filename")
     if not isinstance(name, str) or not name.isprintable() or not (stem := PurePosixPath(name).stem):
-        raise UWMLError(f"{where}: filename: found {_shown(name)}, expected the name of a file")
+        raise UWMLError(f"{where}: filename: found {shown(name)}, expected the name of a file")
     return stem
 
 
 def _caption(where: str, sentence: Any) -> str:
-    """Return a sentence's text as one line, its white space collapsed to single blanks."""
-    raw = sentence.get("raw") if isinstance(sentence, dict) else None
-    line = " ".join(raw.split()) if isinstance(raw, str) else ""
+    return caption_line(f"{where}: raw", sentence.get("raw") if isinstance(sentence, dict) else None)
+
+
+def caption_line(where: str, text: Any) -> str:
+    """Return a caption as one line, its white space collapsed to single blanks; raises UWMLError if it is none."""
+    line = " ".join(text.split()) if isinstance(text, str) else ""
     lone_surrogate = any("\ud800" <= letter <= "\udfff" for letter in line)  # JSON can hold it, UTF-8 cannot
     if not line or "\0" in line or lone_surrogate or len(line) > LONGEST_CAPTION:
-        found = f"{len(line):,} characters" if len(line) > LONGEST_CAPTION else _shown(raw)
-        raise UWMLError(f"{where}: raw: found {found}, expected a text of 1 to {LONGEST_CAPTION:,} characters")
+        found = f"{len(line):,} characters" if len(line) > LONGEST_CAPTION else shown(text)
+        raise UWMLError(f"{where}: found {found}, expected a text of 1 to {LONGEST_CAPTION:,} characters")
     return line
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A JSON value in a few words."""
     text = "nothing" if value is None else ascii(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
