@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import math
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -64,7 +65,7 @@ def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained
         except Exception as error:  # the hub's, the network's, the operating system's
             hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
             raise UWMLError(
-                f"{name}: its weights could not be downloaded ({_first_line(error)}); fetch "
+                f"{name}: its weights could not be downloaded ({_said(error)}); fetch "
                 f"{hub if known.hf_hub_id else known.url}, put it anywhere on this machine and name it by --weights"
             ) from error
     model.eval()
@@ -95,7 +96,7 @@ def _import_timm() -> ModuleType:
         raise UWMLError("features of pictures need timm: pip install 'uwml-kit[vision]'") from error
     except (ImportError, RuntimeError) as error:
         raise UWMLError(
-            f"timm or torchvision cannot be imported ({_first_line(error)}); install the torchvision that belongs to "
+            f"timm or torchvision cannot be imported ({_said(error)}); install the torchvision that belongs to "
             f"torch {torch.__version__}"
         ) from error
     return timm
@@ -119,8 +120,9 @@ def _meant(timm: ModuleType, name: str) -> str:
     return f"; did you mean {near[0]}?" if near else " such as " + BACKBONE
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _said(error: Exception) -> str:
+    """The first sentence of what an error says."""
+    return re.split(r"\.?(?:\s*\n|\.\s|$)", str(error).strip())[0] or type(error).__name__
 
 
 def _with_weights(timm: ModuleType, name: str, path: Path) -> nn.Module:
@@ -143,7 +145,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises nearly anything
-        raise UWMLError(f"{path}: not readable as weights, from which no code is run ({_first_line(error)})") from error
+        raise UWMLError(f"{path}: not readable as weights, from which no code is run ({_said(error)})") from error
     for key in ("state_dict", "model"):  # what trainings wrap them in
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -203,7 +205,7 @@ def load_picture(path: Path) -> "Image":
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        raise UWMLError(f"{path}: not readable as an image ({_first_line(error)})") from error
+        raise UWMLError(f"{path}: not readable as an image ({_said(error)})") from error
 
 
 @functools.cache
