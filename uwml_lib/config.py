@@ -279,7 +279,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 BACKBONE = "resnet50.tv_in1k"
 """What makes features of pictures unless told otherwise: `timm`'s ResNet-50, small and everywhere, with 2,048 numbers a
-region as bottom-up attention has; of its weights those of a plain softmax, whose features serve other tasks best."""
+region as bottom-up attention; its weights from a plain softmax, which transfer best frozen (Kornblith et al. 2021)."""
 
 
 def preset(dataset: str, **overrides: Any) -> ExperimentConfig:
