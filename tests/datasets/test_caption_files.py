@@ -95,6 +95,7 @@ def test_names_with_blanks_commas_and_numbers(tmp_path, name, separator):
         ("\nA dog runs\n", r"line 2: found 'A dog runs', expected the name of an image of images, then a tab, a comma"),
         ("a.jpg\tx\nb.jpg\t \n", "line 2, 'b.jpg': found ' ', expected a text of 1 to 5,000 characters"),
         ("a.jpg,x\nb.jpg\n", "line 2, 'b.jpg': found '', expected a text"),
+        ('a.jpg,"x\n\ny"\nb.jpg,\n', "line 4, 'b.jpg': found '', expected a text"),
         ("a.jpg x\nb.jpg\n", "line 2, 'b.jpg': found '', expected a text"),
         ("a.jpg\t" + "x" * 5001, "line 1, 'a.jpg': found 5,001 characters, expected"),
         (

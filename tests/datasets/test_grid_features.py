@@ -239,9 +239,9 @@ def test_regions_are_means_over_the_cells(small, grid):
 
 
 def test_boxes_of_a_map_that_is_no_square():
-    np.testing.assert_array_equal(
-        grid_boxes((2, 4), 2), [(0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5), (0, 0.5, 0.5, 1), (0.5, 0.5, 1, 1)]
-    )
+    upper, lower = (0, 2 / 3), (1 / 3, 1)
+    expected = [(x1, y1, x2, y2) for y1, y2 in (upper, lower) for x1, x2 in ((0, 0.5), (0.5, 1))]
+    np.testing.assert_allclose(grid_boxes((3, 4), 2), expected, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -310,6 +310,7 @@ def of(image: Image.Image, ending: str) -> bytes:
         (b"", "not readable as an image"),
         (b"<html>not found</html>", "not readable as an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not readable as an image"),
+        (of(Image.fromarray(colours()), "PCX"), "not readable as an image"),  # whole, but of no usual format
         (of(Image.fromarray(colours(90, 90)), "PNG")[:-5000], "not readable as an image"),
         (of(Image.fromarray(colours(90, 90)), "JPEG")[:-2000], r"not readable as an image \(image file is truncated"),
         (of(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "found 32 bits a pixel, mode F, expected 8 or 16"),

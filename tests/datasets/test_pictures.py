@@ -299,6 +299,13 @@ def test_interrupted_it_goes_on_to_the_same_bytes(make, monkeypatch, capsys):
     assert contents(folder) == whole
 
 
+def test_what_came_in_the_meantime_is_left_alone(make, monkeypatch, tmp_path):
+    monkeypatch.setattr(pictures, "IMAGES_A_STEP", 4)
+    stop_after(2, make, monkeypatch)
+    (tmp_path / "mine/dev_ims.npy").write_text("downloaded")
+    refused("dev_ims.npy: is there already; move it away", make, tmp_path)
+
+
 @pytest.mark.parametrize("change", ["picture", "grid", "weights"])
 def test_other_inputs_begin_anew(make, monkeypatch, images, change, tmp_path, capsys):
     monkeypatch.setattr(pictures, "IMAGES_A_STEP", 4)
