@@ -121,7 +121,7 @@ def test_every_kind_of_setting_can_be_given():
     [
         (
             ["trian"],
-            "uwml: found 'trian', expected one of data, captions, features, train, evaluate, convert, report",
+            "uwml: found 'trian', expected one of data, captions, features, pictures, train, evaluate, convert, report",
         ),
         (["data", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
