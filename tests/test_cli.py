@@ -121,7 +121,7 @@ def test_every_kind_of_setting_can_be_given():
     [
         (
             ["trian"],
-            "uwml: found 'trian', expected one of data, captions, features, msrvtt, train, evaluate, convert, report",
+            "uwml: found 'trian', expected one of data, captions, features, msrvtt, pictures, train, evaluate, ",
         ),
         (["data", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),

@@ -22,7 +22,7 @@ from uwml_lib import __version__
 from uwml_lib.errors import UWMLError
 
 try:
-    from uwml_lib.config import FIDELITY, Captions, ExperimentConfig, Fidelity, Precision, preset
+    from uwml_lib.config import BACKBONE, FIDELITY, Captions, ExperimentConfig, Fidelity, Precision, preset
 except UWMLError as error:
     raise SystemExit(f"uwml: {error}") from error
 
@@ -36,6 +36,7 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml captions   write captions and ids of a data set, from one of Karpathy's JSON files
   uwml features   write features and boxes of a data set, from TSV files of bottom-up attention
   uwml msrvtt     write captions, ids and frame features of a data set, from JSON as of MSR-VTT and a file a video
+  uwml pictures   make a data set of your own pictures: a folder of images and a caption file
   uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
   uwml evaluate   evaluate a finished run again, a released checkpoint, or several models as an ensemble
   uwml convert    turn a released checkpoint into a folder of this kit, with safetensors weights
@@ -100,6 +101,34 @@ class MSRVTTCommand:
     """The JSON files; MSR-VTT has one for train and validate, and one for test."""
     captions_per_video: int = 0
     """How many captions of each video to take, the first ones; 0: as many as the video with the fewest has."""
+
+
+@dataclass
+class PicturesCommand:
+    """Make a data set of your own pictures: captions, splits, and features of a grid. Called again it goes on."""
+
+    folder: Positional[Path]
+    """The new data set's folder, such as data/mine."""
+    images: Positional[Path]
+    """The folder of the image files."""
+    captions: Positional[Path]
+    """The caption file: lines of an image's name, then a tab, a comma or a blank, and a caption; or JSON."""
+    backbone: str = BACKBONE
+    """The image model, any of timm; its weights are downloaded once, from the Hugging Face hub."""
+    weights: Path | None = None
+    """A file of weights for it instead, .safetensors or a state dict of torch."""
+    grid: int = 6
+    """Rows and columns of regions that an image is cut into."""
+    captions_per_image: int | None = None
+    """Captions of every image, the first ones; by default as many as every image has."""
+    dev: float = 10.0
+    """Percent of the images for choosing the best epoch."""
+    test: float = 10.0
+    """Percent of the images for the final scores."""
+    seed: int = 0
+    """Seed of the order in which images are dealt to the splits."""
+    batch_size: int = 32
+    """Images that go through the model at once."""
 
 
 @dataclass
@@ -290,6 +319,13 @@ def msrvtt(options: MSRVTTCommand) -> None:
     write_videos(options.json, options.features, options.folder, options.captions_per_video)
 
 
+def pictures(options: PicturesCommand) -> None:
+    from uwml_lib.datasets.pictures import write_pictures
+
+    write_pictures(**vars(options))
+    print(f"now train on it: uwml train --dataset {options.folder.name} --data-root {options.folder.parent}")
+
+
 def train(options: TrainReleasedCommand) -> None:
     from accelerate import PartialState
 
@@ -424,6 +460,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "captions": (CaptionsCommand, captions),
     "features": (FeaturesCommand, features),
     "msrvtt": (MSRVTTCommand, msrvtt),
+    "pictures": (PicturesCommand, pictures),
     "train": (TrainCommand, train),
     "evaluate": (EvaluateCommand, evaluate),
     "convert": (ConvertCommand, convert),

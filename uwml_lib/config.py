@@ -291,6 +291,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+BACKBONE = "resnet50.tv_in1k"
+"""What makes features of pictures unless told otherwise: `timm`'s ResNet-50, small and everywhere, with 2,048 numbers a
+region as bottom-up attention; its weights from a plain softmax, which transfer best frozen (Kornblith et al. 2021)."""
+
+
 def preset(dataset: str, **overrides: Any) -> ExperimentConfig:
     """Return the configuration for a data set; a data set without a preset of its own gets the defaults."""
     return ExperimentConfig.from_dict({**PRESETS.get(dataset, {}), "dataset": dataset, **overrides})

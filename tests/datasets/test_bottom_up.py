@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tests.raw import tsv_row
 from uwml_lib.cli import main
 from uwml_lib.datasets import PrecomputedDataset, bottom_up, raw
-from uwml_lib.datasets.bottom_up import JOURNAL, write_features
+from uwml_lib.datasets.bottom_up import write_features
+from uwml_lib.datasets.growing import JOURNAL
 from uwml_lib.errors import UWMLError
 
 GOLDEN = Path(__file__).parents[1] / "golden/bottom_up"
@@ -332,11 +333,11 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from uwml_lib.datasets import bottom_up
+from uwml_lib.datasets import bottom_up, growing
 
 bottom_up.ROWS_A_STEP = 2
 where, name, times, folder, tsv = sys.argv[1:]
-place = {"bottom_up": bottom_up, "os": os, "memmap": np.memmap}[where]
+place = {"bottom_up": bottom_up, "growing": growing, "os": os, "memmap": np.memmap}[where]
 whole, left = getattr(place, name), int(times)
 
 def until(*arguments, **options):
@@ -353,15 +354,15 @@ bottom_up.write_features([Path(tsv)], Path(folder), 3)
 MOMENTS = [
     ("os", "posix_fallocate", 2, 0),
     ("bottom_up", "_numbers", 6, 2),
-    ("bottom_up", "write_sealed_json", 5, 6),
+    ("growing", "write_sealed_json", 5, 6),
     ("os", "replace", 8, 8),
 ]
 MORE_MOMENTS = [
     ("bottom_up", "_columns", 4, 0),  # looking for images
-    ("bottom_up", "write_sealed_json", 1, 0),
+    ("growing", "write_sealed_json", 1, 0),
     ("bottom_up", "_numbers", 1, 0),
     ("memmap", "flush", 5, 2),
-    ("bottom_up", "write_sealed_json", 3, 2),
+    ("growing", "write_sealed_json", 3, 2),
     ("bottom_up", "_numbers", 16, 6),
     ("memmap", "flush", 14, 6),
     ("os", "replace", 6, 8),  # five for the journal, the next gives an array its name

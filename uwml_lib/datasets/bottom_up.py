@@ -3,22 +3,19 @@
 import base64
 import binascii
 import contextlib
-import errno
 import hashlib
 import json
-import math
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from uwml_lib.datasets.growing import Shapes, begin, finish, note, open_arrays, refuse_foreign
 from uwml_lib.datasets.raw import listed, names
 from uwml_lib.errors import UWMLError
-from uwml_lib.files import check_is_file, load_array, lock, read_lines, read_sealed_json, write_sealed_json
+from uwml_lib.files import check_is_file, lock, read_lines
 from uwml_lib.progress import Say, progress, say
 
 SPLITS = ("train", "dev", "test", "testall")
@@ -27,12 +24,9 @@ LONGEST_ROW = 2**26
 """Bytes; a longer line is no row (36 boxes of 2048 numbers take 400 KB) and would fill the memory."""
 ROWS_A_STEP = 1000
 """Rows between two notes of how far the work is: so many, at most, are decoded again after an interruption."""
-JOURNAL = ".features.json"
 
 Places = dict[str, list[tuple[str, int]]]
 """Image -> the splits it is in, and its row in each."""
-Shapes = dict[str, tuple[int, int, int]]
-"""Array, such as train_ims -> its shape."""
 
 
 class Row(NamedTuple):
@@ -77,37 +71,22 @@ def write_features(tsvs: Sequence[Path], folder: Path, boxes: int = 36, say: Say
         check_is_file(path)
     places = _read_places(folder)
     images = Counter(split for rows in places.values() for split, _ in rows)
-    journal = folder / JOURNAL
     with lock(folder, say):
-        record = read_sealed_json(journal) if journal.exists() else {}
-        if not record:
-            _refuse_finished(folder, images)
+        refuse_foreign(folder, images)
         size = sum(path.stat().st_size for path in tsvs)
         say(f"1/2 looking for {len(places):,} images in {names(tsvs)}, {size / 1e9:.1f} GB")
         found = _find(tsvs, places, boxes, say)
         shapes: Shapes = {f"{split}_ims": (n, *found.shape) for split, n in images.items()}
         shapes |= {f"{split}_boxes": (n, boxes, 4) for split, n in images.items()}
         inputs = hashlib.sha256(json.dumps([found.digest, boxes, places]).encode()).hexdigest()
-        finished = record == {"inputs": inputs, "done": len(found.rows)}
-        goes_on = record.get("inputs") == inputs and _are_there(folder, shapes, finished)
-        if not (finished and goes_on):
-            _refuse_finished(folder, images)
-        if not goes_on:
-            journal.unlink(missing_ok=True)
-            _create(folder, shapes)
-            record = {"inputs": inputs, "done": 0}
-            write_sealed_json(journal, record)
+        done = begin(folder, images, shapes, inputs, len(found.rows))
         say(
             f"2/2 writing {len(found.rows):,} rows of {boxes} boxes x {found.shape[1]:,} numbers"
-            + (f", {record['done']:,} of which were written before" if record["done"] else "")
+            + (f", {done:,} of which were written before" if done else "")
         )
-        if record["done"] < len(found.rows):
-            _write(folder, shapes, places, found, record)
-        for name in shapes:
-            if (part := _part(folder, name)).exists():  # else it got its name in an earlier call
-                os.replace(part, folder / f"{name}.npy")
-    for name, shape in shapes.items():
-        say(f"{folder / name}.npy: {' x '.join(map(str, shape))}")
+        if done < len(found.rows):
+            _write(folder, shapes, places, found, inputs, done)
+        finish(folder, shapes, say)
 
 
 def _read_places(folder: Path) -> Places:
@@ -125,14 +104,6 @@ def _read_places(folder: Path) -> Places:
         files = ", ".join(f"{split}_ids.txt" for split in SPLITS)
         raise UWMLError(f"{folder}: found none of {files}, expected the ids that `uwml captions` writes")
     return places
-
-
-def _refuse_finished(folder: Path, splits: Sequence[str]) -> None:
-    """Leave alone what was downloaded, or made from other files."""
-    for split in splits:
-        for path in (folder / f"{split}_ims.npy", folder / f"{split}_boxes.npy"):
-            if path.exists():
-                raise UWMLError(f"{path}: is there already; move it away to have it made from these files and ids")
 
 
 # Reading
@@ -240,57 +211,9 @@ def _numbers(row: Row, name: str, text: bytes, shape: tuple[int, int]) -> np.nda
 # Writing
 
 
-def _part(folder: Path, name: str) -> Path:
-    """Where an array grows until it is whole."""
-    return folder / f".{name}.npy.part"
-
-
-def _are_there(folder: Path, shapes: Shapes, finished: bool) -> bool:
-    """Tell whether every array is there to go on with; finished ones may have their names."""
-
-    def holds(path: Path, shape: tuple[int, int, int]) -> bool:
-        try:
-            return load_array(path, 3).shape == shape
-        except UWMLError:
-            return False
-
-    return all(
-        holds(_part(folder, name), shape) or (finished and holds(folder / f"{name}.npy", shape))
-        for name, shape in shapes.items()
-    )
-
-
-def _create(folder: Path, shapes: Shapes) -> None:
-    """Make the arrays and take their room on the disk: were it full later, writing to a map would end the process."""
-    parts = {_part(folder, name): shape for name, shape in shapes.items()}
-    needed = sum(4 * math.prod(shape) for shape in shapes.values())
-    for part in parts:
-        part.unlink(missing_ok=True)
-    if needed > (free := shutil.disk_usage(folder).free):
-        raise UWMLError(f"{folder}: found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f} for the features")
-    for part, shape in parts.items():
-        np.lib.format.open_memmap(part, mode="w+", dtype="<f4", shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            try:
-                with open(part, "r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-            except OSError as error:
-                if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot promise room
-                    continue
-                for each in parts:
-                    each.unlink(missing_ok=True)
-                raise UWMLError(
-                    f"{part}: cannot be written ({error.strerror}); {needed / 1e9:.1f} GB are needed in all"
-                ) from error
-
-
-def _write(folder: Path, shapes: Shapes, places: Places, found: Found, record: dict[str, Any]) -> None:
-    """Decode the rows that are not done into the arrays, noting in the journal how many are surely on the disk.
-
-    The journal stays: by it, finished work is known again.
-    """
-    rows, done = found.rows, record["done"]
-    arrays = {name: np.lib.format.open_memmap(_part(folder, name), mode="r+") for name in shapes}
+def _write(folder: Path, shapes: Shapes, places: Places, found: Found, inputs: str, done: int) -> None:
+    """Decode the rows that are not done into the arrays."""
+    rows, arrays = found.rows, open_arrays(folder, shapes)
     with contextlib.ExitStack() as stack:
         files = {path: stack.enter_context(open(path, "rb")) for path in dict.fromkeys(row.path for row in rows)}
         for number, row in enumerate(progress(rows[done:], "rows"), done + 1):
@@ -302,6 +225,4 @@ def _write(folder: Path, shapes: Shapes, places: Places, found: Found, record: d
                 arrays[f"{split}_boxes"][place] = boxes
                 arrays[f"{split}_ims"][place] = features
             if number % ROWS_A_STEP == 0 or number == len(rows):
-                for array in arrays.values():
-                    array.flush()
-                write_sealed_json(folder / JOURNAL, {**record, "done": number})
+                note(folder, arrays, inputs, number)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from uwml_lib.datasets.raw import Item, caption_line, read_entries, shown, write_items
+from uwml_lib.datasets.raw import Item, caption_of, read_entries, shown, write_items
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import lock, read_json
 from uwml_lib.progress import Say, say
@@ -62,7 +62,7 @@ def _images(entries: list[tuple[str, dict[str, Any]]], coco: bool) -> Iterator[t
             found = len(sentences) if isinstance(sentences, list) else shown(sentences)
             raise UWMLError(f"{where}: sentences: found {found}, expected at least {CAPTIONS_PER_IMAGE}")
         captions = [
-            caption_line(f"{where}: sentences[{place}]", sentence, "raw")
+            caption_of(f"{where}: sentences[{place}]", sentence, "raw")
             for place, sentence in enumerate(sentences[:CAPTIONS_PER_IMAGE])
         ]
         yield SPLITS[split], Item(image_id, captions)

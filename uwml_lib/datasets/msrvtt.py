@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from uwml_lib.datasets.raw import Item, caption_line, listed, names, read_entries, shown, write_items
+from uwml_lib.datasets.raw import Item, caption_of, listed, names, read_entries, shown, write_items
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import atomic_path, load_array, lock, read_json
 from uwml_lib.progress import Say, progress, say
@@ -66,7 +66,7 @@ def read_msrvtt(jsons: Sequence[Path], captions_per_video: int = 0, say: Say = s
             name = sentence.get("video_id")
             if not isinstance(name, str) or name not in videos:
                 raise UWMLError(f"{where}: video_id: found {shown(name)}, expected that of a video of {names(jsons)}")
-            videos[name][1].captions.append(caption_line(f"{where}, {name}", sentence, "caption"))
+            videos[name][1].captions.append(caption_of(f"{where}, {name}", sentence, "caption"))
     counts = {name: len(video.captions) for name, (_, video) in videos.items()}
     _refuse(jsons, videos, [name for name, count in counts.items() if not count], "have no sentence")
     taken = captions_per_video or min(counts.values())

@@ -46,14 +46,18 @@ def read_entries(path: Path, content: Mapping[str, Any], key: str) -> list[tuple
     return [(f"{path}: {key}[{number}]", entry) for number, entry in enumerate(entries)]
 
 
-def caption_line(where: str, sentence: Any, key: str) -> str:
-    """Return a sentence's text as one line, its white space collapsed to single blanks."""
-    raw = sentence.get(key) if isinstance(sentence, dict) else None
-    line = " ".join(raw.split()) if isinstance(raw, str) else ""
+def caption_of(where: str, sentence: Any, key: str) -> str:
+    """Return the caption that a JSON object has under a key; see `caption_line`."""
+    return caption_line(f"{where}: {key}", sentence.get(key) if isinstance(sentence, dict) else None)
+
+
+def caption_line(where: str, text: Any) -> str:
+    """Return a caption as one line, its white space collapsed to single blanks; raises UWMLError if it is none."""
+    line = " ".join(text.split()) if isinstance(text, str) else ""
     lone_surrogate = any("\ud800" <= letter <= "\udfff" for letter in line)  # JSON can hold it, UTF-8 cannot
     if not line or "\0" in line or lone_surrogate or len(line) > LONGEST_CAPTION:
-        found = f"{len(line):,} characters" if len(line) > LONGEST_CAPTION else shown(raw)
-        raise UWMLError(f"{where}: {key}: found {found}, expected a text of 1 to {LONGEST_CAPTION:,} characters")
+        found = f"{len(line):,} characters" if len(line) > LONGEST_CAPTION else shown(text)
+        raise UWMLError(f"{where}: found {found}, expected a text of 1 to {LONGEST_CAPTION:,} characters")
     return line
 
 

@@ -1,0 +1,377 @@
+"""From a folder of images and a caption file to a data set; the weights are random ones of a file, so no network."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from uwml_lib.cli import main
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets import PrecomputedDataset, check_data, pictures
+from uwml_lib.datasets.grid_features import build_backbone, grid_boxes, grid_features, load_picture
+from uwml_lib.datasets.growing import JOURNAL
+from uwml_lib.datasets.pictures import split_names, write_pictures
+from uwml_lib.datasets.scenes import ScenesSettings, draw_pictures
+from uwml_lib.errors import UWMLError
+from uwml_lib.files import read_json, read_lines, read_sealed_json
+from uwml_lib.training import train
+
+SMALL = "mobilenetv3_small_050"
+COUNT = 20
+NAMES = [f"{number:02d}.png" for number in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Random ones."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(build_backbone(SMALL, pretrained=False).model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def drawn() -> np.ndarray:
+    return draw_pictures("train", ScenesSettings(train=COUNT)).pixels
+
+
+@pytest.fixture
+def images(tmp_path, drawn) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, pixels in zip(NAMES, drawn, strict=True):
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def captions(tmp_path) -> Path:
+    return write(tmp_path / "captions.txt", {name: 2 for name in NAMES})
+
+
+def caption(name: str, number: int) -> str:
+    return f"caption {number} of {name}"
+
+
+def write(path: Path, counts: dict[str, int]) -> Path:
+    rows = [f"{name}\t{caption(name, k)}\n" for name, count in counts.items() for k in range(count)]
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.fixture
+def make(images, captions, tmp_path, weights):
+    """Write the data set, with other arguments than usual."""
+
+    def call(**options) -> Path:
+        usual = {
+            "images": images, "captions": captions, "folder": tmp_path / "mine", "backbone": SMALL,
+            "weights": weights, "batch_size": 4, "say": lambda line: None,
+        }  # fmt: skip
+        write_pictures(**{**usual, **options})
+        return tmp_path / "mine"
+
+    return call
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+
+def test_through_the_command_to_the_data_set(images, captions, tmp_path, weights, capsys):
+    folder = tmp_path / "data/mine"
+    words = ["pictures", str(folder), str(images), str(captions), "--backbone", SMALL, "--weights", str(weights)]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert f"{captions}: lines of a name, a tab and a caption; 40 captions of 20 images\n" in out
+    assert "1/2 looking at 20 images\n  train: 16 images, 2 captions each\n" in out
+    assert re.search(r"2/2 features by mobilenetv3_small_050 on \w+: 36 regions of 288 numbers an image\n", out)
+    assert f"{folder}/train_ims.npy: 16 x 36 x 288\n" in out
+    assert f"now train on it: uwml train --dataset mine --data-root {folder.parent}\n" in out
+    sizes = {"train": 16, "dev": 2, "test": 2}
+    splits = {split: PrecomputedDataset(folder, split) for split in sizes}
+    assert {split: len(dataset.features) for split, dataset in splits.items()} == sizes
+    assert sorted(name for dataset in splits.values() for name in dataset.ids) == NAMES
+    for dataset in splits.values():
+        assert dataset.captions == [caption(name, k) for name in dataset.ids for k in range(2)]
+        assert dataset.features.shape[1:] == (36, 288)
+    check_data(ExperimentConfig(dataset="mine", data_root=str(folder.parent)))
+
+
+def test_features_and_boxes_are_those_of_each_picture(make, images, weights):
+    Image.new("RGB", (120, 30), "red").save(images / NAMES[3])
+    folder, backbone = make(grid=3), build_backbone(SMALL, weights)
+    for split in ("train", "dev", "test"):
+        dataset = PrecomputedDataset(folder, split)
+        boxes = dataset.optional_array("boxes", 3)
+        assert boxes.dtype == dataset.features.dtype == np.float32
+        for row, name in enumerate(dataset.ids):
+            picture = load_picture(images / name)
+            expected = grid_features(backbone, backbone.transform(picture)[None], 3)[0]
+            torch.testing.assert_close(dataset.images(row, row + 1)[0], expected)
+            size = np.array([120, 30] if name == NAMES[3] else [80, 80])
+            np.testing.assert_allclose(boxes[row], grid_boxes((7, 7), 3) * np.tile(size, 2), rtol=1e-6)
+
+
+def test_what_the_features_are_of_is_written_down(make, weights):
+    found = read_json(make(seed=3, dev=20) / "pictures.json")
+    assert found.pop("timm")
+    assert found == {
+        "backbone": SMALL, "weights": str(weights), "digest": build_backbone(SMALL, weights).digest,
+        "grid": 6, "dev": 20, "test": 10, "seed": 3,
+    }  # fmt: skip
+
+
+def test_every_image_gets_as_many_captions(make, captions, capsys):
+    write(captions, {name: 2 + number % 3 for number, name in enumerate(NAMES)})
+    folder = make(say=print)
+    assert "  captions left out, for every image gets 2: 19\n" in capsys.readouterr().out
+    dataset = PrecomputedDataset(folder, "train")
+    assert dataset.captions == [caption(name, k) for name in dataset.ids for k in range(2)]
+    shutil.rmtree(folder)
+    folder = make(captions_per_image=1)
+    assert PrecomputedDataset(folder, "train").captions == [caption(name, 0) for name in dataset.ids]
+    shutil.rmtree(folder)
+    with pytest.raises(
+        UWMLError, match="captions.txt: 14 of the 20 images have fewer than the 4 .*: 00.png, 01.png, 03"
+    ):
+        make(captions_per_image=4)
+
+
+def test_images_without_captions_are_left_out(make, images, captions, capsys):
+    write(captions, {name: 1 for name in NAMES[2:]})
+    (images / "more").mkdir()
+    shutil.copy(images / NAMES[2], images / "more/UPPER.JPG")
+    (images / "notes.txt").touch()
+    folder = make(say=print)
+    assert "  images left out, for they have no captions: 3\n" in capsys.readouterr().out
+    assert sum(len(read_lines(folder / f"{split}_ids.txt")) for split in ("train", "dev", "test")) == 18
+
+
+def test_images_in_folders(make, images, captions):
+    (images / "more").mkdir()
+    for name in NAMES:
+        (images / name).rename(images / "more" / name)
+    write(captions, {f"more/{name}": 1 for name in NAMES})
+    assert {name[:5] for name in PrecomputedDataset(make(), "train").ids} == {"more/"}
+
+
+# ------------------------------------------------------------------------------------------------ splits
+
+
+@pytest.mark.parametrize("count", [3, 4, 10, 99, 1000])
+def test_splits_share_all_names(count):
+    names = [str(number) for number in range(count)]
+    splits = split_names(names, 10, 20, 0)
+    assert list(splits) == ["train", "dev", "test"]
+    assert sorted(sum(splits.values(), [])) == sorted(names)
+    assert len(splits["dev"]) == max(1, round(count / 10))
+    assert len(splits["test"]) == max(1, round(count / 5))
+
+
+def test_splits_depend_on_the_seed_and_not_on_the_order():
+    shuffled = random.Random(1).sample(NAMES, COUNT)
+    assert split_names(shuffled, 10, 10, 0) == split_names(NAMES, 10, 10, 0)
+    assert split_names(NAMES, 10, 10, 1) != split_names(NAMES, 10, 10, 0)
+    assert split_names(NAMES, 10, 10, 0)["dev"] == ["08.png", "01.png"]  # for ever
+
+
+@pytest.mark.parametrize(
+    ("dev", "test"), [(0, 10), (10, 0), (-1, 10), (50, 50), (99, 2), (float("nan"), 10), (10, 100)]
+)
+def test_shares_that_cannot_be(dev, test):
+    with pytest.raises(UWMLError, match="dev, test: found .* percent, expected both above 0, and below 100 together"):
+        split_names(NAMES, dev, test, 0)
+
+
+def test_too_few_images():
+    with pytest.raises(
+        UWMLError, match="found 2 images with captions, expected at least one in each of train, dev and"
+    ):
+        split_names(NAMES[:2], 10, 10, 0)
+    with pytest.raises(UWMLError, match="found 4 images"):
+        split_names(NAMES[:4], 45, 54, 0)
+
+
+# ------------------------------------------------------------------------------------------------ what is refused
+
+
+def refused(words: str, make, tmp_path, **options) -> None:
+    """Refused, and nothing is written."""
+    before = contents(tmp_path / "mine")
+    with pytest.raises(UWMLError, match=words):
+        make(**options)
+    assert contents(tmp_path / "mine") == before
+
+
+def test_arguments_that_cannot_be(make, images, tmp_path):
+    for name in ("grid", "captions_per_image", "batch_size"):
+        refused(f"{name}: found 0, expected at least 1", make, tmp_path, **{name: 0})
+    refused("grid: found 8, expected no more than the 7 x 7 of the feature map of mobilenetv3", make, tmp_path, grid=8)
+    refused("nowhere: no such folder, expected one of images", make, tmp_path, images=tmp_path / "nowhere")
+    refused("captions.txt: no such folder", make, tmp_path, images=tmp_path / "captions.txt")
+    refused("absent: no such file", make, tmp_path, captions=tmp_path / "absent")
+
+
+def test_all_that_are_no_pictures_are_listed(make, images, tmp_path):
+    (images / NAMES[1]).write_bytes(b"")
+    (images / NAMES[4]).write_bytes((images / NAMES[4]).read_bytes()[:-4000])
+    with pytest.raises(UWMLError) as error:
+        make()
+    found = str(error.value)
+    assert found.startswith(f"{images}: 2 of the 20 images cannot be read: ")
+    assert f"{NAMES[1]}: not readable as an image (" in found
+    assert f"{NAMES[4]}: not readable as an image (" in found
+    assert contents(tmp_path / "mine") == {}
+
+
+def test_files_of_another_making_are_left_alone(make, captions, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/dev_caps.txt").write_text("downloaded\n")
+    refused("dev_caps.txt: found other lines than captions.txt gives; move it away", make, tmp_path)
+    (tmp_path / "mine/dev_caps.txt").unlink()
+    (tmp_path / "mine/dev_ims.npy").write_text("downloaded")
+    refused("dev_ims.npy: is there already; move it away", make, tmp_path)
+    (tmp_path / "mine/dev_ims.npy").unlink()
+    make()
+    refused("train_ims.npy: is there already; move it away", make, tmp_path, grid=3)
+    refused("train_caps.txt: found other lines", make, tmp_path, seed=1)
+    refused("train_ims.npy: is there already; move it away", make, tmp_path, backbone="mobilenetv3_small_050.lamb_in1k")
+
+
+def test_numbers_that_are_not_finite(make, monkeypatch, tmp_path):
+    def features(backbone, pixels, grid):
+        found = grid_features(backbone, pixels, grid).clone()
+        found[1, 0, 0] = torch.nan
+        return found
+
+    monkeypatch.setattr(pictures, "grid_features", features)
+    second = split_names(NAMES, 10, 10, 0)["train"][1]
+    with pytest.raises(UWMLError, match=f"images/{second}: mobilenetv3_small_050 gives NaN or infinity for this image"):
+        make()
+
+
+# ------------------------------------------------------------------------------------------------ kills
+
+
+def stop_after(batches: int, make, monkeypatch) -> None:
+    """Stop in the middle, as a kill would."""
+    left = batches
+
+    def features(*arguments):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return grid_features(*arguments)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(pictures, "grid_features", features)
+        make()
+
+
+def test_interrupted_it_goes_on_to_the_same_bytes(make, monkeypatch, capsys):
+    monkeypatch.setattr(pictures, "IMAGES_A_STEP", 8)
+    whole = contents(make())
+    shutil.rmtree(folder := make())
+    stop_after(3, make, monkeypatch)
+    assert read_sealed_json(folder / JOURNAL)["done"] == 8
+    assert not list(folder.glob("*.npy"))
+    make(say=print)
+    assert "36 regions of 288 numbers an image; 8 images were done before\n" in capsys.readouterr().out
+    assert contents(folder) == whole
+    monkeypatch.setattr(pictures, "grid_features", None)  # finished, it computes nothing
+    make()
+    assert contents(folder) == whole
+
+
+def test_what_came_in_the_meantime_is_left_alone(make, monkeypatch, tmp_path):
+    monkeypatch.setattr(pictures, "IMAGES_A_STEP", 4)
+    stop_after(2, make, monkeypatch)
+    (tmp_path / "mine/dev_ims.npy").write_text("downloaded")
+    refused("dev_ims.npy: is there already; move it away", make, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["picture", "grid", "weights"])
+def test_other_inputs_begin_anew(make, monkeypatch, images, change, tmp_path, capsys):
+    monkeypatch.setattr(pictures, "IMAGES_A_STEP", 4)
+    stop_after(2, make, monkeypatch)
+    options = {"say": print}
+    if change == "picture":
+        Image.new("RGB", (80, 80), "red").save(images / NAMES[0])
+    elif change == "grid":
+        options["grid"] = 2
+    else:
+        options["weights"] = tmp_path / "other.safetensors"
+        save_file(build_backbone(SMALL, pretrained=False).model.state_dict(), options["weights"])
+    folder = make(**options)
+    assert "done before" not in capsys.readouterr().out
+    whole = contents(folder)
+    shutil.rmtree(folder)
+    assert contents(make(**options)) == whole
+
+
+# Writes the data set, but is killed when the journal is written the n-th time.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from uwml_lib.datasets import growing, pictures
+
+pictures.IMAGES_A_STEP = 4
+folder, images, captions, weights, times = sys.argv[1:]
+whole, left = growing.write_sealed_json, int(times)
+
+def until(*arguments):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments)
+
+growing.write_sealed_json = until
+paths = Path(images), Path(captions), Path(folder)
+pictures.write_pictures(*paths, backbone="mobilenetv3_small_050", weights=Path(weights), batch_size=4)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_a_kill_costs_nothing(make, images, captions, tmp_path, weights, times):
+    whole = {name: hashlib.sha256(content).digest() for name, content in contents(make()).items()}
+    shutil.rmtree(folder := tmp_path / "mine")
+    command = [sys.executable, "-c", KILLED, *map(str, (folder, images, captions, weights, times))]
+    assert subprocess.run(command, capture_output=True, check=False, env=os.environ).returncode == -9
+    make()
+    assert {name: hashlib.sha256(content).digest() for name, content in contents(folder).items()} == whole
+
+
+# ------------------------------------------------------------------------------------------------ to a trained model
+
+
+@pytest.mark.slow
+def test_a_model_trains_on_it(images, tmp_path, weights):
+    listed = [{"image": name, "captions": [f"digit {name[:2]} here", f"a picture of {name[:2]}"]} for name in NAMES]
+    (tmp_path / "captions.json").write_text(json.dumps(listed))
+    folder = tmp_path / "data/mine"
+    words = ["pictures", str(folder), str(images), str(tmp_path / "captions.json"), "--grid", "2"]
+    assert main([*words, "--backbone", SMALL, "--weights", str(weights)]) == 0
+    config = ExperimentConfig(
+        dataset="mine", data_root=str(folder.parent), embed_size=8, word_dim=6, epochs=1, batch_size=16, device="cpu"
+    )
+    results = read_sealed_json(train(config, tmp_path / "run") / "results.json")
+    assert results["split"] == "test"
+    assert results["metrics"]["rsum"] > 0
