@@ -2,7 +2,7 @@
 # Paths are relative throughout, so a folder with spaces and `make -C` both work.
 
 #: PYTHON           interpreter that makes .venv, 3.11 or newer (python3)
-#: TORCH_INDEX_URL  where to get torch, e.g. https://download.pytorch.org/whl/cpu for a CPU-only build (PyPI)
+#: TORCH_INDEX_URL  where to get torch and torchvision, e.g. https://download.pytorch.org/whl/cpu for a CPU-only build (PyPI)
 #: DATASET          data set: a folder of DATA_ROOT (scenes)
 #: DATA_ROOT        folder that holds the data set's folder (data)
 #: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2; smoke: 0 1)
@@ -98,7 +98,7 @@ setup: $(READY)
 $(READY): $(MADE)
 	@echo "Installing the kit and what it needs into .venv: one to two minutes, and torch is a large download."
 ifneq ($(TORCH_INDEX_URL),)
-	$(PY) -m pip install -c constraints.txt --no-deps --index-url $(call quote,$(TORCH_INDEX_URL)) torch
+	$(PY) -m pip install -c constraints.txt --no-deps --index-url $(call quote,$(TORCH_INDEX_URL)) torch torchvision
 endif
 	$(PY) -m pip install -c constraints.txt -e '.[dev]'
 	@$(PY) -c 'from uwml_lib.datasets import download_punkt; download_punkt()'
