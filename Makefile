@@ -79,8 +79,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare fidelity models videos sweep smoke lab test test-all torture bench bench-full \
-    lint format reference clean gone
+.PHONY: help setup data reproduce compare fidelity models videos sweep smoke lab test test-all torture bench bench-full lint format reference clean gone
 
 ## list the targets and the variables
 help:

@@ -205,7 +205,7 @@ def test_torch_comes_from_the_place_named_and_nothing_else_does(make, kit):
     assert make(kit, "setup", "PYTHON=./fake python", f"TORCH_INDEX_URL={place}").returncode == 0
     installs = [line for line in calls(kit) if "pip install" in line]
     assert installs == [
-        f"-m pip install -c constraints.txt --no-deps --index-url {place} torch",
+        f"-m pip install -c constraints.txt --no-deps --index-url {place} torch torchvision",
         "-m pip install -c constraints.txt -e .[dev]",
     ]
     make(kit, "setup")

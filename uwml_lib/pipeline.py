@@ -78,7 +78,12 @@ def prepare(name: ExperimentName, config: ExperimentConfig, say: Say = say) -> d
     for notebook in all_notebooks(name):
         check_parameters(notebook, parameters)
     prepare_data(config, say)
-    check_data(config)
+    if (varying := check_data(config)[0].varying) != (name == "videos"):
+        what, target = ("unequal", "videos") if varying else ("equal", "reproduce")
+        raise UWMLError(
+            f"{config.data_folder}: has items of {what} numbers of regions, which are for `make {target} "
+            f"DATASET={config.dataset}`"
+        )
     return parameters
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from nbconvert import HTMLExporter
 
 from uwml_lib.config import PERFORMANCE, REFERENCE, RELIABILITY, REPORTS, RUNS, SWEEPS, preset
-from uwml_lib.datasets import SCENES
+from uwml_lib.datasets import EMBEDDED
 from uwml_lib.errors import UWMLError
 from uwml_lib.explorer import build_explorer
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
@@ -135,38 +135,48 @@ def publish(dataset: str) -> None:
 
 
 def _publish(dataset: str) -> None:
-    experiment = load_experiment(dataset)
-    if dataset not in SCENES:
-        _check_settings(experiment)
-        _publish_numbers(experiment)
+    others = [name for name, file in FILES.items() if name != "reproduce" and (RUNS / dataset / file).exists()]
+    experiments = {name: load_experiment(dataset, name) for name in others}
+    if "videos" not in experiments:  # else there are no others
+        experiments = {"reproduce": load_experiment(dataset), **experiments}
+    if dataset not in EMBEDDED:
+        _check_settings(experiments["reproduce"])
+        _publish_numbers(dataset, experiments)
         return
     source = report_folder(dataset)
-    others = _other_experiments(dataset)
-    for name, shown in {"reproduce": experiment, **others}.items():
+    for name, shown in experiments.items():
         if old := _not_current(all_notebooks(name), shown):
             raise UWMLError(f"{source / old.name}: missing, or shows other runs or code; run `make {name}` again")
-    _check_settings(experiment)
-    with lock(REFERENCE), atomic_folder(REFERENCE) as folder:
-        if RELIABILITY.exists():  # measured apart from any run
-            _copy(RELIABILITY, folder / RELIABILITY.name)
-        if PERFORMANCE.exists():
-            shutil.copytree(PERFORMANCE, folder / PERFORMANCE.name)
-        for other in REFERENCE.glob("*/summary.json"):  # of other data sets
-            shutil.copytree(other.parent, folder / other.parent.name)
-        for notebook in (notebook for name in ("reproduce", *others) for notebook in all_notebooks(name)):
+    if "reproduce" in experiments:
+        _check_settings(experiments["reproduce"])
+    with lock(REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
+        if folder.parent == REFERENCE.parent:
+            _keep_others(folder)
+        for notebook in (notebook for name in experiments for notebook in all_notebooks(name)):
             _copy(source / notebook.name, folder / "notebooks" / notebook.name)
         shutil.copytree(source / "figures", folder / "figures")
         durations = source / "durations.json"
-        if durations.exists() and read_json(durations)["runs"] == [run.folder.name for run in experiment.all_runs]:
-            _copy(source / "durations.json", folder / "durations.json")
-        _write_numbers(experiment, others, folder)
+        runs = [run.folder.name for run in experiments["reproduce"].all_runs] if "reproduce" in experiments else None
+        if durations.exists() and read_json(durations)["runs"] == runs:
+            _copy(durations, folder / durations.name)
+        _write_numbers(experiments, folder)
 
 
-def _publish_numbers(experiment: Experiment) -> None:
+def _keep_others(folder: Path) -> None:
+    """Copy what is in reports/reference and not of `scenes`: measured apart from any run, or of other data sets."""
+    if RELIABILITY.exists():
+        _copy(RELIABILITY, folder / RELIABILITY.name)
+    if PERFORMANCE.exists():
+        shutil.copytree(PERFORMANCE, folder / PERFORMANCE.name)
+    for other in REFERENCE.glob("*/runs"):
+        shutil.copytree(other.parent, folder / other.parent.name)
+
+
+def _publish_numbers(dataset: str, experiments: Mapping[ExperimentName, Experiment]) -> None:
     """Publish what shows no picture and no caption: only the embedded data may be passed on."""
-    source = report_folder(experiment.dataset)
-    with lock(REFERENCE), atomic_folder(reference_folder(experiment.dataset)) as folder:
-        _write_numbers(experiment, _other_experiments(experiment.dataset), folder)
+    source = report_folder(dataset)
+    with lock(REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
+        _write_numbers(experiments, folder)
         _copy(source / "figures" / "recall_curves.png", folder / "recall_curves.png")
         if (baseline := source / "linear_cca.json").exists():
             _copy(baseline, folder / baseline.name)
@@ -182,24 +192,19 @@ def _check_settings(experiment: Experiment) -> None:
             )
 
 
-def _other_experiments(dataset: str) -> dict[ExperimentName, Experiment]:
-    """What other make targets ran on a data set, in order."""
-    names = [name for name, file in FILES.items() if name != "reproduce" and (RUNS / dataset / file).exists()]
-    return {name: load_experiment(dataset, name) for name in names}
-
-
-def _write_numbers(experiment: Experiment, others: Mapping[ExperimentName, Experiment], folder: Path) -> None:
+def _write_numbers(experiments: Mapping[ExperimentName, Experiment], folder: Path) -> None:
     """Write tables, the summary and the runs behind them, but for those that were only for tuning."""
-    for name, other in others.items():
-        table = TABLES.get(name, results_table)(other).to_markdown()
-        write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(other)}\n")
-    kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in (experiment, *others.values())]
+    for name, experiment in experiments.items():
+        if name == "reproduce":
+            write_text(folder / "table.md", f"{report_text(experiment, False)}\n### Runs\n\n{_linked(experiment)}\n")
+            write_json(folder / "summary.json", summary_json(experiment))
+        else:
+            table = TABLES.get(name, results_table)(experiment).to_markdown()
+            write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(experiment)}\n")
+    kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in experiments.values()]
     for run in {run.folder: run for runs in kept for run in runs}.values():
         for name in ("config.json", "results.json", "metrics.jsonl"):
             _copy(run.folder / name, folder / "runs" / run.folder.name / name)
-    text = report_text(experiment, against_reference=False)
-    write_text(folder / "table.md", f"{text}\n### Runs\n\n{_linked(experiment)}\n")
-    write_json(folder / "summary.json", summary_json(experiment))
 
 
 def _not_current(notebooks: Sequence[Path], experiment: Experiment) -> Path | None:

@@ -18,7 +18,9 @@ from filelock import FileLock
 from uwml_lib.config import NOTEBOOKS
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
+from uwml_lib.models import MODELS
 from uwml_lib.notebooks import EXPERIMENTS, all_notebooks
+from uwml_lib.other_models import SETTINGS
 from uwml_lib.pipeline import planned_runs
 
 NAMES = sorted(path.stem for path in all_notebooks("reproduce"))
@@ -177,9 +179,69 @@ def test_07_measures_the_habits_of_the_release(faithful):
     assert "1 of " in log  # the run without habits is that of the pipeline
 
 
+@pytest.fixture(scope="session")
+def modelled(smoke) -> tuple[Path, str]:
+    """The same folder once every model has been trained in it, and what that printed."""
+    return smoke[0], run_once(smoke[0], "models", "--profile", "smoke")
+
+
+def test_08_compares_every_model(modelled):
+    home, log = modelled
+    metrics = found(home, "08_other_models")
+    assert {MODELS[settings["model"]] for settings in SETTINGS["models"]} == set(MODELS.values())
+    assert metrics["models"] == len(SETTINGS["models"]) + 1  # SCAN's ensemble
+    for model in MODELS.values():
+        assert f"| {model.title}" in log
+    assert "| SCAN, ensemble " in log
+    assert "2 of 16 runs were finished before" in log  # those of the pipeline
+    assert metrics["processes"][0] == pytest.approx(metrics["processes"][1], abs=5)
+    assert min(metrics["rsums"].values()) > 50
+    assert "Traceback" not in log
+
+
+@pytest.fixture(scope="session")
+def filmed(smoke) -> tuple[Path, str]:
+    """The same folder once the models for videos have been trained in it, and what that printed."""
+    return smoke[0], run_once(smoke[0], "videos", "--profile", "smoke")
+
+
+def test_09_knows_the_order_only_where_a_model_does(filmed):
+    home, log = filmed
+    metrics = json.loads((home / "reports/clips_smoke/metrics/09_video_text.json").read_text())
+    assert metrics["clips"] == 40
+    assert metrics["models"] == len(SETTINGS["videos"])
+    preferred = metrics["prefers_forwards"]
+    ordered = preferred.pop(MODELS["dual_encoding"].title)
+    assert ordered != 50
+    assert set(preferred.values()) == {50}
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("command", "dataset", "words"),
+    [
+        (
+            "reproduce",
+            "clips_smoke",
+            "has items of unequal numbers of regions, which are for `make videos DATASET=clip",
+        ),
+        ("videos", "scenes_smoke", "has items of equal numbers of regions, which are for `make reproduce DATASET=sc"),
+    ],
+)
+def test_images_and_videos_are_told_apart(smoke, filmed, command, dataset, words):
+    result = uwml(smoke[0], command, "--dataset", dataset)
+    assert result.returncode == 1
+    assert words in result.stderr
+
+
+def place_of(home: Path, name: str, ending: str) -> Path:
+    """Where the executed copy of a notebook is, or its page."""
+    return home / "reports" / ("clips_smoke" if name == "09_video_text" else "scenes_smoke") / f"{name}.{ending}"
+
+
 @pytest.mark.parametrize("name", [*NAMES, *EXPERIMENTS])
-def test_executed_copy_is_fit_to_read(smoke, compared, faithful, name):
-    notebook = nbformat.read(smoke[0] / "reports" / "scenes_smoke" / f"{name}.ipynb", as_version=4)
+def test_executed_copy_is_fit_to_read(smoke, compared, faithful, modelled, filmed, name):
+    notebook = nbformat.read(place_of(smoke[0], name, "ipynb"), as_version=4)
     assert str(smoke[0]) not in nbformat.writes(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -188,14 +250,14 @@ def test_executed_copy_is_fit_to_read(smoke, compared, faithful, name):
 
 
 @pytest.mark.parametrize("name", [*NAMES, *EXPERIMENTS])
-def test_page_needs_no_network(smoke, compared, faithful, name):
-    page = (smoke[0] / "reports" / "scenes_smoke" / f"{name}.html").read_text()
+def test_page_needs_no_network(smoke, compared, faithful, modelled, filmed, name):
+    page = place_of(smoke[0], name, "html").read_text()
     assert "cdnjs" not in page
     assert "jsdelivr" not in page
     assert "unpkg" not in page
     assert 'src="../assets/tex-svg.js"' in page
     for target in re.findall(r'href="([^"#:]+)"', page):
-        assert (smoke[0] / "reports" / "scenes_smoke" / target).exists(), target
+        assert (place_of(smoke[0], name, "html").parent / target).exists(), target
     assert (smoke[0] / "reports" / "assets" / "tex-svg.js").exists()
 
 
