@@ -70,6 +70,8 @@ def test_the_ratios_of_how_fast_are_the_published_ones():
     for row in speed_rows():
         assert f"| {row} |" in README
     assert f"on {read_json(PERFORMANCE / 'cpu/step.json')['threads']} cores" in README
+    peaks = read_json(PERFORMANCE / "cpu/training_full.json")["peak_gigabytes"]
+    assert f"took {peaks['i2t']:.1f} GB at its peak (i2t; t2i {peaks['t2i']:.1f})" in README
     (beyond,) = re.findall("be (.*) times as fast", read_json(PERFORMANCE / "cpu/evaluation.json")["bounds"])
     assert f"more than {beyond} times as fast" in " ".join(README.split())
 
