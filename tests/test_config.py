@@ -112,7 +112,7 @@ def test_presets():
         config = preset(dataset)
         check_config(config)
         assert config.dataset == dataset
-    assert preset("my_precomp") == ExperimentConfig(dataset="my_precomp")
+    assert preset("my_precomp") == ExperimentConfig(dataset="my_precomp", warmup_epochs=2)
     assert preset("f8k_precomp", epochs=3, seed=2).epochs == 3
     assert preset("coco_precomp").decay_epoch == 10
     scan = preset("f30k_precomp")  # the settings of the SCAN release

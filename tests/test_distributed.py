@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from tests.tiny import write_tiny
 from uwml_lib.checkpoints import read_metrics
+from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.distributed import gather, gather_captions, launched, process_count, step_costs
 from uwml_lib.errors import UWMLError
@@ -165,6 +166,46 @@ def test_bytes_sent_and_products_are_those_worked_out(tmp_path):
         if processes > 1:
             assert sent == pytest.approx(processes * (costs.gathered + costs.averaged), rel=0.1)
         assert products == pytest.approx(costs.products, rel=0.01)
+
+
+PAIR = """
+import sys
+import torch
+import torch.distributed as dist
+from uwml_lib.distributed import gather, gather_captions
+
+dist.init_process_group("gloo")
+mine = dist.get_rank()
+torch.manual_seed(0)
+whole, other = torch.rand(4, 3, 5, dtype=torch.float64), torch.rand(8, 3, dtype=torch.float64)
+whole.requires_grad_()
+part = whole.detach()[2 * mine : 2 * mine + 2].requires_grad_()
+captions, lengths = gather_captions(part[:, : 3 - mine], torch.tensor([3 - mine] * 2))
+assert captions.shape == (4, 3, 5) and lengths.tolist() == [3, 3, 2, 2]
+(gather(part).flatten(1).sum(1)[:, None] * other[:4]).square().sum().backward()
+(whole.flatten(1).sum(1)[:, None] * other[:4]).square().sum().backward()
+torch.testing.assert_close(part.grad, 2 * whole.grad[2 * mine : 2 * mine + 2])  # both differentiate the whole loss
+"""
+
+
+def test_gathered_gradients_are_those_of_the_whole(tmp_path):
+    (script := tmp_path / "pair.py").write_text(PAIR)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    result = subprocess.run(torchrun, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("processes", "words"),
+    [
+        ("0", "processes: found 0, expected at least 1"),
+        ("-1", "processes: found -1, expected at least 1"),
+        ("3", "batch_size: found 16, expected a multiple of the 3 processes that share it"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_said_before_any_is_started(processes, words, capsys):
+    assert main(["train", "--dataset", "scenes_smoke", "--processes", processes]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_alone_there_is_nothing_to_gather():

@@ -14,7 +14,7 @@ from uwml_lib.models import MODELS
 from uwml_lib.other_models import SETTINGS
 from uwml_lib.reporting import Experiment, Run, by_model, models_table, scan_pairs
 from uwml_lib.scoring import evaluation_file
-from uwml_lib.statistics import paired_interval
+from uwml_lib.statistics import paired_bootstrap, paired_interval
 from uwml_lib.training import check_config
 
 N_IMAGES, K = 6, 2
@@ -67,6 +67,10 @@ def test_a_row_is_what_its_runs_say(experiment):
     triplet, polynomial = ([of[loss, seed] for seed in (0, 1)] for loss in ("triplet", "polynomial"))
     assert row["triplet rsum"] == f"{np.mean(triplet):.1f} ± {np.std(triplet, ddof=1):.1f}"
     assert row["polynomial − triplet, over seeds"] == str(paired_interval(polynomial, triplet))
+    found = by_model(whole)["VSE++"]
+    a, b = (np.mean([run.rsum_by_image for run in found[loss]], axis=0) for loss in ("polynomial", "triplet"))
+    assert row["over images"] == str(paired_bootstrap(a, b))
+    assert float(row["over images"].split()[0]) == pytest.approx((a - b).mean(), abs=0.05)
     assert row["seeds"] == 2
 
 

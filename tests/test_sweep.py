@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.test_kill import digests, run_outcome
-from tests.tiny import write_tiny
+from tests.tiny import SIZES, write_tiny
 from uwml_lib import config, plots, site, sweep
 from uwml_lib.cli import main, parse
 from uwml_lib.errors import UWMLError
@@ -51,7 +51,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "site", SimpleNamespace(build=lambda say: tmp_path / "index.html"))
     monkeypatch.setattr(sweep, "workers", lambda threads: 1)
     (tmp_path / "sweeps/tiny/test").mkdir(parents=True)
-    write_tiny(tmp_path / "data/tiny")
+    write_tiny(tmp_path / "data/tiny", {**SIZES, "train": 64})  # a batch of the default size
     return tmp_path
 
 

@@ -288,11 +288,11 @@ class DoctorCommand:
 
 
 def data(options: DataCommand) -> None:
-    from uwml_lib.datasets import check_data, prepare_data
+    from uwml_lib.datasets import captions_there, check_data, prepare_data
 
     config = preset(options.dataset, data_root=options.data_root)
     prepare_data(config, fetch=True)
-    for dataset in check_data(config):
+    for dataset in check_data(replace(config, captions=captions_there(config.data_folder))):
         n_images, regions, dim = dataset.features.shape
         counts = f"{dataset.features.counts.min()} to {regions}" if dataset.varying else regions
         print(
@@ -563,10 +563,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         options = parse(words[0], words[1:])
-        if getattr(options, "processes", 1) > 1:
+        if isinstance(options, TrainReleasedCommand) and options.processes != 1:
             from uwml_lib.distributed import launch, launched
+            from uwml_lib.training import check_config
 
             if launched() == 1:
+                check_config(options.experiment, options.processes)
                 launch(options.processes, words)
                 return 0
         COMMANDS[words[0]][1](options)

@@ -50,10 +50,11 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         raise UWMLError(f"stopped by signal {int(error.sigval)}; the same command goes on") from None
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed"
+        if failure.exitcode >= 0:
+            raise UWMLError(f"process {rank} of {processes} failed, as said above; the others were stopped") from None
         raise UWMLError(
-            f"process {rank} of {processes} {how}, and the others were stopped; the same command goes on after the "
-            "last finished epoch"
+            f"process {rank} of {processes} was killed by signal {-failure.exitcode}, and the others were stopped; the "
+            "same command goes on after the last finished epoch"
         ) from None
 
 

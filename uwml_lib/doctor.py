@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import psutil
 import torch
 
 from uwml_lib.config import DATA, REPORTS, preset
-from uwml_lib.datasets import EMBEDDED, check_data
+from uwml_lib.datasets import EMBEDDED, captions_there, check_data
 from uwml_lib.datasets.embedded import is_current
 from uwml_lib.datasets.vocabulary import NLTK_DATA, available_tokenizer
 from uwml_lib.errors import UWMLError
@@ -65,6 +66,7 @@ def _data(dataset: str, data_root: str) -> Check:
         config = preset(dataset, data_root=data_root)
         if dataset in EMBEDDED and not data_root and not is_current(config.data_folder, EMBEDDED[dataset]):
             return Check("data", True, f"{dataset} will be built by the first run")
+        config = replace(config, captions=captions_there(config.data_folder))
         sizes = [f"{split.split} {len(split.features):,}" for split in check_data(config, scan=False)]
     except UWMLError as error:
         return Check("data", False, str(error), "data/README.md describes the files")

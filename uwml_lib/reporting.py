@@ -392,13 +392,14 @@ def report_text(experiment: Experiment, against_reference: bool = True) -> str:
     summary = summary_json(experiment)
     compared = comparison(experiment)
     config = experiment.runs[0].config
+    attends = "lambda_softmax" in MODELS[config["model"]].settings
     lines = [
         f"## {experiment.dataset}: {summary['n_images']} {experiment.split} images, "
         f"{summary['captions_per_image']} captions each",
         "",
         f"{experiment.runs[0].model}, width {config['embed_size']}, batches of "
         f"{config['batch_size']}"
-        + (f", λ {config['lambda_softmax']:g} in the attention" if config["lambda_softmax"] else "")
+        + (f", λ {config['lambda_softmax']:g} in the attention" if config["lambda_softmax"] and attends else "")
         + f"; {config['epochs']} epochs, {min(config['warmup_epochs'], config['epochs'])} of them "
         "warm-up" + (f"; only the first {config['max_images']} images" if config["max_images"] else "") + ".",
         "",

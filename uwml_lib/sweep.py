@@ -49,7 +49,7 @@ from uwml_lib.progress import Say, say
 from uwml_lib.reporting import Experiment, Run, plain, results_table, run_table
 from uwml_lib.search_space import DEFAULT_SPACE, LARGEST, configured, settings_of
 from uwml_lib.statistics import Summary, paired_interval, summarize
-from uwml_lib.training import check_config, train
+from uwml_lib.training import check_config, check_model_fits, train
 
 HEARTBEAT = 15.0  # seconds between two signs of life of whoever holds a claim
 GONE_AFTER = 300.0  # seconds without one, after which a claim may be taken over: file systems tell news late
@@ -166,7 +166,9 @@ def sweep(
     for of_setting in configs:
         check_config(of_setting[0])
     prepare_data(base, say)
-    check_data(base)
+    for of_setting in configs:
+        check_model_fits(of_setting[0])
+    check_data(configs[0][0])
     data = fingerprint(base.data_folder, base.captions)
     names = (folder.name for folder in run_folders([config for of_setting in configs for config in of_setting]))
     settings = [

@@ -62,16 +62,25 @@ def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
         raise UWMLError(f"loss_options of {config.loss}: {error}") from error
 
 
-def check_config(config: ExperimentConfig) -> None:
-    """Raise UWMLError for anything that can be known to fail before the data is read."""
+def check_config(config: ExperimentConfig, processes: int | None = None) -> None:
+    """Raise UWMLError for anything that can be known to fail before the data is read.
+
+    processes: that are to train together; None means those that torchrun has started.
+    """
+    processes = launched() if processes is None else processes
     build_loss(config)
     model_class(config)
-    if config.batch_size % launched():
+    if processes < 1:
+        raise UWMLError(f"processes: found {processes}, expected at least 1")
+    if config.batch_size % processes:
         raise UWMLError(
-            f"batch_size: found {config.batch_size}, expected a multiple of the {launched()} processes that share it"
+            f"batch_size: found {config.batch_size}, expected a multiple of the {processes} processes that share it"
         )
-    if launched() > 1 and device_of(config) == "mps":
-        raise UWMLError("device: found mps, which several processes cannot share, expected 'cpu'")
+    if processes > 1 and (device := device_of(config)) != "cpu" and processes > (cards := torch.cuda.device_count()):
+        raise UWMLError(
+            f"processes: found {processes}, expected at most one for each of the {cards} cards that several can use "
+            f"here (device {device}), or --device cpu"
+        )
     if config.mixed_precision == "fp16" and device_of(config) == "cpu":
         raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
     if config.evaluation_precision == "float64" and device_of(config) == "mps":
@@ -79,8 +88,13 @@ def check_config(config: ExperimentConfig) -> None:
 
 
 def check_model_fits(config: ExperimentConfig) -> None:
-    """Raise UWMLError for data that cannot be used, or not with this model."""
-    for split in check_data(config, scan=False):
+    """Raise UWMLError for data that cannot be used, or not with this model, or have no batch."""
+    train_set, *others = check_data(config, scan=False)
+    if len(train_set) < config.batch_size:
+        raise UWMLError(
+            f"batch_size: found {config.batch_size}, expected at most the {len(train_set)} training captions"
+        )
+    for split in (train_set, *others):
         if split.varying and not model_class(config).varying:
             raise UWMLError(
                 f"model: found {config.model!r}, expected one for images of unequal numbers of regions, which "
@@ -158,10 +172,6 @@ class Trainer:
         self.train_set = load_split(config, "train", self.vocabulary)
         self.selection_set = load_selection(config, self.vocabulary)
         self.train_set.caption_lengths  # noqa: B018 (encodes the captions here once, not in every worker)
-        if len(self.train_set) < config.batch_size:
-            raise UWMLError(
-                f"batch_size: found {config.batch_size}, expected at most the {len(self.train_set)} training captions"
-            )
 
         set_seed(config.seed)
         with _memory(folder):
@@ -416,7 +426,9 @@ def _memory(folder: Path) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         lost = ("connection", "gloo", "nccl")
         if process_count() > 1 and any(word in str(error).lower() for word in lost):
-            raise UWMLError(f"{folder.name}: another process of this training is gone") from error
+            raise UWMLError(
+                f"{folder.name}: another process of this training is gone, or cannot be reached ({error})"
+            ) from error
         words = ("can't allocate memory", "out of memory", "storage size", "overflow")
         if isinstance(error, RuntimeError) and not any(word in str(error).lower() for word in words):
             raise

@@ -153,3 +153,12 @@ def test_no_file(tmp_path):
     for name in ("captions.txt", "captions.json"):
         with pytest.raises(UWMLError, match=f"{name}: no such file"):
             read_captions(tmp_path / name, Path("images"), NAMES)
+
+
+def test_a_column_of_numbers_is_no_part_of_captions(tmp_path):
+    (tmp_path / "captions.csv").write_text("a.png,0,a dog runs\na.png,1,a brown dog\n")
+    with pytest.raises(UWMLError, match=r"captions.csv: found 3 columns, the second of numbers, expected two"):
+        read_captions(tmp_path / "captions.csv", tmp_path, {"a.png"})
+    (tmp_path / "captions.csv").write_text("a.png,0,a dog runs\na.png,two, a brown dog\n")  # captions with commas
+    _, found = read_captions(tmp_path / "captions.csv", tmp_path, {"a.png"})
+    assert found["a.png"][1] == "two, a brown dog"

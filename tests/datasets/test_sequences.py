@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.tiny import make_varying, write_caption_vectors, write_tiny
-from uwml_lib.datasets import PrecomputedDataset, build_vocabulary, fingerprint
+from uwml_lib.datasets import PrecomputedDataset, build_vocabulary, captions_there, evaluation_split, fingerprint
 from uwml_lib.datasets.precomputed import check_same_shape
 from uwml_lib.datasets.sequences import Sequences
 from uwml_lib.errors import UWMLError
@@ -167,3 +167,27 @@ def test_the_fingerprint_covers_what_is_read(folder):
     offsets = np.load(folder / "dev_offsets.npy")
     np.save(folder / "dev_offsets.npy", np.r_[0, offsets[1] + 1, offsets[2:]])
     assert fingerprint(folder) != text
+
+
+@pytest.mark.parametrize("name", ["test_caps.npy", "test_caps.txt", "test_offsets.npy"])
+def test_a_test_split_without_features_is_not_passed_over(folder, name):
+    (folder / name).write_bytes(b"")
+    with pytest.raises(UWMLError, match=f"test_ims.npy: no such file, though there is {name}"):
+        evaluation_split(folder)
+
+
+def test_what_captions_there_are(folder):
+    assert captions_there(folder) == "text"
+    (folder / "train_caps.txt").unlink()
+    assert captions_there(folder) == "vectors"
+
+
+def test_a_count_that_does_not_fit_names_the_vectors(folder):
+    (folder / "dev_caps.txt").unlink()
+    np.save(folder / "dev_caps.npy", np.zeros((13, 4)))
+    with pytest.raises(UWMLError, match="dev_caps.npy: found 13 captions for the 7 images"):
+        PrecomputedDataset(folder, "dev", caption_style="vectors")
+
+
+def test_the_first_regions_of_every_item_may_be_more_than_some_split_has(folder):
+    assert PrecomputedDataset(folder, "dev", regions=9).features.shape == (7, 3, 9)

@@ -1,6 +1,7 @@
 """Every model keeps the contract, and each of the smaller ones is what a loop over its equation gives."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from uwml_lib.models import (
     model_class,
 )
 from uwml_lib.models.vse_infinity import GPO, positional_encoding
-from uwml_lib.training import train
+from uwml_lib.training import check_model_fits, train
 
 FEATURES, VOCABULARY, WIDTH = 7, 20, 8
 LENGTHS = torch.tensor([6, 2, 4, 6, 1])
@@ -291,3 +292,17 @@ def test_bfan():
         cross_attention_scores(images, captions, lengths, way, lambda_softmax=7.0) for way in ("i2t", "t2i")
     )
     assert (unfocused / 2 - model.scores(images, captions, lengths)).abs().max() > 1e-3
+
+
+def test_cosines_are_never_rounded_to_half_precision():
+    images, captions = (F.normalize(torch.randn(50, 8), dim=1) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = VSE(FEATURES, VOCABULARY, WIDTH, 6).scores(images, captions)
+    assert torch.equal(found, images @ captions.T)
+    assert VSE(FEATURES, VOCABULARY, WIDTH, 6).scores(images.double(), captions.double()).dtype == torch.float64
+
+
+def test_a_batch_of_more_pairs_than_there_are_is_refused_before_anything_is_trained(tmp_path):
+    config = replace(tiny_config("vse", tmp_path), batch_size=81)
+    with pytest.raises(UWMLError, match="batch_size: found 81, expected at most the 80 training captions"):
+        check_model_fits(config)

@@ -1,5 +1,6 @@
 """Caption files in the usual forms, text with the image's name first or JSON -> the captions of every image."""
 
+import contextlib
 import csv
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -85,7 +86,19 @@ def _text_entries(path: Path, folder: Path, names: Collection[str]) -> tuple[str
             f"{path}: line {first}: found {shown(lines[first - 1])}, expected the name of an image of {folder}, then "
             f"{', '.join(TEXT_FORMS)}, then a caption; no line begins so"
         )
+    if form == "a comma":
+        _refuse_numbers(path, lines)
     return f"lines of a name, {form} and a caption", _entries(path, form, lines, names)
+
+
+def _refuse_numbers(path: Path, lines: list[str]) -> None:
+    """Raise UWMLError for a column of numbers between names and captions, which would become part of the captions."""
+    with contextlib.suppress(csv.Error):  # said of its line later
+        rows = [cells for _, cells in _rows_by_comma(lines) if "".join(cells).strip()]
+        if all(len(cells) > 2 and cells[1].strip().isdigit() for cells in rows):
+            raise UWMLError(
+                f"{path}: found {len(rows[0])} columns, the second of numbers, expected two, image and caption"
+            )
 
 
 def _count(rows: Iterator[tuple[int, list[str]]], names: Collection[str]) -> int:

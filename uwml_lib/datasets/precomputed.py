@@ -105,9 +105,9 @@ class PrecomputedDataset(Dataset):
         self.folder, self.split, self.vocabulary, self.caption_style = Path(folder), split, vocabulary, caption_style
         path = self.folder / f"{split}_ims.npy"
         self.features = load_features(self.folder, split)
-        captions_path = self.folder / f"{split}_caps.txt"
+        captions_path = self.folder / f"{split}_caps.{'npy' if caption_style == 'vectors' else 'txt'}"
         self.vectors = load_array(self.folder / f"{split}_caps.npy", 2) if caption_style == "vectors" else None
-        self.captions = self._read_captions(captions_path)
+        self.captions = self._read_captions(self.folder / f"{split}_caps.txt")
         self._copies = self._rows_per_image()
         self.features = self.features[:: self._copies]
         n_images, n_captions = len(self.features), len(self.captions)
@@ -134,7 +134,7 @@ class PrecomputedDataset(Dataset):
         self._encoded: EncodedCaptions | None = None
         if max_images:
             self.keep(0, max_images)
-        if regions > self.features.shape[1]:
+        if regions > self.features.shape[1] and not self.varying:
             raise UWMLError(f"regions: found {regions}, expected at most the {self.features.shape[1]} of {path}")
         self.features = self._with_first_regions(self.features)
 
@@ -348,14 +348,22 @@ def first_not_finite(x: Tensor) -> int | None:
 def evaluation_split(folder: Path | str) -> str:
     """Return "test", or "dev" where there is no test split; whoever reports numbers must say which.
 
-    Raises UWMLError for a test split with captions and without features, which would be passed over in silence.
+    Raises UWMLError for a test split without features, which would be passed over in silence.
     """
-    features, captions = (Path(folder) / f"test_{name}" for name in ("ims.npy", "caps.txt"))
+    features, *others = (Path(folder) / f"test_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy"))
     if features.exists():
         return "test"
-    if captions.exists() or features.is_symlink():
-        raise UWMLError(f"{features}: no such file, though the test split has captions; remove those to report dev")
+    if there := [path.name for path in others if path.exists()]:
+        raise UWMLError(f"{features}: no such file, though there is {there[0]}; remove that to report dev")
+    if features.is_symlink():
+        raise UWMLError(f"{features}: leads nowhere; remove it to report dev")
     return "dev"
+
+
+def captions_there(folder: Path | str) -> Captions:
+    """Return "vectors" for a folder with vectors of its captions and no text of them, and "text" for any other."""
+    text, vectors = (Path(folder) / f"train_caps.{ending}" for ending in ("txt", "npy"))
+    return "vectors" if vectors.exists() and not text.exists() else "text"
 
 
 def build_vocabulary(folder: Path | str) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
 from uwml_lib.config import ExperimentConfig
@@ -43,9 +44,11 @@ class Matcher(nn.Module):
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Score embedded images against embedded captions, (n_images, n_captions); here by their products, which are
-        the cosines of vectors of length 1.
+        the cosines of vectors of length 1, and never in half precision, which would make ties of close scores.
         """
-        return images @ captions.T
+        with torch.autocast(images.device.type, enabled=False):
+            images, captions = (x if x.dtype == torch.float64 else x.float() for x in (images, captions))
+            return images @ captions.T
 
     def forward(
         self, features: Tensor, tokens: Tensor, lengths: Tensor | None = None, counts: Tensor | None = None
