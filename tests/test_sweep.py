@@ -454,7 +454,7 @@ def test_on_other_data_it_is_refused(home, fake):
     run_sweep(home)
     with open(home / "data/tiny/train_caps.txt", "a", encoding="utf-8") as file:
         file.write("one more .\n" * 2)
-    np.save(home / "data/tiny/train_ims.npy", np.zeros((41, 3, 9), np.float32))
+    np.save(home / "data/tiny/train_ims.npy", np.zeros((65, 3, 9), np.float32))
     with pytest.raises(UWMLError, match="differs in data; give"):
         run_sweep(home)
 
