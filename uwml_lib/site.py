@@ -51,6 +51,11 @@ BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation
 """What `make bench` and `make bench-full` write, in the order of the page."""
 
 
+def table_of(name: ExperimentName, experiment: Experiment) -> pd.DataFrame:
+    """The table of what a make target ran."""
+    return TABLES.get(name, results_table)(experiment)
+
+
 def build(say: Say = say) -> Path:
     """Render every executed notebook, the weight explorer and the index; return the index's path."""
     with lock(REPORTS / "assets", say):
@@ -257,7 +262,7 @@ def _write_numbers(experiments: Mapping[ExperimentName, Experiment], folder: Pat
             write_text(folder / "table.md", f"{report_text(experiment, False)}\n### Runs\n\n{_linked(experiment)}\n")
             write_json(folder / "summary.json", summary_json(experiment))
         else:
-            table = TABLES.get(name, results_table)(experiment).to_markdown()
+            table = table_of(name, experiment).to_markdown()
             write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(experiment)}\n")
     kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in experiments.values()]
     for run in {run.folder: run for runs in kept for run in runs}.values():
@@ -312,7 +317,7 @@ def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) ->
         "models": ": other models",
         "videos": ": models of sequences",
     }
-    table = TABLES.get(name, results_table)(experiment)
+    table = table_of(name, experiment)
     paragraphs = [part for part in text.split("\n\n") if part and not part.startswith(("#", "|"))]
     links = {run.folder.name: _run_page(run).relative_to(REPORTS).as_posix() for run in experiment.all_runs}
     durations = report_folder(experiment.dataset) / "durations.json"
