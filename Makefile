@@ -148,7 +148,7 @@ smoke: $(READY)
 
 ## open the notebooks in JupyterLab
 lab: $(READY)
-	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/01_data_preparation.ipynb
 
 ## run the quick tests
 test: $(READY)

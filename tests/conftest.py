@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import settings
 settings.register_profile("kit", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("kit")
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 torch.set_num_threads(1)  # results that do not depend on how many tests run at once
 
@@ -28,3 +31,16 @@ def shared() -> Path:
     if not (folder := os.environ.get("UWML_SHARED")):
         pytest.skip("UWML_SHARED is unset: the real features and recorded checkpoints are not here")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not (program := next(filter(None, map(shutil.which, CHROMIUM)), None)):
+        pytest.skip("no Chromium is installed here (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium refuses its sandbox to root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if root else [])
+        yield browser
+        browser.close()

@@ -1,5 +1,6 @@
 """The command line: help, presets, and errors that are a sentence and an exit code."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import write_tiny
-from uwml_lib import __version__, reproduction
+from uwml_lib import __version__, cli, reproduction
 from uwml_lib.cli import COMMANDS, main, parse
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation import released_lines
@@ -320,3 +321,38 @@ def test_report_fills_the_published_table_too(tmp_path, monkeypatch, capsys):
     assert main(["report", "--dataset", "scenes"]) == 0
     assert capsys.readouterr().out == "table of scenes\n"
     assert "| ours" in (tmp_path / "published.md").read_text(encoding="utf-8")
+
+
+def test_json_is_all_that_the_standard_output_gets(capfd, monkeypatch):
+    def found(options):
+        print("to be read by people")
+        os.system("echo by another process")
+        return {"rsum": 1.5, "dataset": options.dataset}
+
+    monkeypatch.setitem(cli.COMMANDS, "data", (cli.DataCommand, found))
+    assert main(["--json", "data", "--dataset", "x"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"rsum": 1.5, "dataset": "x"}
+    assert "to be read by people" in err and "by another process" in err
+    assert main(["data", "--dataset", "x"]) == 0
+    assert "to be read by people" in capfd.readouterr().out  # the output is where it was
+
+
+def test_json_of_an_error_is_a_sentence_on_the_standard_error(capfd):
+    assert main(["--json", "report", "--dataset", "absent"]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "no finished runs on absent yet" in err
+
+
+def test_results_can_be_read_by_a_program(capfd, tmp_path):
+    folder = write_tiny(tmp_path / "tiny")
+    options = ["--dataset", "tiny", "--data-root", str(folder.parent), "--run-folder", str(tmp_path / "run")]
+    small = ["--epochs", "1", "--batch-size", "8", "--embed-size", "8", "--word-dim", "6", "--device", "cpu"]
+    assert main(["--json", "train", *options, *small]) == 0
+    trained = json.loads(capfd.readouterr().out)
+    assert trained["config"]["epochs"] == 1
+    assert main(["--json", "evaluate", str(tmp_path / "run")]) == 0
+    assert json.loads(capfd.readouterr().out)["metrics"] == trained["metrics"]
+    assert main(["--json", "data", *options[:4]]) == 0
+    assert json.loads(capfd.readouterr().out)["splits"]["train"]["images"] == 40

@@ -286,6 +286,15 @@ def test_the_core_imports_with_torch_and_numpy_alone():
     assert done.returncode == 0, done.stderr
 
 
+def install(python, *arguments) -> None:
+    """Call pip in an environment, with this kit's versions; skips the test where no index can be reached."""
+    command = [python, "-m", "pip", arguments[0], "-q", "-c", ROOT / "constraints.txt", *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    if "Failed to establish a new connection" in done.stderr or "name resolution" in done.stderr:
+        pytest.skip("no package index can be reached from here")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_a_plain_install_brings_torch_and_numpy_and_the_core_works(tmp_path):
     source, python = tmp_path / "source", tmp_path / "venv/bin/python"
@@ -295,14 +304,9 @@ def test_a_plain_install_brings_torch_and_numpy_and_the_core_works(tmp_path):
         shutil.copy(ROOT / name, source)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     # the same torch as here, so that a machine with the CPU build does not fetch the large one
-    place = os.environ.get("TORCH_INDEX_URL")
-    wanted = [["--no-deps", "--index-url", place, "torch"]] if place else []
-    for arguments in [*wanted, [str(source)]]:
-        command = [python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        if "Failed to establish a new connection" in done.stderr or "name resolution" in done.stderr:
-            pytest.skip("no package index can be reached from here")
-        assert done.returncode == 0, done.stderr
+    if place := os.environ.get("TORCH_INDEX_URL"):
+        install(python, "install", "--no-deps", "--index-url", place, "torch")
+    install(python, "install", str(source))
 
     program = "; ".join(f"import uwml_lib.{module}" for module in CORE_MODULES)
     program += "; import importlib.metadata as m; print(*(d.metadata['Name'] for d in m.distributions()))"
@@ -312,3 +316,36 @@ def test_a_plain_install_brings_torch_and_numpy_and_the_core_works(tmp_path):
     assert {"uwml-kit", "torch", "numpy"} <= installed
     extras = project_ranges().keys() - with_dependencies("torch", "numpy")
     assert installed.isdisjoint(extras)
+
+
+@pytest.mark.slow
+def test_a_wheel_in_an_environment_of_its_own_runs_notebook_4_and_the_losses(tmp_path):
+    """Installed, not cloned: nothing of the checkout but the wheel, a notebook and an example."""
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copytree(ROOT / "uwml_lib", source / "uwml_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install(python, "wheel", "--no-deps", "-w", tmp_path, source)
+    (wheel,) = tmp_path.glob("uwml_kit-*.whl")
+    shutil.rmtree(source)
+    if place := os.environ.get("TORCH_INDEX_URL"):
+        install(python, "install", "--no-deps", "--index-url", place, "torch")
+    install(python, "install", f"{wheel}[notebooks,pml]")
+
+    work = tmp_path / "work"
+    (work / "home").mkdir(parents=True)
+    shutil.copy(ROOT / "notebooks/04_weight_functions.ipynb", work)
+    shutil.copy(ROOT / "examples/digits_retrieval.py", work)
+    environment = {**os.environ, "UWML_HOME": str(work / "home"), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONPATH": ""}
+    runs = (
+        ["-m", "papermill", "04_weight_functions.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar"],
+        ["digits_retrieval.py"],
+        ["-m", "uwml_lib.cli", "train", "--dataset", "scenes_smoke", "--epochs", "1"],
+    )
+    for arguments in runs:
+        done = subprocess.run([python, *arguments], cwd=work, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (work / "home/reports/scenes/metrics/04_weight_functions.json").exists()

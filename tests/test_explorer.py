@@ -1,9 +1,7 @@
 """The weight explorer: one file that asks for nothing, and numbers that are the library's, in the page as on paper."""
 
 import json
-import os
 import re
-import shutil
 from html.parser import HTMLParser
 from importlib import resources
 from itertools import product
@@ -20,7 +18,6 @@ from uwml_lib.explorer import HELD, KINDS, LIVE, PRESETS, SIMILARITIES, SLIDERS,
 from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
 from uwml_lib.weighting import one_anchor, pair_weights, weight_curve
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SCRIPTS = {name: (explorer.TEMPLATES / name).read_text(encoding="utf-8") for name in ("losses.js", "explorer.js")}
 # Settings as the page has them: clamps that bite, gates of the margin, held pairs, weights on an edge.
 SETTINGS = {
@@ -209,19 +206,6 @@ def test_dead_and_wrong_way_zones(formulas):
 
 
 # --------------------------------------------------------------------------------------------------- in a real browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (program := next(filter(None, map(shutil.which, CHROMIUM)), None)):
-        pytest.skip("no Chromium is installed here (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium refuses its sandbox to root
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if root else [])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

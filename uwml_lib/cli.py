@@ -4,12 +4,15 @@ Every command imports what it needs itself, so that help and errors are quick.
 """
 
 import argparse
+import contextlib
+import itertools
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 try:
     import tyro
@@ -52,8 +55,20 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml train-released
                   train one model by the flags of the released train.py
 
-`uwml COMMAND --help` lists a command's options. `uwml --debug COMMAND ...` shows the traceback of an error.
+`uwml COMMAND --help` lists a command's options. Before the command, `--debug` shows the traceback of an error, and
+`--json` prints what was found as JSON, and all else to the standard error.
+
+  uwml reproduce                                     everything, on the embedded data
+  uwml train --dataset scenes --loss triplet         one training, with the settings of its data set
+  uwml --json evaluate reports/runs/scenes/NAME      its recalls, for another program
+  uwml sweep --space '{{"loss.margin": [0.1, 0.2]}}'   which margin is best on dev
+
+Exit codes: 0 done, 1 an error, said in a sentence, 2 a misspelt command or option, 130 stopped by Ctrl-C.
 """
+
+
+Found = dict[str, Any]
+"""What a command found, as plain values."""
 
 
 @dataclass
@@ -287,11 +302,12 @@ class DoctorCommand:
     """Folder that holds the data set's folder; empty means data/."""
 
 
-def data(options: DataCommand) -> None:
+def data(options: DataCommand) -> Found:
     from uwml_lib.datasets import captions_there, check_data, prepare_data
 
     config = preset(options.dataset, data_root=options.data_root)
     prepare_data(config, fetch=True)
+    found = {}
     for dataset in check_data(replace(config, captions=captions_there(config.data_folder))):
         n_images, regions, dim = dataset.features.shape
         counts = f"{dataset.features.counts.min()} to {regions}" if dataset.varying else regions
@@ -299,6 +315,10 @@ def data(options: DataCommand) -> None:
             f"{dataset.split}: {n_images} images of {counts} regions x {dim} numbers, "
             f"{dataset.captions_per_image} captions each"
         )
+        found[dataset.split] = {
+            "images": n_images, "regions": regions, "dim": dim, "captions_per_image": dataset.captions_per_image,
+        }  # fmt: skip
+    return {"folder": str(config.data_folder), "splits": found}
 
 
 def captions(options: CaptionsCommand) -> None:
@@ -326,19 +346,20 @@ def pictures(options: PicturesCommand) -> None:
     print(f"now train on it: uwml train --dataset {options.folder.name} --data-root {options.folder.parent}")
 
 
-def train(options: TrainReleasedCommand) -> None:
+def train(options: TrainReleasedCommand) -> Found | None:
     from accelerate import PartialState
 
     from uwml_lib.files import read_sealed_json
     from uwml_lib.training import train as train_run
 
-    folder = train_run(options.experiment, options.run_folder)
+    folder, found = train_run(options.experiment, options.run_folder), None
     if PartialState().is_main_process:
-        _print_results(read_sealed_json(folder / "results.json"), folder)
+        found = _print_results(read_sealed_json(folder / "results.json"), folder)
     PartialState().destroy_process_group()
+    return found
 
 
-def evaluate(options: EvaluateCommand) -> None:
+def evaluate(options: EvaluateCommand) -> Found:
     from uwml_lib.files import lock
     from uwml_lib.scoring import evaluate_run, evaluate_together, is_run
 
@@ -359,7 +380,7 @@ def evaluate(options: EvaluateCommand) -> None:
         results, path = evaluate_together(
             options.models, options.split, options.data_root, folds, released, options.dataset, options.vocabulary
         )
-    _print_results(results, path)
+    return _print_results(results, path)
 
 
 def convert(options: ConvertCommand) -> None:
@@ -370,68 +391,89 @@ def convert(options: ConvertCommand) -> None:
     print(options.folder)
 
 
-def report(options: ReportCommand) -> None:
+def report(options: ReportCommand) -> Found:
     from uwml_lib import site
-    from uwml_lib.reporting import load_experiment, report_text
+    from uwml_lib.reporting import load_experiment, report_text, summary_json
     from uwml_lib.reproduction import publish_comparison
 
-    print(report_text(load_experiment(options.dataset)))
+    experiment = load_experiment(options.dataset)
+    print(report_text(experiment))
     if options.publish:
         site.publish(options.dataset)
     site.build()
     publish_comparison()
+    return summary_json(experiment)
 
 
-def published(options: PublishedCommand) -> None:
+def published(options: PublishedCommand) -> Found:
     from uwml_lib.reproduction import publish_comparison
 
-    print(publish_comparison())
+    print(text := publish_comparison())
+    return {"markdown": text}
 
 
-def reproduce(options: ReproduceCommand) -> None:
+def reproduce(options: ReproduceCommand) -> Found:
     from uwml_lib.pipeline import reproduce as run_pipeline
 
     run_pipeline(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
+    return _table("reproduce", options)
 
 
-def compare(options: CompareCommand) -> None:
+def compare(options: CompareCommand) -> Found:
     from uwml_lib.comparison import compare as run_comparison
 
     run_comparison(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
+    return _table("compare", options)
 
 
-def fidelity(options: FidelityCommand) -> None:
+def fidelity(options: FidelityCommand) -> Found:
     from uwml_lib.fidelity import measure
 
     measure(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
+    return _table("fidelity", options)
 
 
-def models(options: ModelsCommand) -> None:
-    _compare_models("models", options)
+def models(options: ModelsCommand) -> Found:
+    return _compare_models("models", options)
 
 
-def videos(options: VideosCommand) -> None:
-    _compare_models("videos", options)
+def videos(options: VideosCommand) -> Found:
+    return _compare_models("videos", options)
 
 
-def _compare_models(name: Literal["models", "videos"], options: CompareCommand) -> None:
+def _compare_models(name: Literal["models", "videos"], options: CompareCommand) -> Found:
     from uwml_lib.other_models import compare_models
 
     seeds = _seeds(options.seeds)
     compare_models(name, options.dataset, options.data_root, seeds, options.epochs, options.profile)
+    return _table(name, options)
 
 
-def sweep(options: SweepCommand) -> None:
+def _table(name: Any, options: ReproduceCommand) -> Found:
+    """The table of what just ran, and the runs behind it."""
+    from uwml_lib.pipeline import base_config
+    from uwml_lib.reporting import load_experiment
+    from uwml_lib.site import table_of
+
+    config = base_config(options.dataset, options.data_root, options.epochs, options.profile)
+    experiment = load_experiment(config.dataset, name)
+    rows = table_of(name, experiment).reset_index().to_dict("records")
+    return {"dataset": config.dataset, "split": experiment.split, "table": rows,
+            "runs": [str(run.folder) for run in experiment.all_runs]}  # fmt: skip
+
+
+def sweep(options: SweepCommand) -> Found:
     from uwml_lib.search_space import read_space
     from uwml_lib.sweep import sweep as take_part
 
     space = read_space(options.space) if options.space else None
     of_a_file = options.space and not options.space.lstrip().startswith("{")
-    take_part(
+    text = take_part(
         options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile, space,
         options.name or (Path(options.space).stem if of_a_file else "default"),
         options.samples, options.search_seed, options.wait,
     )  # fmt: skip
+    return {"markdown": text}
 
 
 def _seeds(words: str) -> list[int] | None:
@@ -444,18 +486,19 @@ def _seeds(words: str) -> list[int] | None:
         raise UWMLError(f"seeds: found {words!r}, expected whole numbers such as '0 1 2'") from error
 
 
-def doctor(options: DoctorCommand) -> None:
+def doctor(options: DoctorCommand) -> Found:
     from uwml_lib.doctor import examine
 
-    failed = 0
+    checks = []
     for check in examine(options.dataset, options.data_root):
         print(check, flush=True)
-        failed += not check.ok
-    if failed:
+        checks.append(check)
+    if failed := sum(not check.ok for check in checks):
         raise UWMLError(f"{failed} of the lines above say FAIL")
+    return {"checks": [str(check) for check in checks]}
 
 
-COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+COMMANDS: dict[str, tuple[type, Callable[[Any], Found | None]]] = {
     "data": (DataCommand, data),
     "captions": (CaptionsCommand, captions),
     "features": (FeaturesCommand, features),
@@ -553,8 +596,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words[:1]
-    words = words[debug:]
+    before = list(itertools.takewhile(lambda word: word in ("--debug", "--json"), words))
+    debug, words = "--debug" in before, words[len(before) :]
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return 0
@@ -569,9 +612,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             if launched() == 1:
                 check_config(options.experiment, options.processes)
-                launch(options.processes, words)
+                launch(options.processes, [*before, *words])
                 return 0
-        COMMANDS[words[0]][1](options)
+        if "--json" not in before:
+            COMMANDS[words[0]][1](options)
+            return 0
+        with _standard_error_alone() as out:
+            found = COMMANDS[words[0]][1](options) or {}
+            if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+                print(json.dumps(found, indent=1), file=out)
     except (UWMLError, OSError) as error:
         if debug:
             raise
@@ -585,7 +634,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_results(results: dict[str, Any], path: Path) -> None:
+@contextlib.contextmanager
+def _standard_error_alone() -> Iterator[IO[str]]:
+    """Lead all that is printed, by other processes too, to the standard error; yield what was the standard output."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield out
+        finally:
+            os.dup2(out.fileno(), 1)
+
+
+def _print_results(results: dict[str, Any], path: Path) -> Found:
+    """Print recalls, and return them."""
     from uwml_lib.evaluation import released_lines
 
     metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
@@ -606,6 +669,7 @@ def _print_results(results: dict[str, Any], path: Path) -> None:
         )
     print(f"  rsum {metrics['rsum']:.1f}")
     print(f"in the lines of the released code:\n{released_lines(metrics, folds)}\n{path}")
+    return {name: value for name, value in results.items() if name not in ("ranks", "files")} | {"path": str(path)}
 
 
 if __name__ == "__main__":

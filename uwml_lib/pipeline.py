@@ -69,6 +69,7 @@ def reproduce(
             durations = {"seconds": clock.seconds, "runs": [folder.name for folder in folders]}
             write_json(report_folder(dataset) / "durations.json", durations)
     say(f"\n{text}\nDone in {duration(sum(clock.seconds.values()))}. Report: {index}")
+    say("Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.")
     return text
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from uwml_lib.checkpoints import read_metrics
-from uwml_lib.config import FIDELITY, REFERENCE, RELIABILITY, REPORTS, RUNS, ExperimentConfig
+from uwml_lib.config import FIDELITY, PRESETS, REFERENCE, RELIABILITY, REPORTS, RUNS, ExperimentConfig
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RECALL_AT
 from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of, write_json
@@ -171,7 +171,10 @@ def load_experiment(dataset: str, name: ExperimentName = "reproduce") -> Experim
     path = RUNS / dataset / FILES[name]
     if Path(dataset).name != dataset or not path.exists():
         near = get_close_matches(dataset, [path.parent.name for path in RUNS.glob(f"*/{FILES[name]}")], n=1)
+        small = f"{dataset}_smoke"
         hint = f"; did you mean {near[0]}?" if near else ""
+        if small in PRESETS:
+            hint = f'; `make {name} PROFILE=smoke` and DATASET = "{small}" show it in small'
         raise UWMLError(f"no finished runs on {dataset} yet: `make {name} DATASET={dataset}` makes them{hint}")
     groups = read_json(path)
     for group, listed in groups.items():

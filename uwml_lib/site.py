@@ -7,8 +7,9 @@ import html
 import os
 import re
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,20 @@ import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 
-from uwml_lib.config import PERFORMANCE, REFERENCE, RELIABILITY, REPORTS, RUNS, SWEEPS, preset
+from uwml_lib.config import PERFORMANCE, REFERENCE, RELIABILITY, REPORTS, RUNS, SWEEPS, ExperimentConfig, preset
 from uwml_lib.datasets import EMBEDDED
 from uwml_lib.errors import UWMLError
 from uwml_lib.explorer import build_explorer
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
+from uwml_lib.findings import findings
 from uwml_lib.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
-from uwml_lib.progress import Say, say
+from uwml_lib.progress import Say, duration, say
 from uwml_lib.reporting import (
+    COLUMNS,
     FILES,
     Experiment,
     ExperimentName,
+    Run,
     fidelity_table,
     load_experiment,
     models_table,
@@ -47,6 +51,11 @@ BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation
 """What `make bench` and `make bench-full` write, in the order of the page."""
 
 
+def table_of(name: ExperimentName, experiment: Experiment) -> pd.DataFrame:
+    """The table of what a make target ran."""
+    return TABLES.get(name, results_table)(experiment)
+
+
 def build(say: Say = say) -> Path:
     """Render every executed notebook, the weight explorer and the index; return the index's path."""
     with lock(REPORTS / "assets", say):
@@ -59,8 +68,17 @@ def _build(say: Say) -> Path:
     with resources.as_file(mathjax) as file:
         if not (assets / file.name).exists():
             write_text(assets / file.name, file.read_text(encoding="utf-8"))
+    for name in ("kit.css", "copy.js"):
+        write_text(assets / name, (TEMPLATES / "kit" / name).read_text(encoding="utf-8"))
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
-    sections = []
+    benchmarks = _benchmarks()
+
+    def write(template: str, page: Path, **words: Any) -> None:
+        root = "../" * len(page.relative_to(REPORTS).parts[:-1])
+        text = exporter.environment.get_template(template).render(root=root, performance=bool(benchmarks), **words)
+        write_text(page, text)
+
+    sections, found, runs = [], [], {}
     datasets = {path.parent.name for file in FILES.values() for path in RUNS.glob(f"*/{file}")}
     for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
         notebooks = executed(report_folder(dataset))
@@ -76,27 +94,72 @@ def _build(say: Say) -> Path:
                     continue
                 shown = [page for page in pages if EXPERIMENTS.get(page.stem, "reproduce") == name]
                 sections.append(_section(experiment, name, shown))
+                if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
+                    found += findings(name, experiment)
+                runs |= {run.folder: run for run in experiment.all_runs}
     for path in sorted(SWEEPS.glob("*/*/sweep.json")):
         try:
             sections.append(_sweep_section(path))
         except UWMLError as error:
             say(f"{path.parent.name}: left out of the pages ({error})")
     build_explorer(REPORTS / "weight_explorer.html")
-    index = REPORTS / "index.html"
-    template = exporter.environment.get_template("page.html.j2")
-    title = "Universal weighting metric learning"
-    benchmarks = _benchmarks()
+    for run in runs.values():
+        write("run.html.j2", _run_page(run), **_run_words(run))
     if benchmarks:
-        page = exporter.environment.get_template("performance.html.j2")
-        write_text(REPORTS / "performance.html", page.render(title="How fast, and why not faster", devices=benchmarks))
-    words = {
-        "title": title,
-        "sections": sections,
-        "reliability": _html(reliability_text()),
-        "performance": bool(benchmarks),
-    }
-    write_text(index, template.render(words))
-    return index
+        title = "How fast, and why not faster"
+        write("performance.html.j2", REPORTS / "performance.html", here="performance", title=title, devices=benchmarks)
+    title = "Universal weighting metric learning, reproduced"
+    write(
+        "landing.html.j2", REPORTS / "index.html", here="index", title=title, curves=_weight_curves(),
+        findings=found, sections=sections, reliability=_html(reliability_text()),
+        provenance=next((run.results["provenance"] for run in runs.values()), None),
+    )  # fmt: skip
+    return REPORTS / "index.html"
+
+
+def _weight_curves() -> str | None:
+    """The figure of notebook 4, of these reports or else of the published ones."""
+    places = [folder / "figures" / "weight_curves.png" for folder in (report_folder("scenes"), REFERENCE)]
+    return next((Path(os.path.relpath(place, REPORTS)).as_posix() for place in places if place.exists()), None)
+
+
+def _run_page(run: Run) -> Path:
+    return REPORTS / "pages" / run.config["dataset"] / f"{run.folder.name}.html"
+
+
+def _run_words(run: Run) -> dict[str, Any]:
+    """What the page of a run says: recalls, curves, the settings that are not the defaults, where it comes from."""
+    history, usual, come_from = run.history(), asdict(ExperimentConfig()), run.results["provenance"]
+    metrics = pd.DataFrame([[f"{run.metrics[name]:.1f}" for name in COLUMNS]], columns=[*COLUMNS.values()])
+    steps, epochs = (history[history["kind"] == kind] for kind in ("step", "epoch"))
+    drawn = [
+        (steps, "loss", "loss"),
+        (epochs, "dev_rsum", f"rsum on {run.chosen_by}"),
+        (steps, "informative_share", "share of anchors that inform"),
+        (steps, "gradient_norm", "length of the gradient"),
+    ]
+    last, warmup = run.config["epochs"], run.config["warmup_epochs"]
+    return {
+        "title": run.folder.name, "words": f"{run.model}, {run.config['loss']} loss, seed {run.config['seed']}",
+        "files": Path(os.path.relpath(run.folder, _run_page(run).parent)).as_posix(),
+        "metrics": metrics.to_html(index=False, border=0), "epochs": last,
+        "curves": [curve | {"warmup": 320 * warmup / last} for curve in map(_curve, *zip(*drawn, strict=True))],
+        "settings": [(name, value) for name, value in run.config.items() if value != usual.get(name)],
+        "provenance": [
+            (name, come_from[name]) for name in ("command", "commit", "clean_tree", "machine", "python", "started")
+        ] + list(come_from["versions"].items()),
+    }  # fmt: skip
+
+
+def _curve(lines: pd.DataFrame, column: str, label: str, width: int = 320, height: int = 150) -> dict[str, Any]:
+    """A line for SVG through the readings of a column, from left to right over all epochs."""
+    values = lines[column].astype(float)
+    low, high = values.min(), values.max()
+    x = width * lines["epochs_done"] / lines["epochs_done"].max()
+    y = 20 + (height - 40) * (high - values) / ((high - low) or 1)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if b == b)
+    ends = {"first": values.iloc[0], "last": values.iloc[-1], "low": low, "high": high}
+    return {"label": label, "points": points, **{name: f"{value:.4g}" for name, value in ends.items()}}
 
 
 def _benchmarks() -> list[dict[str, Any]]:
@@ -199,7 +262,7 @@ def _write_numbers(experiments: Mapping[ExperimentName, Experiment], folder: Pat
             write_text(folder / "table.md", f"{report_text(experiment, False)}\n### Runs\n\n{_linked(experiment)}\n")
             write_json(folder / "summary.json", summary_json(experiment))
         else:
-            table = TABLES.get(name, results_table)(experiment).to_markdown()
+            table = table_of(name, experiment).to_markdown()
             write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(experiment)}\n")
     kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in experiments.values()]
     for run in {run.folder: run for runs in kept for run in runs}.values():
@@ -246,24 +309,38 @@ def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:
 
 
 def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) -> dict[str, object]:
-    link = f'<a href="runs/{experiment.dataset}/{{0}}/config.json">{{0}}</a>'
     text = report_text(experiment) if name == "reproduce" else ""
     titles = {
-        "reproduce": "", "compare": ": every loss, tuned alike", "fidelity": ": habits of the released code",
-        "models": ": other models", "videos": ": models of sequences",
-    }  # fmt: skip
-    table = TABLES.get(name, results_table)(experiment)
+        "reproduce": ": two losses",
+        "compare": ": every loss, tuned alike",
+        "fidelity": ": habits of the released code",
+        "models": ": other models",
+        "videos": ": models of sequences",
+    }
+    table = table_of(name, experiment)
     paragraphs = [part for part in text.split("\n\n") if part and not part.startswith(("#", "|"))]
+    links = {run.folder.name: _run_page(run).relative_to(REPORTS).as_posix() for run in experiment.all_runs}
+    durations = report_folder(experiment.dataset) / "durations.json"
+    seconds = read_json(durations)["seconds"] if name == "reproduce" and durations.exists() else {}
     return {
         "title": experiment.dataset + titles[name],
         "table": table.reset_index().to_html(index=False, border=0),
+        "count": len(links),
         "runs": run_table(experiment)
-        .rename(index=lambda name: link.format(name))
+        .rename(index=lambda run: f'<a href="{links[run]}">{run}</a>')
         .reset_index()
         .to_html(index=False, border=0, escape=False),
         "paragraphs": [_html(part.replace("**", "")) for part in paragraphs],
-        "pages": [{"href": f"{page.parent.name}/{page.name}", "words": page.stem.replace("_", " ")} for page in pages],
+        "pages": [_card(page) for page in pages],
+        "seconds": [(step, duration(value)) for step, value in seconds.items()],
     }
+
+
+def _card(page: Path) -> dict[str, str]:
+    """A notebook's link, its title, and the beginning of what it says of itself."""
+    title, _, rest = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells[0].source.partition("\n\n")
+    about = textwrap.shorten(re.sub(r"[*`$]", "", rest.partition("\n\n")[0]), 150, placeholder=" ...")
+    return {"href": f"{page.parent.name}/{page.name}", "words": title.removeprefix("# "), "about": about}
 
 
 def _sweep_section(path: Path) -> dict[str, object]:
@@ -274,6 +351,7 @@ def _sweep_section(path: Path) -> dict[str, object]:
     runs["run folder"] = runs["run folder"].map(link.format)
     return {
         "title": f"{found['dataset']}: sweep {found['name']}",
+        "count": len(runs),
         "table": settings.to_html(index=False, border=0),
         "figure": {
             "path": Path(os.path.relpath(path.with_suffix(".png"), REPORTS)).as_posix(),

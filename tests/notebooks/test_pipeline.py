@@ -13,8 +13,8 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from filelock import FileLock
 
+from tests.notebooks.conftest import REPRODUCE, uwml
 from uwml_lib.config import NOTEBOOKS
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
@@ -24,33 +24,6 @@ from uwml_lib.other_models import SETTINGS
 from uwml_lib.pipeline import planned_runs
 
 NAMES = sorted(path.stem for path in all_notebooks("reproduce"))
-REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0,1")
-
-
-def uwml(home: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "UWML_HOME": str(home)}
-    return subprocess.run(
-        [sys.executable, "-m", "uwml_lib.cli", *arguments], capture_output=True, text=True, env=environment, check=False
-    )
-
-
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> tuple[Path, str]:
-    """A folder in which the pipeline has run, and what it printed; shared by all test processes."""
-    base = tmp_path_factory.getbasetemp()
-    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
-    return home, run_once(home, *REPRODUCE)
-
-
-def run_once(home: Path, command: str, *options: str) -> str:
-    """Run a command in a folder unless another test process has, and return what it printed."""
-    with FileLock(home.with_suffix(f".{command}.lock")):
-        log = home / f"{command}.txt"
-        if not log.exists():
-            result = uwml(home, command, *options)
-            assert result.returncode == 0, result.stdout + result.stderr
-            log.write_text(result.stdout + result.stderr)
-        return log.read_text()
 
 
 def found(home: Path, notebook: str) -> dict:
@@ -125,12 +98,6 @@ def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
     assert max(metrics["rsums"].values()) > 300  # of 600; chance is 89 for twelve images
 
 
-@pytest.fixture(scope="session")
-def compared(smoke) -> tuple[Path, str]:
-    """The same folder once all losses have been compared in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "compare", "--profile", "smoke")
-
-
 def test_05_compares_every_loss(compared):
     home, log = compared
     metrics = found(home, "05_loss_comparison")
@@ -157,12 +124,6 @@ def test_06_finds_coefficients_without_a_warning(compared):
     assert metrics["chosen_rsum"] > 0
 
 
-@pytest.fixture(scope="session")
-def faithful(smoke) -> tuple[Path, str]:
-    """The same folder once the release's habits have been measured in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "fidelity", "--profile", "smoke")
-
-
 def test_07_measures_the_habits_of_the_release(faithful):
     home, log = faithful
     metrics = found(home, "07_fidelity")
@@ -179,12 +140,6 @@ def test_07_measures_the_habits_of_the_release(faithful):
     assert "1 of " in log  # the run without habits is that of the pipeline
 
 
-@pytest.fixture(scope="session")
-def modelled(smoke) -> tuple[Path, str]:
-    """The same folder once every model has been trained in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "models", "--profile", "smoke")
-
-
 def test_08_compares_every_model(modelled):
     home, log = modelled
     metrics = found(home, "08_other_models")
@@ -197,12 +152,6 @@ def test_08_compares_every_model(modelled):
     assert metrics["processes"][0] == pytest.approx(metrics["processes"][1], abs=5)
     assert min(metrics["rsums"].values()) > 50
     assert "Traceback" not in log
-
-
-@pytest.fixture(scope="session")
-def filmed(smoke) -> tuple[Path, str]:
-    """The same folder once the models for videos have been trained in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "videos", "--profile", "smoke")
 
 
 def test_09_knows_the_order_only_where_a_model_does(filmed):
