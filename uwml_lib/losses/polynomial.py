@@ -38,6 +38,8 @@ class PolynomialLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    margin: float
+
     def __init__(
         self,
         positive: Sequence[float] = (0.5, -0.7, 0.2),
