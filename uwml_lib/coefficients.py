@@ -154,6 +154,8 @@ def _zones(pair: str, loss: Polynomial, weight: Polynomial, score_range: Range) 
     cuts = [low, *sorted(x for x in roots if low + SHORTEST < x < high - SHORTEST), high]
     zones: list[Zone] = []
     for start, end in zip(cuts, cuts[1:], strict=False):
+        if end - start < SHORTEST:  # between the two halves of a double root
+            continue
         middle = (start + end) / 2
         effect = NOTHING if loss(middle) <= 0 or weight(middle) == 0 else RIGHT if weight(middle) > 0 else WRONG_WAY
         if zones and zones[-1].effect == effect:
