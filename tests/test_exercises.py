@@ -84,7 +84,7 @@ def test_03(solve):
     printed = solve("03_evaluation")
     assert "1. all scores equal: rsum 0\n" in printed
     assert "1. if ties counted for it: recall at 1 of 100\n" in printed
-    together, apart, truth = (numbers(rf"{how}.*: (.*) points wide", printed)[0] for how in ("er", "apart", "truth"))
+    together, apart, truth = (numbers(rf"{how}: (.*) points", printed)[0] for how in ("together", "apart", "truth"))
     assert together == pytest.approx(truth, rel=0.15)
     assert apart < 0.7 * truth
     same, chance = numbers(r"fare worst, (\d+) are the same \(by chance (\d+)\)", printed)
