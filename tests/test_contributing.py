@@ -9,13 +9,14 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from uwml_lib.config import CHECKOUT, NOTEBOOKS
+from uwml_lib.config import CHECKOUT, NOTEBOOKS, REFERENCE
 from uwml_lib.files import read_sealed_json
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
 
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 GLOSSARY = (NOTEBOOKS / "GLOSSARY.md").read_text(encoding="utf-8")
+SYLLABUS = (NOTEBOOKS / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^### (.*?)\n.*?```python\n(.*?)```", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
 HOOKS = {
@@ -46,7 +47,7 @@ def test_links_lead_somewhere():
     for text in (CONTRIBUTING, (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (CHECKOUT / target).exists(), target
-    for text in (GLOSSARY, (NOTEBOOKS / "README.md").read_text(encoding="utf-8")):
+    for text in (GLOSSARY, SYLLABUS):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (NOTEBOOKS / target).exists(), target
 
@@ -59,13 +60,36 @@ def test_paths_and_targets_named_are_there():
         assert target in targets, target
 
 
-def test_sections_of_the_glossary_are_there():
-    """`4.2` is a section of notebook 4."""
+@pytest.fixture(scope="module")
+def sections():
+    """The numbered sections of all notebooks: 4.2 is one of notebook 4."""
     titles = "\n".join(path.read_text(encoding="utf-8") for path in sorted(NOTEBOOKS.glob("*.ipynb")))
-    sections = set(re.findall(r"\"## (\d+\.\d+) ", titles))
+    return set(re.findall(r"\"## (\d+\.\d+) ", titles))
+
+
+def test_sections_of_the_glossary_are_there(sections):
     named = re.findall(r"^\| [^|]+ \| [^|]+ \| (.*) \|$", GLOSSARY, flags=re.MULTILINE)
     assert len(named) > 40
     assert set(named) - {"section"} <= sections
+
+
+def test_what_the_syllabus_shows_is_there(sections):
+    shown = re.findall(r"§(\d+\.\d+)", SYLLABUS)
+    assert len(shown) > 25
+    assert set(shown) <= sections
+    for figure in re.findall(r"`(\w+\.png)`", SYLLABUS):
+        assert (REFERENCE / "figures" / figure).exists(), figure
+    numbers = re.findall(r"[Ee]xercise (\d) of notebook (\d+)", SYLLABUS)
+    for number, notebook in numbers + [pair[::-1] for pair in re.findall(r"^\| notebook (\d+), (\d)", SYLLABUS, re.M)]:
+        (path,) = NOTEBOOKS.glob(f"{int(notebook):02}_*.ipynb")
+        assert f'"{number}. ' in path.read_text(encoding="utf-8").partition("## Exercises")[2]
+
+
+def test_the_lessons_leave_no_minute_out():
+    for minutes, text in ((90, SYLLABUS.partition("## In 45")[0]), (45, SYLLABUS.partition("## In 45")[2])):
+        spans = [(int(start), int(end)) for start, end in re.findall(r"^\| (\d+)–(\d+) ", text, flags=re.MULTILINE)]
+        assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+        assert spans[-1][1] == minutes
 
 
 def test_the_newest_version_of_the_changelog_is_the_packages():
