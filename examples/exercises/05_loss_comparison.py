@@ -22,9 +22,8 @@ spreads = {loss: max(values) - min(values) for loss, values in rsums.items()}
 for loss in sorted(spreads, key=spreads.__getitem__, reverse=True)[:3]:
     print(f"1. {loss}: {spreads[loss]:.0f} between its best and its worst setting")
 defaults, best = ([choose(values) for values in rsums.values()] for choose in (lambda values: values[0], max))
-print(
-    f"1. between losses: {max(defaults) - min(defaults):.0f} with defaults, {max(best) - min(best):.0f} with the best"
-)
+of_defaults, of_best = (max(values) - min(values) for values in (defaults, best))
+print(f"1. between losses: {of_defaults:.0f} with defaults, {of_best:.0f} with the best settings")
 
 # %% 2. Halve the temperature of infonce: how much of its weight lies on the hardest negatives?
 generator = torch.Generator().manual_seed(0)
