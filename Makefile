@@ -173,10 +173,11 @@ bench-full: bench
 	$(PY) benchmarks/evaluation.py --full
 	@$(BUILD_PAGES)
 
-## check the style of the code, and that the notebooks hold no outputs
+## check the style of the code, the types of the library, and that the notebooks hold no outputs
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 	$(NOTEBOOKS) $(STRIP) --verify {} +
 
 ## mend what lint finds, as far as that goes by itself

@@ -27,6 +27,13 @@ def test_the_released_coefficients():
     assert "positives from 0.99999 on are skipped" in text
 
 
+def test_a_double_root_is_no_stretch():
+    negatives = [
+        zone[1:] for zone in describe(PolynomialLoss(negative=(0.0, 0.0, 0.9))).zones if zone.pair == "negative"
+    ]
+    assert negatives == [(-1, 0, WRONG_WAY), (0, 1, RIGHT)]
+
+
 def test_a_range_on_which_the_released_coefficients_are_well():
     assert describe(PolynomialLoss(), (0.4, 0.9)).warnings == ()
     assert len(describe(PolynomialLoss(), (0.4, 0.9), negative_range=(0.0, 0.9)).warnings) == 2

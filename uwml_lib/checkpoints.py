@@ -24,7 +24,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import atomic_path, check_is_file, read_json, read_lines, sha256_of, write_json
-from uwml_lib.models import build_model
+from uwml_lib.models import SCAN, Matcher, build_model
 from uwml_lib.released_flags import config_of_checkpoint
 
 RECORDS = {"step": ("epoch", "step", "loss"), "epoch": ("epoch", "seconds", "dev_rsum")}
@@ -67,7 +67,7 @@ def read_config(run_folder: Path, data_root: str = "") -> ExperimentConfig:
         raise UWMLError(f"{path}: {error}") from error
 
 
-def load_model(run_folder: Path | str, data_root: str = "") -> tuple[nn.Module, ExperimentConfig, Vocabulary]:
+def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, ExperimentConfig, Vocabulary]:
     """Load the best model of a run folder onto the CPU, in evaluation mode, with its configuration and vocabulary.
 
     data_root: where the data set's folder is now, if it was moved since. Raises UWMLError, naming the file, for what is
@@ -150,7 +150,7 @@ class Released(NamedTuple):
     sha256: str
 
 
-def load_released_checkpoint(path: Path | str) -> tuple[nn.Module, ExperimentConfig]:
+def load_released_checkpoint(path: Path | str) -> tuple[SCAN, ExperimentConfig]:
     """Load a `model_best.pth.tar` of the PolyLoss or SCAN release onto the CPU, in evaluation mode.
 
     Reads what torch.save wrote as a zip archive or, before torch 1.6, without one; of files written by Python 2 what
@@ -162,7 +162,7 @@ def load_released_checkpoint(path: Path | str) -> tuple[nn.Module, ExperimentCon
     return _read_released(Path(path))[:2]
 
 
-def _read_released(path: Path) -> tuple[nn.Module, ExperimentConfig, Released]:
+def _read_released(path: Path) -> tuple[SCAN, ExperimentConfig, Released]:
     content = _harmless_content(path)
     try:
         images, captions = content["model"]
@@ -184,7 +184,7 @@ def _read_released(path: Path) -> tuple[nn.Module, ExperimentConfig, Released]:
             f"{path}: found weights of sizes {sizes[0]} and {tuple(sizes[1])}, expected those of its flags, embed_size "
             f"{config.embed_size} and word_dim {config.word_dim}"
         )
-    model = build_model(config, weight.shape[1], sizes[1][0])
+    model = SCAN.from_config(config, weight.shape[1], sizes[1][0])
     try:
         model.image_encoder.load_state_dict(images)  # the old names weight_g and weight_v are understood
         model.caption_encoder.load_state_dict(captions)
@@ -256,5 +256,5 @@ def convert_released_checkpoint(path: Path | str, vocabulary: Vocabulary, folder
 
 def check_vocabulary(path: Path, model: nn.Module, vocabulary: Vocabulary) -> None:
     """Raise UWMLError unless a model has a vector for every word of a vocabulary, and no more."""
-    if (size := model.caption_encoder.embed.num_embeddings) != len(vocabulary):
+    if (size := len(model.state_dict()["caption_encoder.embed.weight"])) != len(vocabulary):
         raise UWMLError(f"{path}: made for {size} words, but the vocabulary has {len(vocabulary)}; is it another's?")

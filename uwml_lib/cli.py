@@ -310,7 +310,7 @@ def data(options: DataCommand) -> Found:
     found = {}
     for dataset in check_data(replace(config, captions=captions_there(config.data_folder))):
         n_images, regions, dim = dataset.features.shape
-        counts = f"{dataset.features.counts.min()} to {regions}" if dataset.varying else regions
+        counts = f"{int(dataset.counts(range(n_images)).min())} to {regions}" if dataset.varying else regions
         print(
             f"{dataset.split}: {n_images} images of {counts} regions x {dim} numbers, "
             f"{dataset.captions_per_image} captions each"
@@ -560,7 +560,7 @@ def _parse_released(arguments: Sequence[str]) -> TrainReleasedCommand:
     return replace(options, experiment=replace(options.experiment, loss_options=merged))
 
 
-def _parse_training(default: Any, arguments: Sequence[str], prog: str = "uwml train", **texts: str) -> Any:
+def _parse_training(default: Any, arguments: Sequence[str], prog: str = "uwml train", **texts: Any) -> Any:
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_json_option)
     with registry:
@@ -624,8 +624,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UWMLError, OSError) as error:
         if debug:
             raise
-        of_a_file = isinstance(error, OSError) and error.strerror
-        sentence = f"{error.filename or 'writing'}: {error.strerror}" if of_a_file else error
+        sentence = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            sentence = f"{error.filename or 'writing'}: {error.strerror}"
         print(f"uwml {words[0]}: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

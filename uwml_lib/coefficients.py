@@ -151,7 +151,11 @@ def _zones(pair: str, loss: Polynomial, weight: Polynomial, score_range: Range) 
     """Cut the range where the clamp begins to bite or the weight changes its sign; join neighbours of one effect."""
     low, high = score_range
     roots = (*_real_roots(loss), *_real_roots(weight))
-    cuts = [low, *sorted(x for x in roots if low + SHORTEST < x < high - SHORTEST), high]
+    cuts = [low]
+    for x in sorted(roots):
+        if cuts[-1] + SHORTEST < x < high - SHORTEST:  # a double root cuts once
+            cuts.append(x)
+    cuts.append(high)
     zones: list[Zone] = []
     for start, end in zip(cuts, cuts[1:], strict=False):
         middle = (start + end) / 2

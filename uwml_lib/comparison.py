@@ -5,7 +5,7 @@ seed, the best on dev is trained in full with every seed. Then coefficients for 
 scores of trained models, are chosen and trained in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -88,7 +88,7 @@ def compare(
     return text
 
 
-def best(runs: Sequence[Run]) -> dict[str, Any]:
+def best(runs: Iterable[Run]) -> dict[str, Any]:
     """Return the loss options of the run with the best dev rsum, the first of equals."""
     return max(runs, key=lambda run: run.results["dev_rsum"]).config["loss_options"]
 
@@ -104,8 +104,9 @@ def candidate_options(runs: Sequence[Run]) -> tuple[dict[str, Any], ...]:
 
 def proposed_coefficients(run: Run) -> Coefficients:
     """Propose coefficients from the scores that a run's best model gives to dev pairs; see `from_scores`."""
-    return from_scores(*(scores.numpy() for scores in positives_and_hardest_negatives(dev_batches(run.folder))))
+    positives, negatives = positives_and_hardest_negatives(dev_batches(run.folder))
+    return from_scores(positives.numpy(), negatives.numpy())
 
 
-def _settings(base: ExperimentConfig, grid: dict[str, Sequence[dict[str, Any]]]) -> list[ExperimentConfig]:
+def _settings(base: ExperimentConfig, grid: Mapping[str, Sequence[dict[str, Any]]]) -> list[ExperimentConfig]:
     return [replace(base, loss=loss, loss_options=options) for loss, settings in grid.items() for options in settings]

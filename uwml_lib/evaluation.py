@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from uwml_lib.config import Precision
 from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.distributed import process_count
+from uwml_lib.models.matcher import Matcher
 
 RECALL_AT = (1, 5, 10)
 METRICS = (
@@ -49,8 +50,8 @@ def retrieval_metrics(
         )
     ranks = dict(zip(("image_to_text", "text_to_image"), _ranks(scores, captions_per_image), strict=True))
     metrics: dict[str, Any] = {}
-    for name, values in ranks.items():
-        values = values.cpu().numpy()
+    for name, found in ranks.items():
+        values = found.cpu().numpy()
         for k in RECALL_AT:
             metrics[f"{name}_recall_at_{k}"] = 100.0 * float((values < k).mean())
         metrics[f"{name}_median_rank"] = float(np.floor(np.median(values)) + 1)
@@ -88,7 +89,7 @@ def fold_metrics(
     scores: of every fold alone, as MSCOCO's 1K numbers are: five matrices of (1000, 5000).
     """
     folds = [retrieval_metrics(fold, captions_per_image, return_ranks) for fold in scores]
-    mean = {name: float(np.mean([fold[name] for fold in folds])) for name in METRICS}
+    mean: dict[str, Any] = {name: float(np.mean([fold[name] for fold in folds])) for name in METRICS}
     if return_ranks:
         mean |= {name: np.concatenate([fold[name] for fold in folds]) for name in RANKS}
     return mean, folds
@@ -124,7 +125,7 @@ def released_lines(mean: Mapping[str, float], folds: Sequence[Mapping[str, float
 
 @torch.no_grad()
 def score_matrix(
-    model: nn.Module,
+    model: Matcher,
     dataset: PrecomputedDataset,
     block: int | None = None,
     images: range | None = None,
@@ -148,7 +149,7 @@ def score_matrix(
 
 
 def _score_in_blocks(
-    model: nn.Module, dataset: PrecomputedDataset, block: int | None, images: range, precision: Precision, shared: bool
+    model: Matcher, dataset: PrecomputedDataset, block: int | None, images: range, precision: Precision, shared: bool
 ) -> Tensor:
     device = next(model.parameters()).device
     block = block or (128 if device.type == "cpu" else 512)
@@ -190,7 +191,7 @@ def products(precision: Precision, device: torch.device) -> Iterator[None]:
 
 
 def evaluate_model(
-    model: nn.Module,
+    model: Matcher,
     dataset: PrecomputedDataset,
     return_ranks: bool = False,
     precision: Precision = "float32",

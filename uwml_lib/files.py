@@ -42,9 +42,10 @@ def atomic_path(path: Path | str, *also: type[Exception]) -> Iterator[Path]:
 @contextlib.contextmanager
 def _writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     """Turn what the system says of a full disk, a quota or a missing permission into a sentence."""
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
-    except (OSError, *also) as error:
+    except kinds as error:
         reason = getattr(error, "strerror", None) or f"is the disk full? {error}"
         raise UWMLError(f"{path}: cannot be written ({reason}); what was there before is kept") from error
 
@@ -146,8 +147,8 @@ def load_array(path: Path, dimensions: int | tuple[int, ...]) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in wanted or array.dtype.kind not in "fiu" or not array.size:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+    if not isinstance(array, np.memmap) or array.ndim not in wanted or array.dtype.kind not in "fiu" or not array.size:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.memmap) else type(array).__name__
         words = " or ".join(map(str, wanted))
         raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {words} dimensions")
     if array.offset + array.nbytes != (size := path.stat().st_size):

@@ -78,7 +78,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
             )  # fmt: skip
     except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
         os.replace(part, failed)
-        what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
+        what = f"{error.ename}: {error.evalue}" if isinstance(error, papermill.PapermillExecutionError) else str(error)
         raise UWMLError(f"{notebook.name}: a cell failed with {what} (see {failed})") from error
     content = nbformat.read(part, as_version=4)
     for item in (content, *content.cells):  # times and paths of this machine

@@ -205,7 +205,7 @@ def die_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]  # only ever called in a child
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -166,7 +166,12 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
             axis.plot(steps["epochs_done"], steps["loss"], style, color=_look("triplet")["color"], label=words)
             drawn.append(steps[["epochs_done", "loss"]].assign(run=words))
     axis.axhline(level, color="black", linewidth=1, linestyle="-.")
-    place = {"xycoords": ("axes fraction", "data"), "xytext": (-4, 5), "textcoords": "offset points", "ha": "right"}
+    place: dict[str, Any] = {
+        "xycoords": ("axes fraction", "data"),
+        "xytext": (-4, 5),
+        "textcoords": "offset points",
+        "ha": "right",
+    }
     axis.annotate("2 · margin · N", (1, level), **place)
     axis.set(
         xlabel="epochs", ylabel="hardest-negative triplet loss", title="What the warm-up is for", ylim=(0, 1.15 * level)

@@ -78,7 +78,7 @@ class LabelledPairsLoss(BaseMetricLossFunction):
         if ref_emb is embeddings:
             positives.fill_diagonal_(False)
         anchors, partners = positives.nonzero(as_tuple=True)
-        total = 0.0
+        total = scores.new_zeros(())
         # A loss takes a row for each pair and its positive from the diagonal, so as many pairs at a time as there are
         # columns; what stood on the diagonal moves into a column of its own.
         for i, j in zip(anchors.split(len(ref_emb)), partners.split(len(ref_emb)), strict=True):
@@ -94,9 +94,9 @@ def _masks(
 ) -> tuple[Tensor, Tensor]:
     """Which of the scores are positives and which negatives, by label or as a miner chose."""
     if indices_tuple is None:
-        for name, found in (("labels", labels), ("ref_labels", ref_labels)):
-            if found is None:
-                raise ValueError(f"{name}: found None, expected one label for each embedding")
+        if labels is None or ref_labels is None:
+            name = "labels" if labels is None else "ref_labels"
+            raise ValueError(f"{name}: found None, expected one label for each embedding")
         same = labels[:, None] == ref_labels
         return same, ~same
     first, positive, second, negative = convert_to_pairs(indices_tuple, labels, ref_labels)

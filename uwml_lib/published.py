@@ -87,9 +87,9 @@ T2I_AVG = {"loss": "triplet", "direction": "t2i", "aggregation": "Mean"}
 T2I_LSE = {"loss": "triplet", "direction": "t2i", "aggregation": "LogSumExp"}
 
 SCAN_PAPER, AWESOME = "SCAN paper", "Awesome_Matching performance.md"
-ENSEMBLE = {"not_trained": "two models, scored together"}
-OTHER_MODEL = {"not_trained": "another model"}
-OTHER_FEATURES = {"not_trained": "another model, on pixels"}
+ENSEMBLE: dict[str, Any] = {"not_trained": "two models, scored together"}
+OTHER_MODEL: dict[str, Any] = {"not_trained": "another model"}
+OTHER_FEATURES: dict[str, Any] = {"not_trained": "another model, on pixels"}
 NOT_STATED = "UWML on SCAN i-t (AVG and the epochs are assumed)"
 
 ROWS = {

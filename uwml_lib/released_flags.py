@@ -20,7 +20,7 @@ from uwml_lib.config import FIDELITY, Aggregation, Direction, ExperimentConfig, 
 from uwml_lib.errors import UWMLError
 from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 
-DEFAULTS: dict[str, str | int | float | bool] = {
+DEFAULTS: dict[str, Any] = {
     "data_path": "./data/", "data_name": "precomp", "vocab_path": "./vocab/", "margin": 0.2, "num_epochs": 30,
     "batch_size": 128, "word_dim": 300, "embed_size": 1024, "grad_clip": 2.0, "num_layers": 1, "learning_rate": 0.0002,
     "lr_update": 15, "workers": 10, "log_step": 10, "val_step": 500, "logger_name": "./runs/runX/log",

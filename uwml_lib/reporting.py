@@ -220,9 +220,8 @@ def fidelity_table(experiment: Experiment) -> pd.DataFrame:
             pairs = [(run, by_habit["none"][seed]) for seed, run in runs.items() if seed in by_habit["none"]]
             sides = list(zip(*pairs, strict=True))
             over_images = paired_bootstrap(*(np.mean([run.rsum_by_image for run in side], axis=0) for side in sides))
-            row["difference, over seeds"] = str(
-                paired_interval(*([run.metrics["rsum"] for run in side] for side in sides))
-            )
+            with_habit, without = ([run.metrics["rsum"] for run in side] for side in sides)
+            row["difference, over seeds"] = str(paired_interval(with_habit, without))
             row["difference, over images"] = str(over_images)
         rows[habit] = row | {"seeds": len(runs)}
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
@@ -316,7 +315,8 @@ def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet"
     seeds = {name: [run.config["seed"] for run in by_loss.get(name, [])] for name in (a, b)}
     if not seeds[a] or seeds[a] != seeds[b]:
         raise UWMLError(f"{experiment.dataset}: found runs with the seeds {seeds}, expected the same for both losses")
-    over_seeds = paired_interval(*([run.metrics["rsum"] for run in by_loss[name]] for name in (a, b)))
+    of_a, of_b = ([run.metrics["rsum"] for run in by_loss[name]] for name in (a, b))
+    over_seeds = paired_interval(of_a, of_b)
     over_queries = paired_bootstrap(*(np.mean([run.rsum_by_image for run in by_loss[name]], axis=0) for name in (a, b)))
     return {
         "a": a, "b": b, "over_seeds": over_seeds, "over_queries": over_queries,
@@ -325,7 +325,10 @@ def comparison(experiment: Experiment, a: str = "polynomial", b: str = "triplet"
 
 
 def _check_comparable(experiment: Experiment) -> None:
-    folders, pairs, options, first = {}, {}, {}, experiment.runs[0]
+    folders: dict[Path, Run] = {}
+    pairs: dict[tuple[str, int], Run] = {}
+    options: dict[str, Run] = {}
+    first = experiment.runs[0]
     for run in (*experiment.runs, *experiment.without_warmup):
         if (other := folders.setdefault(run.folder.resolve(), run)) is not run:
             raise UWMLError(
@@ -362,7 +365,7 @@ def chance_rsum(n_images: int, captions_per_image: int) -> float:
     total = 0.0
     for k in RECALL_AT:
         missed = np.prod([(n_captions - captions_per_image - i) / (n_captions - i) for i in range(min(k, n_captions))])
-        total += 100 * (1 - max(missed, 0)) + 100 * min(k / n_images, 1)
+        total += 100 * (1 - max(float(missed), 0)) + 100 * min(k / n_images, 1)
     return total
 
 

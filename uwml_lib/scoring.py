@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uwml_lib.checkpoints import (
     check_vocabulary,
@@ -29,6 +29,7 @@ from uwml_lib.datasets import (
 from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import RANKS, fold_metrics, score_matrix
 from uwml_lib.files import check_files, lock, read_json, read_sealed_json, sha256_of, write_sealed_json
+from uwml_lib.models import Matcher
 from uwml_lib.provenance import provenance
 
 SOURCES = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors")
@@ -39,7 +40,7 @@ class Member(NamedTuple):
     """One model to be scored; `facts` is what the results say of it besides its configuration."""
 
     name: str
-    model: nn.Module
+    model: Matcher
     config: ExperimentConfig
     vocabulary: Vocabulary
     facts: Mapping[str, Any]

@@ -98,7 +98,9 @@ def check_space(space: Mapping[str, Any], drawn: bool) -> None:
 def _check_range(name: str, found: Mapping[str, Any], drawn: bool) -> None:
     if not drawn:
         raise UWMLError(f"space: {name}: found a range, which is for --samples, expected a list of values")
-    low, high, log = found.get("low"), found.get("high"), found.get("log", False)
+    low: Any = found.get("low")
+    high: Any = found.get("high")
+    log = found.get("log", False)
     number = (lambda value: type(value) is int) if _is_whole(name) else is_real
     right = set(found) <= {"low", "high", "log"} and number(low) and number(high) and isinstance(log, bool)
     if not (right and low < high and (low > 0 or not log)):

@@ -65,11 +65,11 @@ def build(say: Say = say) -> Path:
 def _build(say: Say) -> Path:
     assets = make_folder(REPORTS / "assets")
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
-    with resources.as_file(mathjax) as file:
-        if not (assets / file.name).exists():
-            write_text(assets / file.name, file.read_text(encoding="utf-8"))
-    for name in ("kit.css", "copy.js"):
-        write_text(assets / name, (TEMPLATES / "kit" / name).read_text(encoding="utf-8"))
+    with resources.as_file(mathjax) as script:
+        if not (assets / script.name).exists():
+            write_text(assets / script.name, script.read_text(encoding="utf-8"))
+    for asset in ("kit.css", "copy.js"):
+        write_text(assets / asset, (TEMPLATES / "kit" / asset).read_text(encoding="utf-8"))
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
     benchmarks = _benchmarks()
 
@@ -199,7 +199,7 @@ def publish(dataset: str) -> None:
 
 def _publish(dataset: str) -> None:
     others = [name for name, file in FILES.items() if name != "reproduce" and (RUNS / dataset / file).exists()]
-    experiments = {name: load_experiment(dataset, name) for name in others}
+    experiments: dict[ExperimentName, Experiment] = {name: load_experiment(dataset, name) for name in others}
     if "videos" not in experiments:  # else there are no others
         experiments = {"reproduce": load_experiment(dataset), **experiments}
     if dataset not in EMBEDDED:
@@ -266,8 +266,8 @@ def _write_numbers(experiments: Mapping[ExperimentName, Experiment], folder: Pat
             write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(experiment)}\n")
     kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in experiments.values()]
     for run in {run.folder: run for runs in kept for run in runs}.values():
-        for name in ("config.json", "results.json", "metrics.jsonl"):
-            _copy(run.folder / name, folder / "runs" / run.folder.name / name)
+        for file in ("config.json", "results.json", "metrics.jsonl"):
+            _copy(run.folder / file, folder / "runs" / run.folder.name / file)
 
 
 def _not_current(notebooks: Sequence[Path], experiment: Experiment) -> Path | None:

@@ -440,7 +440,9 @@ def _varied(this: Sweep) -> list[str]:
 def _settings_table(this: Sweep, ranked: Sequence[Outcome], heading: str) -> pd.DataFrame:
     """A row a setting, the best first; those with a run that failed last."""
     names, done = _varied(this), [outcome.setting.number for outcome in ranked]
-    cells = [(outcome.setting, outcome.dev.mean_and_std, outcome.dev.n) for outcome in ranked]
+    cells: list[tuple[Setting, str, int | str]] = [
+        (outcome.setting, outcome.dev.mean_and_std, outcome.dev.n) for outcome in ranked
+    ]
     cells += [(setting, "failed", "") for setting in this.settings if setting.number not in done]
     return pd.DataFrame(
         {"setting": setting.number, **{name: json.dumps(setting.values[name]) for name in names}, heading: rsum}
@@ -471,10 +473,10 @@ def _sentences(this: Sweep, ranked: Sequence[Outcome]) -> list[str]:
         f"deviation over seeds. **Chosen by that alone: setting {chosen}.**"
     ]
     if len(ranked) > 1:
-        sides = [[run.results["dev_rsum"] for run in outcome.runs] for outcome in ranked[:2]]
+        best, after = ([run.results["dev_rsum"] for run in outcome.runs] for outcome in ranked[:2])
         sentences.append(
-            f"Setting {chosen} − setting {ranked[1].setting.number}, the next: {paired_interval(*sides)} in rsum on "
-            f"{words} (95 % over seeds, paired t), and the best of many is in part the luckiest."
+            f"Setting {chosen} − setting {ranked[1].setting.number}, the next: {paired_interval(best, after)} in rsum "
+            f"on {words} (95 % over seeds, paired t), and the best of many is in part the luckiest."
         )
     if split == words:
         last = f"There is no test split here: these are the numbers on {split} which chose, and so flatter the setting."

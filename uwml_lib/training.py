@@ -180,7 +180,7 @@ class Trainer:
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.loader = self.accelerator.prepare_data_loader(
             DataLoader(
-                range(len(self.train_set)),
+                range(len(self.train_set)),  # type: ignore[arg-type]  # any sequence will do
                 config.batch_size,
                 shuffle=True,
                 drop_last=True,
@@ -259,10 +259,10 @@ class Trainer:
                     f"epoch {len(self.history)} is kept; lower the learning rate"
                 )
         means = {name: _mean([row[i] for row in values]) for i, name in enumerate(names)}
-        if (means.get("above_ceiling_share") or 0) > 0.01 and not self.warned:
+        if (above := means.get("above_ceiling_share") or 0) > 0.01 and not self.warned:
             self.warned = True
             self.say(
-                f"{self.name}: {100 * means['above_ceiling_share']:.0f} % of the positives score at or above "
+                f"{self.name}: {100 * above:.0f} % of the positives score at or above "
                 "positive_ceiling and are skipped; for such scores set it to None and choose the coefficients anew"
             )
         self._append({

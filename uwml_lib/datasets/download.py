@@ -160,7 +160,7 @@ def _fetch(file: Remote, arrivals: Path) -> Path | None:
         with _kagglehub_settings(arrivals):
             path = Path(kagglehub.dataset_download(HANDLE, path=file.path))
     except requests.HTTPError as error:
-        status = error.response.status_code
+        status = error.response.status_code  # type: ignore[union-attr]  # raised for an answer, which it carries
         if status == 404 and file.path.startswith(VOCABULARIES):
             return None
         raise _Refused(_reason(status, file)) from error
@@ -173,8 +173,8 @@ def _fetch(file: Remote, arrivals: Path) -> Path | None:
     except ValueError as error:  # credentials that are no JSON
         raise _Refused(f"{error}.") from error
     with open(path, "rb") as content:
-        packed = content.read(4) == b"PK\3\4"
-    if packed:
+        is_packed = content.read(4) == b"PK\3\4"
+    if is_packed:
         unpack(path, file.path)
     return path
 

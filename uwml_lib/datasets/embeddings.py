@@ -28,7 +28,8 @@ class Embeddings(NamedTuple):
     def standardised(self, by: "Embeddings") -> "Embeddings":
         """Every column less its mean and divided by its standard deviation, both of `by`; a constant one becomes 0."""
         sides = zip((self.images, self.captions), (by.images, by.captions), strict=True)
-        return Embeddings(*((x - y.mean(dim=0)) / (y.std(dim=0) + 1e-6) for x, y in sides), self.captions_per_image)
+        images, captions = ((x - y.mean(dim=0)) / (y.std(dim=0) + 1e-6) for x, y in sides)
+        return Embeddings(images, captions, self.captions_per_image)
 
 
 def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
@@ -44,7 +45,7 @@ def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
             f"{captions}: found {n_captions:,} rows, expected a multiple of the {n_images:,} of {images}: as many "
             "captions for every image"
         )
-    return Embeddings(*rows, n_captions // n_images)
+    return Embeddings(rows[0], rows[1], n_captions // n_images)
 
 
 def example_embeddings(folder: Path | str, split: str = "train", dim: int = 64) -> Embeddings:

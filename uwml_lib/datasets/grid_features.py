@@ -158,7 +158,7 @@ def feature_map(name: str, model: nn.Module, pixels: Tensor) -> Tensor:
 
     Maps may have their channels last, and tokens are laid out in a square. Raises UWMLError for other outputs.
     """
-    found, dim = model.forward_features(pixels), model.num_features
+    found, dim = model.forward_features(pixels), model.num_features  # type: ignore[operator]  # as every model of timm
     if isinstance(found, Tensor) and found.ndim == 3:
         patches = found[:, getattr(model, "num_prefix_tokens", 0) :]
         side = math.isqrt(patches.shape[1])

@@ -4,7 +4,7 @@ Videos differ in length: `{split}_ims.npy` has the frames of all videos of a spl
 `{split}_offsets.npy` says where each video's begin and end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,12 @@ def read_msrvtt(jsons: Sequence[Path], captions_per_video: int = 0, say: Say = s
             videos[name] = (SPLITS[split], Item(name, []))
     for path, content in contents.items():
         for where, sentence in read_entries(path, content, "sentences"):
-            name = sentence.get("video_id")
-            if not isinstance(name, str) or name not in videos:
-                raise UWMLError(f"{where}: video_id: found {shown(name)}, expected that of a video of {names(jsons)}")
-            videos[name][1].captions.append(caption_of(f"{where}, {name}", sentence, "caption"))
+            video_id = sentence.get("video_id")
+            if not isinstance(video_id, str) or video_id not in videos:
+                raise UWMLError(
+                    f"{where}: video_id: found {shown(video_id)}, expected that of a video of {names(jsons)}"
+                )
+            videos[video_id][1].captions.append(caption_of(f"{where}, {video_id}", sentence, "caption"))
     counts = {name: len(video.captions) for name, (_, video) in videos.items()}
     _refuse(jsons, videos, [name for name, count in counts.items() if not count], "have no sentence")
     taken = captions_per_video or min(counts.values())
@@ -80,7 +82,7 @@ def read_msrvtt(jsons: Sequence[Path], captions_per_video: int = 0, say: Say = s
     return {split: some for split, some in splits.items() if some}
 
 
-def _refuse(jsons: Sequence[Path], videos: Sequence[str], some: Sequence[str], what: str) -> None:
+def _refuse(jsons: Sequence[Path], videos: Collection[str], some: Sequence[str], what: str) -> None:
     if some:
         raise UWMLError(f"{names(jsons)}: {len(some):,} of the {len(videos):,} videos {what}: {listed(some)}")
 

@@ -159,7 +159,7 @@ def _look(images: Path, names: list[str]) -> list[str]:
             found += pool.map(look, names[start : start + IMAGES_A_STEP])
     if wrong := [str(error).removeprefix(f"{images}/") for error in found if isinstance(error, UWMLError)]:
         raise UWMLError(f"{images}: {len(wrong):,} of the {len(names):,} images cannot be read: {listed(wrong)}")
-    return found
+    return [digest for digest in found if isinstance(digest, str)]
 
 
 def _batches(

@@ -165,7 +165,7 @@ class PrecomputedDataset(Dataset):
     def _rows_per_image(self) -> int:
         """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
         path = self.folder / f"{self.split}_ids.txt"
-        if len(self.features) != len(self.captions) or self.varying:
+        if len(self.features) != len(self.captions) or isinstance(self.features, Sequences):
             return 1
         if not path.exists():
             if len(self.features) > 1 and self.features[0].tobytes() == self.features[1].tobytes():
@@ -251,13 +251,13 @@ class PrecomputedDataset(Dataset):
 
     def counts(self, numbers: Sequence[int]) -> Tensor:
         """Regions of some images, (n,) int64."""
-        if self.varying:
+        if isinstance(self.features, Sequences):
             return torch.from_numpy(self.features.counts[list(numbers)])
         return torch.full((len(numbers),), self.features.shape[1])
 
     def _gather(self, numbers: Sequence[int]) -> Tensor:
         with np.errstate(over="ignore"):
-            if self.varying:
+            if isinstance(self.features, Sequences):
                 images = torch.from_numpy(self.features.padded(numbers))
             else:
                 images = torch.from_numpy(self.features[np.array(numbers, int)].astype(np.float32, copy=False))

@@ -192,11 +192,11 @@ def _tight_boxes(drawn: Tensor) -> np.ndarray:
     inked = (drawn > 0.3).numpy()
     sides = []
     for axis in (1, 2):  # columns give x, rows give y
-        used = inked.any(axis=axis)
+        used = np.any(inked, axis=axis)
         sides.append((used.argmax(axis=1), PICTURE_SIZE - used[:, ::-1].argmax(axis=1)))
     (x1, x2), (y1, y2) = sides
     boxes = np.stack([x1, y1, x2, y2], axis=1) / PICTURE_SIZE
-    return np.where(inked.any(axis=(1, 2))[:, None], boxes, 0).astype(np.float32)
+    return np.where(np.any(inked, axis=(1, 2))[:, None], boxes, 0).astype(np.float32)
 
 
 # Regions

@@ -168,7 +168,7 @@ class HardestNegatives(torch.autograd.Function):
         ctx.save_for_backward(scores, negative_mask, *output)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
         scores, negative_mask, *hardest = ctx.saved_tensors
         total = None
         for dim, of_dim, value in zip(ctx.dims, grads, hardest, strict=True):

@@ -33,4 +33,6 @@ def check_coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
 
 def is_real(value: object) -> bool:
     """Say whether a value is a number that a float can hold; True is none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # type: ignore[operator]  # typeshed compares no Real with a float

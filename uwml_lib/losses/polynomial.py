@@ -38,6 +38,8 @@ class PolynomialLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    margin: float
+
     def __init__(
         self,
         positive: Sequence[float] = (0.5, -0.7, 0.2),
@@ -64,8 +66,7 @@ class PolynomialLoss(ScoreMatrixLoss):
         if self.negatives == "hardest":
             return self.of_hardest(p, hardest_negatives(scores, negative_mask))
         informative = self._informative(scores, negative_mask)
-        P = polynomial(p, self.positive)
-        Q = polynomial(scores.masked_fill(~informative, 0), self.negative)
+        P, Q = polynomial(p, self.positive), polynomial(scores.masked_fill(~informative, 0), self.negative)
         per_pair = self._clamped(P[:, None], Q).masked_fill(~informative, 0)
         return (per_pair.sum(dim=1) / informative.sum(dim=1).clamp(min=1)).sum()
 

@@ -30,6 +30,8 @@ class PolynomialRelativeLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    margin: float
+
     def __init__(
         self,
         coefficients: Sequence[float] | None = None,

@@ -25,6 +25,8 @@ class TripletLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    margin: float
+
     def __init__(
         self,
         margin: float = 0.2,

@@ -23,6 +23,8 @@ class TripletSemihardLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
+    margin: float
+
     def __init__(self, margin: float = 0.2, reduction: Reduction = "sum", check_finite: bool | None = None) -> None:
         super().__init__(margin, reduction, check_finite)
 

@@ -24,8 +24,12 @@ class BFAN(WithSCANEncoders):
         super().__init__(*encoders, **options)
         self.lambda_softmax = 20.0 if lambda_softmax is None else lambda_softmax
 
-    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
-        options = {"normalisation": "clipped_l2norm", "lambda_softmax": self.lambda_softmax, "focal": True}
+    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]  # words need them
+        options: dict[str, Any] = {
+            "normalisation": "clipped_l2norm",
+            "lambda_softmax": self.lambda_softmax,
+            "focal": True,
+        }
         check_arguments(images, captions, lengths, "i2t", "clipped_l2norm", "Mean")
         captions, mask = without_padding(captions, lengths)
         i2t = aggregate(relevance(images, captions, None, mask, **options), None, "Mean", 1.0).T

@@ -20,7 +20,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.fc = nn.Linear(feature_dim, embed_size)
         if weight_norm:
-            self.fc = weight_normalised(self.fc, dim=None)
+            self.fc = weight_normalised(self.fc, dim=None)  # type: ignore[arg-type]  # None: one norm for all of it
         else:
             bound = math.sqrt(6 / (feature_dim + embed_size))
             nn.init.uniform_(self.fc.weight, -bound, bound)

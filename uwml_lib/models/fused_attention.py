@@ -55,8 +55,8 @@ def fused_scores(
     sizes, counts = (t.tolist() for t in torch.unique_consecutive(lengths.cpu()[order], return_counts=True))
     # Where the valid words lie, by length; word by word for t2i, so that a sum over a caption's words runs along rows.
     places = order[:, None] * captions.shape[1] + torch.arange(captions.shape[1])
-    places = [chosen[:, :n] for chosen, n in zip(places.split(counts), sizes, strict=True)]
-    places = torch.cat([(place if direction == "i2t" else place.T).flatten() for place in places])
+    by_length = [chosen[:, :n] for chosen, n in zip(places.split(counts), sizes, strict=True)]
+    places = torch.cat([(place if direction == "i2t" else place.T).flatten() for place in by_length])
     words = captions.flatten(0, 1).index_select(0, places.to(captions.device, non_blocking=True))
     of_captions, of_images = list(zip(counts, sizes, strict=True)), [(n_images, regions)]
     if direction == "i2t":  # region by region, for the same reason

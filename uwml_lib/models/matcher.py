@@ -38,7 +38,7 @@ class Matcher(nn.Module):
         """
         raise NotImplementedError
 
-    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Embed token ids (n, words), int64, with lengths (n,) on the CPU, or vectors (n, dim), as (n, ...)."""
         raise NotImplementedError
 
@@ -51,7 +51,11 @@ class Matcher(nn.Module):
             return images @ captions.T
 
     def forward(
-        self, features: Tensor, tokens: Tensor, lengths: Tensor | None = None, counts: Tensor | None = None
+        self,
+        features: Tensor,
+        tokens: Tensor,
+        lengths: Tensor = None,  # type: ignore[assignment]  # None only for a model that reads vectors
+        counts: Tensor | None = None,
     ) -> Tensor:
         """Score a batch's images against its captions, (n, n); of several processes, against the captions of all."""
         images, captions = self.embed_images(features, counts), self.embed_captions(tokens, lengths)
@@ -65,7 +69,7 @@ class WithSCANEncoders(Matcher):
     encoders.
     """
 
-    settings = ("embed_size", "word_dim", "bidirectional", "weight_norm")
+    settings: ClassVar[tuple[str, ...]] = ("embed_size", "word_dim", "bidirectional", "weight_norm")
 
     def __init__(
         self,
@@ -84,6 +88,6 @@ class WithSCANEncoders(Matcher):
         """Embed region features (n, regions, feature_dim), float, as (n, regions, embed_size)."""
         return self.image_encoder(features)
 
-    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Embed token ids (n, words), int64, with lengths (n,) on the CPU, as (n, words, embed_size)."""
         return self.caption_encoder(tokens, lengths)

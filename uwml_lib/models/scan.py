@@ -33,12 +33,12 @@ class SCAN(WithSCANEncoders):
         **options: Any,
     ) -> None:
         super().__init__(*encoders, **options)
-        self.attention_options = {
+        self.attention_options: dict[str, Any] = {
             "direction": direction, "normalisation": normalisation, "aggregation": aggregation,
             "lambda_softmax": lambda_softmax, "lambda_lse": lambda_lse,
         }  # fmt: skip
 
-    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
+    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]  # words need them
         """Score embedded images against embedded captions, (n_images, n_captions)."""
         fused = self.attention_options["normalisation"] in NORMALISATIONS
         return (fused_scores if fused else cross_attention_scores)(images, captions, lengths, **self.attention_options)

@@ -22,6 +22,6 @@ class VSE(WithSCANEncoders):
         """Embed region features (n, regions, feature_dim), float, as (n, embed_size), of length 1."""
         return self.image_encoder(mean_of_valid(features, counts))
 
-    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Embed token ids (n, words), int64, with lengths (n,) on the CPU, as (n, embed_size), of length 1."""
         return l2_normalise(self.caption_encoder.read(tokens, lengths)[1])

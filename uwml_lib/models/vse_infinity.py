@@ -65,7 +65,7 @@ class VSEInfinity(VSE):
         counts = torch.full((len(regions),), regions.shape[1]) if counts is None else counts
         return l2_normalise(self.image_pooling(regions, counts))
 
-    def embed_captions(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def embed_captions(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         words, _ = self.caption_encoder.read(tokens, lengths)
         return l2_normalise(self.caption_pooling(words, lengths.cpu()))
 

@@ -1,0 +1,166 @@
+"""The solutions of the notebooks' exercises run, and what they print says what the notebooks' folded answers say."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from uwml_lib.config import CHECKOUT, NOTEBOOKS
+from uwml_lib.datasets import available_tokenizer
+
+FOLDER = CHECKOUT / "examples" / "exercises"
+SOLUTIONS = sorted(FOLDER.glob("*.py"))
+NOT_COMPUTED = {"08_other_models", "09_video_text"}  # theirs change the model or the training
+
+
+def exercises(notebook: str) -> list[str]:
+    """Numbers of the exercises at the notebook's end."""
+    text = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells[-1].source
+    return re.findall(r"^(\d)\. ", text.partition("## Exercises")[2].partition("<details>")[0], flags=re.MULTILINE)
+
+
+def test_every_exercise_has_a_solution():
+    solved = {path.stem: re.findall(r"^# %% (\d)\. ", path.read_text(), flags=re.MULTILINE) for path in SOLUTIONS}
+    notebooks = {path.stem for path in NOTEBOOKS.glob("*.ipynb")} - NOT_COMPUTED
+    assert solved == {notebook: exercises(notebook) for notebook in notebooks}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where data sets are built, once for all."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def solve(home):
+    """Run a solution; return what it printed."""
+
+    def run(notebook: str) -> str:
+        command = [sys.executable, FOLDER / f"{notebook}.py"]
+        environment = {**os.environ, "UWML_HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
+        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=1200)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def numbers(pattern: str, printed: str) -> list[float]:
+    """The numbers in the groups of a pattern that is there once."""
+    (line,) = re.findall(pattern, printed)
+    return [float(number) for number in ([line] if isinstance(line, str) else line)]
+
+
+@pytest.mark.slow
+def test_01(solve):
+    printed = solve("01_data_preparation")
+    assert "1. 8 captions: a digit, " in printed
+    others, themselves, new = numbers(r"right: (.*?)% trained on others, (.*?)% trained on them, .*: (.*?)%", printed)
+    assert themselves > max(others, new) + 5
+
+
+@pytest.mark.slow
+def test_02(solve):
+    printed = solve("02_training")
+    assert printed.count("1. ") == 5  # and no other weight changes
+    for change in (
+        "triplet: pull on pair 2 2.00 -> 0.00", "triplet: push on row 1, column 2 2.00 -> 1.00",
+        "triplet: push on row 2, column 3 1.00 -> 0.00", "polynomial: pull on pair 2 1.16 -> 0.00",
+        "polynomial: push on row 1, column 2 1.72 -> 0.86",
+    ):  # fmt: skip
+        assert f"1. {change}\n" in printed
+    assert "2. m N is 1.6; equal scores cost 1.6 one way, 3.2 both ways" in printed
+    steps = re.findall(r"gradient times \d+: (.*)", printed)
+    assert len(steps) == 2 and steps[0] == steps[1]
+    assert re.search(r"3. triplet: .* cuts 100% of the readings", printed)
+    assert re.search(r"3. polynomial: .* cuts 0% of the readings", printed)
+
+
+@pytest.mark.slow
+def test_03(solve):
+    printed = solve("03_evaluation")
+    assert "1. all scores equal: rsum 0\n" in printed
+    assert "1. if ties counted for it: recall at 1 of 100\n" in printed
+    together, apart, truth = (numbers(rf"{how}: (.*) points", printed)[0] for how in ("together", "apart", "truth"))
+    assert together == pytest.approx(truth, rel=0.15)
+    assert apart < 0.7 * truth
+    same, chance = numbers(r"fare worst, (\d+) are the same \(by chance (\d+)\)", printed)
+    assert same < 10 and chance == 2  # mostly other ones
+
+
+@pytest.mark.slow
+def test_04(solve):
+    printed = solve("04_weight_functions")
+    assert re.findall(r"1. negatives from .*: (.*)", printed) == ["moved the wrong way", "moved the right way"]
+    assert "1. weight at n = +0.0: +0.00" in printed
+    assert "2. P' is 0 at [1.75], P at [1.  2.5]" in printed
+    pulls = [float(pull) for pull in re.findall(r"pull on a positive at .*: (.*)", printed)]
+    assert pulls == [0.34, 0, 0, -0.5]
+    assert numbers(r"3. largest difference .*: (.*)", printed)[0] < 1e-12
+    assert "4. triplet_soft, scale 1, positive at 0.6: pushes of 0.45 at 0.4, 0.50 at 0.6, 0.55 at 0.8" in printed
+    assert "4. triplet_soft, scale 20, positive at 0.6: pushes of 0.02 at 0.4, 0.50 at 0.6, 0.98 at 0.8" in printed
+    assert "sigmoid: push on a negative at 0.9, its positive at 0.8, 0.9, 1.0: [2.69, 2.69, 2.69]" in printed
+    assert numbers(r"sigmoid of a single pair: .* pull (.*)", printed)[0] > 0
+    assert "infonce of a single pair: loss 0.000, pull 0.000" in printed
+
+
+@pytest.mark.slow
+def test_05(solve):
+    printed = solve("05_loss_comparison")
+    within = [float(number) for number in re.findall(r"1. \w+: (\d+) between its best and its worst", printed)]
+    defaults, best = numbers(r"1. between losses: (\d+) with defaults, (\d+) with the best settings", printed)
+    assert max(within) > defaults > 3 * best
+    masses = [float(number) for number in re.findall(r"2. temperature .*: (\d+)%", printed)]
+    assert masses == sorted(masses) and masses[-1] == 100 and masses[1] > masses[0] + 10
+    elsewhere = {name: float(share) for name, share in re.findall(r"3. dense form of (\w+): (\d+)%", printed)}
+    assert elsewhere["triplet_semihard"] == elsewhere["triplet_all"] == 0  # they share the form
+    assert elsewhere["polynomial"] > 10 and elsewhere["triplet_soft"] > 10
+
+
+@pytest.mark.slow
+def test_06(solve):
+    printed = solve("06_choosing_coefficients")
+    released, fitted = (part.partition("2. ")[0] for part in printed.split("1. from_scores"))
+    assert "are not moved, 100% of the range" in released
+    assert "pulled by 0.58, its negative at 0.2 pushed by 0.00" in released
+    assert fitted.count("moved the right way") == 2 and "Warning" not in fitted
+    assert "2. positive: the weight does not fall everywhere" in printed
+    assert "3. defaults: loss 0.0" in printed
+    assert "3. without a ceiling alone: positives from 20.0000 to 35.0000 are moved the wrong way" in printed
+    assert numbers(r"too: loss (\d+), (\d+) positives and (\d+) negatives moved the wrong way", printed)[1:] == [0, 0]
+
+
+@pytest.mark.slow
+def test_07(solve):
+    printed = solve("07_fidelity")
+    if available_tokenizer() == "punkt":
+        (alone,) = re.findall(r"1. words that stand alone after b': (.*)", printed)
+        assert set(alone.split()) == set("abcdefghijklmnopqrstuvwxyz") - set("mtsdn")
+    assert "2. 2.2 anchors of 128" in printed
+    assert "3. 510 instead of 465" in printed
+
+
+@pytest.mark.slow
+def test_10(solve):
+    printed = solve("10_your_own_model")
+    rsums = {
+        (float(rate), loss): float(rsum)
+        for rate, loss, rsum in re.findall(r"1. learning rate (.*?), (.*): test rsum (\S+)", printed)
+    }
+    gaps = {rate: rsums[rate, "polynomial, released"] - rsums[rate, "triplet"] for rate in (1e-3, 3e-3)}
+    assert 0 < gaps[3e-3] < gaps[1e-3] / 2
+    assert rsums[3e-3, "triplet"] > rsums[3e-3, "polynomial, fitted"] - 5
+    (train, dev), (larger_train, larger_dev) = (
+        numbers(rf"2. hidden {hidden}: rsum (\S+) on train, (\S+) on dev", printed) for hidden in (0, 256)
+    )
+    assert larger_train > train + 50 and larger_dev < dev
+    lost = {
+        loss: float(dense) - float(without)
+        for loss, dense, without in re.findall(r"3. (.*): test rsum (\S+) .* dense epochs, (\S+) .* without", printed)
+    }
+    assert max(lost, key=lost.__getitem__) == "triplet" and lost["triplet"] > 10
+    defaults, changed = (numbers(rf"4. {how}.*: test rsum (\S+)", printed)[0] for how in ("defaults", "margin"))
+    assert changed > defaults + 30
