@@ -79,7 +79,8 @@ def _over_seeds(a: Sequence[Run], b: Sequence[Run]) -> Interval:
     """Interval of the rsum of a - b over the seeds that both have."""
     sides = [{run.config["seed"]: run.metrics["rsum"] for run in side} for side in (a, b)]
     seeds = [seed for seed in sides[0] if seed in sides[1]]
-    return paired_interval(*([side[seed] for seed in seeds] for side in sides))
+    first, second = ([side[seed] for seed in seeds] for side in sides)
+    return paired_interval(first, second)
 
 
 def _excludes_zero(interval: Interval) -> bool:

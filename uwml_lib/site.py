@@ -78,7 +78,9 @@ def _build(say: Say) -> Path:
         text = exporter.environment.get_template(template).render(root=root, performance=bool(benchmarks), **words)
         write_text(page, text)
 
-    sections, found, runs = [], [], {}
+    sections: list[dict[str, object]] = []
+    found: list[str] = []
+    runs: dict[Path, Run] = {}
     datasets = {path.parent.name for file in FILES.values() for path in RUNS.glob(f"*/{file}")}
     for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
         notebooks = executed(report_folder(dataset))
