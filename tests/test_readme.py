@@ -98,6 +98,11 @@ def speed_rows() -> list[str]:
     ]
 
 
+def test_the_table_of_models_is_the_published_one():
+    for line in (REFERENCE / "models.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines():
+        assert line in README
+
+
 @pytest.mark.parametrize("folder", ["", "f8k"])
 def test_the_table_of_habits_is_the_published_one(folder):
     table = (REFERENCE / folder / "fidelity.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
