@@ -317,6 +317,7 @@ def test_report_fills_the_published_table_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("uwml_lib.reproduction.REPORTS", tmp_path)
     monkeypatch.setattr("uwml_lib.reporting.load_experiment", lambda dataset: dataset)
     monkeypatch.setattr("uwml_lib.reporting.report_text", lambda dataset: f"table of {dataset}")
+    monkeypatch.setattr("uwml_lib.reporting.summary_json", lambda dataset: {"of": dataset})
     monkeypatch.setattr("uwml_lib.site.build", lambda: None)
     assert main(["report", "--dataset", "scenes"]) == 0
     assert capsys.readouterr().out == "table of scenes\n"

@@ -300,7 +300,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_caption(folder):
 
 def test_a_test_split_without_its_features_is_not_passed_over(folder):
     (folder / "test_caps.txt").write_text("a caption\n")
-    with pytest.raises(UWMLError, match="test_ims.npy: no such file, though the test split has captions"):
+    with pytest.raises(UWMLError, match="test_ims.npy: no such file, though there is test_caps.txt"):
         evaluation_split(folder)
     (folder / "test_caps.txt").unlink()
     assert evaluation_split(folder) == "dev"
