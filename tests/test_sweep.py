@@ -209,7 +209,7 @@ def test_of_processes_that_race_none_gets_what_another_has(home):
         process.join()
     assert sorted(run for _, run, _ in got) == sorted(f"run{number}" for number in range(1, 201))
     assert {number for _, run, number in got if int(run[3:]) % 3 == 0} == {1}
-    assert len({pid for pid, _, _ in got}) == 3, "one had all"
+    assert len({pid for pid, _, _ in got}) > 1, "one had all"
     assert [path.name for path in home.rglob("*.part")] == []
 
 
