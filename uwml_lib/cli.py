@@ -393,16 +393,22 @@ def convert(options: ConvertCommand) -> None:
 
 def report(options: ReportCommand) -> Found:
     from uwml_lib import site
-    from uwml_lib.reporting import load_experiment, report_text, summary_json
+    from uwml_lib.config import RUNS
+    from uwml_lib.reporting import FILES, load_experiment, report_text, summary_json
     from uwml_lib.reproduction import publish_comparison
 
-    experiment = load_experiment(options.dataset)
-    print(report_text(experiment))
+    if (RUNS / options.dataset / FILES["videos"]).exists():
+        table = site.table_of("videos", load_experiment(options.dataset, "videos"))
+        text, found = table.to_markdown(), {"table": table.reset_index().to_dict("records")}
+    else:
+        experiment = load_experiment(options.dataset)
+        text, found = report_text(experiment), summary_json(experiment)
+    print(text)
     if options.publish:
         site.publish(options.dataset)
     site.build()
     publish_comparison()
-    return summary_json(experiment)
+    return found
 
 
 def published(options: PublishedCommand) -> Found:

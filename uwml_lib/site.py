@@ -204,16 +204,15 @@ def _publish(dataset: str) -> None:
     experiments: dict[ExperimentName, Experiment] = {name: load_experiment(dataset, name) for name in others}
     if "videos" not in experiments:  # else there are no others
         experiments = {"reproduce": load_experiment(dataset), **experiments}
-    if dataset not in EMBEDDED:
-        _check_settings(experiments["reproduce"])
-        _publish_numbers(dataset, experiments)
-        return
-    source = report_folder(dataset)
-    for name, shown in experiments.items():
+    source, embedded = report_folder(dataset), dataset in EMBEDDED
+    for name, shown in experiments.items() if embedded else ():
         if old := _not_current(all_notebooks(name), shown):
             raise UWMLError(f"{source / old.name}: missing, or shows other runs or code; run `make {name}` again")
     if "reproduce" in experiments:
         _check_settings(experiments["reproduce"])
+    if not embedded:
+        _publish_numbers(dataset, experiments)
+        return
     with lock(REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
         if folder.parent == REFERENCE.parent:
             _keep_others(folder)
@@ -242,9 +241,9 @@ def _publish_numbers(dataset: str, experiments: Mapping[ExperimentName, Experime
     source = report_folder(dataset)
     with lock(REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
         _write_numbers(experiments, folder)
-        _copy(source / "figures" / "recall_curves.png", folder / "recall_curves.png")
-        if (baseline := source / "linear_cca.json").exists():
-            _copy(baseline, folder / baseline.name)
+        for file in (source / "figures" / "recall_curves.png", source / "linear_cca.json"):
+            if file.exists():
+                _copy(file, folder / file.name)
 
 
 def _check_settings(experiment: Experiment) -> None:

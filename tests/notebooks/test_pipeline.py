@@ -166,6 +166,16 @@ def test_09_knows_the_order_only_where_a_model_does(filmed):
     assert "Traceback" not in log
 
 
+def test_videos_are_reported_and_published_where_they_are_all_there_is(filmed):
+    home, _ = filmed
+    result = uwml(home, "report", "--publish", "--dataset", "clips_smoke")
+    assert result.returncode == 0, result.stderr
+    published = home / "reports/reference/clips_smoke"
+    assert result.stdout.strip() in (published / "videos.md").read_text()
+    assert (published / "notebooks/09_video_text.ipynb").exists()
+    assert len(list(published.glob("runs/*/results.json"))) == 2 * len(SETTINGS["videos"])
+
+
 @pytest.mark.parametrize(
     ("command", "dataset", "words"),
     [
