@@ -39,11 +39,11 @@ class PooledSCAN(SCAN):
 
     embedded = 0
 
-    def embed_images(self, features: Tensor) -> Tensor:
+    def embed_images(self, features: Tensor, counts: Tensor | None = None) -> Tensor:
         self.embedded += len(features)
-        return super().embed_images(features)
+        return super().embed_images(features, counts)
 
-    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
+    def scores(self, images: Tensor, captions: Tensor, lengths: Tensor | None = None) -> Tensor:
         return images.mean(dim=1) @ captions.mean(dim=1).T
 
 
