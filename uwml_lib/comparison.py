@@ -105,7 +105,8 @@ def candidate_options(runs: Sequence[Run]) -> tuple[dict[str, Any], ...]:
 def proposed_coefficients(run: Run) -> Coefficients:
     """Propose coefficients from the scores that a run's best model gives to dev pairs; see `from_scores`."""
     positives, negatives = positives_and_hardest_negatives(dev_batches(run.folder))
-    return from_scores(positives.numpy(), negatives.numpy())
+    # To three digits: the last bits differ between machines, and would give the runs another name on each.
+    return from_scores(positives.numpy().round(3), negatives.numpy().round(3))
 
 
 def _settings(base: ExperimentConfig, grid: Mapping[str, Sequence[dict[str, Any]]]) -> list[ExperimentConfig]:
