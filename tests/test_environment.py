@@ -295,8 +295,9 @@ def install(python, *arguments) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
-def test_a_plain_install_brings_torch_and_numpy_and_the_core_works(tmp_path):
+@pytest.fixture
+def elsewhere(tmp_path):
+    """What of the checkout is packaged, copied, and the Python of an environment of its own."""
     source, python = tmp_path / "source", tmp_path / "venv/bin/python"
     source.mkdir()
     shutil.copytree(ROOT / "uwml_lib", source / "uwml_lib", ignore=shutil.ignore_patterns("__pycache__"))
@@ -306,6 +307,12 @@ def test_a_plain_install_brings_torch_and_numpy_and_the_core_works(tmp_path):
     # the same torch as here, so that a machine with the CPU build does not fetch the large one
     if place := os.environ.get("TORCH_INDEX_URL"):
         install(python, "install", "--no-deps", "--index-url", place, "torch")
+    return source, python
+
+
+@pytest.mark.slow
+def test_a_plain_install_brings_torch_and_numpy_and_the_core_works(elsewhere, tmp_path):
+    source, python = elsewhere
     install(python, "install", str(source))
 
     program = "; ".join(f"import uwml_lib.{module}" for module in CORE_MODULES)
@@ -316,3 +323,28 @@ def test_a_plain_install_brings_torch_and_numpy_and_the_core_works(tmp_path):
     assert {"uwml-kit", "torch", "numpy"} <= installed
     extras = project_ranges().keys() - with_dependencies("torch", "numpy")
     assert installed.isdisjoint(extras)
+
+
+@pytest.mark.slow
+def test_a_wheel_in_an_environment_of_its_own_runs_notebook_4_and_the_losses(elsewhere, tmp_path):
+    """Installed, not cloned: nothing of the checkout but the wheel, a notebook and an example."""
+    source, python = elsewhere
+    install(python, "wheel", "--no-deps", "-w", tmp_path, source)
+    (wheel,) = tmp_path.glob("uwml_kit-*.whl")
+    shutil.rmtree(source)
+    install(python, "install", f"{wheel}[notebooks,pml]")
+
+    work = tmp_path / "work"
+    (work / "home").mkdir(parents=True)
+    shutil.copy(ROOT / "notebooks/04_weight_functions.ipynb", work)
+    shutil.copy(ROOT / "examples/digits_retrieval.py", work)
+    environment = {**os.environ, "UWML_HOME": str(work / "home"), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONPATH": ""}
+    runs = (
+        ["-m", "papermill", "04_weight_functions.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar"],
+        ["digits_retrieval.py"],
+        ["-m", "uwml_lib.cli", "train", "--dataset", "scenes_smoke", "--epochs", "1"],
+    )
+    for arguments in runs:
+        done = subprocess.run([python, *arguments], cwd=work, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (work / "home/reports/scenes/metrics/04_weight_functions.json").exists()

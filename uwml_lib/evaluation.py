@@ -13,6 +13,7 @@ from uwml_lib.config import Precision
 from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.distributed import process_count
 from uwml_lib.models.matcher import Matcher
+from uwml_lib.progress import progress
 
 RECALL_AT = (1, 5, 10)
 METRICS = (
@@ -164,7 +165,8 @@ def _score_in_blocks(
     by_length = dataset.caption_lengths[first * K : last * K].argsort(kind="stable")
     scores = torch.zeros(last - first, len(by_length), dtype=dtype, device=device)
     mine, processes = (dist.get_rank(), process_count()) if shared and process_count() > 1 else (0, 1)
-    for start in range(mine * block, len(by_length), processes * block):
+    starts = range(mine * block, len(by_length), processes * block)
+    for start in progress(starts, "scoring captions") if not mine else starts:
         chosen = by_length[start : start + block]
         tokens, lengths = dataset.read_captions((first * K + chosen).tolist())
         captions = model.embed_captions(tokens.to(device), lengths).to(dtype)

@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,19 +19,19 @@ def headless() -> bool:
 
 
 def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
-    """Show a bar over `items`: in a notebook a person has open, or on a terminal; else nothing.
+    """Show a bar over `items` if they take more than a second: in a notebook a person has open, or on a terminal.
 
     A bar in a notebook that is executed headlessly would stay frozen in the saved copy.
     """
-    if headless():
+    if headless() or find_spec("tqdm") is None:  # the losses and models come without it
         return items
     if _in_notebook():
         from tqdm.notebook import tqdm
 
-        return tqdm(items, desc=description, leave=False)
+        return tqdm(items, desc=description, leave=False, delay=1)
     from tqdm import tqdm
 
-    return tqdm(items, desc=description, leave=False, disable=None)  # None: only on a terminal
+    return tqdm(items, desc=description, leave=False, delay=1, disable=None)  # None: only on a terminal
 
 
 def _in_notebook() -> bool:

@@ -25,7 +25,7 @@ from uwml_lib.explorer import build_explorer
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
 from uwml_lib.findings import findings
 from uwml_lib.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
-from uwml_lib.progress import Say, duration, say
+from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.reporting import (
     COLUMNS,
     FILES,
@@ -85,7 +85,7 @@ def _build(say: Say) -> Path:
     for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
         notebooks = executed(report_folder(dataset))
         pages = [notebook.with_suffix(".html") for notebook in notebooks]
-        for notebook, page in zip(notebooks, pages, strict=True):
+        for notebook, page in progress([*zip(notebooks, pages, strict=True)], f"{dataset}: pages of notebooks"):
             write_text(page, _render(exporter, notebook, pages))
         for name, file in FILES.items():
             if (RUNS / dataset / file).exists():
@@ -105,7 +105,7 @@ def _build(say: Say) -> Path:
         except UWMLError as error:
             say(f"{path.parent.name}: left out of the pages ({error})")
     build_explorer(REPORTS / "weight_explorer.html")
-    for run in runs.values():
+    for run in progress([*runs.values()], "pages of runs"):
         write("run.html.j2", _run_page(run), **_run_words(run))
     if benchmarks:
         title = "How fast, and why not faster"
