@@ -42,7 +42,7 @@ def retrieval_metrics(
     """
     scores = torch.as_tensor(scores)
     if not scores.is_floating_point():
-        scores = scores.double()
+        scores = scores.cpu().double()  # not every device has float64
     n_images, n_captions = scores.shape if scores.ndim == 2 else (0, 0)
     if n_images == 0 or captions_per_image < 1 or n_captions != n_images * captions_per_image:
         raise ValueError(

@@ -44,7 +44,7 @@ def library_digest() -> str:
     """Return a digest of the source of this library, as it lies on the disk."""
     digest = hashlib.sha256()
     for source in sorted([*LIBRARY.rglob("*.py"), *LIBRARY.glob("*.mplstyle")]):
-        digest.update(str(source.relative_to(LIBRARY)).encode() + source.read_bytes())
+        digest.update(source.relative_to(LIBRARY).as_posix().encode() + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
