@@ -76,6 +76,15 @@ def test_two_processes_train_as_one(base, model, loss):
 
 
 @pytest.mark.slow
+def test_torchrun_trains_the_same(base):
+    train(base, "ours", 2, "--epochs", "2")
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    _, _, *arguments = command(base, "torchruns", 2, "--epochs", "2")[:-2]  # without --processes 2
+    subprocess.run([sys.executable, "-m", *torchrun, "-m", *arguments], check=True)
+    assert_same(base / "ours", base / "torchruns", abs=0, rel=0)
+
+
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_with_a_sentence_and_the_run_goes_on(base):
     options = ("--epochs", "20")
     train(base, "whole", 2, *options)
