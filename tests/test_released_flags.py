@@ -2,12 +2,13 @@
 
 import argparse
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from uwml_lib.cli import TrainReleasedCommand
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.errors import UWMLError
 from uwml_lib.published import row_config
@@ -128,6 +129,11 @@ def test_the_kits_own_options_are_handed_on():
     found = read("--seed 3 --bi_gru --warmup-epochs 2 --no-weight-norm --run_folder x --help")
     assert found.rest == ["--seed", "3", "--warmup-epochs", "2", "--no-weight-norm", "--run_folder", "x", "--help"]
     assert found.config.bidirectional
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(TrainReleasedCommand) if item.name != "experiment"])
+def test_every_option_of_the_command_is_handed_on(name):
+    assert read(f"--{name} 2").rest == [f"--{name}", "2"]
 
 
 def test_every_flag_is_accounted_for():

@@ -135,7 +135,7 @@ def test_a_space_is_a_file_or_json_itself(tmp_path):
         ({}, {}, "space: found no settings"),
         ({"learning_rte": [1]}, {}, "space: unknown name 'learning_rte'; did you mean 'learning_rate'?"),
         ({"margin": [0.1]}, {}, "space: unknown name 'margin'; did you mean 'loss.margin'?"),
-        ({"loss.check_finite": [True]}, {}, "space: unknown name 'loss.check_finite'"),
+        ({"loss.check_finite": [True]}, {}, "space: unknown name 'loss.check_finite'; "),
         ({"seed": [0, 1]}, {}, "space: seed is no setting to choose; give seeds by --seeds"),
         ({"loss_options": [{}]}, {}, "space: loss_options is not given whole"),
         ({"max_images": [10, 20]}, {}, "space: max_images decides which images"),

@@ -60,7 +60,7 @@ def read_config(run_folder: Path, data_root: str = "") -> ExperimentConfig:
     path = run_folder / "config.json"
     values = read_json(path).get("config")
     if not isinstance(values, dict):
-        raise UWMLError(f"{path}: holds no configuration of a run")
+        raise UWMLError(f"{path}: config: found {type(values).__name__}, expected the names and values of a run")
     try:
         return ExperimentConfig.from_dict({**values, "data_root": data_root or values.get("data_root", "")})
     except UWMLError as error:
@@ -95,7 +95,7 @@ def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, Ex
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UWMLError(f"{path}: does not fit the model of {run_folder / 'config.json'}") from error
+        raise UWMLError(f"{path}: does not fit the model of {run_folder / 'config.json'} ({error})") from error
     return model.eval(), config, vocabulary
 
 
@@ -116,7 +116,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             if number == len(lines) and isinstance(error, json.JSONDecodeError):
                 break
-            raise UWMLError(f"{path}: line {number} is no record of a training") from error
+            raise UWMLError(f"{path}: line {number} is no record of a training ({error})") from error
         records.append(record)
     return records
 

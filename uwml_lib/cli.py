@@ -19,7 +19,9 @@ try:
     from tyro.conf import OmitArgPrefixes, Positional
     from tyro.constructors import PrimitiveConstructorSpec
 except ModuleNotFoundError as error:
-    raise SystemExit("uwml: needs more than the losses do: pip install 'uwml-kit[notebooks]'") from error
+    raise SystemExit(
+        "uwml: needs more than the losses do: `make setup`, or pip install '/path/to/the/kit[notebooks]'"
+    ) from error
 
 from uwml_lib import __version__
 from uwml_lib.errors import UWMLError
@@ -38,12 +40,12 @@ uwml {__version__}: universal weighting metric learning for cross-modal matching
   uwml data       build, download or check a data set
   uwml captions   write captions and ids of a data set, from one of Karpathy's JSON files
   uwml features   write features and boxes of a data set, from TSV files of bottom-up attention
-  uwml msrvtt     write captions, ids and frame features of a data set, from JSON as of MSR-VTT and a file a video
+  uwml msrvtt     write captions, ids and frame features of a data set, from JSON as of MSR-VTT and features
   uwml pictures   make a data set of your own pictures: a folder of images and a caption file
   uwml train      train one model and evaluate it; a finished run is left alone, an interrupted one goes on
   uwml evaluate   evaluate a finished run again, a released checkpoint, or several models as an ensemble
   uwml convert    turn a released checkpoint into a folder of this kit, with safetensors weights
-  uwml report     print the table of the last comparison and rebuild the pages
+  uwml report     print the table of the last `uwml reproduce`, or `uwml videos`, and rebuild the pages
   uwml reproduce  data, all trainings, notebooks, report
   uwml compare    every loss with the same budget and tuning effort; notebooks 05 and 06
   uwml fidelity   what the habits of the released code change; notebook 07
@@ -106,7 +108,8 @@ class FeaturesCommand:
 
 @dataclass
 class MSRVTTCommand:
-    """Write the captions, ids and frame features of every split, from JSON files as of MSR-VTT and a file a video."""
+    """Write the captions, ids and frame features of every split, from JSON files as of MSR-VTT and one file for each
+    video."""
 
     folder: Positional[Path]
     """The data set's folder, such as data/msrvtt."""
@@ -154,7 +157,8 @@ class TrainReleasedCommand:
     run_folder: Path | None = None
     """Where the run goes; by default a folder under reports/runs/ named after the settings."""
     processes: int = 1
-    """Processes on this machine that train together, each with its share of every batch; the result is the same."""
+    """Processes on this machine that train together, each with its share of every batch; but for the last bits, the
+    result is the same."""
     fidelity: Fidelity = "corrected"
     """released: captions bytes, siblings negatives, dev-captions 5000 and evaluation-precision float64 together."""
 
@@ -171,8 +175,8 @@ class TrainCommand(TrainReleasedCommand):
 class EvaluateCommand:
     """Evaluate models and print the recalls, as a table and in the words of the released code.
 
-    One run of this kit is evaluated as it was trained. What the release trained is, by the corrected settings, unless
-    told otherwise. Several models are one ensemble: their scores are averaged.
+    A run of this kit is evaluated as it was trained, a released checkpoint with the corrected settings, unless you
+    choose others. Several models are one ensemble: their scores are averaged.
     """
 
     models: Positional[tuple[Path, ...]]
@@ -212,12 +216,12 @@ class ConvertCommand:
 
 @dataclass
 class ReportCommand:
-    """Print the table of the last comparison on a data set; rebuild from what there is the pages and published.md."""
+    """Print the table of the last `uwml reproduce`, or on videos `uwml videos`; rebuild the pages and published.md."""
 
     dataset: str = "scenes"
     """scenes, or another data set that `uwml reproduce` has run on."""
     publish: bool = False
-    """Copy the results into reports/reference, the run that is committed."""
+    """Copy the results into reports/reference, the published ones that are committed."""
 
 
 @dataclass

@@ -64,7 +64,7 @@ def describe(
     """Say where the loss pulls and pushes as it should, does nothing, or works the wrong way.
 
     score_range: the similarities that a model's positives really have, low and high, and its negatives' too unless
-    `negative_range` is given; 5 % and 95 % quantiles are a good choice. With clamp="sum" a pair's fate depends on its
+    `negative_range` is given; 1 % and 99 % quantiles are a good choice. With clamp="sum" a pair's fate depends on its
     partner: the zones are then those for the partner that makes the sum smallest within its own range. Raises
     ValueError for a loss without coefficients or a range that is none.
     """

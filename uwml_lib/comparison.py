@@ -1,8 +1,8 @@
 """`make compare`: every loss with the same model, budget and tuning effort; chosen on dev, reported on test.
 
-Each loss gets three settings of its main parameter, its defaults among them. All are trained a few epochs with one
-seed, the best on dev is trained in full with every seed. Then coefficients for the polynomial loss, found from the
-scores of trained models, are chosen and trained in the same way.
+Each loss gets three settings, its defaults and two with another value of a main parameter. All are trained a few epochs
+with one seed, the best on dev is trained in full with every seed. Then coefficients for the polynomial loss, found from
+the scores of trained models, are chosen and trained in the same way.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -83,24 +83,25 @@ class ExperimentConfig:
     regions: int = 0
     """Take only the first regions of every image (detectors list the surest first); 0 means all."""
     captions: Captions = "text"
-    """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: that under other nltk;
-    vectors: from {split}_caps.npy, a row a caption, for the model frozen."""
+    """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: the same as under nltk
+    3.2.5, 3.3 or 3.10.4; vectors: from {split}_caps.npy, one row for each caption, for the model frozen."""
     siblings: Literal["ignored", "negatives"] = "ignored"
-    """What the other captions of a caption's image are to the loss, and their images to it; negatives: as released."""
+    """Other captions of the same image in a batch: ignored by the loss, or taken for negatives as in the released
+    code."""
     dev_captions: int = 0
-    """Take only the first captions of dev; the source takes 5000, 0 means all."""
+    """Take only the first captions of dev; the released code takes 5000, 0 means all."""
     selection_images: int = 0
     """Keep the last training images out of the training and choose the best epoch by them; 0: by dev."""
     evaluation_precision: Precision = "float32"
-    """Precision in which attention and ranks are computed; the source evaluates in float64. tf32 and bf16 are for the
-    matrix products of the attention alone, on an accelerator that has them."""
+    """Precision in which attention and ranks are computed; the released code has float64. tf32 and bf16 are
+    for the matrix products of the attention alone, on an accelerator that has them."""
     model: str = "scan"
     """Model name: a name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity, bfan, dual_encoding or
     frozen."""
     embed_size: int = 1024
-    """Width of the common space; the source uses 1024."""
+    """Width of the common space; the released code has 1024."""
     word_dim: int = 300
-    """Width of the word embeddings; the source uses 300."""
+    """Width of the word embeddings; the released code has 300."""
     bidirectional: bool = True
     """Read captions with a GRU in both directions."""
     weight_norm: bool = False
@@ -130,7 +131,7 @@ class ExperimentConfig:
     learning_rate: float = 2e-4
     """Adam's step size."""
     decay_epoch: int = 15
-    """The learning rate is divided by ten after this many epochs."""
+    """The learning rate is divided by ten whenever this many epochs have passed."""
     gradient_clip: float = 2.0
     """Largest gradient norm; 0 means no clipping."""
     seed: int = 0
@@ -201,9 +202,8 @@ class ExperimentConfig:
         for key in values:
             if key not in known:
                 near = get_close_matches(str(key), known, n=1)
-                raise UWMLError(
-                    f"configuration: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-                )
+                hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+                raise UWMLError(f"configuration: unknown key {key!r}; {hint}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -211,9 +211,10 @@ class ExperimentConfig:
         return asdict(self)
 
     def run_name(self, data_fingerprint: str) -> str:
-        """Return `loss-seedN-digest`; the digest covers every setting that can change a result, and the data.
+        """Return `loss-seedN-digest`, or `loss-seedN-nowarmup-digest`.
 
-        Defaults are left out, so that a setting that is new does not rename the runs from before it.
+        The digest covers every setting that can change a result, and the data. Defaults are left out, so that a setting
+        that is new does not rename the runs from before it.
         """
         values = {item.name: getattr(self, item.name) for item in fields(self) if "cosmetic" not in item.metadata}
         usual = asdict(ExperimentConfig())

@@ -159,7 +159,7 @@ def _check_is_ours(word: str) -> None:
     if not word.startswith("--") or word == "--help":
         return
     name = word[2:].partition("=")[0].replace("-", "_")
-    ours = {item.name for item in fields(ExperimentConfig)} | {"run_folder", "fidelity"}
+    ours = {item.name for item in fields(ExperimentConfig)} | {"run_folder", "fidelity", "processes"}
     switches = {f"no_{item.name}" for item in fields(ExperimentConfig) if item.type is bool}
     if name not in ours | switches:
         near = get_close_matches(name, [*DEFAULTS, *sorted(ours)], n=1)

@@ -1,4 +1,4 @@
-"""From finished runs to an honest table: mean, spread, paired differences, and agreement with the published run."""
+"""From finished runs to an honest table: mean, spread, paired differences, and agreement with the published results."""
 
 import hashlib
 import json
@@ -119,7 +119,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The runs of one comparison: the same everything but loss and seed; and the runs around it.
+    """The runs of one make target, which differ in loss, model and seed alone, and the runs around them.
 
     without_warmup: of `make reproduce`. tuning, coefficients, coefficient_tuning: of `make compare`. released: of
     `make fidelity`, the same trainings with habits of the released code.
@@ -167,7 +167,7 @@ def save_experiment(dataset: str, name: ExperimentName = "reproduce", **groups: 
 
 
 def load_experiment(dataset: str, name: ExperimentName = "reproduce") -> Experiment:
-    """Load what `make reproduce` or `make compare` ran last on a data set; raises UWMLError if there is nothing."""
+    """Load what a make target ran last on a data set; raises UWMLError if there is nothing."""
     path = RUNS / dataset / FILES[name]
     if Path(dataset).name != dataset or not path.exists():
         near = get_close_matches(dataset, [path.parent.name for path in RUNS.glob(f"*/{FILES[name]}")], n=1)
@@ -394,7 +394,7 @@ def summary_json(experiment: Experiment) -> dict[str, Any]:
 
 
 def report_text(experiment: Experiment, against_reference: bool = True) -> str:
-    """The result in Markdown: the table, the paired differences, the verdict, agreement with the published run."""
+    """The result in Markdown: the table, the paired differences, the verdict, agreement with the published results."""
     summary = summary_json(experiment)
     compared = comparison(experiment)
     config = experiment.runs[0].config
@@ -532,7 +532,7 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
 
 
 def reference_folder(dataset: str) -> Path:
-    """Where the published run on a data set is kept: reports/reference for scenes, a folder in it for any other."""
+    """Where the published results on a data set are: reports/reference for scenes, a folder in it for any other."""
     return REFERENCE if dataset == "scenes" else REFERENCE / dataset.removesuffix("_precomp")
 
 

@@ -86,7 +86,8 @@ def check_space(space: Mapping[str, Any], drawn: bool) -> None:
             raise UWMLError(f"space: {name} {NOT_SWEPT[name]}")
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            raise UWMLError(f"space: unknown name {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+            raise UWMLError(f"space: unknown name {name!r}; {hint}")
         if isinstance(choice, Mapping):
             _check_range(name, choice, drawn)
         elif not isinstance(choice, list) or not choice:

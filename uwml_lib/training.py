@@ -1,6 +1,9 @@
-"""Training on one device through accelerate: reproducible, resumable, never waiting for the device between readings."""
+"""Training through accelerate, in one process or several: reproducible, resumable, never waiting for the device between
+readings.
+"""
 
 import contextlib
+import inspect
 import json
 import math
 import os
@@ -55,6 +58,9 @@ def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
     """Build the loss a configuration names; raises UWMLError for an unknown name or argument."""
     if config.loss not in LOSSES:
         raise UWMLError(f"loss: found {config.loss!r}, expected one of {', '.join(LOSSES)}")
+    arguments = inspect.signature(LOSSES[config.loss]).parameters
+    if unknown := [name for name in config.loss_options if name not in arguments]:
+        raise UWMLError(f"loss_options of {config.loss}: found {unknown[0]!r}, expected some of {', '.join(arguments)}")
     try:
         # The trainer looks for non-finite values itself, without making the device wait at every step.
         return LOSSES[config.loss](**{"check_finite": False, **config.loss_options})
@@ -382,12 +388,15 @@ class Trainer:
 
 
 def learning_rate(config: ExperimentConfig, epoch: int) -> float:
-    """Step decay of the source: a tenth after every `decay_epoch` epochs."""
+    """Step decay of the released code: a tenth after every `decay_epoch` epochs."""
     return config.learning_rate * 0.1 ** (epoch // config.decay_epoch)
 
 
 def dev_batches(folder: Path | str, data_root: str = "", n_images: int = 500) -> Tensor:
-    """Score the first dev images with a run's best model, cut into batches as in training: see `batch_scores`."""
+    """Score dev pairs with a run's best model, (batches, n, n) float32 with the positives on the diagonal.
+
+    Batches are of the size used in training, see `batch_scores`. n_images: take the first ones of dev alone.
+    """
     model, config, vocabulary = load_model(folder, data_root)
     dev = load_split(config, "dev", vocabulary)
     return batch_scores(score_matrix(model, dev, images=range(n_images)), dev.captions_per_image, config.batch_size)

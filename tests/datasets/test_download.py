@@ -423,7 +423,7 @@ def test_a_disk_that_fills_up_meanwhile(kaggle, folder, monkeypatch):
 
 def test_without_kagglehub_one_sentence_says_how_to_get_it(kaggle, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    assert refused(folder) == "a download needs kagglehub: pip install 'uwml-kit[data]'"
+    assert refused(folder) == "a download needs kagglehub: `make setup`, or pip install '/path/to/the/kit[data]'"
 
 
 def test_the_downloaded_split_is_the_one_that_was_released(folder, released):

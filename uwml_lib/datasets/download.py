@@ -151,7 +151,7 @@ def _fetch(file: Remote, arrivals: Path) -> Path | None:
         import requests
         from kagglehub.exceptions import DataCorruptionError
     except ModuleNotFoundError as error:
-        raise UWMLError("a download needs kagglehub: pip install 'uwml-kit[data]'") from error
+        raise UWMLError("a download needs kagglehub: `make setup`, or pip install '/path/to/the/kit[data]'") from error
 
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     for packed in arrivals.rglob(f"{file.name}.zip"):  # whole, but an earlier attempt was killed while it was unzipped

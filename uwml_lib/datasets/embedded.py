@@ -239,7 +239,10 @@ def develop(canvas: Tensor, rng: np.random.Generator) -> np.ndarray:
 
 
 def crop(pixels: np.ndarray, boxes: np.ndarray) -> Tensor:
-    """Cut out the regions with bilinear sampling, (N * 12, 3, 16, 16) float32 in about -1..1."""
+    """Cut out regions with bilinear sampling: (N * R, 3, 16, 16) float32, in about -1..1.
+
+    pixels: (N, height, width, 3) uint8. boxes: (N, R, 4) float32, x1, y1, x2, y2 as shares of width and height.
+    """
     steps = torch.linspace(0.5 / CROP_SIZE, 1 - 0.5 / CROP_SIZE, CROP_SIZE)
     x1, y1, x2, y2 = torch.from_numpy(boxes).unbind(-1)
     x = x1[..., None] + (x2 - x1)[..., None] * steps
@@ -279,14 +282,13 @@ def train_classifier(
     colour: Tensor,
     epochs: int,
     progress: Callable[[str], None],
-    batch: int = 128,
 ) -> None:
     """Train on crops (B, 3, 16, 16) with labels digit and colour (B,); draws from torch's global random state."""
     optimizer = torch.optim.Adam(classifier.parameters(), lr=2e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for epoch in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(crops)).split(batch):
+        for rows in torch.randperm(len(crops)).split(128):
             _, digit_logits, colour_logits = classifier(crops[rows])
             loss = F.cross_entropy(digit_logits, digit[rows]) + F.cross_entropy(colour_logits, colour[rows])
             optimizer.zero_grad()

@@ -93,7 +93,9 @@ def _import_timm() -> ModuleType:
         import timm
         import timm.data
     except ModuleNotFoundError as error:
-        raise UWMLError("features of pictures need timm: pip install 'uwml-kit[vision]'") from error
+        raise UWMLError(
+            "features of pictures need timm: `make setup`, or pip install '/path/to/the/kit[vision]'"
+        ) from error
     except (ImportError, RuntimeError) as error:
         raise UWMLError(
             f"timm or torchvision cannot be imported ({_said(error)}); install the torchvision that belongs to "

@@ -134,7 +134,7 @@ def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dic
     n_train = len(order) - n_dev - n_test
     if n_train < 1:
         raise UWMLError(
-            f"found {len(order)} images with captions, expected at least one in each of train, dev and test"
+            f"found {len(order)} images with captions, expected at least 3, for one in each of train, dev and test"
         )
     return {
         "train": order[:n_train],

@@ -224,10 +224,10 @@ def propose(pictures: Pictures, rng: np.random.Generator) -> np.ndarray:
     return np.take_along_axis(boxes, order[:, :, None], axis=1).astype(np.float32)
 
 
-def _jittered(boxes: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
-    """Move and stretch each box (..., 4), keeping the first of some tries whose overlap is 0.5 to 0.9."""
+def _jittered(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Move and stretch each box (..., 4), keeping the first of eight tries whose overlap is 0.5 to 0.9."""
     sizes = np.tile(boxes[..., 2:] - boxes[..., :2], 2)
-    candidates = boxes[..., None, :] + sizes[..., None, :] * rng.normal(0, 0.09, (*boxes.shape[:-1], tries, 4))
+    candidates = boxes[..., None, :] + sizes[..., None, :] * rng.normal(0, 0.09, (*boxes.shape[:-1], 8, 4))
     # Shrunk to an overlap of 0.7, should all tries fail.
     shrunk = boxes + sizes * (1 - 0.7**0.5) / 2 * [1, 1, -1, -1]
     candidates = np.concatenate([candidates.clip(0, 1), shrunk[..., None, :]], axis=-2)

@@ -4,6 +4,7 @@ import functools
 import io
 import re
 import socket
+import textwrap
 import warnings
 import zipfile
 from collections import Counter
@@ -123,7 +124,10 @@ class Vocabulary:
         content = read_json(path)
         numbers = content.get("word2idx")
         if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
-            raise UWMLError(f"{path}: word2idx must map every word to a number, 0 to the number of words without holes")
+            raise UWMLError(
+                f"{path}: word2idx: found {textwrap.shorten(repr(numbers), 80)}, expected a number for every word, "
+                "from 0 upwards without holes"
+            )
         tokenizer = content.get("tokenizer", "punkt")
         if tokenizer not in tuple(TOKENIZERS):
             raise UWMLError(f"{path}: tokenizer: found {tokenizer!r}, expected one of {', '.join(TOKENIZERS)}")

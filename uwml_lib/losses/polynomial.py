@@ -71,6 +71,7 @@ class PolynomialLoss(ScoreMatrixLoss):
         return (per_pair.sum(dim=1) / informative.sum(dim=1).clamp(min=1)).sum()
 
     def of_hardest(self, p: Tensor, n: Tensor) -> Tensor:
+        """Sum over anchors, from the scores of their positives p and hardest negatives n, both (N,)."""
         skipped = (n + self.margin <= p) | (p >= self.positive_ceiling)  # NaN is not, and reaches the loss
         P, Q = polynomial(p, self.positive), polynomial(n.masked_fill(skipped, 0), self.negative)
         return self._clamped(P, Q).masked_fill(skipped, 0).sum()

@@ -45,6 +45,7 @@ class TripletLoss(ScoreMatrixLoss):
         return (self.margin + scores - p[:, None]).clamp(min=0).masked_fill(~negative_mask, 0).sum()
 
     def of_hardest(self, p: Tensor, n: Tensor) -> Tensor:
+        """Sum over anchors, from the scores of their positives p and hardest negatives n, both (N,)."""
         return (self.margin + n - p).clamp(min=0).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
