@@ -98,8 +98,9 @@ def speed_rows() -> list[str]:
     ]
 
 
-def test_the_table_of_models_is_the_published_one():
-    for line in (REFERENCE / "models.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines():
+@pytest.mark.parametrize("table", ["models.md", "clips/videos.md"])
+def test_the_table_of_models_is_the_published_one(table):
+    for line in (REFERENCE / table).read_text(encoding="utf-8").split("\n\n")[0].splitlines():
         assert line in README
 
 

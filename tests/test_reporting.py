@@ -521,3 +521,15 @@ def test_how_often_is_a_whole_number(monkeypatch, capsys, option, value):
         torture.main()
     assert stop.value.code == 2
     assert f"argument {option}: found {value!r}, expected a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_runs_with_other_settings_than_the_preset_are_not_published(experiment):
+    with pytest.raises(UWMLError, match="not a run to publish, for it differs from the preset in epochs"):
+        site._check_settings(experiment)
+    for run in experiment.runs:
+        run.config.update({**preset("scenes").to_dict(), "loss": run.config["loss"], "seed": run.config["seed"]})
+        del run.config["hidden"]  # as in a run from before this setting
+    site._check_settings(experiment)
+    experiment.runs[0].config["hidden"] = 3
+    with pytest.raises(UWMLError, match="differs from the preset in hidden$"):
+        site._check_settings(experiment)

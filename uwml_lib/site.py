@@ -247,9 +247,10 @@ def _publish_numbers(dataset: str, experiments: Mapping[ExperimentName, Experime
 
 
 def _check_settings(experiment: Experiment) -> None:
-    usual = preset(experiment.dataset).to_dict()
+    usual, new = preset(experiment.dataset).to_dict(), asdict(ExperimentConfig())
     for run in experiment.runs:
-        other = [name for name in usual if name not in ("loss", "seed") and run.config[name] != usual[name]]
+        values = new | run.config  # a run from before a setting existed has its default
+        other = [name for name in usual if name not in ("loss", "seed") and values[name] != usual[name]]
         if other:
             raise UWMLError(
                 f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
