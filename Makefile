@@ -133,7 +133,7 @@ fidelity: $(READY)
 models: $(READY)
 	$(UWML) models$(OPTIONS)
 
-## train both losses on models of sequences, on clips, for notebook 09
+## train both losses on models of sequences, on clips, for notebook 09: twenty minutes
 videos: $(READY)
 	$(UWML) videos$(OPTIONS)
 
@@ -167,7 +167,7 @@ bench: $(READY)
 	set -e; for part in loss step growth training evaluation loading; do $(PY) benchmarks/$$part.py; done
 	@$(BUILD_PAGES)
 
-## the same, and an evaluation of MSCOCO's size: half an hour more
+## the same, a step of 1,024 pairs and an evaluation of MSCOCO's size: half an hour more
 bench-full: bench
 	$(PY) benchmarks/training.py --full
 	$(PY) benchmarks/evaluation.py --full
