@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from uwml_lib import site
+from uwml_lib.config import ExperimentConfig
 from uwml_lib.files import lock
 from uwml_lib.pipeline import LOSSES_COMPARED, Profile, base_config, check_seeds, execute_notebooks, prepare, train_all
 from uwml_lib.progress import Say, say
@@ -26,6 +27,10 @@ SETTINGS: dict[Literal["models", "videos"], tuple[dict[str, Any], ...]] = {
     "videos": ({"model": "vse"}, {"model": "vse_infinity"}, {"model": "dual_encoding"}),
 }
 """Make target -> the models of its table. SCAN's two directions are also scored together, as an ensemble."""
+
+NEED_ALL_NEGATIVES = ("vse", "dual_encoding", "frozen")
+"""Models of `make models` that see an image as a plain mean. On hardest negatives alone their trainings collapse with
+either loss (notebook 8), so they take all informative negatives, the losses' dense form, to the end."""
 
 
 def compare_models(
@@ -51,7 +56,7 @@ def compare_models(
         if tried != SETTINGS[name]:
             say(f"frozen: left out, for {base.data_folder} has no vectors of its captions, train_caps.npy")
     configs = [
-        replace(base, loss=loss, seed=seed, **settings)
+        replace(base, loss=loss, seed=seed, warmup_epochs=_warmup(name, settings, base), **settings)
         for settings in tried
         for seed in seeds
         for loss in LOSSES_COMPARED
@@ -74,3 +79,7 @@ def compare_models(
     text = models_table(load_experiment(base.dataset, name)).to_markdown()
     say(f"\n{text}\n\nReport: {index}")
     return text
+
+
+def _warmup(name: str, settings: dict[str, Any], base: ExperimentConfig) -> int:
+    return base.epochs if name == "models" and settings["model"] in NEED_ALL_NEGATIVES else base.warmup_epochs

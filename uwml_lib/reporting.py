@@ -34,6 +34,9 @@ COLUMNS = {
 }
 """Metric -> column heading; a trailing blank keeps the second direction's headings apart."""
 
+COLLAPSED = 0.005
+"""Mean difference of a positive's and its hardest negative's score below which a training has collapsed."""
+
 FEATURES = {
     ("f8k_precomp", 36, 128): (
         "36 overlapping windows, 2 x 2 cells, of the last feature map (7 x 7 x 1280) of an ImageNet MobileNetV2, "
@@ -237,9 +240,10 @@ def habit_of(run: Run) -> str:
 
 
 def models_table(experiment: Experiment) -> pd.DataFrame:
-    """One row a model: rsum of each loss, mean ± std, and of the first two their difference, paired over seeds.
+    """One row for each model: rsum of each loss, mean ± std, and of the first two their difference, paired over seeds.
 
-    Where SCAN's two directions were scored as an ensemble, that is a row, too.
+    Where SCAN's two directions were scored as an ensemble, that is a row, too. Where all trainings of
+    a loss collapsed, a last column names it.
     """
     rows = {}
     for model, by_loss in by_model(experiment).items():
@@ -250,10 +254,19 @@ def models_table(experiment: Experiment) -> pd.DataFrame:
             f"{a} − {b}, over seeds": str(paired_interval(rsums[a], rsums[b])),
             "over images": str(over_images),
             "seeds": len(rsums[a]),
+            "collapsed": ", ".join(loss for loss, runs in by_loss.items() if all(map(collapsed, runs))),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = f"model ({experiment.split} split)"
-    return table
+    return table if table["collapsed"].any() else table.drop(columns="collapsed")
+
+
+def collapsed(run: Run) -> bool:
+    """Whether scores were nearly equal in the last epoch: positives and hardest negatives differ by next to nothing."""
+    steps = [line for line in read_metrics(run.folder) if line["kind"] == "step"]
+    last = [line for line in steps if line["epoch"] == steps[-1]["epoch"]]
+    gaps = [line["positive_score"] - line["hardest_negative_score"] for line in last]
+    return bool(gaps) and abs(float(np.mean(gaps))) < COLLAPSED
 
 
 def by_model(experiment: Experiment) -> dict[str, dict[str, list[Run]]]:
@@ -283,10 +296,15 @@ def _ensembles(experiment: Experiment) -> list[Run]:
 
 
 def run_table(experiment: Experiment) -> pd.DataFrame:
-    """One row a run: its folder, what it reached, how long it took, the commit, and the SHA-256 of its results.json."""
+    """One row for each run: its folder, what it reached, how long it took, commit, and SHA-256 of its results.json."""
+    runs = experiment.all_runs
+    several = len({run.model for run in runs}) > 1
+    tried = any(run.config["loss_options"] for run in runs)
     return pd.DataFrame(
         {
             "run folder": run.folder.name,
+            **({"model": run.model} if several else {}),
+            **({"loss options": _options(run.config["loss_options"])} if tried else {}),
             **({"habit": habit_of(run)} if experiment.released else {}),
             "seed": run.config["seed"],
             "best epoch": run.results["best_epoch"],
@@ -296,8 +314,14 @@ def run_table(experiment: Experiment) -> pd.DataFrame:
             "commit": ", then ".join(map(_commit, run.results["provenance"]["sessions"])),
             "SHA-256": sha256_of(run.folder / "results.json")[:12],
         }
-        for run in experiment.all_runs
+        for run in runs
     ).set_index("run folder")
+
+
+def _options(options: dict[str, Any]) -> str:
+    """Arguments of a loss in few words, for a table."""
+    words = json.dumps(options, separators=(", ", " ")).translate(str.maketrans("", "", '{}"'))
+    return words or "defaults"
 
 
 def _commit(session: dict[str, Any]) -> str:
@@ -525,9 +549,7 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
             )
             continue
         word = "agrees with" if abs(rsum.mean - other.mean) <= 2 * spread else "differs from"
-        sentences.append(
-            f"{loss}: rsum {rsum.mean:.1f} {word} the published {other.mean:.1f} (2 std = {2 * spread:.1f})"
-        )
+        sentences.append(f"{loss}: rsum {rsum.mean:.1f} {word} the {other.mean:.1f} there (2 std = {2 * spread:.1f})")
     return f"Against {_shown(place)}: {'; '.join(sentences)}."
 
 

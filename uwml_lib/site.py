@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from uwml_lib.datasets import EMBEDDED
 from uwml_lib.errors import UWMLError
 from uwml_lib.explorer import build_explorer
 from uwml_lib.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
-from uwml_lib.findings import findings
+from uwml_lib.findings import findings, in_short
 from uwml_lib.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
 from uwml_lib.progress import Say, duration, progress, say
 from uwml_lib.reporting import (
@@ -45,6 +45,12 @@ from uwml_lib.reporting import (
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
+DATA_WORDS = {
+    "scenes": "pictures of three to five coloured handwritten digits with captions that name some of them, made here "
+    "(1,500 to train on)",
+    "clips": "short films in which such digits move, one after the other, made here (1,200 to train on)",
+}
+"""Embedded data set -> what it is, for the landing page."""
 TABLES = {"fidelity": fidelity_table, "models": models_table, "videos": models_table}
 """Make target -> its table, if not that of losses."""
 BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading")
@@ -68,7 +74,7 @@ def _build(say: Say) -> Path:
     with resources.as_file(mathjax) as script:
         if not (assets / script.name).exists():
             write_text(assets / script.name, script.read_text(encoding="utf-8"))
-    for asset in ("kit.css", "copy.js"):
+    for asset in ("kit.css", "kit.js"):
         write_text(assets / asset, (TEMPLATES / "kit" / asset).read_text(encoding="utf-8"))
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
     benchmarks = _benchmarks()
@@ -80,13 +86,15 @@ def _build(say: Say) -> Path:
 
     sections: list[dict[str, object]] = []
     found: list[str] = []
+    experiments: list[tuple[ExperimentName, Experiment]] = []
     runs: dict[Path, Run] = {}
     datasets = {path.parent.name for file in FILES.values() for path in RUNS.glob(f"*/{file}")}
     for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
         notebooks = executed(report_folder(dataset))
         pages = [notebook.with_suffix(".html") for notebook in notebooks]
+        navigation = _navigation(dataset, datasets) + [("performance.html", "How fast")] * bool(benchmarks)
         for notebook, page in progress([*zip(notebooks, pages, strict=True)], f"{dataset}: pages of notebooks"):
-            write_text(page, _render(exporter, notebook, pages))
+            write_text(page, _render(exporter, notebook, navigation))
         for name, file in FILES.items():
             if (RUNS / dataset / file).exists():
                 try:
@@ -98,6 +106,7 @@ def _build(say: Say) -> Path:
                 sections.append(_section(experiment, name, shown))
                 if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
                     found += findings(name, experiment)
+                    experiments.append((name, experiment))
                 runs |= {run.folder: run for run in experiment.all_runs}
     for path in sorted(SWEEPS.glob("*/*/sweep.json")):
         try:
@@ -113,7 +122,9 @@ def _build(say: Say) -> Path:
     title = "Universal weighting metric learning, reproduced"
     write(
         "landing.html.j2", REPORTS / "index.html", here="index", title=title, curves=_weight_curves(),
-        findings=found, sections=sections, reliability=_html(reliability_text()),
+        findings=found, in_short=in_short(experiments), sections=sections,
+        data={name: words for name, words in DATA_WORDS.items() if name in datasets},
+        reliability=_html(reliability_text()),
         provenance=next((run.results["provenance"] for run in runs.values()), None),
     )  # fmt: skip
     return REPORTS / "index.html"
@@ -291,23 +302,41 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _render(exporter: HTMLExporter, notebook: Path, pages: list[Path]) -> str:
+def _navigation(dataset: str, datasets: Iterable[str]) -> list[tuple[str, str]]:
+    """Page and title of every notebook, of this data set or, where that has none, of another one of its size."""
+    small = dataset.endswith("_smoke")
+    others = [name for name in sorted(datasets) if name != dataset and name.endswith("_smoke") == small]
+    found: dict[str, str] = {}
+    for name in (dataset, *others):
+        for notebook in executed(report_folder(name)):
+            found.setdefault(notebook.stem, f"{name}/{notebook.stem}.html")
+    return [(found[stem], stem.replace("_", " ")) for stem in sorted(found)]
+
+
+def _render(exporter: HTMLExporter, notebook: Path, navigation: Sequence[tuple[str, str]]) -> str:
     content = nbformat.read(notebook, as_version=4)
-    place = pages.index(notebook.with_suffix(".html"))
-    navigation = [
-        {"href": page.name, "words": page.stem.replace("_", " "), "here": number == place}
-        for number, page in enumerate(pages)
-    ]
-    names = {page.stem: page.name for page in pages}
+    here = f"{notebook.parent.name}/{notebook.stem}.html"
+    pages = {Path(page).stem: f"../{page}" for page, _ in navigation}
 
     def link(match: re.Match[str]) -> str:  # to a page; in plain words to a notebook that was not executed
         words, name = match.groups()
-        return f"[{words}]({names[name]})" if name in names else words
+        return f"[{words}]({pages[name]})" if name in pages else words
 
     for cell in content.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\[([^\]]+)\]\((\w+)\.ipynb\)", link, cell.source)
-    return exporter.from_notebook_node(content, resources={"kit_navigation": navigation, "kit_root": "../"})[0]
+    # What is for the machine alone: papermill's parameters, and the numbers for other programs.
+    content.cells = [
+        cell
+        for cell in content.cells
+        if "injected-parameters" not in cell.metadata.get("tags", ()) and not cell.source.startswith("record(")
+    ]
+    title = content.cells[0].source.partition("\n")[0].removeprefix("# ")
+    words = {
+        "kit_navigation": [{"href": f"../{page}", "words": name, "here": page == here} for page, name in navigation],
+        "kit_root": "../", "metadata": {"name": title},
+    }  # fmt: skip
+    return exporter.from_notebook_node(content, resources=words)[0]
 
 
 def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) -> dict[str, object]:

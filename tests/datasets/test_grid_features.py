@@ -133,7 +133,7 @@ def test_without_the_extra(monkeypatch):
     for missing in ("torchvision", "timm"):
         with monkeypatch.context() as context:
             context.setitem(sys.modules, missing, None)
-            refused(r"features of pictures need timm: pip install 'uwml-kit\[vision\]'", SMALL)
+            refused(r"features of pictures need timm: .make setup., or pip install '/path/to/the/kit\[vision\]'", SMALL)
 
 
 # Stands in for a torchvision whose compiled part does not fit torch, as PyPI's beside torch for CPUs.

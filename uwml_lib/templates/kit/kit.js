@@ -1,4 +1,4 @@
-// A button on every code cell that copies its text.
+// Notebooks: a button on every code cell that copies its text; and what scrolls sideways can be scrolled by keyboard.
 for (const cell of document.querySelectorAll(".jp-CodeCell .jp-InputArea-editor")) {
   const button = document.createElement("button");
   button.className = "copy";
@@ -17,3 +17,11 @@ for (const cell of document.querySelectorAll(".jp-CodeCell .jp-InputArea-editor"
   });
   cell.append(button);
 }
+
+const scrollable = () => {
+  for (const block of document.querySelectorAll('mjx-container[display="true"], .jp-OutputArea-output')) {
+    if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;
+  }
+};
+window.addEventListener("load", () => window.MathJax?.startup?.promise.then(scrollable));
+window.addEventListener("resize", scrollable);
