@@ -116,6 +116,8 @@ def _build(say: Say) -> Path:
     build_explorer(REPORTS / "weight_explorer.html")
     for run in progress([*runs.values()], "pages of runs"):
         write("run.html.j2", _run_page(run), **_run_words(run))
+    for page in {*(REPORTS / "pages").glob("*/*.html")} - {*map(_run_page, runs.values())}:
+        page.unlink()  # of a run that no table shows any more
     if benchmarks:
         title = "How fast, and why not faster"
         write("performance.html.j2", REPORTS / "performance.html", here="performance", title=title, devices=benchmarks)

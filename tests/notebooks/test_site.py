@@ -74,6 +74,15 @@ def test_every_link_and_image_leads_somewhere(reports):
                 assert path.startswith(("https:", "data:")), f"{page}: {target}"
 
 
+def test_a_page_of_a_notebook_has_its_name_and_leads_to_all_others(reports):
+    text = (reports / "scenes_smoke/02_training.html").read_text(encoding="utf-8")
+    assert "<title>2 · Training: what a loss does to a pair</title>" in text
+    for page in ("scenes_smoke/01_data_preparation", "clips_smoke/09_video_text", "scenes_smoke/10_your_own_model"):
+        assert f'href="../{page}.html"' in text
+    assert '<a href="../performance.html">How fast</a>' in text
+    assert "record(" not in text  # what is for the machine alone
+
+
 def test_every_run_has_a_page_with_its_curves(reports):
     runs = {path.parent.name for path in reports.glob("runs/*/*/results.json")}
     pages = {path.stem: path for path in reports.glob("pages/*/*.html")}
@@ -89,6 +98,8 @@ def test_the_landing_page_says_what_was_found(reports):
     for words in (
         "triplet loss",
         "polynomial loss",
+        "<strong>not</strong> run here",
+        "from uwml_lib.losses import PolynomialLoss",
         "not the classification PolyLoss",
         "Verdict",
         "commit",
@@ -128,8 +139,8 @@ def test_code_can_be_copied(visit):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_legible_and_accessible(visit, page, scheme):
-    """Nothing serious by axe, contrast among it, in light and dark."""
-    tab = visit(page, color_scheme=scheme)
+    """Nothing serious by axe, contrast among it, in light and, on a telephone, in dark."""
+    tab = visit(page, 375 if scheme == "dark" else 1440, color_scheme=scheme)
     tab.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
     # It would read the style sheet again, which a page of a file may not.
     options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa"]}, "preload": False}
