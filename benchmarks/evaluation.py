@@ -149,8 +149,8 @@ def main() -> None:
         rows,
         figure,
         "Bars of seconds, logarithmic, for each direction: floor, kit and loop.",
-        f"The matrix products take at least {least:.0%} of the kit's time, the rest is what the attention does with them. "
-        f"With the products alone the kit would be {beyond} times as fast as the loop.",
+        f"The matrix products take at least {least:.0%} of the kit's time, the rest is what the attention does with "
+        f"them. With the products alone the kit would be {beyond} times as fast as the loop.",
         targets,
         seconds=found,
         extrapolated_from=sample,

@@ -61,8 +61,8 @@ def main() -> None:
         rows,
         figure,
         "Milliseconds against pairs in a batch, both logarithmic: the loop far above the kit, the kit above the copy.",
-        "Up to about 256 pairs it is the time to start torch's operations; beyond, it is memory: scores are read in both "
-        "directions, masked and compared, and their gradient is written.",
+        "Up to about 256 pairs it is the time to start torch's operations; beyond, it is memory: scores are read in "
+        "both directions, masked and compared, and their gradient is written.",
         [Target("loop / kit at 128 pairs", seconds[128]["loop"] / seconds[128]["kit"], 100)],
         seconds=seconds,
     )
