@@ -20,7 +20,7 @@ from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
 from uwml_lib.notebooks import EXPERIMENTS, all_notebooks
-from uwml_lib.other_models import SETTINGS
+from uwml_lib.other_models import NEED_ALL_NEGATIVES, SETTINGS
 from uwml_lib.pipeline import planned_runs
 
 NAMES = sorted(path.stem for path in all_notebooks("reproduce"))
@@ -149,6 +149,10 @@ def test_08_compares_every_model(modelled):
         assert f"| {model.title}" in log
     assert "| SCAN, ensemble " in log
     assert "2 of 16 runs were finished before" in log  # those of the pipeline
+    listed = json.loads((home / "reports/runs/scenes_smoke/models.json").read_text())["runs"]
+    for config in (json.loads((home / f"reports/runs/scenes_smoke/{run}/config.json").read_text()) for run in listed):
+        dense = config["config"]["warmup_epochs"] == config["config"]["epochs"]
+        assert dense == (config["config"]["model"] in NEED_ALL_NEGATIVES)
     assert metrics["processes"][0] == pytest.approx(metrics["processes"][1], abs=5)
     assert min(metrics["rsums"].values()) > 50
     assert "Traceback" not in log
