@@ -18,8 +18,9 @@ for (const cell of document.querySelectorAll(".jp-CodeCell .jp-InputArea-editor"
   cell.append(button);
 }
 
+const WIDE = 'mjx-container[display="true"], .jp-OutputArea-output, .jp-MarkdownOutput';
 const scrollable = () => {
-  for (const block of document.querySelectorAll('mjx-container[display="true"], .jp-OutputArea-output')) {
+  for (const block of document.querySelectorAll(WIDE)) {
     if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;
   }
 };
