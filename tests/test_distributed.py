@@ -138,13 +138,15 @@ def step():
     InfoNCELoss(check_finite=False)(scores).backward()
 
 step()
-dist.barrier()
-before = sent()
-dist.barrier()
-step()
-dist.barrier()
-after = sent()
-dist.barrier()
+found = []
+for _ in range(8):
+    dist.barrier()
+    before = sent()
+    dist.barrier()
+    step()
+    dist.barrier()
+    found.append(sent() - before)
+    dist.barrier()
 with torch.no_grad():
     model, lengths = model.module, torch.full((batch,), words)
     images, captions = model.embed_images(features[share]), model.embed_captions(tokens, lengths)
@@ -152,7 +154,7 @@ with torch.no_grad():
         model.scores(images, captions, lengths)
 weights = sum(weight.numel() for weight in model.parameters())
 if mine == 0:
-    print(json.dumps([after - before, counter.get_total_flops(), weights]))
+    print(json.dumps([min(found), counter.get_total_flops(), weights]))
 dist.barrier()
 """
 
@@ -160,7 +162,7 @@ dist.barrier()
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/net/dev"), reason="bytes are counted by Linux")
 def test_bytes_sent_and_products_are_those_worked_out(tmp_path):
-    """All bytes that this machine sends within a step; what else it sends meanwhile is little beside these."""
+    """All bytes that this machine sends within a step, the fewest of several: others may send at the same time."""
     (script := tmp_path / "measure.py").write_text(MEASURE)
     batch, regions, words, dim = 64, 6, 20, 512
     found = {}
