@@ -156,7 +156,7 @@ test: $(READY)
 
 ## run the quick tests, then the slow ones
 test-all: test
-	$(PYTEST) --dist loadgroup -m slow
+	$(PYTEST) -m slow
 
 ## attack the kit (kills, damaged files, a full disk) and note what came of it: half an hour
 torture: $(READY)

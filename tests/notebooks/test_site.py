@@ -17,8 +17,6 @@ PAGES = (
     "scenes_smoke/04_weight_functions.html", "scenes_smoke/08_other_models.html", "clips_smoke/09_video_text.html",
 )  # fmt: skip
 SCHEMES = ("light", "dark")
-# What has the same smoke runs made for it goes to one process, while others go on in another.
-pytestmark = pytest.mark.xdist_group("pages")
 
 
 @pytest.fixture(scope="session")
