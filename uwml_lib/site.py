@@ -46,9 +46,8 @@ from uwml_lib.reporting import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 DATA_WORDS = {
-    "scenes": "pictures of three to five coloured handwritten digits with captions that name some of them, made here "
-    "(1,500 to train on)",
-    "clips": "short films in which such digits move, one after the other, made here (1,200 to train on)",
+    "scenes": "pictures of three to five coloured handwritten digits with captions that name some of them, made here",
+    "clips": "short films in which such digits move, one after the other, made here",
 }
 """Embedded data set -> what it is, for the landing page."""
 TABLES = {"fidelity": fidelity_table, "models": models_table, "videos": models_table}
@@ -125,7 +124,11 @@ def _build(say: Say) -> Path:
     write(
         "landing.html.j2", REPORTS / "index.html", here="index", title=title, curves=_weight_curves(),
         findings=found, in_short=in_short(experiments), sections=sections,
-        data={name: words for name, words in DATA_WORDS.items() if name in datasets},
+        data={
+            name: f"{words} ({EMBEDDED[name].train:,} to train on)"
+            for name, words in DATA_WORDS.items()
+            if name in datasets
+        },
         reliability=_html(reliability_text()),
         provenance=next((run.results["provenance"] for run in runs.values()), None),
     )  # fmt: skip
