@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from uwml_lib.config import Precision
-from uwml_lib.datasets.precomputed import EncodedCaptions, pad_captions
+from uwml_lib.datasets.batches import EncodedCaptions, pad_captions
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.models.fused_attention import fused_scores
 

@@ -20,10 +20,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import PrecomputedDataset, fingerprint, load_split, prepare_data, tokenize
-from uwml_lib.errors import UWMLError
-from uwml_lib.evaluation import RANKS, RECALL_AT, retrieval_metrics
-from uwml_lib.files import write_json
-from uwml_lib.statistics import rsum_by_image
+from uwml_lib.evaluation import RANKS, RECALL_AT, retrieval_metrics, rsum_by_image
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import write_json
 
 HELD_OUT = 500  # train images that the settings are chosen on
 RAREST = 4  # captions that a word must be in

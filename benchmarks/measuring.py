@@ -20,10 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from uwml_lib.config import PERFORMANCE
-from uwml_lib.files import write_json
-from uwml_lib.plots import STYLE
-from uwml_lib.provenance import provenance
+from uwml_lib.reports.figures.style import STYLE
+from uwml_lib.runs.provenance import provenance
+from uwml_lib.support.files import write_json
+from uwml_lib.support.paths import PERFORMANCE
 
 DEVICE = torch.accelerator.current_accelerator() or torch.device("cpu")
 FOLDER = PERFORMANCE / DEVICE.type

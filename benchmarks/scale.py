@@ -22,8 +22,8 @@ from torch import Tensor
 
 from uwml_lib.config import preset
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
-from uwml_lib.files import make_folder, write_json
 from uwml_lib.models import SCAN
+from uwml_lib.support.files import make_folder, write_json
 from uwml_lib.training import Trainer
 
 TRAIN_IMAGES, CAPTIONS, REGIONS, FEATURES = 113_287, 5, 36, 2048

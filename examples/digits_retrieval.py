@@ -17,10 +17,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uwml_lib.evaluation import paired_interval, summarize
 from uwml_lib.losses import MultiSimilarityLoss, PolynomialLoss, TripletLoss
 from uwml_lib.losses.base import hardest_negatives
-from uwml_lib.pml import LabelledPairsLoss
-from uwml_lib.statistics import paired_interval, summarize
+from uwml_lib.losses.pml import LabelledPairsLoss
 
 RECALL_AT = (1, 2, 4, 8)
 IMAGES_PER_NUMBER, NUMBERS_TRAINED = 20, 50

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.models.test_cross_attention import random_inputs
-from uwml_lib.config import CHECKOUT
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import cross_attention_scores
+from uwml_lib.support.paths import CHECKOUT
 
 DIRECTIONS = ("i2t", "t2i")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from uwml_lib import config as config_module
-from uwml_lib.config import PRESETS, ExperimentConfig, preset, project_root
-from uwml_lib.errors import UWMLError
+from uwml_lib.config import PRESETS, ExperimentConfig, preset
 from uwml_lib.losses import LOSSES
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.paths import project_root
 from uwml_lib.training import check_config
 
 CHANGED = {

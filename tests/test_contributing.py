@@ -9,10 +9,10 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from uwml_lib.config import CHECKOUT, NOTEBOOKS, REFERENCE
-from uwml_lib.files import read_sealed_json
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
+from uwml_lib.support.files import read_sealed_json
+from uwml_lib.support.paths import CHECKOUT, NOTEBOOKS, REFERENCE
 
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 GLOSSARY = (NOTEBOOKS / "GLOSSARY.md").read_text(encoding="utf-8")

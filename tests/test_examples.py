@@ -6,8 +6,8 @@ import runpy
 import pytest
 import torch
 
-from uwml_lib.config import CHECKOUT
 from uwml_lib.losses import PolynomialLoss
+from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.weighting import one_anchor, pair_weights
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")

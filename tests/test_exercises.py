@@ -8,8 +8,8 @@ import sys
 import nbformat
 import pytest
 
-from uwml_lib.config import CHECKOUT, NOTEBOOKS
 from uwml_lib.datasets import available_tokenizer
+from uwml_lib.support.paths import CHECKOUT, NOTEBOOKS
 
 FOLDER = CHECKOUT / "examples" / "exercises"
 SOLUTIONS = sorted(FOLDER.glob("*.py"))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from uwml_lib.checkpoints import read_metrics
 from uwml_lib.cli import main
-from uwml_lib.files import read_json
+from uwml_lib.runs import read_metrics
+from uwml_lib.support.files import read_json
 
 resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
 

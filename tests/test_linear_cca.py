@@ -10,9 +10,10 @@ from scipy import linalg, sparse
 from sklearn.cross_decomposition import CCA
 
 from tests.tiny import write_tiny
-from uwml_lib.config import CHECKOUT, preset
-from uwml_lib.errors import UWMLError
+from uwml_lib.config import preset
 from uwml_lib.evaluation import retrieval_metrics
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.paths import CHECKOUT
 
 
 @pytest.fixture(scope="module")

@@ -27,14 +27,14 @@ import pytest
 import torch
 
 from tests.tiny import SIZES, write_tiny
-from uwml_lib import cli, reporting
-from uwml_lib.checkpoints import read_metrics
+from uwml_lib import cli
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary, build_vocabulary, fingerprint
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import read_json, write_text
-from uwml_lib.reporting import load_experiment, report_text, save_experiment
-from uwml_lib.scoring import evaluate_run
+from uwml_lib.reports.text import report_text
+from uwml_lib.runs import evaluate_run, load_experiment, read_metrics, save_experiment
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, write_text
 from uwml_lib.training import Trainer, build_loss, check_config, train
 
 MUTATIONS = int(os.environ.get("UWML_MUTATIONS", "300"))
@@ -426,7 +426,7 @@ def whole(tmp_path_factory):
         context.setattr(Trainer, "_train_epoch", interrupted_after_one(Trainer._train_epoch))
         train(config, root / "half", str)
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(reporting, "RUNS", root / "runs")
+        context.setattr(paths, "RUNS", root / "runs")
         save_experiment("tiny", runs=runs)
         (root / "report-without.txt").write_text(report_text(load_experiment("tiny")))
         save_experiment("tiny", runs=runs, without_warmup=[alone])
@@ -528,7 +528,7 @@ def test_damage_gives_a_right_result_or_a_clear_error(whole, tmp_path, monkeypat
     warnings.simplefilter("ignore")
     for number in range(tries):
         place = tmp_path / str(number)
-        monkeypatch.setattr(reporting, "RUNS", place / "runs")
+        monkeypatch.setattr(paths, "RUNS", place / "runs")
         with deep_recursion():
             what, use = attempt(root, config, place, generator)
         outcome, words = outcome_of(use)

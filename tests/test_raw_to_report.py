@@ -13,8 +13,8 @@ import pytest
 from tests.raw import entry, tsv_row
 from tests.tiny import SIZES, write_tiny
 from uwml_lib.datasets.precomputed import read_lines
-from uwml_lib.files import read_json
-from uwml_lib.reporting import chance_rsum
+from uwml_lib.evaluation import chance_rsum
+from uwml_lib.support.files import read_json
 
 DATASET = "f30k_precomp"
 IN_THE_JSON = {"train": "train", "dev": "val", "test": "test"}

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from uwml_lib.cli import parse
-from uwml_lib.config import CHECKOUT, PERFORMANCE, REFERENCE
-from uwml_lib.files import check_files, read_json, read_sealed_json, sha256_of
 from uwml_lib.losses import LOSSES
-from uwml_lib.reporting import reliability_text
-from uwml_lib.reproduction import published_table
+from uwml_lib.reports.published import published_table
+from uwml_lib.reports.text import reliability_text
+from uwml_lib.support.files import check_files, read_json, read_sealed_json, sha256_of
+from uwml_lib.support.paths import CHECKOUT, PERFORMANCE, REFERENCE
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from uwml_lib.config import CHECKOUT
+from uwml_lib.support.paths import CHECKOUT
 
 SCRIPT = CHECKOUT / "benchmarks" / "scale.py"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -17,12 +17,12 @@ from xml.etree import ElementTree
 
 import torch
 
-from tests.test_kill import COMMANDS
-from uwml_lib.config import CHECKOUT, RELIABILITY
-from uwml_lib.files import write_json
-from uwml_lib.progress import duration
-from uwml_lib.provenance import provenance
-from uwml_lib.reporting import reliability_text
+from tests.training.test_kill import COMMANDS
+from uwml_lib.reports.text import reliability_text
+from uwml_lib.runs.provenance import provenance
+from uwml_lib.support.files import write_json
+from uwml_lib.support.paths import CHECKOUT, RELIABILITY
+from uwml_lib.support.progress import duration
 
 ATTACKS = ("tests/test_kill.py", "tests/test_mutations.py", "tests/test_faults.py")
 KILLED = ("killed", "alone", "lost", "left running")

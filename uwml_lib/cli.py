@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from uwml_lib import __version__
-from uwml_lib.errors import UWMLError
+from uwml_lib.support.errors import UWMLError
 
 try:
     from uwml_lib.config import BACKBONE, FIDELITY, Captions, ExperimentConfig, Fidelity, Precision, preset
@@ -326,25 +326,25 @@ def data(options: DataCommand) -> Found:
 
 
 def captions(options: CaptionsCommand) -> None:
-    from uwml_lib.datasets.karpathy import write_captions
+    from uwml_lib.datasets.raw.karpathy import write_captions
 
     write_captions(options.json, options.folder)
 
 
 def features(options: FeaturesCommand) -> None:
-    from uwml_lib.datasets.bottom_up import write_features
+    from uwml_lib.datasets.raw.bottom_up import write_features
 
     write_features(options.tsv, options.folder, options.boxes)
 
 
 def msrvtt(options: MSRVTTCommand) -> None:
-    from uwml_lib.datasets.msrvtt import write_videos
+    from uwml_lib.datasets.raw.msrvtt import write_videos
 
     write_videos(options.json, options.features, options.folder, options.captions_per_video)
 
 
 def pictures(options: PicturesCommand) -> None:
-    from uwml_lib.datasets.pictures import write_pictures
+    from uwml_lib.datasets.raw.pictures import write_pictures
 
     write_pictures(**vars(options))
     print(f"now train on it: uwml train --dataset {options.folder.name} --data-root {options.folder.parent}")
@@ -353,8 +353,8 @@ def pictures(options: PicturesCommand) -> None:
 def train(options: TrainReleasedCommand) -> Found | None:
     from accelerate import PartialState
 
-    from uwml_lib.files import read_sealed_json
-    from uwml_lib.training import train as train_run
+    from uwml_lib.support.files import read_sealed_json
+    from uwml_lib.training.runner import train as train_run
 
     folder, found = train_run(options.experiment, options.run_folder), None
     if PartialState().is_main_process:
@@ -364,8 +364,8 @@ def train(options: TrainReleasedCommand) -> Found | None:
 
 
 def evaluate(options: EvaluateCommand) -> Found:
-    from uwml_lib.files import lock
-    from uwml_lib.scoring import evaluate_run, evaluate_together, is_run
+    from uwml_lib.runs.scoring import evaluate_run, evaluate_together, is_run
+    from uwml_lib.support.files import lock
 
     if not options.models:
         raise UWMLError("models: found none, expected run folders or released checkpoints; see uwml evaluate --help")
@@ -388,20 +388,21 @@ def evaluate(options: EvaluateCommand) -> Found:
 
 
 def convert(options: ConvertCommand) -> None:
-    from uwml_lib.checkpoints import convert_released_checkpoint
     from uwml_lib.datasets import Vocabulary
+    from uwml_lib.released.checkpoints import convert_released_checkpoint
 
     convert_released_checkpoint(options.checkpoint, Vocabulary.load(options.vocabulary), options.folder)
     print(options.folder)
 
 
 def report(options: ReportCommand) -> Found:
-    from uwml_lib import site
-    from uwml_lib.config import RUNS
-    from uwml_lib.reporting import FILES, load_experiment, report_text, summary_json
-    from uwml_lib.reproduction import publish_comparison
+    from uwml_lib.reports.published import publish_comparison
+    from uwml_lib.reports.site import site
+    from uwml_lib.reports.text import report_text, summary_json
+    from uwml_lib.runs.groups import FILES, load_experiment
+    from uwml_lib.support import paths
 
-    if (RUNS / options.dataset / FILES["videos"]).exists():
+    if (paths.RUNS / options.dataset / FILES["videos"]).exists():
         table = site.table_of("videos", load_experiment(options.dataset, "videos"))
         text, found = table.to_markdown(), {"table": table.reset_index().to_dict("records")}
     else:
@@ -416,28 +417,28 @@ def report(options: ReportCommand) -> Found:
 
 
 def published(options: PublishedCommand) -> Found:
-    from uwml_lib.reproduction import publish_comparison
+    from uwml_lib.reports.published import publish_comparison
 
     print(text := publish_comparison())
     return {"markdown": text}
 
 
 def reproduce(options: ReproduceCommand) -> Found:
-    from uwml_lib.pipeline import reproduce as run_pipeline
+    from uwml_lib.studies.reproduce import reproduce as run_pipeline
 
     run_pipeline(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
     return _table("reproduce", options)
 
 
 def compare(options: CompareCommand) -> Found:
-    from uwml_lib.comparison import compare as run_comparison
+    from uwml_lib.studies.compare import compare as run_comparison
 
     run_comparison(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
     return _table("compare", options)
 
 
 def fidelity(options: FidelityCommand) -> Found:
-    from uwml_lib.fidelity import measure
+    from uwml_lib.studies.fidelity import measure
 
     measure(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
     return _table("fidelity", options)
@@ -452,7 +453,7 @@ def videos(options: VideosCommand) -> Found:
 
 
 def _compare_models(name: Literal["models", "videos"], options: CompareCommand) -> Found:
-    from uwml_lib.other_models import compare_models
+    from uwml_lib.studies.models import compare_models
 
     seeds = _seeds(options.seeds)
     compare_models(name, options.dataset, options.data_root, seeds, options.epochs, options.profile)
@@ -461,9 +462,9 @@ def _compare_models(name: Literal["models", "videos"], options: CompareCommand) 
 
 def _table(name: Any, options: ReproduceCommand) -> Found:
     """The table of what just ran, and the runs behind it."""
-    from uwml_lib.pipeline import base_config
-    from uwml_lib.reporting import load_experiment
-    from uwml_lib.site import table_of
+    from uwml_lib.reports.site.site import table_of
+    from uwml_lib.runs.groups import load_experiment
+    from uwml_lib.studies.engine import base_config
 
     config = base_config(options.dataset, options.data_root, options.epochs, options.profile)
     experiment = load_experiment(config.dataset, name)
@@ -473,8 +474,8 @@ def _table(name: Any, options: ReproduceCommand) -> Found:
 
 
 def sweep(options: SweepCommand) -> Found:
-    from uwml_lib.search_space import read_space
-    from uwml_lib.sweep import sweep as take_part
+    from uwml_lib.studies.search_space import read_space
+    from uwml_lib.studies.sweep import sweep as take_part
 
     space = read_space(options.space) if options.space else None
     of_a_file = options.space and not options.space.lstrip().startswith("{")
@@ -497,7 +498,7 @@ def _seeds(words: str) -> list[int] | None:
 
 
 def doctor(options: DoctorCommand) -> Found:
-    from uwml_lib.doctor import examine
+    from uwml_lib.commands.doctor import examine
 
     checks = []
     for check in examine(options.dataset, options.data_root):
@@ -552,13 +553,13 @@ def _with_fidelity(config: ExperimentConfig, arguments: Sequence[str]) -> Experi
 
 
 def _row_config(name: str) -> ExperimentConfig:
-    from uwml_lib.published import row_config
+    from uwml_lib.released.published import row_config
 
     return row_config(name)
 
 
 def _parse_released(arguments: Sequence[str]) -> TrainReleasedCommand:
-    from uwml_lib.released_flags import describe, read_released_flags
+    from uwml_lib.released.flags import describe, read_released_flags
 
     config, warnings, rest = read_released_flags(arguments)
     for warning in warnings:
@@ -617,8 +618,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse(words[0], words[1:])
         if isinstance(options, TrainReleasedCommand) and options.processes != 1:
-            from uwml_lib.distributed import launch, launched
-            from uwml_lib.training import check_config
+            from uwml_lib.support.distributed import launch, launched
+            from uwml_lib.training.checks import check_config
 
             if launched() == 1:
                 check_config(options.experiment, options.processes)
@@ -660,7 +661,7 @@ def _standard_error_alone() -> Iterator[IO[str]]:
 
 def _print_results(results: dict[str, Any], path: Path) -> Found:
     """Print recalls, and return them."""
-    from uwml_lib.evaluation import released_lines
+    from uwml_lib.evaluation.metrics import released_lines
 
     metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
     settings = ExperimentConfig.from_dict(results["config"])

@@ -1,8 +1,7 @@
-"""Every path of the project, from one root, and the one dataclass that describes an experiment."""
+"""The one dataclass that describes an experiment, and the settings of each known data set."""
 
 import hashlib
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -12,35 +11,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from uwml_lib.errors import UWMLError
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-
-
-def project_root() -> Path:
-    """Where data and reports go: `UWML_HOME` if set, else the checkout around this package, else the working folder."""
-    if home := os.environ.get("UWML_HOME"):
-        return _absolute("UWML_HOME", home)
-    return CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
-
-
-def _absolute(name: str, path: str) -> Path:
-    try:
-        return Path(path).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UWMLError(f"{name}: found {path!r}, expected a folder ({error})") from error
-
-
-ROOT = project_root()
-DATA = ROOT / "data"
-NOTEBOOKS = CHECKOUT / "notebooks"
-REPORTS = ROOT / "reports"
-RUNS = REPORTS / "runs"
-EVALUATIONS = REPORTS / "evaluations"
-SWEEPS = REPORTS / "sweeps"
-REFERENCE = REPORTS / "reference"
-RELIABILITY = REFERENCE / "reliability.json"
-PERFORMANCE = REFERENCE / "performance"
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.paths import absolute_path
 
 Direction = Literal["i2t", "t2i"]
 Normalisation = Literal["clipped_l2norm", "l2norm", "softmax", "clipped", "no_norm"]
@@ -169,7 +142,7 @@ class ExperimentConfig:
         a_name = a_name and self.dataset.isprintable()
         _check("dataset", self.dataset, a_name, "the name of a folder; where that lies goes into data_root")
         if self.data_root:  # notebooks run in another folder than the shell
-            object.__setattr__(self, "data_root", str(_absolute("data_root", self.data_root)))
+            object.__setattr__(self, "data_root", str(absolute_path("data_root", self.data_root)))
         _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for a batch of one has no negatives")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _check("decay_epoch", self.decay_epoch, self.decay_epoch >= 1, "at least 1")
@@ -177,7 +150,7 @@ class ExperimentConfig:
     @property
     def data_folder(self) -> Path:
         """Folder of the data set."""
-        return (Path(self.data_root) if self.data_root else DATA) / self.dataset
+        return (Path(self.data_root) if self.data_root else paths.DATA) / self.dataset
 
     @property
     def chosen_by(self) -> str:

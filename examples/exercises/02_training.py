@@ -7,7 +7,7 @@ import torch
 
 from uwml_lib.config import preset
 from uwml_lib.losses import PolynomialLoss, TripletLoss
-from uwml_lib.reporting import Run
+from uwml_lib.runs import Run
 from uwml_lib.training import train
 from uwml_lib.weighting import pair_weights
 

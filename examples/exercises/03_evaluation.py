@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uwml_lib.checkpoints import load_model
 from uwml_lib.config import preset
 from uwml_lib.datasets import load_split
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
+from uwml_lib.runs import load_model
 from uwml_lib.training import train
 
 # %% 1. A model that gives every pair the same score: what are its recalls, and what if ties counted for it?

@@ -4,9 +4,8 @@ import torch
 from numpy.polynomial import Polynomial
 from torch.nn.functional import softplus
 
-from uwml_lib.coefficients import describe
 from uwml_lib.losses import LOSSES, InfoNCELoss, PolynomialLoss, SigmoidLoss
-from uwml_lib.weighting import one_anchor, pair_weights, weight_curve
+from uwml_lib.weighting import describe, one_anchor, pair_weights, weight_curve
 
 # %% 1. NEGATIVE = (0.0, 0.0, 0.9): what becomes of the dead zone, and of the weight at n = 0?
 loss = PolynomialLoss(negative=(0.0, 0.0, 0.9), reduction="sum")

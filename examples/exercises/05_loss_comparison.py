@@ -5,8 +5,8 @@ import json
 import torch
 from bs4 import BeautifulSoup
 
-from uwml_lib.config import CHECKOUT
 from uwml_lib.losses import LOSSES
+from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.weighting import negative_mass, pair_weights
 
 # %% 1. In 5.1, which losses depend most on their setting? (The table as published, for it takes an hour to train.)

@@ -2,9 +2,8 @@
 
 import torch
 
-from uwml_lib.coefficients import describe, from_scores, from_weights
 from uwml_lib.losses import PolynomialLoss
-from uwml_lib.weighting import one_anchor, pair_weights
+from uwml_lib.weighting import describe, from_scores, from_weights, one_anchor, pair_weights
 
 # %% 1. Cosines between 0.1 and 0.3 for hard negatives: what do the released coefficients do, and what would you do?
 generator = torch.Generator().manual_seed(0)

@@ -5,15 +5,13 @@ On the vectors of `scenes`, which are built the first time.
 
 import torch
 
-from uwml_lib.coefficients import from_scores
 from uwml_lib.config import preset
 from uwml_lib.datasets import prepare_data
 from uwml_lib.datasets.embeddings import Embeddings, example_embeddings
-from uwml_lib.evaluation import retrieval_metrics
+from uwml_lib.evaluation import retrieval_metrics, summarize
 from uwml_lib.losses import PolynomialLoss, ScoreMatrixLoss, TripletLoss
 from uwml_lib.models.frozen import FrozenEmbeddings
-from uwml_lib.statistics import summarize
-from uwml_lib.weighting import batch_scores, positives_and_hardest_negatives
+from uwml_lib.weighting import batch_scores, from_scores, positives_and_hardest_negatives
 
 SEEDS = 3
 

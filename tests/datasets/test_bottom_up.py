@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from tests.raw import tsv_row
 from uwml_lib.cli import main
-from uwml_lib.datasets import PrecomputedDataset, bottom_up, raw
-from uwml_lib.datasets.bottom_up import write_features
-from uwml_lib.datasets.growing import JOURNAL
-from uwml_lib.errors import UWMLError
+from uwml_lib.datasets import PrecomputedDataset
+from uwml_lib.datasets.raw import bottom_up, items
+from uwml_lib.datasets.raw.bottom_up import write_features
+from uwml_lib.datasets.raw.growing import JOURNAL
+from uwml_lib.support.errors import UWMLError
 
 GOLDEN = Path(__file__).parents[1] / "golden/bottom_up"
 BOXES, DIM = 3, 5
@@ -175,7 +176,7 @@ def test_the_box_count_is_36_unless_said(folder, tsv, capsys):
 
 
 def test_long_lists_are_cut(tmp_path, tsv, monkeypatch):
-    monkeypatch.setattr(raw, "IDS_SHOWN", 2)
+    monkeypatch.setattr(items, "IDS_SHOWN", 2)
     refused(
         "3 of the 5 images are missing: 0100, 0101 and 1 more$",
         write_ids(tmp_path / "x", dev=(0, 1, 100, 101, 102)),
@@ -333,7 +334,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from uwml_lib.datasets import bottom_up, growing
+from uwml_lib.datasets.raw import bottom_up, growing
 
 bottom_up.ROWS_A_STEP = 2
 where, name, times, folder, tsv = sys.argv[1:]
@@ -457,7 +458,7 @@ def test_a_changed_journal(folder, tsv, monkeypatch):
 MEASURED = """
 import sys
 from pathlib import Path
-from uwml_lib.datasets import bottom_up
+from uwml_lib.datasets.raw import bottom_up
 
 most, whole = 0, bottom_up._columns
 

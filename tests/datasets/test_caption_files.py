@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from uwml_lib.datasets.caption_files import read_captions
-from uwml_lib.errors import UWMLError
+from uwml_lib.datasets.raw.caption_files import read_captions
+from uwml_lib.support.errors import UWMLError
 
 NAMES = {"a.jpg", "b.jpg", "my cat, asleep.png", "sub/c.jpg", "#1.jpg", "bare"}
 CAPTIONS = {"a.jpg": ["A dog, running .", 'the "dog"'], "b.jpg": ["two  cats"]}

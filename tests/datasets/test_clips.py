@@ -11,12 +11,16 @@ import torch
 from torch.nn import functional as F
 
 from uwml_lib import config
-from uwml_lib.datasets import EMBEDDED, check_data, clips, prepare_data
-from uwml_lib.datasets.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, Event, draw_clips
-from uwml_lib.datasets.embedded import COLOURS, NUMBERS, SPLITS, build_embedded, digit_pools, is_current
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import read_json
-from uwml_lib.pipeline import base_config
+from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
+from uwml_lib.datasets.digits import clips
+from uwml_lib.datasets.digits.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, Event, draw_clips
+from uwml_lib.datasets.digits.drawing import COLOURS, digit_pools
+from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, is_current
+from uwml_lib.datasets.digits.words import NUMBERS
+from uwml_lib.studies.engine import base_config
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json
 
 TINY = ClipsSettings(train=11, dev=5, test=4, classifier_epochs=1)
 SMOKE = CLIPS["clips_smoke"]
@@ -107,7 +111,7 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_training_finds_them_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "DATA", tmp_path)
+    monkeypatch.setattr(paths, "DATA", tmp_path)
     monkeypatch.setitem(EMBEDDED, "clips_smoke", TINY)
     smoke = base_config("clips", "", None, "smoke")
     assert base_config("clips_smoke", "", None, "smoke") == smoke == config.preset("clips_smoke")

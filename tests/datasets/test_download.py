@@ -28,7 +28,7 @@ from uwml_lib.datasets import Vocabulary, load_split, prepare_data
 from uwml_lib.datasets import download as module
 from uwml_lib.datasets.download import FILES, by_hand, download, how_to_get, lacks
 from uwml_lib.datasets.vocabulary import SPECIALS
-from uwml_lib.errors import UWMLError
+from uwml_lib.support.errors import UWMLError
 
 DATASET = "f30k_precomp"
 NAMES = {f"{split}_{kind}" for split in ("train", "dev", "test") for kind in ("ims.npy", "caps.txt", "ids.txt")}

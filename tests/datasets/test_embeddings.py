@@ -7,7 +7,7 @@ import torch
 from tests.tiny import write_tiny
 from uwml_lib.datasets import PrecomputedDataset
 from uwml_lib.datasets.embeddings import Embeddings, example_embeddings, load_embeddings
-from uwml_lib.errors import UWMLError
+from uwml_lib.support.errors import UWMLError
 
 
 def files(folder, images, captions):

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from uwml_lib.config import BACKBONE
-from uwml_lib.datasets import grid_features as module
-from uwml_lib.datasets.grid_features import build_backbone, feature_map, grid_boxes, grid_features, load_picture
-from uwml_lib.errors import UWMLError
+from uwml_lib.datasets.raw import grid_features as module
+from uwml_lib.datasets.raw.grid_features import build_backbone, feature_map, grid_boxes, grid_features, load_picture
+from uwml_lib.support.errors import UWMLError
 
 SMALL = "mobilenetv3_small_050"
 
@@ -147,7 +147,7 @@ for name in ("nms", "qnms"):
 def test_a_torchvision_of_another_build(tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision/__init__.py").write_text(ODD_TORCHVISION)
-    program = "from uwml_lib.datasets import grid_features as g; g._import_torchvision(); g._import_torchvision()"
+    program = "from uwml_lib.datasets.raw import grid_features as g; g._import_torchvision(); g._import_torchvision()"
     places = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places}

@@ -6,9 +6,9 @@ import pytest
 
 from tests.raw import entry
 from uwml_lib.cli import main
-from uwml_lib.datasets import karpathy
-from uwml_lib.datasets.karpathy import read_karpathy, write_captions
-from uwml_lib.errors import UWMLError
+from uwml_lib.datasets.raw import karpathy
+from uwml_lib.datasets.raw.karpathy import read_karpathy, write_captions
+from uwml_lib.support.errors import UWMLError
 
 FIVE = ("one", "two", "three", "four", "five")
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from uwml_lib.cli import main
-from uwml_lib.datasets import PrecomputedDataset, msrvtt, raw
-from uwml_lib.datasets.msrvtt import write_videos
-from uwml_lib.errors import UWMLError
+from uwml_lib.datasets import PrecomputedDataset
+from uwml_lib.datasets.raw import items, msrvtt
+from uwml_lib.datasets.raw.msrvtt import write_videos
+from uwml_lib.support.errors import UWMLError
 
 DIM = 5
 SPLIT_OF = {"video0": "train", "video1": "validate", "video2": "train", "video3": "test", "video10": "train"}
@@ -209,7 +210,7 @@ def test_another_shape_is_refused_by_file_and_place(tmp_path, features, videos, 
 
 def test_a_video_without_sentences_is_listed(tmp_path, features, jsons, monkeypatch):
     more = write_json_of(tmp_path / "more.json", [video(f"v{n}", "train") for n in range(4)], sentences_of("v1"))
-    monkeypatch.setattr(raw, "IDS_SHOWN", 2)
+    monkeypatch.setattr(items, "IDS_SHOWN", 2)
     refused(
         "trainval.json, test.json, more.json: 3 of the 9 videos have no sentence: v0, v2 and 1 more",
         [*jsons, more],

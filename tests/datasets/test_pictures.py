@@ -18,13 +18,14 @@ from safetensors.torch import save_file
 
 from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import PrecomputedDataset, check_data, pictures
-from uwml_lib.datasets.grid_features import build_backbone, grid_boxes, grid_features, load_picture
-from uwml_lib.datasets.growing import JOURNAL
-from uwml_lib.datasets.pictures import split_names, write_pictures
-from uwml_lib.datasets.scenes import ScenesSettings, draw_pictures
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import read_json, read_lines, read_sealed_json
+from uwml_lib.datasets import PrecomputedDataset, check_data
+from uwml_lib.datasets.digits.scenes import ScenesSettings, draw_pictures
+from uwml_lib.datasets.raw import pictures
+from uwml_lib.datasets.raw.grid_features import build_backbone, grid_boxes, grid_features, load_picture
+from uwml_lib.datasets.raw.growing import JOURNAL
+from uwml_lib.datasets.raw.pictures import split_names, write_pictures
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, read_lines, read_sealed_json
 from uwml_lib.training import train
 
 SMALL = "mobilenetv3_small_050"
@@ -329,7 +330,7 @@ def test_other_inputs_begin_anew(make, monkeypatch, images, change, tmp_path, ca
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from uwml_lib.datasets import growing, pictures
+from uwml_lib.datasets.raw import growing, pictures
 
 pictures.IMAGES_A_STEP = 4
 folder, images, captions, weights, times = sys.argv[1:]

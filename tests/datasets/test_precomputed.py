@@ -18,7 +18,7 @@ from uwml_lib.datasets import (
     pad_captions,
 )
 from uwml_lib.datasets.vocabulary import SPECIALS
-from uwml_lib.errors import UWMLError
+from uwml_lib.support.errors import UWMLError
 
 CAPTIONS = ("a dog", "a dog runs fast", "a cat", "one cat", "a red red car", "car")
 

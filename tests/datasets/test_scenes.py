@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from uwml_lib.datasets import embedded, scenes
-from uwml_lib.datasets.embedded import SPLITS, build_embedded, is_current
-from uwml_lib.datasets.scenes import SCENES, Pictures, ScenesSettings, Thing
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import read_json, write_json
+from uwml_lib.datasets.digits import embedded, scenes
+from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, is_current
+from uwml_lib.datasets.digits.scene_captions import Thing
+from uwml_lib.datasets.digits.scenes import SCENES, Pictures, ScenesSettings
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, write_json
 
 TINY = ScenesSettings(train=24, dev=12, test=12, classifier_epochs=1)
 

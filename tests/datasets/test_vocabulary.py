@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from uwml_lib.datasets import Vocabulary, build_vocabulary, download_punkt, tokenize, vocabulary
 from uwml_lib.datasets.vocabulary import SPECIALS, tokenize_released
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import read_lines
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RECORDED = json.loads((GOLDEN / "caption_tokens.json").read_text(encoding="utf-8"))

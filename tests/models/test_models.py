@@ -9,10 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.tiny import make_varying, write_caption_vectors, write_tiny
-from uwml_lib.checkpoints import load_model, read_metrics
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import load_split
-from uwml_lib.errors import UWMLError
 from uwml_lib.evaluation import score_matrix
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import (
@@ -27,6 +25,8 @@ from uwml_lib.models import (
     model_class,
 )
 from uwml_lib.models.vse_infinity import GPO, positional_encoding
+from uwml_lib.runs import load_model, read_metrics
+from uwml_lib.support.errors import UWMLError
 from uwml_lib.training import check_model_fits, train
 
 FEATURES, VOCABULARY, WIDTH = 7, 20, 8

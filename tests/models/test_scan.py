@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from tests.tiny import write_tiny
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import PrecomputedDataset, build_vocabulary
-from uwml_lib.errors import UWMLError
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import SCAN, build_model, cross_attention_scores
 from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder, l2_normalise
+from uwml_lib.support.errors import UWMLError
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from uwml_lib.config import NOTEBOOKS
-from uwml_lib.notebooks import EXPERIMENTS, all_notebooks
+from uwml_lib.studies.notebooks import EXPERIMENTS, all_notebooks
+from uwml_lib.support.paths import NOTEBOOKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("browser")]  # which is asked for before anything is run
 

@@ -4,9 +4,10 @@ import nbformat
 import papermill
 import pytest
 
-from uwml_lib import notebooks
-from uwml_lib.config import NOTEBOOKS
-from uwml_lib.errors import UWMLError
+from uwml_lib.studies import notebooks
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.paths import NOTEBOOKS
 
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -95,7 +96,7 @@ def test_unknown_parameter_names_the_nearest(tmp_path):
 
 def test_copies_of_something_else_are_removed_before_the_first_is_executed(tmp_path, monkeypatch):
     path = small_notebook(tmp_path, "print(NUMBER)")
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     out = tmp_path / "out"
     run(path, {"NUMBER": 1}, out)
     notebooks.discard_stale(notebooks.all_notebooks(), {"NUMBER": 1}, out, "digest")
@@ -107,7 +108,7 @@ def test_copies_of_something_else_are_removed_before_the_first_is_executed(tmp_p
 
 def test_a_damaged_copy_is_executed_anew(tmp_path, monkeypatch):
     path = small_notebook(tmp_path, "print(NUMBER)")
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     out = tmp_path / "out"
     run(path, {"NUMBER": 1}, out)
     (out / path.name).write_text('{"cells": [')
@@ -117,6 +118,6 @@ def test_a_damaged_copy_is_executed_anew(tmp_path, monkeypatch):
 
 
 def test_without_a_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     with pytest.raises(UWMLError, match="the pipeline needs the checkout"):
         notebooks.all_notebooks()

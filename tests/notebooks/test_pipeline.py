@@ -15,13 +15,13 @@ import papermill
 import pytest
 
 from tests.notebooks.conftest import REPRODUCE, uwml
-from uwml_lib.config import NOTEBOOKS
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
-from uwml_lib.notebooks import EXPERIMENTS, all_notebooks
-from uwml_lib.other_models import NEED_ALL_NEGATIVES, SETTINGS
-from uwml_lib.pipeline import planned_runs
+from uwml_lib.studies.models import NEED_ALL_NEGATIVES, SETTINGS
+from uwml_lib.studies.notebooks import EXPERIMENTS, all_notebooks
+from uwml_lib.studies.reproduce import planned_runs
+from uwml_lib.support.paths import NOTEBOOKS
 
 NAMES = sorted(path.stem for path in all_notebooks("reproduce"))
 

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from tests.notebooks.conftest import uwml
-from uwml_lib.config import PERFORMANCE
+from uwml_lib.support.paths import PERFORMANCE
 
 PAGES = (
     "index.html", "weight_explorer.html", "performance.html", "scenes_smoke/02_training.html",

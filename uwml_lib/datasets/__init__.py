@@ -1,17 +1,11 @@
 """Data sets in the SCAN layout: precomputed region features, captions, a vocabulary."""
 
-from uwml_lib.datasets.embedded import build_embedded
+from uwml_lib.datasets.batches import Batch, pad_captions
+from uwml_lib.datasets.digits.embedded import build_embedded
+from uwml_lib.datasets.digits.scenes import SCENES
+from uwml_lib.datasets.folder import build_vocabulary, captions_there, evaluation_split, fingerprint
 from uwml_lib.datasets.loading import EMBEDDED, check_data, load_selection, load_split, prepare_data
-from uwml_lib.datasets.precomputed import (
-    Batch,
-    PrecomputedDataset,
-    build_vocabulary,
-    captions_there,
-    evaluation_split,
-    fingerprint,
-    pad_captions,
-)
-from uwml_lib.datasets.scenes import SCENES
+from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer, download_punkt, tokenize, tokenize_released
 
 __all__ = [

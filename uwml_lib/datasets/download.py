@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import atomic_path, load_array, make_folder, read_json, read_lines
-from uwml_lib.progress import Say, headless, say
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import atomic_path, load_array, make_folder, read_json, read_lines
+from uwml_lib.support.progress import Say, headless, say
 
 
 class Remote(NamedTuple):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from uwml_lib.datasets.precomputed import PrecomputedDataset
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import load_array
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import load_array
 
 
 class Embeddings(NamedTuple):

@@ -4,15 +4,16 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from uwml_lib.config import PRESETS, ExperimentConfig
-from uwml_lib.datasets.clips import CLIPS
+from uwml_lib.datasets.digits.clips import CLIPS
+from uwml_lib.datasets.digits.embedded import EmbeddedSettings, build_embedded, is_current
+from uwml_lib.datasets.digits.scenes import SCENES
 from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
-from uwml_lib.datasets.embedded import EmbeddedSettings, build_embedded, is_current
-from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
-from uwml_lib.datasets.scenes import SCENES
+from uwml_lib.datasets.folder import evaluation_split
+from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape
 from uwml_lib.datasets.vocabulary import Vocabulary
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import lock
-from uwml_lib.progress import Say, say
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import lock
+from uwml_lib.support.progress import Say, say
 
 EMBEDDED: dict[str, EmbeddedSettings] = {**SCENES, **CLIPS}
 """Data sets that are built on the spot."""

@@ -4,13 +4,11 @@ Two files more are this kit's: `{split}_offsets.npy`, where images have unequal 
 and `{split}_caps.npy`, captions as vectors.
 """
 
-import hashlib
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,65 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uwml_lib.config import Captions
+from uwml_lib.datasets.batches import Batch, EncodedCaptions, pad_captions
 from uwml_lib.datasets.sequences import Sequences
-from uwml_lib.datasets.vocabulary import PAD, Vocabulary, available_tokenizer
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import check_is_file, load_array, read_bytes, read_lines, sha256_of
-from uwml_lib.progress import progress
+from uwml_lib.datasets.vocabulary import Vocabulary
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import load_array, read_lines
+from uwml_lib.support.progress import progress
 
 LONGEST_CAPTION = 5000
 """Characters; a longer line is no caption, and padding a batch to its length would fill the memory."""
-
-
-READ_WHOLE = 200 * 10**6
-"""Bytes; of larger files the fingerprint takes samples."""
-
-
-class Batch(NamedTuple):
-    """Caption-image pairs: features (n, regions, dim) float32, tokens (n, words) int64; the others are (n,) int64.
-
-    counts: regions (or frames) of each image, beyond which its features are zero. Of captions that are vectors, tokens
-    are (n, caption dim) float32 and lengths 1.
-    """
-
-    features: Tensor
-    tokens: Tensor
-    lengths: Tensor
-    image_ids: Tensor
-    counts: Tensor
-
-    def to(self, device: torch.device) -> "Batch":
-        """Move all but lengths and counts, which a GRU wants on the CPU."""
-        there = ("features", "tokens", "image_ids")
-        return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in there})
-
-
-class EncodedCaptions(Sequence):
-    """Captions as lists of numbers, kept in one array: a third of the memory, and worker processes share it.
-
-    (Reading a list of Python writes into it, its count of references, and so each worker would get a copy of its own.)
-    """
-
-    def __init__(self, captions: Iterable[list[int]]) -> None:
-        self._numbers, self._starts = array("i"), array("q", [0])
-        for caption in captions:
-            self._numbers.extend(caption)
-            self._starts.append(len(self._numbers))
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Numbers of every caption, (n,) int64."""
-        return np.diff(self._starts)
-
-    def __getitem__(self, index: Any) -> Any:
-        """The list of one caption, or for a slice a list of them."""
-        if isinstance(index, slice):
-            return [self[item] for item in range(len(self))[index]]
-        item = range(len(self))[index]
-        return self._numbers[self._starts[item] : self._starts[item + 1]].tolist()
 
 
 class PrecomputedDataset(Dataset):
@@ -305,13 +253,6 @@ class PrecomputedDataset(Dataset):
         return Batch(self._gather(images), *self.read_captions(indices), torch.tensor(images), self.counts(images))
 
 
-def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:
-    """Return the captions as one (n, words) int64 tensor, padded with `<pad>`, and their lengths (n,)."""
-    tensors = [torch.as_tensor(caption) for caption in tokens]
-    lengths = torch.tensor([len(caption) for caption in tensors])
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD), lengths
-
-
 def check_same_shape(*splits: PrecomputedDataset) -> None:
     """Raise UWMLError if splits of one data set differ in what a model is made for: numbers per region, or vector."""
     first, *others = splits
@@ -343,58 +284,3 @@ def first_not_finite(x: Tensor) -> int | None:
     if x.sum().isfinite() or (finite := x.isfinite().flatten(1).all(dim=1)).all():
         return None
     return int((~finite).nonzero()[0])
-
-
-def evaluation_split(folder: Path | str) -> str:
-    """Return "test", or "dev" where there is no test split; whoever reports numbers must say which.
-
-    Raises UWMLError for a test split without features, which would be passed over in silence.
-    """
-    features, *others = (Path(folder) / f"test_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy"))
-    if features.exists():
-        return "test"
-    if there := [path.name for path in others if path.exists()]:
-        raise UWMLError(f"{features}: no such file, though there is {there[0]}; remove that to report dev")
-    if features.is_symlink():
-        raise UWMLError(f"{features}: leads nowhere; remove it to report dev")
-    return "dev"
-
-
-def captions_there(folder: Path | str) -> Captions:
-    """Return "vectors" for a folder with vectors of its captions and no text of them, and "text" for any other."""
-    text, vectors = (Path(folder) / f"train_caps.{ending}" for ending in ("txt", "npy"))
-    return "vectors" if vectors.exists() and not text.exists() else "text"
-
-
-def build_vocabulary(folder: Path | str) -> Vocabulary:
-    """Build the vocabulary of a folder from its train and dev captions, as the released ones were."""
-    return Vocabulary.build(
-        caption for split in ("train", "dev") for caption in read_lines(Path(folder) / f"{split}_caps.txt")
-    )
-
-
-def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
-    """Digest of a folder's captions, features and tokenizer; of files above 200 MB, of 64 images (COCO is 36 GB).
-
-    captions: "vectors" takes these in, too.
-    """
-    folder, digest = Path(folder), hashlib.sha256(available_tokenizer().encode())
-    for split in ("train", "dev", "test"):
-        path, text, vectors, offsets = (
-            folder / f"{split}_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy")
-        )
-        if not path.exists():
-            continue
-        features = load_array(path, (2, 3))
-        digest.update(f"{split} {features.shape} {features.dtype}".encode())
-        if captions != "vectors" or text.exists():
-            digest.update(read_bytes(text))
-        for added in ([vectors] if captions == "vectors" else []) + ([offsets] if offsets.exists() else []):
-            check_is_file(added)
-            digest.update(sha256_of(added).encode())
-        if path.stat().st_size <= READ_WHOLE:
-            digest.update(sha256_of(path).encode())
-            continue
-        for row in np.linspace(0, len(features) - 1, 64, dtype=int):
-            digest.update(features[row].tobytes())
-    return digest.hexdigest()[:16]

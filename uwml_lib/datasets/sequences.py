@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import load_array
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import load_array
 
 
 class Sequences:

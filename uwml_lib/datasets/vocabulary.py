@@ -12,14 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from uwml_lib.config import DATA, Captions
-from uwml_lib.errors import UWMLError
-from uwml_lib.files import read_json, write_json
+from uwml_lib.config import Captions
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, write_json
 
 Tokenizer = Literal["punkt", "word"]
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
-NLTK_DATA = DATA / "nltk_data"
+NLTK_DATA = paths.DATA / "nltk_data"
 TOKENIZERS = {"punkt": "Punkt sentence and word tokenizer", "word": "word tokenizer alone"}
 PLAIN = re.compile(r"(?!.*\b(?:cannot|gimme|gonna|gotta|lemme|wanna)\b)[a-z0-9 ]+\.?")
 """Captions that nltk splits at spaces and before the full stop, whichever tokenizer; it would split these six words."""

@@ -1,7 +1,6 @@
 """Models by name; each is a `Matcher`. Another one is a file and a line in `MODELS`."""
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.errors import UWMLError
 from uwml_lib.models.bfan import BFAN
 from uwml_lib.models.cross_attention import attention_weights, cross_attention_scores
 from uwml_lib.models.dual_encoding import DualEncoding
@@ -10,6 +9,7 @@ from uwml_lib.models.matcher import Matcher
 from uwml_lib.models.scan import SCAN
 from uwml_lib.models.vse import VSE
 from uwml_lib.models.vse_infinity import VSEInfinity
+from uwml_lib.support.errors import UWMLError
 
 MODELS: dict[str, type[Matcher]] = {
     "scan": SCAN,

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.distributed import gather_captions
 from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
+from uwml_lib.support.distributed import gather_captions
 
 
 class Matcher(nn.Module):

@@ -1,0 +1,360 @@
+"""The command line: help, presets, and errors that are a sentence and an exit code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny import write_tiny
+from uwml_lib import __version__, cli
+from uwml_lib.cli import COMMANDS, main, parse
+from uwml_lib.config import ExperimentConfig, preset
+from uwml_lib.evaluation import released_lines
+from uwml_lib.losses import LOSSES
+from uwml_lib.released.published import row_config
+from uwml_lib.support import paths
+from uwml_lib.support.files import read_json, write_json
+
+TINY = [
+    "--embed-size", "8", "--word-dim", "6", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
+    "--dataset", "tiny", "--data-root",
+]  # fmt: skip
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    write_tiny(tmp_path / "data/tiny")
+    return tmp_path / "data"
+
+
+# ------------------------------------------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_usage_names_every_command(arguments, capsys):
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert __version__ in out
+    assert all(f"uwml {command}" in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    out = capsys.readouterr().out
+    assert f"uwml {command}" in out
+    assert COMMANDS[command][0].__doc__.split()[0] in out
+
+
+def test_help_of_train_explains_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    out = capsys.readouterr().out
+    for name in ExperimentConfig.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in out
+
+
+# ------------------------------------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize("dataset", ["scenes", "scenes_smoke", "f8k_precomp", "f30k_precomp", "coco_precomp", "mine"])
+def test_the_data_set_brings_its_preset(dataset):
+    assert parse("train", ["--dataset", dataset]).experiment == preset(dataset)
+    changed = parse("train", ["--epochs", "3", "--seed", "2", "--dataset", dataset]).experiment
+    assert changed == preset(dataset, epochs=3, seed=2)
+
+
+def test_the_default_data_set():
+    assert parse("train", []).experiment == preset("scenes")
+
+
+def test_the_data_set_after_an_equals_sign_brings_its_preset_too():
+    assert parse("train", ["--dataset=f8k_precomp"]).experiment == preset("f8k_precomp")
+
+
+def test_a_published_row_brings_its_settings():
+    wanted = row_config("coco5k_triplet_i2t_lse")
+    words = ["--row", "coco5k_triplet_i2t_lse", "--data-root", "/data", "--seed", "3"]
+    assert parse("train", words).experiment == replace(wanted, data_root="/data", seed=3)
+    changed = parse("train", ["--lambda-lse", "7", "--dataset", "mine", "--row=coco5k_triplet_i2t_lse"]).experiment
+    assert changed == replace(wanted, lambda_lse=7.0, dataset="mine")
+
+
+def test_released_flags_and_the_kits_own_options(capsys):
+    words = "--data_name f30k_precomp --max_violation --bi_gru --margin 0.1 --workers 4 --seed 2 --run-folder x"
+    options = parse("train-released", [*words.split(), "--loss=triplet", "--loss-options", '{"reduction": "mean"}'])
+    assert options.run_folder == Path("x")
+    assert options.experiment == ExperimentConfig(
+        dataset="f30k_precomp", data_root="./data/", direction="t2i", aggregation="LogSumExp", loss="triplet",
+        loss_options={"margin": 0.1, "reduction": "mean"}, seed=2,
+    )  # fmt: skip
+    out, err = capsys.readouterr()
+    assert err == "uwml train-released: --workers is ignored: it does nothing in the release\n"
+    assert out == ""
+
+
+def test_every_kind_of_setting_can_be_given():
+    words = (
+        "--loss triplet --learning-rate 0.1 --lambda-softmax 3 --no-bidirectional --weight-norm --direction t2i "
+        "--mixed-precision bf16 --max-images 7"
+    )
+    options = ["--loss-options", '{"margin": 0.1, "positive_ceiling": null, "positive": [1, -1]}']
+    expected = preset(
+        "scenes", loss="triplet", learning_rate=0.1, lambda_softmax=3.0, bidirectional=False, weight_norm=True,
+        direction="t2i", mixed_precision="bf16", max_images=7,
+        loss_options={"margin": 0.1, "positive_ceiling": None, "positive": [1, -1]},
+    )  # fmt: skip
+    assert parse("train", [*words.split(), *options]).experiment == expected
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["trian"],
+            "uwml: found 'trian', expected one of data, captions, features, msrvtt, pictures, train, evaluate, ",
+        ),
+        (["data", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
+        (["train", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
+        (["train", "--loss", "hinge"], f"uwml train: loss: found 'hinge', expected one of {', '.join(LOSSES)}"),
+        (["train", "--loss-options", '{"margn": 1}'], "uwml train: loss_options of polynomial: "),
+        (["evaluate", "absent"], "config.json: no such file"),
+        (["evaluate"], "models: found none, expected run folders or released checkpoints"),
+        (["report", "--dataset", "absent"], "no finished runs on absent yet"),
+        (["reproduce", "--seeds", "a b"], "seeds: found 'a b', expected whole numbers"),
+        (["reproduce", "--seeds", "1 1"], "seeds: found [1, 1], expected at least one, each once"),
+        (["reproduce", "--epochs", "0"], "epochs: found 0, expected at least 1"),
+        (["reproduce", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
+        (["train", "--row", "f30k_triplet_i2t_las"], "row: found 'f30k_triplet_i2t_las'; did you mean 'f30k_triplet_i"),
+        (["train", "--row", "f30k_ensemble"], "'f30k_ensemble', which this kit does not train (two models, scored tog"),
+        (["train-released", "--max_violations"], "found the flag --max_violations; did you mean --max_violation?"),
+        (["train-released", "--data_name", "absent"], "no such folder; expected absent in the SCAN layout"),
+    ],
+)
+def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):
+    assert main(arguments) in (1, 2)
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--epochs", "0"], "epochs: found 0, expected at least 1"),
+        (["train", "--epochs", "many"], "--epochs"),
+        (["train", "--direction", "i2i"], "i2i"),
+        (["train", "--los", "triplet"], "--los"),
+        (["train", "--loss-options", "{"], "--loss-options"),
+        (["train", "--loss-options"], "--loss-options"),
+        (["train", "--dataset"], "--dataset"),
+        (["evaluate", "run", "--split", "all"], "all"),
+        (["reproduce", "--profile", "tiny"], "tiny"),
+    ],
+)
+def test_what_cannot_be_parsed(arguments, words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert words in out + err
+    assert "Traceback" not in out + err
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match="absent"):
+        main(["--debug", "evaluate", "absent"])
+
+
+def test_an_interruption_is_said(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uwml_lib.training.runner.train", interrupted)
+    assert main(["train"]) == 130
+    assert "goes on" in capsys.readouterr().err
+
+
+def test_the_module_is_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "uwml_lib.cli", "evaluate", "absent"], capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "uwml evaluate: absent/config.json: no such file\n"
+    assert done.stdout == ""
+
+
+# ------------------------------------------------------------------------------------------------ the commands
+
+
+def test_data_says_what_is_in_a_folder(data_root, capsys):
+    assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{split}: {size} images of 3 regions x 9 numbers, 2 captions each"
+        for split, size in (("train", 40), ("dev", 12), ("test", 14))
+    ]
+    path = data_root / "tiny/train_ims.npy"
+    features = np.load(path)
+    features[-1, 0, 0] = np.nan
+    np.save(path, features)
+    assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 1
+    assert "train_ims.npy: image 39 (counted from 0) holds NaN" in capsys.readouterr().err
+    (data_root / "tiny/dev_caps.txt").unlink()
+    assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 1
+    assert "dev_caps.txt: no such file" in capsys.readouterr().err
+
+
+def test_train_and_evaluate(data_root, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", *TINY, str(data_root), "--run-folder", run]) == 0
+    trained = capsys.readouterr().out
+    results = read_json(tmp_path / "run/results.json")
+    assert results["config"]["embed_size"] == 8
+    assert f"  rsum {results['metrics']['rsum']:.1f}\n" in trained
+    assert trained.endswith(f"{released_lines(results['metrics'])}\n{run}\n")
+    assert main(["train", *TINY, str(data_root), "--run-folder", run]) == 0
+    again = capsys.readouterr().out
+    assert "finished before" in again
+    assert main(["evaluate", run]) == 0
+    evaluated = capsys.readouterr().out
+    assert trained.endswith(evaluated)
+    assert again.endswith(evaluated)
+
+
+def test_a_run_of_damaged_settings(data_root, tmp_path, capsys):
+    main(["train", *TINY, str(data_root), "--run-folder", str(tmp_path / "run")])
+    content = read_json(tmp_path / "run/config.json")
+    content["config"]["embed_sise"] = 3
+    write_json(tmp_path / "run/config.json", content)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
+    sentence = f"{tmp_path / 'run/config.json'}: configuration: unknown key 'embed_sise'; did you mean 'embed_size'?"
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--embed-size", "100000000"], "embed_size: found 100000000, expected at most 65,536"),
+        (["--word-dim", str(10**30)], "word_dim: found 1000"),
+        (["--threads", str(10**12)], "threads: found 1000000000000, expected at most 1,024"),
+        (["--workers", "100000"], "workers: found 100000, expected at most 256"),
+        (["--loss-options", '{"positive_ceiling": Infinity}'], "loss_options: found .*inf.*, expected values of JSON"),
+        (["--loss-options", f'{{"margin": 1{"0" * 400}}}'], "loss_options: found"),
+        (["--loss-options", '{"positive": "123"}'], "positive: found '123', expected finite coefficients"),
+        (["--loss-options", '{"positive": [true]}'], "positive: found"),
+        (["--data-root", "~nobody-of-that-name/x"], "data_root: found '~nobody-of-that-name/x', expected a folder"),
+    ],
+)
+def test_absurd_values_are_refused_at_once(options, message, data_root, capsys):
+    try:
+        code = main(["train", *TINY, str(data_root), *options])
+    except SystemExit as stop:  # said by the parser
+        code = stop.code
+    assert code in (1, 2)
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_a_home_that_is_none():
+    done = subprocess.run(
+        [sys.executable, "-m", "uwml_lib.cli", "doctor"], env={**os.environ, "UWML_HOME": "~nobody-of-that-name"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("uwml: UWML_HOME: found '~nobody-of-that-name', expected a folder")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_arrows():
+    code = "from uwml_lib import cli; cli.COMMANDS['data'] = (cli.DataCommand, lambda options: print('i→t')); "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "cli.main(['data'])"], env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "i?t\n")
+
+
+def test_seeds_without_a_number(capsys):
+    assert main(["reproduce", "--seeds", ","]) == 1
+    assert "seeds: found ','" in capsys.readouterr().err
+
+
+def test_published_numbers_are_printed_and_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "REPORTS", tmp_path)
+    assert main(["published"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "published.md").read_text(encoding="utf-8") + "\n"
+
+
+def test_a_command_of_the_release_trains(data_root, tmp_path, capsys):
+    flags = "--data_name tiny --bi_gru --embed_size 8 --word_dim 6 --num_epochs 1 --batch_size 16 --val_step 9"
+    options = ["--data_path", str(data_root), "--device", "cpu", "--run-folder", str(tmp_path / "run")]
+    assert main(["train-released", *flags.split(), *options]) == 0
+    assert "rsum" in capsys.readouterr().out
+    results = read_json(tmp_path / "run/results.json")
+    assert results["config"]["aggregation"] == "LogSumExp"
+    assert results["features"] == {"train": [40, 3, 9], "dev": [12, 3, 9], "test": [14, 3, 9]}
+
+
+def test_evaluating_nothing_leaves_no_trace(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path / "typo/run")]) == 1
+    assert "config.json: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_report_fills_the_published_table_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "REPORTS", tmp_path)
+    monkeypatch.setattr("uwml_lib.runs.groups.load_experiment", lambda dataset: dataset)
+    monkeypatch.setattr("uwml_lib.reports.text.report_text", lambda dataset: f"table of {dataset}")
+    monkeypatch.setattr("uwml_lib.reports.text.summary_json", lambda dataset: {"of": dataset})
+    monkeypatch.setattr("uwml_lib.reports.site.site.build", lambda: None)
+    assert main(["report", "--dataset", "scenes"]) == 0
+    assert capsys.readouterr().out == "table of scenes\n"
+    assert "| ours" in (tmp_path / "published.md").read_text(encoding="utf-8")
+
+
+def test_json_is_all_that_the_standard_output_gets(capfd, monkeypatch):
+    def found(options):
+        print("to be read by people")
+        os.system("echo by another process")
+        return {"rsum": 1.5, "dataset": options.dataset}
+
+    monkeypatch.setitem(cli.COMMANDS, "data", (cli.DataCommand, found))
+    assert main(["--json", "data", "--dataset", "x"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"rsum": 1.5, "dataset": "x"}
+    assert "to be read by people" in err and "by another process" in err
+    assert main(["data", "--dataset", "x"]) == 0
+    assert "to be read by people" in capfd.readouterr().out  # the output is where it was
+
+
+def test_json_of_an_error_is_a_sentence_on_the_standard_error(capfd):
+    assert main(["--json", "report", "--dataset", "absent"]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "no finished runs on absent yet" in err
+
+
+def test_results_can_be_read_by_a_program(capfd, tmp_path):
+    folder = write_tiny(tmp_path / "tiny")
+    options = ["--dataset", "tiny", "--data-root", str(folder.parent), "--run-folder", str(tmp_path / "run")]
+    small = ["--epochs", "1", "--batch-size", "8", "--embed-size", "8", "--word-dim", "6", "--device", "cpu"]
+    assert main(["--json", "train", *options, *small]) == 0
+    trained = json.loads(capfd.readouterr().out)
+    assert trained["config"]["epochs"] == 1
+    assert main(["--json", "evaluate", str(tmp_path / "run")]) == 0
+    assert json.loads(capfd.readouterr().out)["metrics"] == trained["metrics"]
+    assert main(["--json", "data", *options[:4]]) == 0
+    assert json.loads(capfd.readouterr().out)["splits"]["train"]["images"] == 40

@@ -1,0 +1,241 @@
+"""Files that appear whole or not at all, JSON that says what is wrong with it, and one process a folder."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from uwml_lib.runs.checkpoints import load_state
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import (
+    atomic_folder,
+    atomic_path,
+    load_array,
+    lock,
+    make_folder,
+    read_json,
+    read_lines,
+    write_json,
+    write_text,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ------------------------------------------------------------------------------------------------ whole or not at all
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "a" / "b" / "file.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_a_file_that_fails_leaves_the_old_one(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "folder"
+    for content in ("old", "new"):
+        with atomic_folder(path) as temporary:
+            (temporary / content).mkdir()
+            write_text(temporary / content / "file.txt", content)
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
+    path = tmp_path / "folder"
+    with atomic_folder(path) as temporary:
+        write_text(temporary / "old", "")
+    with pytest.raises(ZeroDivisionError), atomic_folder(path) as temporary:
+        write_text(temporary / "half", "")
+        raise ZeroDivisionError
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_be_put_in_place(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    with atomic_folder(path) as temporary:
+        write_text(temporary / "old", "")
+    replace = os.replace
+
+    def replace_but_not_the_new(source, target):
+        if str(source).endswith(".part") and target == path:
+            raise PermissionError("no")
+        replace(source, target)
+
+    with pytest.raises(UWMLError, match="folder: cannot be written"), atomic_folder(path):  # noqa: PT012
+        monkeypatch.setattr(os, "replace", replace_but_not_the_new)
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_left_overs_of_a_killed_process_do_no_harm(tmp_path):
+    part = tmp_path / ".folder.part"
+    part.mkdir()
+    (part / "half").touch()
+    (tmp_path / ".file.part").write_text("half")
+    with atomic_folder(tmp_path / "folder") as temporary:
+        write_text(temporary / "file", "")
+    write_text(tmp_path / "file", "whole")
+    assert names(tmp_path / "folder") == ["file"]
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_killed_between_the_two_renames_the_old_folder_comes_back(tmp_path):
+    (tmp_path / ".folder.old").mkdir()
+    (tmp_path / ".folder.old" / "old").touch()
+    with pytest.raises(RuntimeError, match="stop"), atomic_folder(tmp_path / "folder"):
+        raise RuntimeError("stop")
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder") == ["old"]
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UWMLError, match="cannot make this folder") as error:
+            make_folder(path)
+        assert str(path) in str(error.value)
+    with pytest.raises(UWMLError, match="cannot make this folder"):
+        write_text(tmp_path / "file" / "x.txt", "")
+    assert make_folder(tmp_path / "new" / "folder").is_dir()
+
+
+# ------------------------------------------------------------------------------------------------ JSON
+
+
+def test_json_round_trip(tmp_path):
+    value = {"a": [1, 2.5, None, "café"], "b": {"c": True}}
+    write_json(tmp_path / "value.json", value)
+    assert read_json(tmp_path / "value.json") == value
+    assert (tmp_path / "value.json").read_text(encoding="utf-8").endswith("}\n")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_json_is_not_written(tmp_path, number):
+    write_json(tmp_path / "value.json", {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "value.json", {"a": number})
+    assert read_json(tmp_path / "value.json") == {"a": 1}
+    assert names(tmp_path) == ["value.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not readable as JSON"),
+        (b'{"a": 1', "not readable as JSON"),
+        (b"\xff\xfe", "not readable as JSON"),
+        (b"[" * 100_000, "not readable as JSON"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "not readable as JSON"),
+        (b"[1]", "expected a JSON dict at the top level, found list"),
+        (b"null", "expected a JSON dict at the top level, found NoneType"),
+    ],
+)
+def test_broken_json(tmp_path, content, message):
+    path = tmp_path / "value.json"
+    path.write_bytes(content)
+    with pytest.raises(UWMLError, match=message) as error:
+        read_json(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_json_that_is_not_there(tmp_path):
+    with pytest.raises(UWMLError, match="absent.json: no such file"):
+        read_json(tmp_path / "absent.json")
+    with pytest.raises(UWMLError, match="not readable, for it is a folder"):
+        read_json(tmp_path)
+    write_json(tmp_path / "list.json", [1])
+    assert read_json(tmp_path / "list.json", list) == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among files here")
+@pytest.mark.parametrize("read", [read_json, load_state, read_lines, lambda path: load_array(path, 3)])
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(UWMLError, match=f"{name}: not readable, for it is no regular file"):
+            read(tmp_path / name)
+
+
+def test_through_a_link_the_file_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for number in range(3):
+        with atomic_folder(tmp_path / "link") as temporary:
+            write_text(temporary / "file", str(number))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real/file").read_text() == "2"
+    assert names(tmp_path) == ["link", "real"]
+
+
+# ------------------------------------------------------------------------------------------------ one process a folder
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from uwml_lib.files import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_says_so_and_waits(tmp_path):
+    folder, said, entered = tmp_path / "run", [], threading.Event()
+
+    def enter():
+        with lock(folder, said.append):
+            entered.set()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        time.sleep(0.3)
+        assert not entered.is_set()
+        assert said == ["run: another process is at work here; waiting for it"]
+        other.stdin.close()
+        waiting.join(timeout=30)
+    assert entered.is_set()
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        other.kill()
+    said = []
+    with lock(tmp_path / "run", said.append):
+        assert said == []
+
+
+def test_an_error_inside_frees_the_lock(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock(tmp_path / "run"):
+        raise ZeroDivisionError
+    said = []
+    with lock(tmp_path / "run", said.append), lock(tmp_path / "other", said.append):
+        assert said == []

@@ -1,0 +1,1 @@
+"""Data sets of coloured handwritten digits, made on the spot."""

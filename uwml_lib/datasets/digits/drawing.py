@@ -1,0 +1,82 @@
+"""Pictures of coloured handwritten digits: the 1,797 real ones inside scikit-learn, so nothing is downloaded."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uwml_lib.datasets.digits.embedded import SPLITS
+
+POOL_ENDS = (1100, 1400)  # of the shuffled digits: train before the first, test after the second
+NOISE = 14
+"""Standard deviation of a pixel's noise, and of a digit's from the colour it has, in 0..255."""
+
+# Name -> RGB and the words captions use; the first word is the usual one.
+COLOURS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
+    "red": ((225, 40, 40), ("red", "scarlet")),
+    "orange": ((250, 140, 20), ("orange",)),
+    "yellow": ((245, 230, 60), ("yellow", "golden")),
+    "green": ((50, 175, 60), ("green",)),
+    "turquoise": ((60, 215, 215), ("turquoise", "cyan")),
+    "blue": ((60, 95, 240), ("blue",)),
+    "purple": ((150, 60, 200), ("purple", "violet")),
+    "pink": ((250, 150, 195), ("pink",)),
+    "white": ((240, 240, 240), ("white",)),
+}
+COLOUR_NAMES = tuple(COLOURS)
+
+
+# Pictures
+
+
+def digit_pools(seed: int) -> dict[str, np.ndarray]:
+    """Split the rows of scikit-learn's digits into three disjoint pools, split name -> (n,) int64."""
+    order = np.random.default_rng([seed, 0]).permutation(len(handwritten_digits()[0]))
+    return dict(zip(SPLITS, np.split(order, POOL_ENDS), strict=True))
+
+
+def handwritten_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the glyphs (1797, 8, 8) float32 in 0..1 and which digit each is (1797,) int64."""
+    from sklearn.datasets import load_digits  # slow to import, and only a build needs it
+
+    digits = load_digits()
+    return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
+
+
+def tints(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return an RGB near each colour's own, (..., 3) float64; colour (...) counts along COLOUR_NAMES."""
+    return np.array([COLOURS[name][0] for name in COLOUR_NAMES])[colour] + rng.normal(0, NOISE, (*colour.shape, 3))
+
+
+def ground(n: int, size: int, rng: np.random.Generator) -> Tensor:
+    """Return dark blotchy grounds, (n, 3, size, size) float32 in 0..255."""
+    blotches = rng.uniform(35, 75, (n, 1, 1, 1)) + rng.normal(0, 14, (n, 3, 5, 5))
+    return F.interpolate(torch.from_numpy(blotches).float(), size=size, mode="bicubic", align_corners=True)
+
+
+def ink(glyphs: np.ndarray, size: int, centres: np.ndarray, extent: np.ndarray, angle: np.ndarray) -> Tensor:
+    """Return how much ink each pixel has, (n, size, size) float32 in 0..1, for one glyph a picture.
+
+    glyphs (n, 8, 8); centres (n, 2) and extent (n,) as fractions of the picture; angle (n,) in radians.
+    """
+    smooth = F.interpolate(torch.from_numpy(glyphs)[:, None], size=48, mode="bicubic", align_corners=False)
+    # Picture coordinates -> glyph coordinates, both in -1..1.
+    rotation = np.stack([np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)], axis=-1).reshape(-1, 2, 2)
+    linear = rotation / extent[:, None, None]
+    offset = -linear @ (2 * centres - 1)[:, :, None]
+    theta = torch.from_numpy(np.concatenate([linear, offset], axis=2)).float()
+    grid = F.affine_grid(theta, [len(glyphs), 1, size, size], align_corners=False)
+    soft = F.grid_sample(smooth, grid, padding_mode="zeros", align_corners=False)[:, 0]
+    return ((soft - 0.3) / 0.4).clamp(0, 1)
+
+
+def paint(canvas: Tensor, ink: Tensor, rgb: np.ndarray) -> Tensor:
+    """Return the canvas (n, 3, h, w) with ink (n, h, w) of the colours rgb (n, 3) on it."""
+    return canvas + ink[:, None] * (torch.from_numpy(rgb).float()[:, :, None, None] - canvas)
+
+
+def develop(canvas: Tensor, rng: np.random.Generator) -> np.ndarray:
+    """Return the canvas (n, 3, h, w) as noisy pixels, (n, h, w, 3) uint8."""
+    pixels = canvas.permute(0, 2, 3, 1).numpy()
+    noisy = pixels + NOISE * rng.standard_normal(pixels.shape, np.float32)
+    return noisy.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Makers of the SCAN layout from the files that people have."""

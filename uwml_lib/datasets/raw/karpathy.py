@@ -1,0 +1,81 @@
+"""Karpathy's `dataset_{flickr8k,flickr30k,coco}.json` to the SCAN layout: captions and ids of every split."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from uwml_lib.datasets.raw.items import Item, caption_of, read_entries, shown, write_items
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import lock, read_json
+from uwml_lib.support.progress import Say, say
+
+SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
+"""Split in the JSON -> split of the SCAN layout; restval is what COCO's validation images leave over."""
+CAPTIONS_PER_IMAGE = 5
+TEST_1K = 1000
+"""Images of COCO's `test`, the first of the 5,000 that are `testall`."""
+
+
+def write_captions(path: Path, folder: Path, say: Say = say) -> None:
+    """Write `{split}_caps.txt` and `{split}_ids.txt` of every split that a JSON of Karpathy's has images of.
+
+    Files that are there already are left alone where they say the same. Raises UWMLError, naming the JSON and the
+    image, for what cannot be used, and for files in `folder` that say something else; nothing is written then.
+    """
+    splits = read_karpathy(path)
+    with lock(folder, say):
+        write_items(folder, splits, path.name)
+    for split, images in splits.items():
+        say(f"{split}: {len(images):,} images, {CAPTIONS_PER_IMAGE} captions each")
+
+
+def read_karpathy(path: Path) -> dict[str, list[Item]]:
+    """Return split -> its images in the order of the JSON, each with its first five captions.
+
+    Of COCO, whose images have a `cocoid`, `testall` are all test images and `test` the first 1,000 of them. Raises
+    UWMLError, naming the file and the image, for what has another shape, fewer captions or an id given before.
+    """
+    content = read_json(path)
+    entries = read_entries(path, content, "images")
+    coco = content.get("dataset") == "coco" or any("cocoid" in entry for _, entry in entries)
+    splits: dict[str, list[Item]] = {split: [] for split in SPLITS.values()}
+    seen: dict[str, int] = {}
+    for number, (split, image) in enumerate(_images(entries, coco)):
+        if (first := seen.setdefault(image.id, number)) != number:
+            raise UWMLError(f"{path}: images[{first}] and images[{number}] are both {image.id}, expected each once")
+        splits[split].append(image)
+    if coco:
+        splits["testall"] = splits["test"]
+        splits["test"] = splits["testall"][:TEST_1K]
+    return {split: images for split, images in splits.items() if images}
+
+
+def _images(entries: list[tuple[str, dict[str, Any]]], coco: bool) -> Iterator[tuple[str, Item]]:
+    for where, entry in entries:
+        image_id = _image_id(where, entry, coco)
+        where = f"{where}, {image_id}"
+        split = entry.get("split")
+        if not isinstance(split, str) or split not in SPLITS:
+            raise UWMLError(f"{where}: split: found {shown(split)}, expected one of {', '.join(SPLITS)}")
+        sentences = entry.get("sentences")
+        if not isinstance(sentences, list) or len(sentences) < CAPTIONS_PER_IMAGE:
+            found = len(sentences) if isinstance(sentences, list) else shown(sentences)
+            raise UWMLError(f"{where}: sentences: found {found}, expected at least {CAPTIONS_PER_IMAGE}")
+        captions = [
+            caption_of(f"{where}: sentences[{place}]", sentence, "raw")
+            for place, sentence in enumerate(sentences[:CAPTIONS_PER_IMAGE])
+        ]
+        yield SPLITS[split], Item(image_id, captions)
+
+
+def _image_id(where: str, entry: dict[str, Any], coco: bool) -> str:
+    """Return the id that the TSV files of features have: COCO's number, else the file's name without its ending."""
+    if coco:
+        number = entry.get("cocoid")
+        if type(number) is not int:
+            raise UWMLError(f"{where}: cocoid: found {shown(number)}, expected a number, as every image of COCO has")
+        return str(number)
+    name = entry.get("filename")
+    if not isinstance(name, str) or not name.isprintable() or not (stem := PurePosixPath(name).stem):
+        raise UWMLError(f"{where}: filename: found {shown(name)}, expected the name of a file")
+    return stem

@@ -1,0 +1,203 @@
+"""Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, grid features."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from uwml_lib.config import BACKBONE
+from uwml_lib.datasets.raw.caption_files import read_captions
+from uwml_lib.datasets.raw.grid_features import (
+    Backbone,
+    build_backbone,
+    grid_boxes,
+    grid_features,
+    load_picture,
+    picture_endings,
+)
+from uwml_lib.datasets.raw.growing import Shapes, begin, finish, note, open_arrays, refuse_foreign
+from uwml_lib.datasets.raw.items import Item, listed, write_items
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import lock, make_folder, read_bytes, write_json
+from uwml_lib.support.progress import Say, progress, say
+
+IMAGES_A_STEP = 256
+"""Images between two notes of how far the work is: so many and a batch, at most, are done again after a kill."""
+
+
+class Place(NamedTuple):
+    """Where an image goes: its split, and its row there."""
+
+    split: str
+    row: int
+    name: str
+
+
+def write_pictures(
+    images: Path,
+    captions: Path,
+    folder: Path,
+    backbone: str = BACKBONE,
+    weights: Path | None = None,
+    grid: int = 6,
+    captions_per_image: int | None = None,
+    dev: float = 10.0,
+    test: float = 10.0,
+    seed: int = 0,
+    batch_size: int = 32,
+    say: Say = say,
+) -> None:
+    """Write the captions, ids, features and boxes of train, dev and test into `folder`.
+
+    `{split}_ims.npy` (n, grid * grid, dim) float32 are means of a backbone's last feature map over the cells of a grid,
+    `{split}_boxes.npy` (n, grid * grid, 4) float32 those cells: x1, y1, x2, y2 in pixels of the picture. `captions` is
+    read by `read_captions`. captions_per_image: as many as every image has, by default; further ones are left out.
+    dev, test: percent of the images, at least one each. backbone, weights: see `build_backbone`. After a kill the same
+    call goes on, to the same bytes; another batch size or device changes last bits. Every picture is decoded once
+    before anything is written. Raises UWMLError naming the argument or file, or listing images.
+    """
+    for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UWMLError(f"{name}: found {value}, expected at least 1")
+    if not images.is_dir():
+        raise UWMLError(f"{images}: no such folder, expected one of images")
+    names = {path.relative_to(images).as_posix() for path in images.rglob("*") if path.is_file()}
+    form, found = read_captions(captions, images, {name for name in names if name.isprintable()})
+    say(f"{captions}: {form}; {sum(map(len, found.values())):,} captions of {len(found):,} images")
+    kept = _same_number(captions, found, captions_per_image, say)
+    splits = {
+        split: [Item(name, kept[name]) for name in part] for split, part in split_names(kept, dev, test, seed).items()
+    }
+    built = build_backbone(backbone, weights)
+    if others := sum(Path(name).suffix.lower() in picture_endings() for name in names - kept.keys()):
+        say(f"  images left out, for they have no captions: {others:,}")
+    if grid > min(built.map_size):
+        size = " x ".join(map(str, built.map_size))
+        raise UWMLError(f"grid: found {grid}, expected no more than the {size} of the feature map of {backbone}")
+    places = [Place(split, row, image.id) for split, part in splits.items() for row, image in enumerate(part)]
+    make_folder(folder)
+    with lock(folder, say):
+        refuse_foreign(folder, splits)
+        say(f"1/2 looking at {len(places):,} images")
+        digests = _look(images, [place.name for place in places])
+        write_items(folder, splits, captions.name)
+        for split, part in splits.items():
+            say(f"  {split}: {len(part):,} images, {len(part[0].captions)} captions each")
+        cells = grid**2
+        shapes: Shapes = {f"{split}_ims": (len(part), cells, built.dim) for split, part in splits.items()}
+        shapes |= {f"{split}_boxes": (len(part), cells, 4) for split, part in splits.items()}
+        inputs = hashlib.sha256(json.dumps([built.digest, grid, places, digests]).encode()).hexdigest()
+        done = begin(folder, splits, shapes, inputs, len(places))
+        device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        say(
+            f"2/2 features by {built.name} on {device.type}: {cells} regions of {built.dim:,} numbers an image"
+            + (f"; {done:,} images were done before" if done else "")
+        )
+        if done < len(places):
+            settings = {
+                "backbone": built.name, "weights": str(weights or "timm's"), "digest": built.digest, "grid": grid,
+                "dev": dev, "test": test, "seed": seed, "timm": version("timm"),
+            }  # fmt: skip
+            write_json(folder / "pictures.json", settings)
+            batches = _batches(images, places[done:], built, device, grid, batch_size)
+            _write(folder, shapes, batches, inputs, done, len(places))
+        finish(folder, shapes, say)
+
+
+def _same_number(path: Path, captions: dict[str, list[str]], wanted: int | None, say: Say) -> dict[str, list[str]]:
+    """Keep the first captions of every image, as many as all of them have, or as wanted."""
+    number = wanted or min(map(len, captions.values()))
+    if few := [name for name, lines in captions.items() if len(lines) < number]:
+        raise UWMLError(
+            f"{path}: {len(few):,} of the {len(captions):,} images have fewer than the {number} captions of "
+            f"--captions-per-image: {listed(few)}"
+        )
+    if more := sum(len(lines) - number for lines in captions.values()):
+        say(f"  captions left out, for every image gets {number}: {more:,}")
+    return {name: lines[:number] for name, lines in captions.items()}
+
+
+def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dict[str, list[str]]:
+    """Shuffle names into train, dev and test; dev, test: percent, at least one name each, train has the rest."""
+    order = sorted(names)
+    random.Random(seed).shuffle(order)
+    if not (0 < dev < 100 and 0 < test < 100 and dev + test < 100):
+        raise UWMLError(f"dev, test: found {dev:g} and {test:g} percent, expected both above 0, and below 100 together")
+    n_dev, n_test = (max(1, round(len(order) * share / 100)) for share in (dev, test))
+    n_train = len(order) - n_dev - n_test
+    if n_train < 1:
+        raise UWMLError(
+            f"found {len(order)} images with captions, expected at least 3, for one in each of train, dev and test"
+        )
+    return {
+        "train": order[:n_train],
+        "dev": order[n_train : n_train + n_dev],
+        "test": order[n_train + n_dev :],
+    }
+
+
+def _look(images: Path, names: list[str]) -> list[str]:
+    """Return a digest of every picture; raises UWMLError listing those that cannot be read."""
+
+    def look(name: str) -> str | UWMLError:
+        try:
+            load_picture(images / name)
+            return hashlib.sha256(read_bytes(images / name)).hexdigest()
+        except UWMLError as error:
+            return error
+
+    found: list[str | UWMLError] = []
+    with ThreadPoolExecutor() as pool:
+        for start in progress(range(0, len(names), IMAGES_A_STEP), "images looked at, in steps"):
+            found += pool.map(look, names[start : start + IMAGES_A_STEP])
+    if wrong := [str(error).removeprefix(f"{images}/") for error in found if isinstance(error, UWMLError)]:
+        raise UWMLError(f"{images}: {len(wrong):,} of the {len(names):,} images cannot be read: {listed(wrong)}")
+    return [digest for digest in found if isinstance(digest, str)]
+
+
+def _batches(
+    images: Path, places: list[Place], backbone: Backbone, device: torch.device, grid: int, batch_size: int
+) -> Iterator[list[tuple[Place, np.ndarray, np.ndarray]]]:
+    """Yield the features (grid * grid, dim) and the boxes (grid * grid, 4) of every image, batch by batch."""
+    cells = grid_boxes(backbone.map_size, grid)
+    backbone.model.to(device)
+
+    def load(place: Place) -> tuple[torch.Tensor, tuple[int, int]]:
+        picture = load_picture(images / place.name)
+        return backbone.transform(picture), picture.size
+
+    with ThreadPoolExecutor() as pool:
+        for start in progress(range(0, len(places), batch_size), f"batches of {batch_size} images"):
+            batch = places[start : start + batch_size]
+            pixels, sizes = zip(*pool.map(load, batch), strict=True)
+            features = grid_features(backbone, torch.stack(pixels).to(device), grid).numpy()
+            for place, numbers in zip(batch, features, strict=True):
+                if not np.isfinite(numbers).all():
+                    raise UWMLError(f"{images / place.name}: {backbone.name} gives NaN or infinity for this image")
+            yield list(zip(batch, features, (cells * (*size, *size) for size in sizes), strict=True))
+
+
+def _write(
+    folder: Path,
+    shapes: Shapes,
+    batches: Iterable[list[tuple[Place, np.ndarray, np.ndarray]]],
+    inputs: str,
+    done: int,
+    total: int,
+) -> None:
+    arrays, noted = open_arrays(folder, shapes), done
+    for batch in batches:
+        for (split, row, _), features, boxes in batch:
+            arrays[f"{split}_ims"][row] = features
+            arrays[f"{split}_boxes"][row] = boxes
+        done += len(batch)
+        if done == total or done - noted >= IMAGES_A_STEP:
+            note(folder, arrays, inputs, done)
+            noted = done

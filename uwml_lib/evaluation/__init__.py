@@ -1,0 +1,34 @@
+"""Retrieval metrics, the score matrix of a split, and statistics that compare groups of runs."""
+
+from uwml_lib.evaluation.metrics import METRICS, RANKS, RECALL_AT, fold_metrics, released_lines, retrieval_metrics
+from uwml_lib.evaluation.scores import evaluate_model, products, score_matrix
+from uwml_lib.evaluation.statistics import (
+    Interval,
+    Summary,
+    chance_rsum,
+    paired_bootstrap,
+    paired_interval,
+    rsum_by_image,
+    summarize,
+    verdict,
+)
+
+__all__ = [
+    "METRICS",
+    "RANKS",
+    "RECALL_AT",
+    "Interval",
+    "Summary",
+    "chance_rsum",
+    "evaluate_model",
+    "fold_metrics",
+    "paired_bootstrap",
+    "paired_interval",
+    "products",
+    "released_lines",
+    "retrieval_metrics",
+    "rsum_by_image",
+    "score_matrix",
+    "summarize",
+    "verdict",
+]

@@ -1,0 +1,172 @@
+"""The flags of the released train.py, of SCAN and of PolyLoss alike, read as a configuration of this kit.
+
+Both releases have the same flags and defaults, apart from `--a` and `--b`, which PolyLoss adds and never reads. They
+differ in `--max_violation`: SCAN's triplet loss takes the hardest negatives with it and all of them without, PolyLoss
+always takes the hardest. The loss, which is no flag of theirs, is this kit's `--loss`: polynomial, as in PolyLoss, or
+triplet, as in SCAN.
+
+Defaults that are not the kit's: `--cross_attn t2i`, `--agg_func LogSumExp`, a GRU in one direction unless `--bi_gru` is
+given, `--lambda_lse 6` and `--lambda_softmax 9` in both directions, and 30 epochs at 2e-4 on MSCOCO too.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any, NamedTuple, NoReturn, get_args
+
+from uwml_lib.config import FIDELITY, Aggregation, Direction, ExperimentConfig, Normalisation
+from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
+from uwml_lib.support.errors import UWMLError
+
+DEFAULTS: dict[str, Any] = {
+    "data_path": "./data/", "data_name": "precomp", "vocab_path": "./vocab/", "margin": 0.2, "num_epochs": 30,
+    "batch_size": 128, "word_dim": 300, "embed_size": 1024, "grad_clip": 2.0, "num_layers": 1, "learning_rate": 0.0002,
+    "lr_update": 15, "workers": 10, "log_step": 10, "val_step": 500, "logger_name": "./runs/runX/log",
+    "model_name": "./runs/runX/checkpoint", "resume": "", "max_violation": False, "img_dim": 2048, "no_imgnorm": False,
+    "no_txtnorm": False, "raw_feature_norm": "clipped_l2norm", "agg_func": "LogSumExp", "cross_attn": "t2i",
+    "precomp_enc_type": "basic", "bi_gru": False, "lambda_lse": 6.0, "lambda_softmax": 9.0, "a": 0.9, "b": 0.4,
+}  # fmt: skip
+"""Every flag of the release with its default; False is that of a switch."""
+
+SETTINGS = {
+    "data_path": "data_root", "data_name": "dataset", "num_epochs": "epochs", "batch_size": "batch_size",
+    "word_dim": "word_dim", "embed_size": "embed_size", "grad_clip": "gradient_clip", "learning_rate": "learning_rate",
+    "lr_update": "decay_epoch", "log_step": "log_every", "raw_feature_norm": "normalisation",
+    "agg_func": "aggregation", "cross_attn": "direction", "bi_gru": "bidirectional", "lambda_lse": "lambda_lse",
+    "lambda_softmax": "lambda_softmax",
+}  # fmt: skip
+"""Flag -> the setting of `ExperimentConfig` that takes its value."""
+
+CHOICES = {
+    "raw_feature_norm": get_args(Normalisation), "agg_func": get_args(Aggregation), "cross_attn": get_args(Direction),
+    "precomp_enc_type": ("basic", "weight_norm"),
+}  # fmt: skip
+"""The l1norm variants are missing: they end in a NameError in the release."""
+
+NOT_HERE = {
+    "num_layers": "this kit's GRU has one layer",
+    "no_imgnorm": "this kit always normalises regions",
+    "no_txtnorm": "this kit always normalises words",
+}
+"""Flag -> why it must keep its default here."""
+
+IGNORED = {
+    "a": "the release never reads it; the coefficients are --loss-options",
+    "b": "the release never reads it; the coefficients are --loss-options",
+    "workers": "it does nothing in the release",
+    "val_step": "dev is scored after every epoch, which is all that the release chooses its best model by",
+    "vocab_path": "the vocabulary is built from the train and dev captions, and kept in the run folder",
+    "img_dim": "the features say it",
+    "logger_name": "the log is metrics.jsonl in the run folder",
+    "model_name": "the run folder is named after the settings; --run-folder chooses another",
+    "resume": "the same command goes on where it stopped; a file of the release is not read",
+}
+"""Flag -> what is said of it where it is given; none of these can change a result."""
+
+
+class Released(NamedTuple):
+    """What a command of the release comes to: a configuration, what was ignored, the words that are this kit's own."""
+
+    config: ExperimentConfig
+    warnings: list[str]
+    rest: list[str]
+
+
+def read_released_flags(words: Sequence[str]) -> Released:
+    """Read the words after `train.py`; the kit's own options among them, except `--loss`, are handed back unread.
+
+    Raises UWMLError for a flag that neither the release nor this kit has, with the nearest one that there is, for a
+    value that cannot be read, and for what this kit does not do.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for name, default in DEFAULTS.items():
+        how = {"action": "store_true"} if default is False else {"type": type(default), "choices": CHOICES.get(name)}
+        parser.add_argument(f"--{name}", **how)
+    parser.add_argument("--loss", default=ExperimentConfig.loss)
+    known, rest = parser.parse_known_args(words)
+    for word in rest:
+        _check_is_ours(word)
+    given = vars(known)
+    loss = given.pop("loss")
+    flags = {**DEFAULTS, **given}
+    _check_is_here(flags)
+    warnings = [f"--{name} is ignored: {IGNORED[name]}" for name in given if name in IGNORED]
+    if loss != "triplet" and "max_violation" in given:
+        warnings.append(f"--max_violation is ignored: the {loss} loss is trained; for SCAN's add --loss triplet")
+    return Released(_config(flags, loss), warnings, rest)
+
+
+def describe() -> str:
+    """Say, flag by flag, what becomes of it."""
+    lines = [f"--{flag}: --{setting.replace('_', '-')}" for flag, setting in SETTINGS.items()]
+    lines += [
+        "--precomp_enc_type: --weight-norm", "--margin: --loss-options",
+        "--max_violation: with --loss triplet the hardest negatives, which are all without it; else ignored",
+    ]  # fmt: skip
+    lines += [f"--{flag}: refused, {why}" for flag, why in NOT_HERE.items()]
+    lines += [f"--{flag}: ignored, {why}" for flag, why in IGNORED.items()]
+    return "\n".join(lines)
+
+
+def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
+    """Read the flags that a released checkpoint holds; what older releases did not have yet is at its default.
+
+    The loss is polynomial if they hold `a`, which PolyLoss alone has, else triplet. data_path, which is of another
+    machine, is left out, and trained and evaluated is as the release does: see `FIDELITY`. Raises UWMLError.
+    """
+    kinds = {float: Real, int: Integral}  # numpy's numbers are welcome
+    known: dict[str, Any] = {}
+    for name, default in DEFAULTS.items():
+        value, kind = flags.get(name, default), type(default)
+        if not isinstance(value, kinds.get(kind, kind)):
+            raise UWMLError(f"--{name}: found {value!r}, expected a value like {default!r}")
+        known[name] = kind(value)
+    known["data_path"] = ""
+    _check_is_here(known)
+    for name, choices in CHOICES.items():
+        if known[name] not in choices:
+            raise UWMLError(f"--{name}: found {known[name]!r}, expected one of {', '.join(choices)}")
+    return _config(known, "polynomial" if "a" in flags else "triplet", **FIDELITY["released"])
+
+
+def _check_is_here(flags: Mapping[str, Any]) -> None:
+    for name, why in NOT_HERE.items():
+        if flags[name] != DEFAULTS[name]:
+            raise UWMLError(f"--{name}: found {flags[name]}, expected {DEFAULTS[name]}: {why}")
+
+
+def _config(flags: Mapping[str, Any], loss: str, **more: Any) -> ExperimentConfig:
+    values = {setting: flags[flag] for flag, setting in SETTINGS.items()}
+    # Where the kit has the same default, or no use for a number, it is left out: so it is the same run by either name.
+    direction = values["direction"]
+    if values["lambda_softmax"] == DEFAULT_LAMBDA_SOFTMAX[direction]:
+        values["lambda_softmax"] = None
+    if values["aggregation"] != "LogSumExp" or values["lambda_lse"] == DEFAULT_LAMBDA_LSE[direction]:
+        values["lambda_lse"] = None
+    options: dict[str, Any] = {}
+    if flags["margin"] != DEFAULTS["margin"]:
+        options["margin"] = flags["margin"]
+    if loss == "triplet" and not flags["max_violation"]:
+        options["negatives"] = "all"
+    weight_norm = flags["precomp_enc_type"] == "weight_norm"
+    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options, **more)
+
+
+def _check_is_ours(word: str) -> None:
+    """Raise UWMLError for a flag that this kit does not have either; values and `--help` are left to its parser."""
+    if not word.startswith("--") or word == "--help":
+        return
+    name = word[2:].partition("=")[0].replace("-", "_")
+    ours = {item.name for item in fields(ExperimentConfig)} | {"run_folder", "fidelity", "processes"}
+    switches = {f"no_{item.name}" for item in fields(ExperimentConfig) if item.type is bool}
+    if name not in ours | switches:
+        near = get_close_matches(name, [*DEFAULTS, *sorted(ours)], n=1)
+        hint = f"did you mean --{near[0]}?" if near else "expected one of the released train.py or of uwml train"
+        raise UWMLError(f"found the flag {word.partition('=')[0]}; {hint}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UWMLError(message.removeprefix("argument "))

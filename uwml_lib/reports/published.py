@@ -1,0 +1,223 @@
+"""Published numbers beside what was trained here: paper, ours, difference, verdict."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from inspect import signature
+from itertools import product
+from typing import Any
+from uwml_lib.support import paths
+from uwml_lib.config import FIDELITY, ExperimentConfig, Fidelity
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import lock, write_text
+from uwml_lib.losses import LOSSES
+from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
+from uwml_lib.support.progress import Say, say
+from uwml_lib.released.published import CAPTIONS_PER_IMAGE, FEATURE_SHAPE, PROTOCOLS, ROWS, Protocol, PublishedRow, row_config
+from uwml_lib.runs.run import Run
+from uwml_lib.evaluation.statistics import summarize
+
+
+SMALLEST_TOLERANCE = 1.0
+"""Points of rsum: less is not asked of one training, whose spread is unknown; rounding alone makes up to 0.3."""
+
+FREE = ("seed", "device", "threads")
+"""Settings, besides the cosmetic ones, that a run may have otherwise than the row: the last bits depend on them."""
+
+COLUMNS = ("row", "method", "source", "paper", "how", "ours", "difference", "verdict")
+
+TRAINED, CHECKPOINT = "trained here", "released checkpoint"
+WAYS: tuple[tuple[str, Fidelity], ...] = tuple(product((TRAINED, CHECKPOINT), FIDELITY))
+"""How one of our numbers came about. A checkpoint was trained as released, whatever it is evaluated by."""
+
+NOTE = (
+    "In a cell: image→text R@1/5/10 · text→image R@1/5/10 · rsum, in percent; – is not given by the source. How: "
+    "trained here, or the released checkpoint scored here (`uwml evaluate`); corrected, or with the habits of the "
+    "released code (`--fidelity released`). Ours: means over the finished runs below `reports/runs`, and the "
+    "checkpoints below `reports/evaluations`, that have the row's settings, features of the published shape and "
+    "number, and the row's protocol; a seed counts once, ± is the sample standard deviation over seeds. "
+    "Difference: ours − paper, rsum. Verdict: reproduced within x if the two differ by at most x, beyond it better or "
+    "not reproduced; x is twice the larger of our standard deviation and the published one, but at least "
+    f"{SMALLEST_TOLERANCE:.0f} point of rsum, and that for a single seed."
+)
+
+
+def publish_comparison(say: Say = say) -> str:
+    """Write the comparison to reports/published.md and return it; what cannot be read is left out, and said."""
+    runs = {dataset: finished_runs(dataset, say) for dataset in {row.protocol.dataset for row in ROWS.values()}}
+    text = comparison_text(runs)
+    path = paths.REPORTS / "published.md"
+    with lock(path, say):
+        write_text(path, text)
+    return text
+
+
+def finished_runs(dataset: str, say: Say = say) -> list[Run]:
+    """Load every evaluation of every finished run on a data set, and of released checkpoints, but of no ensemble."""
+    runs = []
+    for path in sorted([*(paths.RUNS / dataset).glob("*/results*.json"), *(paths.EVALUATIONS / dataset).glob("*.json")]):
+        try:
+            run = Run.load(path.parent, path.name)
+            ExperimentConfig.from_dict(run.config)
+            if len(run.results.get("members", ())) < 2:
+                runs.append(run)
+        except UWMLError as error:
+            say(f"{path.parent.name}: left out of the comparison ({error})")
+    return runs
+
+
+def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
+    """The comparison in Markdown: a table a protocol, the runs behind ours, the commands that fill what is empty.
+
+    runs: data set -> its finished runs, of any settings; which of them count, `select` decides.
+    """
+    blocks, behind, missing = ["# Published numbers, and ours"], [], []
+    for protocol in PROTOCOLS:
+        lines = []
+        for row in (row for row in ROWS.values() if row.protocol is protocol):
+            for way in WAYS:
+                selected, reason = select(row, runs.get(protocol.dataset, ()), way)
+                if selected or way == WAYS[0]:
+                    lines.append(_cells(row, way, selected, reason))
+                if selected:
+                    names = (run.results["members"][0]["file"] if way[0] == CHECKPOINT else run.folder.name
+                             for run in selected)  # fmt: skip
+                    behind.append(f"- {row.name}, {', '.join(way)}: {', '.join(names)}")
+                elif row.training is not None and way == WAYS[0]:
+                    missing.append(f"uwml train --row {row.name} --data-root /data --seed 0")
+        blocks += [f"## {protocol.name} ({protocol.dataset}, {protocol.evaluation})", _markdown(COLUMNS, lines)]
+    blocks.append(NOTE)
+    if behind:
+        blocks += ["## The runs behind ours", "\n".join(behind)]
+    if missing:
+        blocks += [
+            "## What fills the rest",
+            "One training a seed; rows with the same settings share their runs. `--fidelity released` trains with the "
+            "habits of the release. On COCO the run is then to be evaluated as the heading says: "
+            "`uwml evaluate RUN --split testall` for 5K, and with `--fold5` for 1K.",
+            "```bash\n" + "\n".join(missing) + "\n```",
+        ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = WAYS[0]) -> tuple[list[Run], str]:
+    """Return the runs, one a seed, that may stand beside a row in one of `WAYS`, and where there is none, why."""
+    if row.training is None:
+        return [], row.not_trained
+    kind, fidelity = way
+    siblings = FIDELITY["released" if kind == CHECKPOINT else fidelity]["siblings"]
+    wanted = settings(replace(row_config(row.name), **{**FIDELITY[fidelity], "siblings": siblings}))
+    by_seed, reason = {}, "no run"
+    for run in runs:
+        config = ExperimentConfig.from_dict(run.config)
+        if ("members" in run.results) != (kind == CHECKPOINT) or settings(config) != wanted:
+            continue
+        if obstacle := _other_data(row.protocol, run.results) or _other_protocol(row.protocol, run.results):
+            reason = obstacle
+        else:
+            by_seed[config.seed] = run
+    return [by_seed[seed] for seed in sorted(by_seed)], reason
+
+
+def settings(config: ExperimentConfig) -> dict[str, Any]:
+    """What decides a result besides the seed: defaults filled in, and what the model does not use left out."""
+    values = {
+        item.name: getattr(config, item.name)
+        for item in fields(config)
+        if "cosmetic" not in item.metadata and item.name not in FREE
+    }
+    values["lambda_softmax"] = config.lambda_softmax or DEFAULT_LAMBDA_SOFTMAX[config.direction]
+    values["lambda_lse"] = None
+    if config.aggregation == "LogSumExp":
+        values["lambda_lse"] = config.lambda_lse or DEFAULT_LAMBDA_LSE[config.direction]
+    parameters = signature(LOSSES[config.loss]).parameters if config.loss in LOSSES else {}
+    options = {name: parameter.default for name, parameter in parameters.items()} | config.loss_options
+    values["loss_options"] = {name: list(x) if isinstance(x, tuple) else x for name, x in options.items()}
+    return values
+
+
+def _other_data(protocol: Protocol, results: Mapping[str, Any]) -> str:
+    """Say what of the data a run used is not that of the protocol; empty if all is."""
+    shapes = results.get("features", {})
+    trained_on = () if "members" in results else ("train", "dev")  # of a checkpoint only its name is known
+    for split in dict.fromkeys((*trained_on, results["split"])):
+        if split not in shapes:
+            return "a run that does not say the shape of its features"
+        found, n_images = shapes[split], protocol.images.get(split)
+        if n_images and split == "dev" and (cap := results["config"].get("dev_captions")):
+            n_images = min(n_images, cap // CAPTIONS_PER_IMAGE)
+        if n_images and found != [n_images, *FEATURE_SHAPE]:
+            return f"other data ({split}: {_shape(found)}, not {_shape([n_images, *FEATURE_SHAPE])})"
+    if results["captions_per_image"] != CAPTIONS_PER_IMAGE:
+        return f"other data ({results['captions_per_image']} captions an image, not {CAPTIONS_PER_IMAGE})"
+    return ""
+
+
+def _other_protocol(protocol: Protocol, results: Mapping[str, Any]) -> str:
+    """Say how a run was evaluated if not by the protocol."""
+    split, folds = results["split"], results.get("folds", 1)
+    if (split, folds) == (protocol.split, protocol.folds):
+        return ""
+    return f"evaluated on the {split} split, not on: {protocol.evaluation}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(f"{size:,}" for size in shape)
+
+
+def _cells(row: PublishedRow, way: tuple[str, str], runs: Sequence[Run], reason: str) -> tuple[str, ...]:
+    paper = _numbers(row.metrics, row.std, row.n)
+    if not runs:
+        return row.name, row.method, row.source, paper, "–", "–", "–", f"not comparable: {reason}"
+    summaries = {name: summarize([run.metrics[name] for run in runs]) for name in row.metrics}
+    means = {name: value.mean for name, value in summaries.items()}
+    std = {"rsum": summaries["rsum"].std} if len(runs) > 1 else {}
+    difference = means["rsum"] - row.rsum  # type: ignore[operator]  # every row with runs has one
+    words = verdict(difference, std.get("rsum", 0.0), row) + ("" if std else " (one seed)")
+    return (
+        row.name,
+        row.method,
+        row.source,
+        paper,
+        ", ".join(way),
+        _numbers(means, std, len(runs)),
+        f"{difference:+.1f}",
+        words,
+    )
+
+
+def verdict(difference: float, std: float, row: PublishedRow) -> str:
+    """Judge ours − paper in rsum as `NOTE` says; std: our standard deviation, 0 for one seed."""
+    tolerance = max(SMALLEST_TOLERANCE, 2 * std, 2 * row.std.get("rsum", 0.0))
+    if abs(difference) <= tolerance:
+        return f"reproduced within {tolerance:.1f}"
+    return "better" if difference > 0 else "not reproduced"
+
+
+def _numbers(metrics: Mapping[str, float | None], std: Mapping[str, float], n: int) -> str:
+    """R@1/5/10 of both directions and rsum in one cell, with ± and n where there are several trainings."""
+    words = ["–" if value is None else f"{value:.1f}" for value in metrics.values()]
+    words = [
+        f"{word} ± {round(std[name], 2):g}" if name in std else word for name, word in zip(metrics, words, strict=True)
+    ]
+    return f"{'/'.join(words[:3])} · {'/'.join(words[3:6])} · {words[6]}" + (f" (n = {n})" if n > 1 else "")
+
+
+def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [heading, ["---"] * len(heading), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def published_table() -> str:
+    """The published numbers as the README shows them: what to type for a row that can be trained, and its numbers."""
+    heading = ("`uwml train --data-root /data --row` ...", "what", "measured on", "published", "source")
+    lines = [
+        (
+            f"`{row.name}`" if row.training is not None else f"(not trained here: {row.not_trained})",
+            row.method,
+            f"{row.protocol.name}, {row.protocol.evaluation}",
+            _numbers(row.metrics, row.std, row.n),
+            row.source,
+        )
+        for row in ROWS.values()
+    ]
+    return _markdown(heading, lines)

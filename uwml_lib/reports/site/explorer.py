@@ -1,0 +1,139 @@
+"""The weight explorer: one page, without kernel, server or network, that draws losses and weights as sliders move.
+
+The polynomial and the triplet loss are computed in the page (`templates/explorer/losses.js`); every other loss of
+`LOSSES` is there as curves at its defaults, computed here.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+import torch
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from uwml_lib.support.files import write_text
+from uwml_lib.losses import LOSSES, PolynomialLoss, ScoreMatrixLoss, TripletLoss
+from uwml_lib.weighting.weights import weight_map
+
+
+TEMPLATES = Path(__file__).parent / "templates" / "explorer"
+LIVE = ("polynomial", "triplet")
+KINDS: tuple["Kind", ...] = ("positive", "negative")
+SIMILARITIES = [step / 100 for step in range(-100, 100)]
+HELD = [-1.0, -0.5, 0.0, 0.5, 1.0]  # the other pair's similarities for which curves are computed here
+DECIMALS = 9
+
+Kind = Literal["positive", "negative"]
+
+
+class Slider(NamedTuple):
+    """A number the page can change: what it is called, its range, and where it starts."""
+
+    words: str
+    low: float
+    high: float
+    start: float
+
+
+_polynomial, _triplet = PolynomialLoss(), TripletLoss()
+SLIDERS = {
+    **{f"p{power}": Slider(f"P{'₀₁₂'[power]}", -2, 2, value) for power, value in enumerate(_polynomial.positive)},
+    **{f"q{power}": Slider(f"Q{'₀₁₂'[power]}", -2, 2, value) for power, value in enumerate(_polynomial.negative)},
+    "margin": Slider("polynomial margin", 0, 1, _polynomial.margin),
+    "triplet_margin": Slider("triplet margin", 0, 1, _triplet.margin),
+    "negative_held": Slider("negative held at", -1, 1, 1.0),
+    "positive_held": Slider("positive held at", -1, 1, -1.0),
+    "at": Slider("similarity", SIMILARITIES[0], SIMILARITIES[-1], 0.5),
+}
+CHOICES = {
+    "clamp": {"each": "each: [P]₊ + [Q]₊", "sum": "sum: [P + Q]₊"},
+    "scale": {"absolute": "one scale for all", "relative": "each curve to its largest"},
+}
+START = {
+    **{name: slider.start for name, slider in SLIDERS.items()},
+    "clamp": _polynomial.clamp,
+    "scale": "absolute",
+    "show": list(LIVE),
+}
+# What a preset changes from START, and a sentence about it.
+PRESETS: dict[str, tuple[dict[str, Any], str]] = {
+    "released": ({}, "The coefficients, margin and clamps of the released code."),
+    "public variant": (
+        {"q0": 0.03, "q1": -0.3, "q2": 1.2, "clamp": "sum"},
+        "A public re-implementation: another Q and one clamp on the sum; not verified as the paper's.",
+    ),
+    "no dead zone": (
+        {"q0": 0.0, "q1": 0.0, "q2": 0.9},
+        "Q(n) = 0.9 n² is never below 0, so no clamp holds it; for n below 0 the weight still points the wrong way.",
+    ),
+    "typical scores": (
+        {"negative_held": 0.5, "positive_held": 0.6},
+        "The released loss with the other pair held at a typical score: outside the margin an anchor takes no part.",
+    ),
+    "triplet as polynomial": (
+        {"p0": 0.2, "p1": -1.0, "p2": 0.0, "q0": 0.0, "q1": 1.0, "q2": 0.0, "clamp": "sum"},
+        "P(p) + Q(n) = 0.2 − p + n with one clamp on the sum is the triplet loss.",
+    ),
+}
+
+
+def build_explorer(path: Path | str) -> Path:
+    """Write the page to `path`, all it needs inside it, and return the path."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False, trim_blocks=True
+    )
+    page = environment.get_template("page.html.j2").render(
+        sliders=SLIDERS,
+        choices=CHOICES,
+        presets=PRESETS,
+        losses=_names(),
+        live=LIVE,
+        data=_json(_data()),
+        charts=_charting_library(),
+    )
+    write_text(path, page)
+    return Path(path)
+
+
+def pair_curve(loss: ScoreMatrixLoss, kind: Kind, held: float) -> dict[str, list[float]]:
+    """Sweep a pair over SIMILARITIES with the other pair of its anchor held; return "loss" and signed "weight".
+
+    Both to DECIMALS decimals; the weights by automatic differentiation, as those of `weighting.weight_curve`.
+    """
+    swept, other = (torch.tensor(values, dtype=torch.float64) for values in (SIMILARITIES, [held]))
+    frame = weight_map(loss, *((swept, other) if kind == "positive" else (other, swept))).round(DECIMALS) + 0.0
+    return {"loss": frame["loss"].tolist(), "weight": frame[f"{kind}_weight"].tolist()}  # + 0.0 made 0.0 of -0.0
+
+
+def _names() -> list[str]:
+    return [*LIVE, *(name for name in LOSSES if name not in LIVE)]
+
+
+def _data() -> dict[str, Any]:
+    others = {
+        name: Loss(reduction="sum")  # type: ignore[call-arg]  # a loss by name has defaults for all else
+        for name, Loss in LOSSES.items()
+        if name not in LIVE
+    }
+    return {
+        "similarities": SIMILARITIES,
+        "held": HELD,
+        "losses": _names(),
+        "start": START,
+        "bounds": {name: [slider.low, slider.high] for name, slider in SLIDERS.items()},
+        "choices": {name: list(words) for name, words in CHOICES.items()},
+        "ceiling": _polynomial.positive_ceiling,
+        "presets": {name: changes for name, (changes, _) in PRESETS.items()},
+        "curves": {
+            name: {kind: [pair_curve(loss, kind, held) for held in HELD] for kind in KINDS}
+            for name, loss in others.items()
+        },
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _charting_library() -> str:
+    """Vega as one script that sets `window.vegaEmbed`; vl-convert carries it inside its wheel."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")

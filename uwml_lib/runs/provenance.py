@@ -1,0 +1,77 @@
+"""Where a number comes from: command, versions, commit, machine."""
+
+import functools
+import hashlib
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from uwml_lib.support.paths import CHECKOUT
+
+LIBRARY = CHECKOUT / "uwml_lib"
+PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Return the command, the versions, a digest of the library, the git commit, the machine and the time.
+
+    clean_tree: no tracked file was changed, and the library had no file that git does not know. None, like the commit,
+    where the kit does not lie in a git checkout of its own.
+    """
+    own = _git("rev-parse", "--show-toplevel") == str(CHECKOUT)
+    changes = [_git("status", "--porcelain", *more) for more in (["--untracked-files=no"], ["--", LIBRARY])]
+    return {
+        "command": shlex.join(["uwml", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "versions": {name: package_version(name) for name in PACKAGES},
+        "library": library_digest(),
+        "commit": _git("rev-parse", "HEAD") if own else None,
+        "clean_tree": changes == ["", ""] if own else None,
+        "machine": f"{platform.system()} {platform.machine()}, {device_name(device)}",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+@functools.cache
+def library_digest() -> str:
+    """Return a digest of the source of this library, as it lies on the disk."""
+    digest = hashlib.sha256()
+    for source in sorted([*LIBRARY.rglob("*.py"), *LIBRARY.rglob("*.mplstyle")]):
+        digest.update(source.relative_to(LIBRARY).as_posix().encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def environment(seed: int = 0) -> str:
+    """Set torch's seed and say, in one line, which versions and which device a notebook runs on."""
+    torch.manual_seed(seed)
+    versions = ", ".join(f"{name} {package_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    return f"Python {platform.python_version()}, {versions}; {device_name(device)}; seed {seed}"
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a graphics card, or the kind of the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+def package_version(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,245 @@
+"""Trained models on a split: a run, a released checkpoint, or several of either together, as an ensemble."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from uwml_lib.config import ExperimentConfig, Precision
+from uwml_lib.datasets import (
+    PrecomputedDataset,
+    Vocabulary,
+    evaluation_split,
+    fingerprint,
+    load_split,
+)
+from uwml_lib.evaluation.metrics import RANKS, fold_metrics
+from uwml_lib.evaluation.scores import score_matrix
+from uwml_lib.models import Matcher
+from uwml_lib.released.checkpoints import load_released_checkpoint
+from uwml_lib.runs.checkpoints import (
+    check_vocabulary,
+    load_model,
+    load_state,
+    read_config,
+    read_metrics,
+)
+from uwml_lib.runs.provenance import provenance
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import check_files, lock, read_json, read_sealed_json, sha256_of, write_sealed_json
+from uwml_lib.weighting.weights import batch_scores
+
+SOURCES = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors")
+"""Files of a run folder that its results are made of."""
+
+
+class Member(NamedTuple):
+    """One model to be scored; `facts` is what the results say of it besides its configuration."""
+
+    name: str
+    model: Matcher
+    config: ExperimentConfig
+    vocabulary: Vocabulary
+    facts: Mapping[str, Any]
+
+
+def device_of(config: ExperimentConfig) -> str:
+    """Name the device that a configuration computes on."""
+    if config.device == "cpu" or not torch.accelerator.is_available():
+        return "cpu"
+    return str(torch.accelerator.current_accelerator())
+
+
+def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = "", folds: int = 1) -> dict[str, Any]:
+    """Evaluate a finished run's best epoch on a split and write results.json, or results-SPLIT[-FOLDSfolds].json.
+
+    split: None, and results.json, stand for the test split, or dev where there is none. data_root: where the data set's
+    folder is now, if it was moved since. folds: see `score_members`. Raises UWMLError if a file of a finished run was
+    changed since.
+    """
+    folder = Path(folder)
+    started = time.monotonic()
+    member, sessions = _finished(folder, data_root)
+    config = member.config
+    history = [line for line in read_metrics(folder) if line["kind"] == "epoch"]
+    usual = evaluation_split(config.data_folder)
+    split = split or usual
+    scored = score_members([member], split, folds)
+    shapes = {name: list(load_split(config, name).features.shape) for name in ("train", "dev")}
+    best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
+    results = {
+        "config": config.to_dict(), **scored, "features": shapes | scored["features"],
+        "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"],
+        "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
+        "provenance": {**sessions[0], "sessions": sessions, "evaluated": _here(config)},
+        "files": {name: sha256_of(folder / name) for name in SOURCES},
+    }  # fmt: skip
+    name = "results.json" if (split, folds) == (usual, 1) else f"results-{_protocol(split, folds)}.json"
+    write_sealed_json(folder / name, results)
+    return results
+
+
+def evaluate_together(
+    paths: Sequence[Path],
+    split: str | None = None,
+    data_root: str = "",
+    folds: int = 1,
+    released: Mapping[str, Any] | None = None,
+    dataset: str = "",
+    vocabulary: Path | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """Evaluate released checkpoints, or several models as an ensemble, whose scores are averaged; return also the file.
+
+    paths: run folders, converted checkpoints, files of the release. split, data_root, folds: as for `evaluate_run`.
+    released: settings for those that the release trained, as in `FIDELITY`; runs are evaluated as they were trained.
+    dataset: folder of the data set, if not the one that the checkpoint names. vocabulary: of the release's files; None
+    is `NAME_vocab.json` in the data set's folder. The results go to a file below reports/evaluations. Raises UWMLError.
+    """
+    started = time.monotonic()
+    members = [
+        _finished(path, data_root)[0]
+        if is_run(path)
+        else _released(path, data_root, dataset, vocabulary, released or {})
+        for path in paths
+    ]
+    config = members[0].config
+    split = split or evaluation_split(config.data_folder)
+    kind = "" if all(is_run(path) for path in paths) else f"-{config.fidelity}"
+    path = evaluation_file(config.dataset, [member.name for member in members], split, folds, kind)
+    scored = score_members(members, split, folds)
+    results = {
+        "config": config.to_dict(), **scored, "members": [member.facts for member in members],
+        "evaluation_seconds": time.monotonic() - started, "provenance": _here(config), "files": {},
+    }  # fmt: skip
+    with lock(path):
+        write_sealed_json(path, results)
+    return results, path
+
+
+def evaluation_file(dataset: str, names: Sequence[str], split: str, folds: int = 1, kind: str = "") -> Path:
+    """Where the results of an ensemble of runs go, or of checkpoints; kind: by whose habits these were evaluated."""
+    return paths.EVALUATIONS / dataset / f"{'+'.join(names)}-{_protocol(split, folds)}{kind}.json"
+
+
+def is_run(path: Path) -> bool:
+    """Say whether a path is the folder of a training of this kit; else it should be what the release trained."""
+    return not path.is_file() and "released" not in read_json(path / "config.json")
+
+
+def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict[str, Any]:
+    """Score a split with the mean of the members' scores: metrics and ranks, and what of the split was used.
+
+    folds: cut the images into so many equal parts, in order, each scored alone; the metrics are the mean over them, as
+    MSCOCO's 1K numbers are of five. Raises UWMLError where the members' data differ, or cannot be cut so.
+    """
+    sets = [load_split(member.config, split, member.vocabulary) for member in members]
+    first, n_images = sets[0], len(sets[0].features)
+    for other, member in zip(sets, members, strict=True):
+        if other.features.shape[0] != n_images or other.captions != first.captions:
+            raise UWMLError(f"{member.name}: is for other images than {members[0].name}, expected the same for all")
+    if n_images % folds:
+        raise UWMLError(f"folds: found {folds}, expected a divisor of the {n_images} {split} images of {first.folder}")
+    wanted = {member.config.evaluation_precision for member in members}
+    precision = wanted.pop() if len(wanted) == 1 else "float64" if "float64" in wanted else "float32"
+    for member in members:
+        member.model.to(device_of(member.config))
+        torch.set_num_threads(member.config.threads)
+    size = n_images // folds
+    parts = [range(start, start + size) for start in range(0, n_images, size)]
+    with naming(first):
+        means = (_mean_scores(members, sets, part, precision) for part in parts)
+        metrics, by_fold = fold_metrics(means, first.captions_per_image, return_ranks=True)
+    ranks = {name: metrics.pop(name).tolist() for name in RANKS}
+    return {
+        "split": split, "folds": folds, "captions_per_image": first.captions_per_image,
+        "features": {split: list(first.features.shape)}, "metrics": metrics,
+        "fold_metrics": [{name: fold[name] for name in metrics} for fold in by_fold], "ranks": ranks,
+    }  # fmt: skip
+
+
+def _mean_scores(
+    members: Sequence[Member], sets: Sequence[PrecomputedDataset], images: range, precision: Precision
+) -> Tensor:
+    total = score_matrix(members[0].model, sets[0], images=images, precision=precision)
+    for member, dataset in zip(members[1:], sets[1:], strict=True):
+        total += score_matrix(member.model, dataset, images=images, precision=precision)
+    return total / len(members) if len(members) > 1 else total
+
+
+@contextlib.contextmanager
+def naming(dataset: PrecomputedDataset) -> Iterator[None]:
+    """Turn what the metrics say of scores that cannot be ranked into a sentence that names the split."""
+    try:
+        yield
+    except ValueError as error:
+        raise UWMLError(f"{dataset.split} split of {dataset.folder}: {error}; look for NaN in its features") from error
+
+
+def _finished(folder: Path, data_root: str) -> tuple[Member, list[dict[str, Any]]]:
+    """Return a finished run and who worked on it; raises UWMLError if it, or its data, is not what it was."""
+    config = read_config(folder, data_root)
+    sessions = _check_run(folder)
+    if read_json(folder / "config.json").get("data") != fingerprint(config.data_folder, config.captions):
+        raise UWMLError(f"{config.data_folder}: other data, or another tokenizer, than {folder} was trained on")
+    model, config, vocabulary = load_model(folder, data_root)
+    epochs = sum(line["kind"] == "epoch" for line in read_metrics(folder))
+    if epochs < config.epochs:
+        raise UWMLError(f"{folder}: {epochs} of {config.epochs} epochs are done; finish the training first")
+    return Member(folder.resolve().name, model, config, vocabulary, {"run": folder.resolve().name}), sessions
+
+
+def _check_run(folder: Path) -> list[dict[str, Any]]:
+    """Return who worked on a run; raises UWMLError if a file of it was changed since it was written."""
+    if (folder / "results.json").exists():
+        results = read_sealed_json(folder / "results.json")
+        check_files(folder, results["files"])
+        return results["provenance"]["sessions"]
+    state = load_state(folder / "checkpoint" / "last.pt")
+    try:
+        files, records, sessions = dict(state["files"]), state["records"], list(state["sessions"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UWMLError(f"{folder / 'checkpoint' / 'last.pt'}: not a training state of this kit") from error
+    check_files(folder, files)
+    if read_metrics(folder) != records:
+        raise UWMLError(f"{folder / 'metrics.jsonl'}: was changed after it was written; train again to mend it")
+    return sessions
+
+
+def _released(path: Path, data_root: str, dataset: str, vocabulary: Path | None, settings: Mapping[str, Any]) -> Member:
+    """Return what the release trained, a file or a converted folder, to be evaluated by these settings."""
+    if path.is_dir():
+        model, config, words = load_model(path)
+        digest = read_json(path / "config.json")["released"]["sha256"]
+    else:
+        model, config = load_released_checkpoint(path)
+        digest, words = sha256_of(path), None
+    config = replace(config, data_root=data_root, **{"dataset": dataset or config.dataset, **settings})
+    if words is None:
+        words = Vocabulary.load(vocabulary or config.data_folder / f"{config.dataset}_vocab.json")
+    check_vocabulary(path, model, words)
+    facts = {"file": path.name, "sha256": digest}
+    return Member(f"{path.name.partition('.')[0]}-{digest[:8]}", model, config, words, facts)
+
+
+def _here(config: ExperimentConfig) -> dict[str, Any]:
+    return provenance(torch.device(device_of(config)))
+
+
+def _protocol(split: str, folds: int) -> str:
+    return split + (f"-{folds}folds" if folds > 1 else "")
+
+
+def dev_batches(folder: Path | str, data_root: str = "", n_images: int = 500) -> Tensor:
+    """Score dev pairs with a run's best model, (batches, n, n) float32 with the positives on the diagonal.
+
+    Batches are of the size used in training, see `batch_scores`. n_images: take the first ones of dev alone.
+    """
+    model, config, vocabulary = load_model(folder, data_root)
+    dev = load_split(config, "dev", vocabulary)
+    return batch_scores(score_matrix(model, dev, images=range(n_images)), dev.captions_per_image, config.batch_size)

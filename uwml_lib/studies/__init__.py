@@ -1,0 +1,1 @@
+"""Experiments of many runs: what to train, which notebooks to execute, which table and text to make."""

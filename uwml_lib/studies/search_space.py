@@ -1,0 +1,136 @@
+"""What a sweep tries: a grid of settings, or some drawn at random, the same on every machine."""
+
+import inspect
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from itertools import product
+from typing import Any
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.losses import LOSSES
+from uwml_lib.losses.horner import is_real
+from uwml_lib.studies.compare import NO_DEAD_ZONE
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json
+
+DEFAULT_SPACE: dict[str, Any] = {
+    "loss.margin": [0.1, 0.2, 0.3],
+    "loss.negative": [[0.03, -0.4, 0.9], list(NO_DEAD_ZONE["negative"])],
+}
+"""The polynomial loss's margin, and the coefficients for negatives: as released, and without a dead zone."""
+
+LARGEST = 10_000  # runs; more are a slip
+
+
+_OTHER_IMAGES = "decides which images are there to choose by, so its values cannot be compared"
+NOT_SWEPT: dict[str, str] = {
+    "seed": "is no setting to choose; give seeds by --seeds",
+    "loss_options": "is not given whole; name the loss's arguments, such as loss.margin",
+    **dict.fromkeys(("dataset", "max_images", "dev_captions", "selection_images"), _OTHER_IMAGES),
+    **{item.name: "cannot change a result" for item in fields(ExperimentConfig) if "cosmetic" in item.metadata},
+}
+"""Field of ExperimentConfig -> why a space may not name it."""
+
+
+def read_space(words: str) -> dict[str, Any]:
+    """Read a space: JSON itself, or the name of a JSON file; raises UWMLError."""
+    if not words.lstrip().startswith("{"):
+        return read_json(words)
+    try:
+        return json.loads(words)
+    except (ValueError, RecursionError) as error:
+        raise UWMLError(f"space: not readable as JSON ({error})") from error
+
+
+def settings_of(space: Mapping[str, Any], samples: int = 0, search_seed: int = 0) -> list[dict[str, Any]]:
+    """Return the settings to try, name -> value: the whole grid, or `samples` that differ, drawn at random.
+
+    A seed draws the same on every machine. Raises UWMLError; see `check_space`.
+    """
+    if samples < 0:
+        raise UWMLError(f"samples: found {samples}, expected how many settings to draw, or 0 for the whole grid")
+    check_space(space, drawn=bool(samples))
+    if not samples:
+        if (size := math.prod(map(len, space.values()))) > LARGEST:
+            raise UWMLError(f"space: found a grid of {size:,} settings, expected at most {LARGEST:,}")
+        return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
+    if samples > LARGEST:
+        raise UWMLError(f"samples: found {samples:,}, expected at most {LARGEST:,}")
+    generator = random.Random(search_seed)
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(100 * samples):
+        values = {name: _draw(name, choice, generator) for name, choice in space.items()}
+        found.setdefault(json.dumps(values), values)
+        if len(found) == samples:
+            return list(found.values())
+    raise UWMLError(f"samples: found {samples}, but this space gives only {len(found)} settings that differ")
+
+
+def check_space(space: Mapping[str, Any], drawn: bool) -> None:
+    """Raise UWMLError unless a space names settings, each with a list of values that differ, or a range to draw from.
+
+    Names are fields of ExperimentConfig, or arguments of the loss after "loss.". A range is {"low": ..., "high": ...},
+    with "log": true to draw the logarithm evenly, and is only for a search at random (`drawn`).
+    """
+    if not space:
+        raise UWMLError("space: found no settings, expected names and values")
+    known = [item.name for item in fields(ExperimentConfig) if item.name not in NOT_SWEPT]
+    arguments = {name for loss in LOSSES.values() for name in inspect.signature(loss).parameters}
+    known += [f"loss.{name}" for name in sorted(arguments - {"check_finite"})]  # which changes no result
+    for name, choice in space.items():
+        if name in NOT_SWEPT:
+            raise UWMLError(f"space: {name} {NOT_SWEPT[name]}")
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+            raise UWMLError(f"space: unknown name {name!r}; {hint}")
+        if isinstance(choice, Mapping):
+            _check_range(name, choice, drawn)
+        elif not isinstance(choice, list) or not choice:
+            raise UWMLError(f"space: {name}: found {choice!r}, expected a list of values" + " or a range" * drawn)
+        elif twice := [value for place, value in enumerate(choice) if value in choice[:place]]:
+            raise UWMLError(f"space: {name}: found {twice[0]!r} twice, expected values that differ")
+
+
+def _check_range(name: str, found: Mapping[str, Any], drawn: bool) -> None:
+    if not drawn:
+        raise UWMLError(f"space: {name}: found a range, which is for --samples, expected a list of values")
+    low: Any = found.get("low")
+    high: Any = found.get("high")
+    log = found.get("log", False)
+    number = (lambda value: type(value) is int) if _is_whole(name) else is_real
+    right = set(found) <= {"low", "high", "log"} and number(low) and number(high) and isinstance(log, bool)
+    if not (right and low < high and (low > 0 or not log)):
+        words = "whole numbers" if _is_whole(name) else "numbers"
+        raise UWMLError(
+            f'space: {name}: found {dict(found)!r}, expected {{"low": ..., "high": ...}}, {words} with low below high, '
+            'and for "log": true both above 0'
+        )
+
+
+def _is_whole(name: str) -> bool:
+    return any(item.name == name and item.type is int for item in fields(ExperimentConfig))
+
+
+def _draw(name: str, choice: Any, generator: random.Random) -> Any:
+    """Draw one value; of `random`, only `random()` is the same in every version of Python."""
+    part = generator.random()
+    if not isinstance(choice, Mapping):
+        return choice[int(part * len(choice))]
+    low, high = choice["low"], choice["high"]
+    whole = _is_whole(name)
+    end = high + 1 if whole else high
+    value = low * (end / low) ** part if choice.get("log") else low + part * (end - low)
+    # Rounded, for the last bits of a power depend on the machine.
+    return min(int(value), high) if whole else float(f"{value:.6g}")
+
+
+def configured(base: ExperimentConfig, values: Mapping[str, Any], seed: int) -> ExperimentConfig:
+    """Return the configuration of a setting with a seed; raises UWMLError for a value of the wrong type."""
+    options = {name.removeprefix("loss."): value for name, value in values.items() if name.startswith("loss.")}
+    others = {name: value for name, value in values.items() if not name.startswith("loss.")}
+    return replace(base, **others, loss_options=options, seed=seed)

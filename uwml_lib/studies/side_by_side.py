@@ -1,0 +1,98 @@
+"""Trainings side by side, each in a process of its own."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext
+from pathlib import Path
+
+import torch
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets import fingerprint
+from uwml_lib.runs.run import Run
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.progress import Say, say
+from uwml_lib.training.runner import train
+
+
+def run_folders(configs: Sequence[ExperimentConfig]) -> list[Path]:
+    """Where the runs of configurations go, which must be of data that are there."""
+    sources = {(config.data_folder, config.captions) for config in configs}
+    data = {source: fingerprint(*source) for source in sources}
+    return [
+        paths.RUNS / config.dataset / config.run_name(data[config.data_folder, config.captions]) for config in configs
+    ]
+
+
+def workers(threads: int) -> int:
+    """Trainings at a time: one on an accelerator, else as many as there are cores for."""
+    if torch.accelerator.is_available():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def side_by_side(threads: int) -> SpawnContext:
+    """Return what starts processes that train side by side, each with so many threads and without a bar."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["UWML_HEADLESS"] = "1"  # bars of several processes would overwrite each other
+    return multiprocessing.get_context("spawn")
+
+
+def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Path], say: Say = say) -> None:
+    """Train every configuration in a process of its own; a failure is reported once the others are finished."""
+    pending = [
+        (config, folder)
+        for config, folder in zip(configs, folders, strict=True)
+        if not (folder / "results.json").exists()
+    ]
+    if len(pending) < len(configs):
+        say(f"{len(configs) - len(pending)} of {len(configs)} runs were finished before")
+    if not pending:
+        return
+    at_a_time = min(workers(configs[0].threads), len(pending))
+    failures = []
+    context = side_by_side(configs[0].threads)
+    with ProcessPoolExecutor(at_a_time, context, die_with_parent) as pool:
+        trainings = {pool.submit(train, config, folder): folder for config, folder in pending}
+        try:
+            for training in as_completed(trainings):
+                if error := training.exception():
+                    killed = "killed, or out of memory; the same command goes on from there"
+                    words = killed if isinstance(error, BrokenProcessPool) else error
+                    failures.append((f"{trainings[training].name}: {words}", error))
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    if failures:
+        sentences, errors = zip(*failures, strict=True)
+        count = f"{len(failures)} of {len(pending)} trainings failed; the others are kept:"
+        raise UWMLError("\n".join((count, *sentences))) from errors[0]
+
+
+def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
+    """Train what is not finished yet, in the usual folders, and return all runs, in order."""
+    folders = run_folders(configs)
+    train_side_by_side(configs, folders, say)
+    return [Run.load(folder) for folder in folders]
+
+
+def die_with_parent() -> None:
+    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback.
+
+    The next call goes on after the last finished epoch.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]  # only ever called in a child
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

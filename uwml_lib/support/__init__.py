@@ -1,0 +1,1 @@
+"""What every other room needs and nothing of the method: paths, errors, files, progress."""

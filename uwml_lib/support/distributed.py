@@ -1,0 +1,108 @@
+"""Several processes as one, on torch's own engine: the loss sees the global batch, and every process the same loss.
+
+Each of P processes embeds its share of the batch of N pairs, N / P images and captions. The captions' embeddings are
+gathered, so that a process scores its N / P images against all N captions; the rows of scores are gathered to N x N.
+Both gathers pass gradients on: what a process gets back for its own part is the sum over all processes, each of which
+has differentiated the whole loss. So gradients are P times too large, and the average over processes that torch's
+data-parallel wrapper takes makes them those of a single process with the same global batch.
+
+What a step costs each process, for SCAN with W words of dim numbers to the longest caption: G = 4 (N W dim + N^2) bytes
+are to be known to all, the embedded captions and the scores. It sends (P - 1) / P G of them in the forward pass, twice
+as many in the backward pass, where gradients are first added up and then handed out, and 2 (P - 1) / P of the bytes of
+the weights, whose gradients are averaged. It embeds N / P images and captions and scores N^2 / P pairs, of R regions
+each: in the forward pass 2 N W (N / P R (dim + W) + W dim) multiplications and additions for i2t, the last of them for
+the captions' Gram matrices, which every process needs whole. `step_costs` has these sums, and the tests measure them.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn import functional as F
+
+from uwml_lib.support.errors import UWMLError
+
+
+def process_count() -> int:
+    """How many processes work together; 1 before they have found each other."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def launched() -> int:
+    """How many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def launch(processes: int, arguments: Sequence[str]) -> None:
+    """Run `uwml ARGUMENTS` in several processes on this machine; raises UWMLError if one of them fails or is killed."""
+    settings = LaunchConfig(1, 1, processes, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0")
+    settings.max_restarts = 0  # a training goes on when it is asked to
+    try:
+        elastic_launch(settings, sys.executable)("-m", "uwml_lib.cli", *arguments)
+    except SignalException as error:
+        raise UWMLError(f"stopped by signal {int(error.sigval)}; the same command goes on") from None
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode >= 0:
+            raise UWMLError(f"process {rank} of {processes} failed, as said above; the others were stopped") from None
+        raise UWMLError(
+            f"process {rank} of {processes} was killed by signal {-failure.exitcode}, and the others were stopped; the "
+            "same command goes on after the last finished epoch"
+        ) from None
+
+
+class StepCosts(NamedTuple):
+    """Of one process and step: bytes sent for embeddings and scores, and for the gradients of the weights;
+    multiplications and additions of the attention's products in the forward pass.
+    """
+
+    gathered: float
+    averaged: float
+    products: float
+
+
+def step_costs(processes: int, batch_size: int, regions: int, words: int, dim: int, weights: int) -> StepCosts:
+    """Work out what a step of SCAN i2t costs each process, see above; weights: numbers of the model, float32."""
+    share, everything = (processes - 1) / processes, 4 * (batch_size * words * dim + batch_size**2)
+    products = 2 * batch_size * words * (batch_size / processes * regions * (dim + words) + words * dim)
+    return StepCosts(3 * share * everything, 2 * share * 4 * weights, products)
+
+
+def gather(x: Tensor) -> Tensor:
+    """Put the processes' tensors, of one shape, one after the other in their first dimension; gradients pass."""
+    return x if process_count() == 1 else Gather.apply(x)
+
+
+class Gather(torch.autograd.Function):
+    """All processes' parts in one; a part's gradient is the sum of what every process has for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.size = len(x)
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(process_count())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        return grad[dist.get_rank() * ctx.size :][: ctx.size]
+
+
+def gather_captions(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Gather embedded captions, (n, dim) or (n, words, dim), padded to the longest of all, and lengths (n,)."""
+    if process_count() == 1:
+        return captions, lengths
+    if captions.ndim == 3:
+        words = torch.tensor(captions.shape[1], device=captions.device)
+        dist.all_reduce(words, dist.ReduceOp.MAX)
+        captions = F.pad(captions, (0, 0, 0, int(words) - captions.shape[1]))
+    return gather(captions), gather(lengths.to(captions.device)).to(lengths.device)

@@ -1,0 +1,257 @@
+"""Files that appear whole or not at all, and JSON that says what is wrong with it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from uwml_lib.support.errors import UWMLError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str, *also: type[Exception]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
+
+    Its name is always the same, so what a killed process leaves is overwritten by the next; hold the folder's lock.
+    also: what a library raises on a full disk, besides OSError. Raises UWMLError, naming the file, if it cannot be
+    written.
+    """
+    path = Path(path).resolve()  # through a link, what it leads to is replaced, not the link
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.part")
+    with _writing(path, *also):
+        try:
+            yield temporary
+            with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def _writing(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Turn what the system says of a full disk, a quota or a missing permission into a sentence."""
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
+    try:
+        yield
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or f"is the disk full? {error}"
+        raise UWMLError(f"{path}: cannot be written ({reason}); what was there before is kept") from error
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder; on success it takes the place of `path`, else it is removed; see `atomic_path`."""
+    path = Path(path).resolve()
+    make_folder(path.parent)
+    temporary, retired = (path.with_name(f".{path.name}.{kind}") for kind in ("part", "old"))
+    with _writing(path):
+        shutil.rmtree(temporary, ignore_errors=True)
+        if retired.exists() and not path.exists():  # a process was killed between the two renames below
+            os.replace(retired, path)
+        shutil.rmtree(retired, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with open(file, "r+b") as handle:
+                        os.fsync(handle.fileno())
+            if path.exists():
+                os.replace(path, retired)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                if retired.exists():
+                    os.replace(retired, path)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(retired, ignore_errors=True)
+
+
+def check_is_file(path: Path) -> None:
+    """Raise UWMLError unless there is a file to read: reading a pipe or a device might never end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise UWMLError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        raise UWMLError(f"{path}: not readable, for it is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents; a file in the way or a missing permission is a `UWMLError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UWMLError(f"{path}: cannot make this folder ({error.strerror}); choose another or mend it") from error
+    return path
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_lines(path: Path | str, lines: Iterable[str]) -> None:
+    """Write UTF-8 lines atomically."""
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append UTF-8 text to a file; raises UWMLError if it cannot be written."""
+    with _writing(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read UTF-8 lines without their ends, or a byte order mark; raises UWMLError naming the file."""
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UWMLError(f"{path}: not readable as UTF-8 text ({error})") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raises UWMLError naming it."""
+    check_is_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+
+
+def load_array(path: Path, dimensions: int | tuple[int, ...]) -> np.ndarray:
+    """Memory-map an array of real numbers with the wanted number of dimensions, or one of several; raises UWMLError
+    naming the file.
+    """
+    wanted = (dimensions,) if isinstance(dimensions, int) else dimensions
+    check_is_file(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy's parser of a damaged header raises many kinds
+        raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
+    if not isinstance(array, np.memmap) or array.ndim not in wanted or array.dtype.kind not in "fiu" or not array.size:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.memmap) else type(array).__name__
+        words = " or ".join(map(str, wanted))
+        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {words} dimensions")
+    if array.offset + array.nbytes != (size := path.stat().st_size):
+        raise UWMLError(f"{path}: found {size:,} bytes, expected {array.offset + array.nbytes:,} for {array.shape}")
+    return array
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON atomically; NaN and infinity are refused, for they are not JSON."""
+    write_text(path, _json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def read_json(path: Path | str, kind: type = dict) -> Any:
+    """Read a JSON file whose top level is `kind`; raises `UWMLError` if it is missing, broken or of another shape."""
+    path = Path(path)
+    check_is_file(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UWMLError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, kind):
+        raise UWMLError(f"{path}: expected a JSON {kind.__name__} at the top level, found {type(value).__name__}")
+    return value
+
+
+@contextlib.contextmanager
+def lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
+    """Hold a folder for this process alone; a second process says so, waits, and goes on when the first is done."""
+    folder = folder.resolve()  # one lock, whatever links lead here
+    make_folder(folder.parent)
+    guard = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        say(f"{folder.name}: another process is at work here; waiting for it")
+        guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raise UWMLError, naming the file, if a file of a folder is gone or does not have the SHA-256 noted for it."""
+    for name, digest in digests.items():
+        path = folder / name
+        check_is_file(path)
+        if sha256_of(path) != digest:
+            raise UWMLError(f"{path}: was changed after it was written; remove {folder} to run again")
+
+
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON with a digest of itself under the key `seal`."""
+    write_json(path, {**value, "seal": _seal(value)})
+
+
+def create_sealed_json(path: Path, value: dict[str, Any]) -> bool:
+    """Write what `write_sealed_json` does where nothing is yet, whole or not at all; say whether this call did.
+
+    Of several processes at once, on one machine or on several that share the folder, one alone is told so: a file gets
+    a second name only where there is none of it. Raises UWMLError if the folder cannot be written, or allows no hard
+    links.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    with _writing(path):
+        try:
+            with open(temporary, "x", encoding="utf-8") as file:
+                file.write(_json({**value, "seal": _seal(value)}))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:  # over a network it may be our own: done, but the answer was lost
+                return os.path.samefile(temporary, path)
+            return True
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed_json` wrote, without the seal; raises UWMLError if it was changed since."""
+    value = read_json(path)
+    seal = value.pop("seal", None)
+    if seal != _seal(value):
+        raise UWMLError(f"{path}: was changed after it was written; remove it, and the same command makes it anew")
+    return value
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""Every path of the project, from one root."""
+
+import os
+from pathlib import Path
+
+from uwml_lib.support.errors import UWMLError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def project_root() -> Path:
+    """Where data and reports go: `UWML_HOME` if set, else the checkout around this package, else the working folder."""
+    if home := os.environ.get("UWML_HOME"):
+        return absolute_path("UWML_HOME", home)
+    return CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+
+
+def absolute_path(name: str, path: str) -> Path:
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UWMLError(f"{name}: found {path!r}, expected a folder ({error})") from error
+
+
+ROOT = project_root()
+DATA = ROOT / "data"
+NOTEBOOKS = CHECKOUT / "notebooks"
+REPORTS = ROOT / "reports"
+RUNS = REPORTS / "runs"
+EVALUATIONS = REPORTS / "evaluations"
+SWEEPS = REPORTS / "sweeps"
+REFERENCE = REPORTS / "reference"
+RELIABILITY = REFERENCE / "reliability.json"
+PERFORMANCE = REFERENCE / "performance"
+
+
+def reference_folder(dataset: str) -> Path:
+    """Where the published results on a data set are: reports/reference for scenes, a folder in it for any other."""
+    return REFERENCE if dataset == "scenes" else REFERENCE / dataset.removesuffix("_precomp")
+
+
+def report_folder(dataset: str) -> Path:
+    """Where the executed notebooks, the figures and the pages of a data set go."""
+    return REPORTS / dataset

@@ -1,0 +1,16 @@
+"""From a configuration to a trained run: reproducible, resumable, in one process or several."""
+
+from uwml_lib.runs.scoring import dev_batches
+from uwml_lib.training.checks import build_loss, check_config, check_model_fits
+from uwml_lib.training.runner import train
+from uwml_lib.training.trainer import Trainer, learning_rate
+
+__all__ = [
+    "Trainer",
+    "build_loss",
+    "check_config",
+    "check_model_fits",
+    "dev_batches",
+    "learning_rate",
+    "train",
+]

@@ -1,0 +1,319 @@
+"""TODO."""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets import (
+    Batch,
+    Vocabulary,
+    build_vocabulary,
+    load_selection,
+    load_split,
+)
+from uwml_lib.evaluation.scores import evaluate_model
+from uwml_lib.losses import ScoreMatrixLoss
+from uwml_lib.models import build_model
+from uwml_lib.runs.checkpoints import check_record, load_state, save_model, save_state
+from uwml_lib.runs.provenance import provenance
+from uwml_lib.runs.scoring import device_of, naming
+from uwml_lib.support.distributed import gather, process_count
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import (
+    append_text,
+    check_files,
+    sha256_of,
+    write_text,
+)
+from uwml_lib.support.progress import Say, duration, progress, say
+from uwml_lib.training.checks import build_loss
+
+
+def _processes(config: ExperimentConfig) -> PartialState:
+    """Find the other processes, if torchrun started several."""
+    # Else the first run of a process decides device and precision for all that follow.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # Told of the CPU even where there is nothing else: only then does accelerate look for processes to share it with.
+    return PartialState(cpu=device_of(config) == "cpu")
+
+
+class Trainer:
+    """One training; `step` is the whole method, `fit` is book-keeping around it."""
+
+    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
+        self.config, self.folder, self.say = config, folder, say
+        torch.set_num_threads(config.threads)
+        torch.set_float32_matmul_precision("high" if config.mixed_precision == "tf32" else "highest")
+        _processes(config)
+        self.accelerator = Accelerator(
+            cpu=device_of(config) == "cpu",
+            mixed_precision="no" if config.mixed_precision == "tf32" else config.mixed_precision,
+            dataloader_config=DataLoaderConfiguration(
+                use_seedable_sampler=True,
+                data_seed=config.seed,
+                split_batches=True,  # batch_size is that of all processes together
+            ),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # else the environment decides
+        )
+        self.vocabulary = _run_vocabulary(config, folder)
+        self.train_set = load_split(config, "train", self.vocabulary)
+        self.selection_set = load_selection(config, self.vocabulary)
+        self.train_set.caption_lengths  # noqa: B018 (encodes the captions here once, not in every worker)
+
+        set_seed(config.seed)
+        with _memory(folder):
+            model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
+            optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.loader = self.accelerator.prepare_data_loader(
+            DataLoader(
+                range(len(self.train_set)),  # type: ignore[arg-type]  # any sequence will do
+                config.batch_size,
+                shuffle=True,
+                drop_last=True,
+                collate_fn=self.train_set.batch,
+                num_workers=config.workers,
+                persistent_workers=config.workers > 0,
+                pin_memory=self.accelerator.device.type == "cuda",
+            ),
+            device_placement=False,  # the lengths stay on the CPU
+        )
+        self.loss = build_loss(config)
+        self.warmup_loss = self.loss.dense()
+        self.records: list[dict[str, Any]] = []
+        self.sessions = [provenance(self.accelerator.device)]
+        self.best_rsum, self.best_digest = -math.inf, ""
+        self.warned = False
+
+    def fit(self) -> None:
+        """Train the epochs that are still to do."""
+        self._resume()
+        for epoch in range(len(self.history), self.config.epochs):
+            started = time.monotonic()
+            self.loader.set_epoch(epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(self.config, epoch)
+            try:
+                with _memory(self.folder):
+                    self._train_epoch(epoch)
+                    dev = self._select()
+            except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
+                raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
+            self._finish_epoch(epoch, dev, time.monotonic() - started)
+
+    def step(self, batch: Batch, loss: ScoreMatrixLoss) -> dict[str, Tensor]:
+        """One update: scores of the batch, loss, gradients, clipping, Adam.
+
+        Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
+        """
+        scores = gather(self.model(batch.features, batch.tokens, batch.lengths, batch.counts).float())
+        image_ids = None if self.config.siblings == "negatives" else gather(batch.image_ids)
+        value = loss(scores, image_ids)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(value)
+        limit = self.config.gradient_clip or math.inf
+        gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        statistics = loss.statistics(scores.detach(), image_ids)
+        return {"loss": value.detach(), "gradient_norm": gradient_norm, **statistics}
+
+    def _train_epoch(self, epoch: int) -> None:
+        self.model.train()
+        loss = self.warmup_loss if epoch < self.config.warmup_epochs else self.loss
+        pending: list[dict[str, Tensor]] = []
+        steps = len(self.loader)
+        for step, batch in enumerate(progress(self.loader, f"{self.name}, epoch {epoch + 1}/{self.config.epochs}"), 1):
+            try:
+                pending.append(self.step(batch.to(self.accelerator.device), loss))
+            except ValueError as error:  # of a loss that was told to look for scores that are not finite
+                raise UWMLError(
+                    f"{self.folder.name}: {error} at epoch {epoch + 1}, step {step}; stopped, and the state after "
+                    f"epoch {len(self.history)} is kept; lower the learning rate"
+                ) from error
+            if step % self.config.log_every == 0 or step == steps:
+                self._log_steps(epoch, step, pending)
+                pending = []
+
+    def _log_steps(self, epoch: int, step: int, pending: list[dict[str, Tensor]]) -> None:
+        """Read the pending metrics from the device, all at once; their mean goes to metrics.jsonl."""
+        names = list(pending[0])
+        values = torch.stack([torch.stack([item[name].float() for name in names]) for item in pending]).tolist()
+        for offset, row in enumerate(values):
+            if not math.isfinite(row[names.index("loss")]):
+                at = f"epoch {epoch + 1}, step {step - len(values) + offset + 1}"
+                raise UWMLError(
+                    f"{self.folder.name}: the loss is {row[names.index('loss')]} at {at}; stopped, and the state after "
+                    f"epoch {len(self.history)} is kept; lower the learning rate"
+                )
+        means = {name: _mean([row[i] for row in values]) for i, name in enumerate(names)}
+        if (above := means.get("above_ceiling_share") or 0) > 0.01 and not self.warned:
+            self.warned = True
+            self.say(
+                f"{self.name}: {100 * above:.0f} % of the positives score at or above "
+                "positive_ceiling and are skipped; for such scores set it to None and choose the coefficients anew"
+            )
+        self._append({
+            "kind": "step", "epoch": epoch, "step": step, "warmup": epoch < self.config.warmup_epochs,
+            "learning_rate": learning_rate(self.config, epoch), **means,
+        })  # fmt: skip
+
+    def _select(self) -> dict[str, Any]:
+        """Metrics on the images that choose the best epoch."""
+        model, precision = self.accelerator.unwrap_model(self.model), self.config.evaluation_precision
+        with naming(self.selection_set):
+            return evaluate_model(model, self.selection_set, precision=precision, shared=True)
+
+    def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
+        """Keep the metrics and the state, which names the best weights by digest: it decides what a resume finds."""
+        better, new = dev["rsum"] > self.best_rsum, self._checkpoint("new.safetensors")
+        record = {"kind": "epoch", "epoch": epoch, "seconds": seconds, **{f"dev_{name}": dev[name] for name in dev}}
+        if better:
+            self.best_rsum = dev["rsum"]
+        if not self.accelerator.is_main_process:
+            self._append(record)
+            return
+        if better:
+            description = {
+                "config": self.config.to_dict(), "epoch": epoch, "dev_rsum": dev["rsum"],
+                "feature_dim": self.train_set.feature_dim, "vocabulary_size": len(self.vocabulary),
+                "caption_size": self.train_set.caption_size,
+            }  # fmt: skip
+            save_model(new, self.accelerator.unwrap_model(self.model), description)
+            self.best_digest = sha256_of(new)
+        self._append(record)
+        scaler = self.accelerator.scaler
+        save_state(self._checkpoint("last.pt"), {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "records": self.records,
+            "sessions": self.sessions,
+            "best_rsum": self.best_rsum,
+            "files": self._digests(),
+        })  # fmt: skip
+        if better:
+            os.replace(new, self._checkpoint("best.safetensors"))
+        left = (self.config.epochs - epoch - 1) * sum(item["seconds"] for item in self.history) / len(self.history)
+        phase = " (warm-up)" if epoch < self.config.warmup_epochs else ""
+        self.say(
+            f"{self.name}: epoch {epoch + 1}/{self.config.epochs}{phase}, {self.config.chosen_by} rsum "
+            f"{dev['rsum']:.1f} (best {self.best_rsum:.1f}), {duration(seconds)}"
+            + (f", about {duration(left)} left" if left else "")
+        )
+
+    def _resume(self) -> None:
+        path, new, best = (self._checkpoint(name) for name in ("last.pt", "new.safetensors", "best.safetensors"))
+        if path.exists():
+            state = load_state(path)
+            try:
+                self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                for parameter, moments in self.optimizer.state.items():
+                    if moments["exp_avg"].shape != parameter.shape or moments["exp_avg_sq"].shape != parameter.shape:
+                        raise ValueError("the optimizer's moments do not fit the parameters")
+                self.records, self.best_rsum, files = state["records"], state["best_rsum"], dict(state["files"])
+                self.best_digest = files["checkpoint/best.safetensors"]
+                for record in self.records:
+                    check_record(record)
+                self._note_session(state["sessions"])
+                torch.set_rng_state(state["torch_rng"])
+                if len(state["cuda_rng"]) == torch.cuda.device_count():
+                    torch.cuda.set_rng_state_all(state["cuda_rng"])
+                if self.accelerator.scaler and state["scaler"]:
+                    self.accelerator.scaler.load_state_dict(state["scaler"])
+            except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise UWMLError(f"{path}: is the state of another model; remove it to start over") from error
+        if not self.accelerator.is_main_process:
+            return
+        if path.exists():
+            if new.exists() and sha256_of(new) == self.best_digest:  # killed between the state and the renaming
+                os.replace(new, best)
+            check_files(self.folder, files)
+            self.say(f"{self.name}: goes on after epoch {len(self.history)}")
+        new.unlink(missing_ok=True)
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def _note_session(self, earlier: list[dict[str, Any]]) -> None:
+        """Keep who worked on this run before, and say so if it was other code or other versions."""
+        now, last = self.sessions[0], earlier[-1]
+        changed = [name for name in ("library", "versions", "python") if now[name] != last[name]]
+        if changed:
+            self.say(f"{self.name}: goes on with another {' and '.join(changed)} than it was begun with; this is noted")
+        self.sessions = [*earlier, now] if changed else earlier
+
+    def _digests(self) -> dict[str, str]:
+        """The digest of what a resume builds on, apart from the state itself."""
+        files = {name: sha256_of(self.folder / name) for name in ("config.json", "vocabulary.json")}
+        return {**files, "checkpoint/best.safetensors": self.best_digest}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The records of the finished epochs."""
+        return [record for record in self.records if record["kind"] == "epoch"]
+
+    @property
+    def name(self) -> str:
+        """The run in a few words, for progress lines."""
+        words = f"{self.config.loss} seed {self.config.seed}"
+        return words if self.config.warmup_epochs else words + ", no warm-up"
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.folder / "checkpoint" / name
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        if self.accelerator.is_main_process:
+            append_text(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
+
+
+def learning_rate(config: ExperimentConfig, epoch: int) -> float:
+    """Step decay of the released code: a tenth after every `decay_epoch` epochs."""
+    return config.learning_rate * 0.1 ** (epoch // config.decay_epoch)
+
+
+@contextlib.contextmanager
+def _memory(folder: Path) -> Iterator[None]:
+    """Turn what torch says of a full memory, or of a process that is gone, into a sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        lost = ("connection", "gloo", "nccl")
+        if process_count() > 1 and any(word in str(error).lower() for word in lost):
+            raise UWMLError(
+                f"{folder.name}: another process of this training is gone, or cannot be reached ({error})"
+            ) from error
+        words = ("can't allocate memory", "out of memory", "storage size", "overflow")
+        if isinstance(error, RuntimeError) and not any(word in str(error).lower() for word in words):
+            raise
+        raise UWMLError(f"{folder.name}: out of memory; lower batch_size, embed_size or word_dim") from error
+
+
+def _run_vocabulary(config: ExperimentConfig, folder: Path) -> Vocabulary:
+    path = folder / "vocabulary.json"
+    processes = PartialState()
+    with processes.main_process_first():
+        # one without the other may be of other data
+        if processes.is_main_process and not (folder / "config.json").exists():
+            vectors = config.captions == "vectors"
+            (Vocabulary.build(()) if vectors else build_vocabulary(config.data_folder)).save(path)
+    return Vocabulary.load(path)
+
+
+def _mean(values: list[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None
