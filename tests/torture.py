@@ -20,11 +20,12 @@ import torch
 from tests.training.test_kill import COMMANDS
 from uwml_lib.reports.text import reliability_text
 from uwml_lib.runs.provenance import provenance
+from uwml_lib.support import paths
 from uwml_lib.support.files import write_json
-from uwml_lib.support.paths import CHECKOUT, RELIABILITY
+from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.support.progress import duration
 
-ATTACKS = ("tests/test_kill.py", "tests/test_mutations.py", "tests/test_faults.py")
+ATTACKS = ("tests/training/test_kill.py", "tests/test_mutations.py", "tests/test_faults.py")
 KILLED = ("killed", "alone", "lost", "left running")
 CAME_OF_IT = ("tried", "right", "clear error", "wrong", "unclear", "hung")
 COUNTED = ("tests", "failures", "errors", "skipped")
@@ -49,10 +50,10 @@ def main() -> int:
         try:
             found = figures(ElementTree.parse(log), wanted.kills, wanted.mutations)
         except (OSError, ValueError, ElementTree.ParseError) as error:
-            print(f"\nmake torture: {error}; {RELIABILITY} is left as it was", file=sys.stderr)
+            print(f"\nmake torture: {error}; {paths.RELIABILITY} is left as it was", file=sys.stderr)
             return code or 3
-    write_json(RELIABILITY, {**found, "seconds": round(time.monotonic() - began), "provenance": source})
-    print(f"\n{reliability_text()}\nIn {duration(time.monotonic() - began)}; written to {RELIABILITY}")
+    write_json(paths.RELIABILITY, {**found, "seconds": round(time.monotonic() - began), "provenance": source})
+    print(f"\n{reliability_text()}\nIn {duration(time.monotonic() - began)}; written to {paths.RELIABILITY}")
     return code
 
 

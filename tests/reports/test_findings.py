@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_other_models import results
+from tests.studies.test_other_models import results
 from uwml_lib.config import FIDELITY, ExperimentConfig
 from uwml_lib.reports.findings import findings, in_short
 from uwml_lib.reports.tables import models_table

@@ -18,8 +18,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.training.test_kill import digests, run_outcome
 from tests.tiny import SIZES, write_tiny
+from tests.training.test_kill import digests, run_outcome
 from uwml_lib import config
 from uwml_lib.cli import main, parse
 from uwml_lib.reports import figures
