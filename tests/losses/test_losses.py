@@ -4,7 +4,6 @@ import ast
 import inspect
 import pickle
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -452,9 +451,14 @@ DEFAULTS = {
 every_name = pytest.mark.parametrize("name", LOSSES)
 
 
+def varied(kind):
+    """The loss of which another one only changes defaults, or None."""
+    return kind.__base__ if kind.__base__ in LOSSES.values() else None
+
+
 def documented_parameters(kind):
-    """Name and text of each parameter of a docstring."""
-    _, _, section = inspect.getdoc(kind).partition("Parameters\n")
+    """Name and text of each parameter of a docstring; a variant's names those whose default it changes."""
+    section = re.split(r"^Parameters.*\n", inspect.getdoc(kind), flags=re.M)[1]
     entries = re.findall(r"^    (\w+): ((?:.+\n?)(?:^ {8}.+\n?)*)", section, re.M)
     return {name: " ".join(text.split()) for name, text in entries}
 
@@ -473,8 +477,13 @@ def test_documented_defaults(name):
     assert list(defaults.items()) == list(expected.items())
     assert {name: getattr(kind(), name) for name in expected} == expected
     texts = documented_parameters(kind)
-    assert list(texts) == list(expected)
-    assert texts.pop("check_finite") == "see `ScoreMatrixLoss`."
+    if parent := varied(kind):
+        assert f"Parameters are those of `{parent.__name__}`, with another default for" in inspect.getdoc(kind)
+        usual = inspect.signature(parent).parameters
+        assert list(texts) == [name for name in expected if usual[name].default != expected[name]]
+    else:
+        assert list(texts) == list(expected)
+        assert texts.pop("check_finite") == "see `ScoreMatrixLoss`."
     for parameter, text in texts.items():
         assert " use" in text, f"{parameter}: what does the source use?"
         assert written(expected[parameter]) in text, f"{parameter}: {text!r} does not say its default"
@@ -489,35 +498,42 @@ def test_a_loss_names_its_equation_and_its_source(name):
 
 @every_name
 def test_a_loss_is_a_small_file_named_as_it_is(name):
-    file = Path(inspect.getfile(LOSSES[name]))
-    assert file.stem == name
+    """A variant, which only changes defaults, stands in the file of the loss that it varies."""
+    kind = LOSSES[name]
+    file = Path(inspect.getfile(kind))
+    assert LOSSES[file.stem] is (varied(kind) or kind)
     tree = ast.parse(file.read_text(encoding="utf-8"))
     docstrings = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            docstrings.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+            first = node if len(node.body) == 1 else node.body[0]  # of a variant there is nothing else
+            docstrings.update(range(first.lineno, node.body[0].end_lineno + 1))
     lines = enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
     assert len([line for number, line in lines if line.strip() and number not in docstrings]) <= 60
 
 
-def test_every_file_is_in_the_table():
+def test_every_file_and_every_class_is_in_the_table():
     files = {path.stem for path in Path(uwml_lib.losses.__file__).parent.glob("*.py")}
-    assert files - {"__init__", "base", "horner"} == set(LOSSES) == set(DEFAULTS)
+    assert files - {"__init__", "base", "horner", "pml"} == {name for name in LOSSES if not varied(LOSSES[name])}
+    assert set(uwml_lib.losses.__all__) == {
+        "LOSSES", "PairWeights", "ScoreMatrixLoss", *(kind.__name__ for kind in LOSSES.values())
+    }  # fmt: skip
+    assert set(LOSSES) == set(DEFAULTS)
 
 
-def test_losses_and_weighting_can_be_lifted_out():
-    package = Path(uwml_lib.losses.__file__).parents[1]
-    allowed = {"torch", "uwml_lib.losses", *sys.stdlib_module_names}
-    for path in (*(package / "losses").glob("*.py"), package / "weighting.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            modules = []
-            if isinstance(node, ast.ImportFrom):
-                modules = [node.module]
-            elif isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            for module in modules:
-                lifted = any(module == name or module.startswith(name + ".") for name in allowed)
-                assert lifted or (module == "pandas" and path.stem == "weighting"), f"{path.name} imports {module}"
+def test_a_variant_is_its_loss_but_for_a_default():
+    loss = TripletAllLoss(0.3, "hardest", reduction="mean")
+    assert repr(loss) == "TripletAllLoss(margin=0.3, negatives='hardest', reduction='mean', check_finite=None)"
+
+    class Softer(PolynomialPublicVariantLoss, margin=0.1):
+        pass
+
+    assert (Softer().margin, Softer().clamp, Softer(clamp="each").clamp) == (0.1, "sum", "each")
+    for wrong in (lambda: TripletAllLoss(margins=1), lambda: TripletAllLoss(0.2, "all", "sum", None, 1)):
+        with pytest.raises(TypeError, match="argument"):
+            wrong()
+    with pytest.raises(KeyError, match="scale"):
+        type("Wrong", (TripletLoss,), {}, scale=1)
 
 
 OPTIONS = {

@@ -1,25 +1,48 @@
-"""Losses on a score matrix: `loss(scores, image_ids=None)`, one a file; nothing here knows what an image is.
+"""Losses on a score matrix: `loss(scores, image_ids=None)`; nothing here knows what an image is.
 
-A new loss is a file and a line below: the file's name is the loss's name in `LOSSES`.
+A new loss is a file and a line in `LOSSES`; a variant that only changes a default stands below the loss it varies.
 """
-# ruff: noqa: F401
 
 from uwml_lib.losses.base import PairWeights, ScoreMatrixLoss
 from uwml_lib.losses.circle import CircleLoss
 from uwml_lib.losses.infonce import InfoNCELoss
 from uwml_lib.losses.multi_similarity import MultiSimilarityLoss
-from uwml_lib.losses.polynomial import PolynomialLoss
-from uwml_lib.losses.polynomial_average import PolynomialAverageLoss
-from uwml_lib.losses.polynomial_public_variant import PolynomialPublicVariantLoss
+from uwml_lib.losses.polynomial import PolynomialAverageLoss, PolynomialLoss, PolynomialPublicVariantLoss
 from uwml_lib.losses.polynomial_relative import PolynomialRelativeLoss
 from uwml_lib.losses.sigmoid import SigmoidLoss
-from uwml_lib.losses.triplet import TripletLoss
-from uwml_lib.losses.triplet_all import TripletAllLoss
+from uwml_lib.losses.triplet import TripletAllLoss, TripletLoss
 from uwml_lib.losses.triplet_semihard import TripletSemihardLoss
 from uwml_lib.losses.triplet_soft import TripletSoftLoss
 
 LOSSES: dict[str, type[ScoreMatrixLoss]] = {
-    kind.__module__.rpartition(".")[2]: kind
-    for kind in list(globals().values())
-    if isinstance(kind, type) and issubclass(kind, ScoreMatrixLoss) and kind is not ScoreMatrixLoss
+    "circle": CircleLoss,
+    "infonce": InfoNCELoss,
+    "multi_similarity": MultiSimilarityLoss,
+    "polynomial": PolynomialLoss,
+    "polynomial_average": PolynomialAverageLoss,
+    "polynomial_public_variant": PolynomialPublicVariantLoss,
+    "polynomial_relative": PolynomialRelativeLoss,
+    "sigmoid": SigmoidLoss,
+    "triplet": TripletLoss,
+    "triplet_all": TripletAllLoss,
+    "triplet_semihard": TripletSemihardLoss,
+    "triplet_soft": TripletSoftLoss,
 }
+
+__all__ = [
+    "LOSSES",
+    "CircleLoss",
+    "InfoNCELoss",
+    "MultiSimilarityLoss",
+    "PairWeights",
+    "PolynomialAverageLoss",
+    "PolynomialLoss",
+    "PolynomialPublicVariantLoss",
+    "PolynomialRelativeLoss",
+    "ScoreMatrixLoss",
+    "SigmoidLoss",
+    "TripletAllLoss",
+    "TripletLoss",
+    "TripletSemihardLoss",
+    "TripletSoftLoss",
+]

@@ -1,5 +1,6 @@
 """What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -25,6 +26,7 @@ class ScoreMatrixLoss(nn.Module):
     A subclass implements `direction(scores, negative_mask)`, the sum of the loss over the N anchors of one
     direction; the loss is that of the matrix plus that of its transpose, divided by N for `reduction="mean"`. A loss
     whose source takes the mean of the two directions, or counts every pair once, returns half from `direction`.
+    `class Variant(SomeLoss, option=value)` is `SomeLoss` with another default for that option, in its signature too.
 
     Parameters
         margin: how far below its positive a negative still informs; None for a loss without a margin, which says
@@ -38,6 +40,11 @@ class ScoreMatrixLoss(nn.Module):
     of_hardest: Callable[[Tensor, Tensor], Tensor] | None = None
     """Sum over anchors with the positives (N,) and hardest negatives (..., N), for a loss whose `negatives="hardest"`
     sees no others: it is asked once for both directions."""
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+        if defaults:
+            cls.__init__ = _with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]  # the same but for them
 
     def __init__(self, margin: float | None, reduction: Reduction, check_finite: bool | None) -> None:
         super().__init__()
@@ -140,6 +147,21 @@ class ScoreMatrixLoss(nn.Module):
     def extra_repr(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+def _with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callable[..., None]:
+    """Return a constructor that gives `init` other defaults, also where `inspect.signature` looks."""
+    parameters = dict(inspect.signature(init).parameters)
+    for name, value in defaults.items():
+        parameters[name] = parameters[name].replace(default=value)
+    signature = inspect.Signature(list(parameters.values()), return_annotation=None)
+
+    @functools.wraps(init)
+    def constructor(*arguments: Any, **named: Any) -> None:
+        init(**{**defaults, **signature.bind(*arguments, **named).arguments})
+
+    constructor.__signature__ = signature  # type: ignore[attr-defined]  # inspect reads it; mypy does not know it
+    return constructor
 
 
 def hardest_negatives(scores: Tensor, negative_mask: Tensor) -> Tensor:

@@ -105,3 +105,30 @@ class PolynomialLoss(ScoreMatrixLoss):
         statistics = super().statistics(scores, image_ids)
         above = scores.diagonal() >= self.positive_ceiling
         return {**statistics, "above_ceiling_share": above.to(scores.dtype).mean()}
+
+
+class PolynomialAverageLoss(PolynomialLoss, negatives="average"):
+    r"""`PolynomialLoss` over the mean of an anchor's informative negatives instead of its hardest one.
+
+    Wei et al., CVPR 2020, name this form as far as is known; its details here are unverified, and the released code has
+    the hardest form alone. By default an anchor with p = S_ii and informative negatives N_i contributes
+
+        [P(p)]_+ + mean_{j in N_i} [Q(S_ij)]_+
+
+    Parameters are those of `PolynomialLoss`, with another default for
+        negatives: "average" or "hardest"; the release uses "hardest".
+    """
+
+
+class PolynomialPublicVariantLoss(PolynomialLoss, negative=(0.03, -0.3, 1.2), clamp="sum"):
+    r"""`PolynomialLoss` with the coefficients and the clamp of a public TensorFlow re-implementation.
+
+    Unverified as the paper's: the released code differs in Q and in where it clamps. By default an informative anchor
+    with p = S_ii and hardest negative n contributes
+
+        [P(p) + Q(n)]_+   with P(p) = 0.2 p^2 - 0.7 p + 0.5,  Q(n) = 1.2 n^2 - 0.3 n + 0.03
+
+    Parameters are those of `PolynomialLoss`, with another default for
+        negative: coefficients of Q in ascending powers; the re-implementation uses (0.03, -0.3, 1.2).
+        clamp: [.]_+ on the "sum" of the polynomials or on "each"; the re-implementation uses "sum".
+    """

@@ -56,3 +56,15 @@ class TripletLoss(ScoreMatrixLoss):
 
     def dense(self) -> "TripletLoss":
         return TripletLoss(self.margin, "all", self.reduction, self.check_finite)
+
+
+class TripletAllLoss(TripletLoss, negatives="all"):
+    r"""`TripletLoss` over all negatives of an anchor instead of its hardest one.
+
+    Kiros et al. 2014; `ContrastiveLoss` of SCAN without `--max_violation`. By default an anchor contributes
+
+        sum_j [margin + S_ij - S_ii]_+
+
+    Parameters are those of `TripletLoss`, with another default for
+        negatives: "all" or "hardest"; Kiros et al. use "all".
+    """

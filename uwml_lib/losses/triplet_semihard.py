@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, hardest_negatives, shares
-from uwml_lib.losses.triplet_all import TripletAllLoss
+from uwml_lib.losses.triplet import TripletAllLoss
 
 
 class TripletSemihardLoss(ScoreMatrixLoss):
