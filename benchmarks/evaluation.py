@@ -31,7 +31,7 @@ from torch.nn.functional import normalize
 from uwml_lib.config import Precision
 from uwml_lib.datasets.batches import EncodedCaptions, pad_captions
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
-from uwml_lib.models.fused_attention import fused_scores
+from uwml_lib.models import cross_attention_scores
 
 CAPTIONS, SAMPLE, VOCABULARY = 5, 128, 2000
 FASTER = {"i2t": 15, "t2i": 8}  # than the loop, wanted
@@ -55,7 +55,7 @@ class Embedded(nn.Module):
         return self.words(tokens)
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
-        return fused_scores(images, captions, lengths, self.direction)
+        return cross_attention_scores(images, captions, lengths, self.direction, implementation="fused")
 
 
 class Split:

@@ -6,6 +6,7 @@ gradients, which no exact implementation can leave out. Also with coarser produc
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
@@ -30,7 +31,6 @@ from uwml_lib.config import Precision
 from uwml_lib.evaluation import products
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import cross_attention_scores
-from uwml_lib.models.fused_attention import fused_scores
 
 BATCH, REGIONS, WORDS, WIDTH = 128, 36, (8, 24), 1024
 LOSS = PolynomialLoss(check_finite=False)
@@ -38,6 +38,8 @@ ON_CPU = DEVICE.type == "cpu"
 FASTER = {"i2t": 16, "t2i": 10} if ON_CPU else {"i2t": 200, "t2i": 200}  # than the loop, wanted
 COARSER: dict[str, Precision] = {"bfloat16": "bf16"} if DEVICE.type != "cuda" else {"bfloat16": "bf16", "tf32": "tf32"}
 Inputs = tuple[Tensor, Tensor, Tensor]
+plain_scores = partial(cross_attention_scores, implementation="plain")
+fused_scores = partial(cross_attention_scores, implementation="fused")
 
 
 def inputs(batch: int = BATCH, regions: int = REGIONS, words: tuple[int, int] = WORDS, width: int = WIDTH) -> Inputs:
@@ -81,7 +83,7 @@ def calls(direction: str, batch: Inputs) -> dict[str, Call]:
         "floor": floor(batch),
         "kit": kit,
         **{f"kit, {name} products": products(precision, DEVICE)(kit) for name, precision in COARSER.items()},
-        "plain": lambda: gradients(cross_attention_scores, LOSS, direction, batch),
+        "plain": lambda: gradients(plain_scores, LOSS, direction, batch),
         "loop, kit's loss": lambda: gradients(loop_scores, LOSS, direction, batch),
         "loop": lambda: gradients(loop_scores, loop_loss, direction, batch),
     }

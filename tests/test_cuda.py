@@ -1,16 +1,19 @@
 """What only a graphics card can show: no waiting in a step, the accuracy of faster products, graphs."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from tests.models.test_cross_attention import random_inputs
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import SCAN, cross_attention_scores
-from uwml_lib.models.fused_attention import fused_scores
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DIRECTIONS = ("i2t", "t2i")
 LOSS = PolynomialLoss(check_finite=False)
+plain_scores = partial(cross_attention_scores, implementation="plain")
+fused_scores = partial(cross_attention_scores, implementation="fused")
 
 
 def gradients(form, images, captions, lengths, direction):
@@ -48,8 +51,8 @@ def test_a_training_step_waits_for_nothing(direction):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_the_card_computes_what_the_processor_does(direction, inputs):
     images, captions, lengths = inputs
-    scores, *expected = gradients(cross_attention_scores, images.cpu(), captions.cpu(), lengths, direction)
-    for form in (cross_attention_scores, fused_scores):
+    scores, *expected = gradients(plain_scores, images.cpu(), captions.cpu(), lengths, direction)
+    for form in (plain_scores, fused_scores):
         found, *others = gradients(form, *inputs, direction)
         assert (found.cpu() - scores).abs().max() <= 1e-5
         for gradient, other in zip(expected, others, strict=True):
@@ -70,7 +73,7 @@ def test_accuracy_of_faster_products(direction, products, tolerance, inputs, mon
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_the_plain_form_can_be_a_graph(direction, inputs):
-    """With the lengths on the card; the fused form cuts by length on the host and cannot."""
+    """With the lengths on the card it is the form by default; the fused one reads them on the host and cannot."""
     images, captions, lengths = (x.cuda() for x in inputs)
     captions.requires_grad_()
 
@@ -86,5 +89,9 @@ def test_the_plain_form_can_be_a_graph(direction, inputs):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         found = step()
+        with pytest.raises(ValueError, match="found the capture of a CUDA graph, expected none"):
+            fused_scores(*inputs, direction)
     graph.replay()
     torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="found lengths on cuda:0, expected them on the CPU"):
+        fused_scores(images, captions, lengths, direction)

@@ -1,4 +1,6 @@
-"""The memory-lean cross attention against the released code's recorded outputs and a naive loop."""
+"""The plain cross attention against the released code's recorded outputs and a naive loop."""
+
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ from torch.nn import functional as F
 
 from tests.conftest import golden
 from uwml_lib.models import attention_weights, cross_attention_scores
-from uwml_lib.models.cross_attention import AGGREGATIONS, DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX, NORMALISATIONS
+from uwml_lib.models.attention_common import AGGREGATIONS, DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX, NORMALISATIONS
 
 DIRECTIONS = ("i2t", "t2i")
+plain_scores = partial(cross_attention_scores, implementation="plain")
 
 
 def every_form(test):
@@ -56,7 +59,7 @@ def test_scores_of_the_released_code(direction, normalisation, aggregation):
     lengths = torch.tensor(recorded["lengths"])
     for suffix in ("", "_unnormalised"):
         images, captions = (torch.tensor(recorded[name + suffix]) for name in ("images", "captions"))
-        scores = cross_attention_scores(images, captions, lengths, direction, normalisation, aggregation)
+        scores = plain_scores(images, captions, lengths, direction, normalisation, aggregation)
         expected = recorded[f"{direction}.{normalisation}.{aggregation}{suffix}.scores"]
         np.testing.assert_allclose(scores, expected, atol=1e-5, rtol=1e-5)
 
@@ -68,7 +71,7 @@ def test_gradients_of_the_released_code(direction, normalisation, aggregation):
     recorded = golden("cross_attention.npz")
     images, captions = (torch.tensor(recorded[name], requires_grad=True) for name in ("images", "captions"))
     lengths = torch.tensor(recorded["lengths"])
-    scores = cross_attention_scores(images, captions, lengths, direction, normalisation, aggregation)
+    scores = plain_scores(images, captions, lengths, direction, normalisation, aggregation)
     (scores * torch.tensor(recorded["gradient_weights"])).sum().backward()
     for name, tensor in (("images", images), ("captions", captions)):
         expected = recorded[f"{direction}.{normalisation}.{aggregation}.grad_{name}"]
@@ -80,7 +83,7 @@ def test_gradients_of_the_released_code(direction, normalisation, aggregation):
 @every_form
 def test_naive_loop(direction, normalisation, aggregation):
     images, captions, lengths = random_inputs()
-    scores = cross_attention_scores(images, captions, lengths, direction, normalisation, aggregation)
+    scores = plain_scores(images, captions, lengths, direction, normalisation, aggregation)
     expected = torch.stack([
         torch.stack([naive_score(image, caption[:length], direction, normalisation, aggregation)
                      for caption, length in zip(captions, lengths, strict=True)])
@@ -92,12 +95,12 @@ def test_naive_loop(direction, normalisation, aggregation):
 @every_form
 def test_padding_has_no_influence(direction, normalisation, aggregation):
     images, captions, lengths = random_inputs(seed=1)
-    scores = cross_attention_scores(images, captions, lengths, direction, normalisation, aggregation)
+    scores = plain_scores(images, captions, lengths, direction, normalisation, aggregation)
     padding = torch.arange(captions.shape[1]) >= lengths[:, None]
     for filler in (0.0, 1e6, torch.nan):
         padded = captions.masked_fill(padding[:, :, None], filler).requires_grad_()
         leaf = images.clone().requires_grad_()
-        again = cross_attention_scores(leaf, padded, lengths, direction, normalisation, aggregation)
+        again = plain_scores(leaf, padded, lengths, direction, normalisation, aggregation)
         assert torch.equal(scores, again)
         again.sum().backward()
         assert (padded.grad[padding] == 0).all()
@@ -111,7 +114,7 @@ def test_all_zero_inputs_stay_finite(direction, normalisation, aggregation):
     images[0], captions[0] = 0, 0
     images.requires_grad_()
     captions.requires_grad_()
-    scores = cross_attention_scores(images, captions, lengths, direction, normalisation, aggregation)
+    scores = plain_scores(images, captions, lengths, direction, normalisation, aggregation)
     scores.sum().backward()
     for tensor in (scores, images.grad, captions.grad):
         assert tensor.isfinite().all()
@@ -120,8 +123,8 @@ def test_all_zero_inputs_stay_finite(direction, normalisation, aggregation):
 def test_one_item_alone_scores_as_in_the_batch():
     images, captions, lengths = random_inputs(seed=3)
     for direction in DIRECTIONS:
-        scores = cross_attention_scores(images, captions, lengths, direction)
-        alone = cross_attention_scores(images[2:3], captions[4:5], lengths[4:5], direction)
+        scores = plain_scores(images, captions, lengths, direction)
+        alone = plain_scores(images[2:3], captions[4:5], lengths[4:5], direction)
         torch.testing.assert_close(alone[0, 0], scores[2, 4])
 
 
@@ -129,7 +132,7 @@ def test_gradcheck():
     images, captions, lengths = random_inputs(seed=4, n_images=2, n_captions=2, regions=3, words=3, dim=4)
     for direction in DIRECTIONS:
         assert torch.autograd.gradcheck(
-            lambda v, w, d=direction: cross_attention_scores(v, w, lengths[:2], d),
+            lambda v, w, d=direction: plain_scores(v, w, lengths[:2], d),
             (images.requires_grad_(), captions.requires_grad_()),
         )
 
@@ -140,7 +143,7 @@ def test_attention_weights_are_those_of_the_scores():
     assert weights.shape == (7, 6)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(7, dtype=torch.float64))
     relevance = F.cosine_similarity(captions[0], weights @ images[0], dim=-1).mean()
-    score = cross_attention_scores(images[:1], captions[:1], torch.tensor([7]), "t2i")
+    score = plain_scores(images[:1], captions[:1], torch.tensor([7]), "t2i")
     torch.testing.assert_close(relevance, score[0, 0])
 
 
@@ -160,19 +163,19 @@ def test_attention_weights_are_those_of_the_scores():
 def test_bad_arguments(change, message):
     images, captions, lengths = random_inputs()
     with pytest.raises(ValueError, match=message):
-        cross_attention_scores(**{"images": images, "captions": captions, "lengths": lengths, **change})
+        plain_scores(**{"images": images, "captions": captions, "lengths": lengths, **change})
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_lower_precision(dtype, direction):
     images, captions, lengths = random_inputs(seed=6, dtype=torch.float32)
-    expected = cross_attention_scores(images, captions, lengths, direction)
-    low = cross_attention_scores(images.to(dtype), captions.to(dtype), lengths, direction)
+    expected = plain_scores(images, captions, lengths, direction)
+    low = plain_scores(images.to(dtype), captions.to(dtype), lengths, direction)
     assert low.dtype == dtype
     torch.testing.assert_close(low.float(), expected, atol=0.02, rtol=0)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = cross_attention_scores(images, captions, lengths, direction)
+        mixed = plain_scores(images, captions, lengths, direction)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, expected, atol=0.02, rtol=0)
 
@@ -182,6 +185,6 @@ def test_padding_does_not_absorb_the_attention(direction):
     """Strongly negative similarities, unbounded: attention that went to padding would underflow at the true words."""
     images, captions, _ = random_inputs(seed=7, dtype=torch.float32)
     images, captions = images.abs() * 10, -captions.abs() * 10
-    alone = cross_attention_scores(images, captions[:, :3], torch.full((5,), 3), direction, "no_norm")
-    padded = cross_attention_scores(images, captions, torch.full((5,), 3), direction, "no_norm")
+    alone = plain_scores(images, captions[:, :3], torch.full((5,), 3), direction, "no_norm")
+    padded = plain_scores(images, captions, torch.full((5,), 3), direction, "no_norm")
     torch.testing.assert_close(padded, alone)

@@ -1,19 +1,24 @@
-"""The cross attention in few passes against the plain one, the released code's outputs and finite differences."""
+"""The fused cross attention against the plain one, the released code's outputs and finite differences."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.func import grad, vmap
 from torch.nn import functional as F
 
 from tests.conftest import golden
 from tests.models.test_cross_attention import random_inputs
 from uwml_lib.models import cross_attention_scores, fused_attention
-from uwml_lib.models.cross_attention import AGGREGATIONS
-from uwml_lib.models.fused_attention import NORMALISATIONS, fused_scores
+from uwml_lib.models.attention_common import AGGREGATIONS
+from uwml_lib.models.fused_attention import NORMALISATIONS
 
 DIRECTIONS = ("i2t", "t2i")
+plain_scores = partial(cross_attention_scores, implementation="plain")
+fused_scores = partial(cross_attention_scores, implementation="fused")
 
 
 def every_form(test):
@@ -26,7 +31,7 @@ def both(images, captions, lengths, *options):
     """Scores and gradients of the plain and of the fused form, under the same random weights of the scores."""
     found = []
     weights = torch.randn(len(images), len(captions), generator=torch.Generator().manual_seed(9), dtype=images.dtype)
-    for form in (cross_attention_scores, fused_scores):
+    for form in (plain_scores, fused_scores):
         inputs = [x.clone().requires_grad_() for x in (images, captions)]
         scores = form(*inputs, lengths, *options)
         (scores * weights).sum().backward()
@@ -163,14 +168,6 @@ def test_a_backward_pass_can_be_repeated_once_per_graph_kept():
     assert torch.equal(first, second)
 
 
-def test_only_normalisations_that_bound_the_exponent():
-    images, captions, lengths = random_inputs()
-    with pytest.raises(ValueError, match="normalisation: found 'no_norm', expected one of clipped_l2norm, l2norm"):
-        fused_scores(images, captions, lengths, normalisation="no_norm")
-    with pytest.raises(ValueError, match="lengths"):
-        fused_scores(images, captions, lengths + 100)
-
-
 def test_normalised_inputs_score_as_cosines():
     images, captions, lengths = random_inputs()
     scores = fused_scores(images, captions, lengths)
@@ -178,11 +175,57 @@ def test_normalised_inputs_score_as_cosines():
     torch.testing.assert_close(scores, fused_scores(images, F.normalize(7 * captions, dim=-1), lengths))
 
 
+# ------------------------------------------------------------------------------------------------ which form is taken
+
+
+@every_form
+def test_by_default_it_is_the_fused_form(direction, normalisation, aggregation):
+    inputs = random_inputs(dtype=torch.float32)
+    scores = cross_attention_scores(*inputs, direction, normalisation, aggregation)
+    assert torch.equal(scores, fused_scores(*inputs, direction, normalisation, aggregation))
+    plain = plain_scores(*inputs, direction, normalisation, aggregation)
+    assert 0 < (scores - plain).abs().max() <= 1e-5
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize(("form", "whole"), [(cross_attention_scores, True), (fused_scores, False)])
-def test_compiled(direction, form, whole):
-    """The plain form as a single graph; the fused one, which cuts by length on the host, in pieces."""
+@pytest.mark.parametrize("normalisation", [*NORMALISATIONS, "softmax"])
+def test_compiled_it_is_the_plain_form(direction, normalisation):
+    """As a single graph, which the fused form could not be."""
     inputs = random_inputs()
     torch.compiler.reset()
-    compiled = torch.compile(form, backend="aot_eager", fullgraph=whole)
-    torch.testing.assert_close(compiled(*inputs, direction), form(*inputs, direction))
+    compiled = torch.compile(cross_attention_scores, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(*inputs, direction, normalisation), plain_scores(*inputs, direction, normalisation))
+
+
+def test_under_a_functional_transform_it_is_the_plain_form():
+    images, captions, _ = random_inputs()
+    lengths = torch.full((5,), 7)
+    alone = vmap(lambda caption: cross_attention_scores(images, caption[None], lengths[:1]))(captions)
+    torch.testing.assert_close(alone[..., 0].T, plain_scores(images, captions, lengths))
+    gradient = grad(lambda x: cross_attention_scores(x, captions, lengths).sum())(images)
+    images.requires_grad_()
+    torch.testing.assert_close(gradient, *torch.autograd.grad(plain_scores(images, captions, lengths).sum(), images))
+
+
+@pytest.mark.parametrize("normalisation", ["softmax", "no_norm", "clipped"])
+def test_of_another_normalisation_it_is_the_plain_form(normalisation):
+    inputs = random_inputs()
+    scores = cross_attention_scores(*inputs, normalisation=normalisation)
+    assert torch.equal(scores, plain_scores(*inputs, normalisation=normalisation))
+
+
+def test_fused_where_it_cannot_be():
+    images, captions, lengths = random_inputs()
+    with pytest.raises(ValueError, match="found normalisation 'no_norm', expected one of clipped_l2norm, l2norm"):
+        fused_scores(images, captions, lengths, normalisation="no_norm")
+    with pytest.raises(ValueError, match="found lengths on meta, expected them on the CPU"):
+        fused_scores(images, captions, lengths.to("meta"))
+    with pytest.raises(ValueError, match="found vmap or another functional transform at work, expected none"):
+        vmap(lambda caption: fused_scores(images, caption[None], lengths[:1]))(captions)
+    torch.compiler.reset()
+    with pytest.raises(ValueError, match="found torch.compile at work, expected none"):
+        torch.compile(fused_scores, backend="aot_eager")(images, captions, lengths)
+    with pytest.raises(ValueError, match="implementation: found 'quick', expected one of auto, plain, fused"):
+        cross_attention_scores(images, captions, lengths, implementation="quick")
+    with pytest.raises(ValueError, match="lengths: found"):
+        fused_scores(images, captions, lengths + 100)

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from uwml_lib.models.cross_attention import aggregate, check_arguments, relevance, without_padding
+from uwml_lib.models.attention_common import aggregate, check_arguments
+from uwml_lib.models.cross_attention import relevance, without_padding
 from uwml_lib.models.matcher import WithSCANEncoders
 
 

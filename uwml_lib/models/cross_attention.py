@@ -9,22 +9,18 @@ For a query q (a region for i2t, a word for t2i) and the other side's context ve
 The release forms v for every image, caption and query. But <q, v> = sum_l P_l a_l, and |v|^2 = P^T G P with the Gram
 matrix G_lm = <c_l, c_m> of one caption's words or one image's regions: the scores need nothing of size
 images x captions x queries x dim, and one of the two large matrix products goes.
-"""
 
-from typing import get_args
+This is the plain form. `fused_attention.py` computes the same with fewer passes over memory; `cross_attention_scores`
+takes it where it can.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uwml_lib.config import Aggregation, Direction, Normalisation
-
-DEFAULT_LAMBDA_SOFTMAX = {"i2t": 4.0, "t2i": 9.0}
-DEFAULT_LAMBDA_LSE = {"i2t": 5.0, "t2i": 6.0}
-NORMALISATIONS = get_args(Normalisation)
-AGGREGATIONS = get_args(Aggregation)
-EPSILON = 1e-8  # of the release, in the normalisation and in the cosine
-SLOPE = 0.1  # of the release's LeakyReLU
+from uwml_lib.config import Direction
+from uwml_lib.models.attention_common import EPSILON, SLOPE, aggregate, check_arguments, default_lambdas
+from uwml_lib.models.fused_attention import Implementation, fused_scores, takes_fused
 
 
 def cross_attention_scores(
@@ -36,6 +32,7 @@ def cross_attention_scores(
     aggregation: str = "Mean",
     lambda_softmax: float | None = None,
     lambda_lse: float | None = None,
+    implementation: Implementation = "auto",
 ) -> Tensor:
     """Return the score of every image with every caption, (n_images, n_captions), of the inputs' dtype.
 
@@ -43,10 +40,18 @@ def cross_attention_scores(
     integer, on any device (the CPU avoids a wait); positions at and past a caption's length have no influence and
     get gradient zero. direction: who asks, regions ("i2t") or words ("t2i"). normalisation: of a over the queries.
     aggregation: of r over the queries. lambda_softmax: None means 4 (i2t) or 9 (t2i). lambda_lse: None means 5 or 6.
-    Raises ValueError for shapes that do not fit, lengths outside 1..words and unknown names.
+    implementation: "plain" is the equation as it stands here; "fused" is faster, within 1e-5 of it, and can be
+    differentiated once, not twice and not in forward mode. "auto" is fused for the normalisations "clipped_l2norm" and
+    "l2norm" with lengths on the CPU, outside torch.compile, functional transforms such as vmap, and the capture of a
+    CUDA graph; elsewhere it is plain.
+    Raises ValueError for shapes that do not fit, lengths outside 1..words, unknown names, and for "fused"
+    where it cannot be.
     """
     check_arguments(images, captions, lengths, direction, normalisation, aggregation)
     lambda_softmax, lambda_lse = default_lambdas(direction, lambda_softmax, lambda_lse)
+    if takes_fused(implementation, images, lengths, normalisation):
+        clipped = normalisation == "clipped_l2norm"
+        return fused_scores(images, captions, lengths, direction, clipped, aggregation, lambda_softmax, lambda_lse)
     captions, word_mask = without_padding(captions, lengths)
     if direction == "i2t":
         r = relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
@@ -113,49 +118,3 @@ def _normalise(a: Tensor, query_mask: Tensor | None, normalisation: str) -> Tens
             a = a.masked_fill(~query_mask[None, :, :, None], -torch.inf)
         return torch.softmax(a, dim=2)
     return a
-
-
-def aggregate(relevance: Tensor, query_mask: Tensor | None, aggregation: str, lambda_lse: float) -> Tensor:
-    """Aggregate r (K, Q, n) over the queries to (K, Q); masked queries do not count."""
-    mask = torch.ones((), dtype=torch.bool, device=relevance.device) if query_mask is None else query_mask
-    if aggregation == "Max":
-        return relevance.masked_fill(~mask, -torch.inf).amax(dim=-1)
-    if aggregation == "LogSumExp":
-        return torch.logsumexp(lambda_lse * relevance.masked_fill(~mask, -torch.inf), dim=-1) / lambda_lse
-    total = relevance.masked_fill(~mask, 0).sum(dim=-1)
-    if aggregation == "Sum":
-        return total
-    return total / (relevance.shape[-1] if query_mask is None else query_mask.sum(dim=-1))
-
-
-def default_lambdas(direction: str, lambda_softmax: float | None, lambda_lse: float | None) -> tuple[float, float]:
-    """Return both inverse temperatures; None means the direction's default."""
-    return (
-        DEFAULT_LAMBDA_SOFTMAX[direction] if lambda_softmax is None else lambda_softmax,
-        DEFAULT_LAMBDA_LSE[direction] if lambda_lse is None else lambda_lse,
-    )
-
-
-def check_arguments(
-    images: Tensor, captions: Tensor, lengths: Tensor, direction: str, normalisation: str, aggregation: str
-) -> None:
-    """Raise ValueError for shapes that do not fit, lengths outside 1..words and unknown names."""
-    for name, tensor in (("images", images), ("captions", captions)):
-        if tensor.ndim != 3 or not tensor.is_floating_point():
-            raise ValueError(f"{name}: found {tensor.dtype} {tuple(tensor.shape)}, expected floats (items, parts, dim)")
-    if images.shape[2] != captions.shape[2]:
-        raise ValueError(f"captions: found dim {captions.shape[2]}, expected {images.shape[2]} as of the images")
-    if lengths.shape != captions.shape[:1]:
-        raise ValueError(f"lengths: found shape {tuple(lengths.shape)}, expected ({len(captions)},)")
-    readable = lengths.device.type == "cpu" and len(lengths) and not torch.compiler.is_compiling()
-    if readable and not 1 <= int(lengths.min()) <= int(lengths.max()) <= captions.shape[1]:
-        raise ValueError(
-            f"lengths: found {int(lengths.min())} to {int(lengths.max())}, expected 1 to {captions.shape[1]}"
-        )
-    for name, value, choices in (
-        ("direction", direction, DEFAULT_LAMBDA_SOFTMAX),
-        ("normalisation", normalisation, NORMALISATIONS),
-        ("aggregation", aggregation, AGGREGATIONS),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")

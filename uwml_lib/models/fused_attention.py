@@ -14,15 +14,16 @@ For a query q and the m vectors of a context, with their Gram matrix G,
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from uwml_lib.models.cross_attention import EPSILON, SLOPE, aggregate, check_arguments, default_lambdas
+from uwml_lib.models.attention_common import EPSILON, SLOPE, aggregate
 
+Implementation = Literal["auto", "plain", "fused"]
 NORMALISATIONS = ("clipped_l2norm", "l2norm")
 """Those that bound z; the others need the softmax's subtracted maximum."""
 BLOCK = 2**17
@@ -31,41 +32,69 @@ DEVICE_BLOCK = 2**26
 """The same on an accelerator, where blocks are there to bound the memory: two gigabytes with what is made of them."""
 
 
+def takes_fused(implementation: Implementation, images: Tensor, lengths: Tensor, normalisation: str) -> bool:
+    """Decide between the forms; raises ValueError for an unknown name, and for "fused" where that cannot be.
+
+    The fused form cuts the batch by lengths, which it reads on the host: they cannot be symbols of a compiler or of a
+    transform, and reading them would break the capture of a graph. On an accelerator the host would wait for them.
+    """
+    if implementation not in get_args(Implementation):
+        expected = ", ".join(get_args(Implementation))
+        raise ValueError(f"implementation: found {implementation!r}, expected one of {expected}")
+    if implementation == "plain":
+        return False
+    hindrance = None
+    if torch.compiler.is_compiling():  # first, for the compiler cannot follow the other questions
+        hindrance = "torch.compile at work, expected none"
+        if implementation == "fused":  # without a break here, the compiler would catch the error and go on uncompiled
+            torch._dynamo.graph_break("implementation='fused' cannot be compiled")
+    elif torch._C._are_functorch_transforms_active():
+        hindrance = "vmap or another functional transform at work, expected none"
+    elif images.is_cuda and torch.cuda.is_current_stream_capturing():
+        hindrance = "the capture of a CUDA graph, expected none"
+    elif lengths.device.type != "cpu":
+        hindrance = f"lengths on {lengths.device}, expected them on the CPU"
+    elif normalisation not in NORMALISATIONS:
+        hindrance = f"normalisation {normalisation!r}, expected one of {', '.join(NORMALISATIONS)}"
+    if hindrance and implementation == "fused":
+        raise ValueError(f"implementation='fused': found {hindrance}")
+    return hindrance is None
+
+
 def fused_scores(
     images: Tensor,
     captions: Tensor,
     lengths: Tensor,
-    direction: str = "i2t",
-    normalisation: str = "clipped_l2norm",
-    aggregation: str = "Mean",
-    lambda_softmax: float | None = None,
-    lambda_lse: float | None = None,
+    direction: str,
+    clipped: bool,
+    aggregation: str,
+    lambda_softmax: float,
+    lambda_lse: float,
 ) -> Tensor:
-    """Return the scores of `cross_attention_scores`, whose arguments and errors these are, (n_images, n_captions).
+    """Return the scores of `cross_attention_scores`, which has checked the arguments: (n_images, n_captions).
 
-    normalisation: one of `NORMALISATIONS`, else ValueError. Lengths on an accelerator are waited for. Can be
-    differentiated once. The gradient of an all-zero query, whose cosine is held by EPSILON, is of another size.
+    clipped: whether the L2 normalisation is the clipped one. The gradient of an all-zero query, whose cosine is held by
+    EPSILON, is of another size than in the plain form.
     """
-    check_arguments(images, captions, lengths, direction, normalisation, aggregation)
-    if normalisation not in NORMALISATIONS:
-        raise ValueError(f"normalisation: found {normalisation!r}, expected one of {', '.join(NORMALISATIONS)}")
-    lambda_softmax, lambda_lse = default_lambdas(direction, lambda_softmax, lambda_lse)
     n_images, regions, _ = images.shape
+    # Captions of equal length make a group: `counts` captions of `sizes` words each, shortest first.
     order = torch.argsort(lengths.cpu(), stable=True)
     sizes, counts = (t.tolist() for t in torch.unique_consecutive(lengths.cpu()[order], return_counts=True))
-    # Where the valid words lie, by length; word by word for t2i, so that a sum over a caption's words runs along rows.
+    # Take the valid words alone, group after group. Within a group of askers, all first words come first, then all
+    # second ones, so that a sum over one asker's queries adds up whole rows; the words of a context stay together.
     places = order[:, None] * captions.shape[1] + torch.arange(captions.shape[1])
     by_length = [chosen[:, :n] for chosen, n in zip(places.split(counts), sizes, strict=True)]
     places = torch.cat([(place if direction == "i2t" else place.T).flatten() for place in by_length])
     words = captions.flatten(0, 1).index_select(0, places.to(captions.device, non_blocking=True))
     of_captions, of_images = list(zip(counts, sizes, strict=True)), [(n_images, regions)]
-    if direction == "i2t":  # region by region, for the same reason
+    if direction == "i2t":
         queries, context, askers, asked = images.transpose(0, 1).flatten(0, 1), words, of_images, of_captions
     else:
         queries, context, askers, asked = words, images.flatten(0, 1), of_captions, of_images
     size = BLOCK * torch.get_num_threads() if images.device.type == "cpu" else DEVICE_BLOCK
     blocks = list(_blocks(asked, askers, size))
-    relevance = Relevance.apply(queries, context, (asked, blocks, lambda_softmax, normalisation.startswith("clipped")))
+    relevance = Relevance.apply(queries, context, (asked, blocks, lambda_softmax, clipped))
+    # Back from the order of the queries to (contexts, askers, queries), group by group, and to the captions' own order.
     widths = [count * n for count, n in askers]
     parts = [
         part.unflatten(1, (n, -1)).transpose(1, 2)
@@ -78,11 +107,15 @@ def fused_scores(
 
 
 class Block(NamedTuple):
-    """Some contexts, of m vectors each, against some askers, of n queries each."""
+    """Some contexts, of m vectors each, against some askers, of n queries each: a rectangle of A.
+
+    An asker is an image or caption whose n regions or words ask; a context is one that is asked.
+    """
 
     group: int
+    """Which group of contexts of equal m these belong to."""
     part: slice
-    """These contexts among those of as many vectors."""
+    """These contexts within their group."""
     contexts: slice
     rows: slice
     m: int
@@ -104,7 +137,7 @@ class Block(NamedTuple):
 
 
 def _blocks(asked: list[tuple[int, int]], askers: list[tuple[int, int]], size: int) -> Iterator[Block]:
-    """Cut A into blocks of about `size` numbers; both sides as groups: how many items, and of how many vectors each."""
+    """Cut A into blocks of about `size` numbers; asked, askers: (items, vectors of each) of every group."""
     row = context = 0
     for group, (count, m) in enumerate(asked):
         column = asker = 0
@@ -120,7 +153,11 @@ def _blocks(asked: list[tuple[int, int]], askers: list[tuple[int, int]], size: i
 
 
 class Relevance(torch.autograd.Function):
-    """Relevance r of every context to every query, (contexts, queries)."""
+    """Relevance r of every context to every query, (contexts, queries).
+
+    The letters are those at the top of this file. Besides, c is a after the LeakyReLU, |c| its norm over an asker's
+    queries, and e = c / (|c| + EPSILON), so that z = lambda e and x = exp(z). grad_z is the gradient with respect to z.
+    """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, context: Tensor, options: tuple) -> Tensor:
@@ -135,7 +172,7 @@ class Relevance(torch.autograd.Function):
         norm = A.new_empty(len(context), blocks[-1].askers.stop)
         with torch.autocast(A.device.type, enabled=False):
             for block in blocks:
-                a = block.of(A).contiguous()  # if it is not whole rows, which are slow to go through again and again
+                a = block.of(A).contiguous()  # copied unless it is whole rows: anything else is slow to pass over again
                 c = F.leaky_relu(a, SLOPE) if clipped else a
                 norms = block.of_askers(norm)
                 torch.sum(c * c, dim=2, keepdim=True, out=norms).sqrt_().add_(EPSILON)
@@ -157,23 +194,27 @@ class Relevance(torch.autograd.Function):
         asked, blocks, lambda_softmax, clipped = ctx.options
         scale = _scale(square, query_square)
         grad_inner = grad * scale
-        # r = inner * scale with scale = (|q|^2 square)^(-1/2), but constant where it is held at 1 / EPSILON
+        # With scale = (|q|^2 square)^(-1/2), r = inner scale and dr = scale (dinner + fall / 2 d(|q|^2 square)), where
+        # fall = -inner scale^2, or 0 where the scale is held at 1 / EPSILON.
         fall = (-inner * scale.square()).masked_fill_(square * query_square <= EPSILON**2, 0)
         grad_query_square = 0.5 * (grad_inner * fall * square).sum(dim=0)
-        ratio = fall.mul_(query_square)
+        ratio = fall.mul_(query_square)  # -inner / square
         grad_A, grad_grams = torch.empty_like(A), [torch.zeros_like(gram) for gram in grams]
         with torch.autocast(A.device.type, enabled=False):
             for block in blocks:
                 a, norms, G = block.of(A).contiguous(), block.of_askers(norm), grams[block.group][block.part]
-                twice = block.of_queries(ratio)
+                ratios = block.of_queries(ratio)
                 e = F.leaky_relu(a, SLOPE).div_(norms) if clipped else a / norms
                 x = (lambda_softmax * e).exp_()
                 y = torch.bmm(G, x.flatten(2)).view_as(x)
+                # dinner/dx_l = a_l, dsquare/dx_l = 2 y_l and dx/dz = x
                 direct = x * block.of_queries(grad_inner)
-                grad_z = torch.addcmul(a, y, twice, out=y).mul_(direct)
-                weighted = direct * twice
+                grad_z = torch.addcmul(a, y, ratios, out=y).mul_(direct)
+                # dsquare/dG = x x^T. G = C C^T hands grad_G and its transpose on to C; their sum is what is kept.
+                weighted = direct * ratios
                 grad_grams[block.group][block.part].baddbmm_(weighted.flatten(2), x.flatten(2).mT)
-                # e = c / (|c| + EPSILON), whose slope at c = 0 is taken as that of a constant |c|
+                # With norm = |c| + EPSILON, de = (dc - e <e, dc> norm / |c|) / norm: a step along e only changes the
+                # norm. At c = 0 the second term is 0.
                 along = torch.mul(grad_z, e, out=weighted).sum(dim=2, keepdim=True)
                 along.mul_(norms / (norms - EPSILON).clamp_(min=EPSILON**2))
                 grad_c = grad_z.addcmul_(e, along, value=-1).mul_(lambda_softmax / norms)

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_SOFTMAX, attention_weights, cross_attention_scores
-from uwml_lib.models.fused_attention import NORMALISATIONS, fused_scores
+from uwml_lib.models.attention_common import default_lambdas
+from uwml_lib.models.cross_attention import attention_weights, cross_attention_scores
 from uwml_lib.models.matcher import WithSCANEncoders
 
 
@@ -40,8 +40,7 @@ class SCAN(WithSCANEncoders):
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]  # words need them
         """Score embedded images against embedded captions, (n_images, n_captions)."""
-        fused = self.attention_options["normalisation"] in NORMALISATIONS
-        return (fused_scores if fused else cross_attention_scores)(images, captions, lengths, **self.attention_options)
+        return cross_attention_scores(images, captions, lengths, **self.attention_options)
 
     def attention(self, image: Tensor, caption: Tensor) -> Tensor:
         """Attention between one embedded image (regions, dim) and one embedded caption (words, dim): (words, regions).
@@ -49,9 +48,7 @@ class SCAN(WithSCANEncoders):
         For t2i each word's weights over the regions sum to 1; for i2t each region's weights over the words do.
         """
         direction, normalisation = self.attention_options["direction"], self.attention_options["normalisation"]
-        lambda_softmax = self.attention_options["lambda_softmax"]
-        if lambda_softmax is None:
-            lambda_softmax = DEFAULT_LAMBDA_SOFTMAX[direction]
+        lambda_softmax, _ = default_lambdas(direction, self.attention_options["lambda_softmax"], None)
         if direction == "t2i":
             return attention_weights(caption, image, lambda_softmax, normalisation)
         return attention_weights(image, caption, lambda_softmax, normalisation).T

@@ -10,7 +10,7 @@ from uwml_lib.config import FIDELITY, ExperimentConfig, Fidelity
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, write_text
 from uwml_lib.losses import LOSSES
-from uwml_lib.models.cross_attention import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
+from uwml_lib.models.attention_common import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 from uwml_lib.support.progress import Say, say
 from uwml_lib.released.published import CAPTIONS_PER_IMAGE, FEATURE_SHAPE, PROTOCOLS, ROWS, Protocol, PublishedRow, row_config
 from uwml_lib.runs.run import Run
