@@ -24,6 +24,7 @@ from uwml_lib.config import preset
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.models import SCAN
 from uwml_lib.support.files import make_folder, write_json
+from uwml_lib.support.numerics import threads
 from uwml_lib.training import Trainer
 
 TRAIN_IMAGES, CAPTIONS, REGIONS, FEATURES = 113_287, 5, 36, 2048
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--dev-images", type=int, default=5000, help="images of the evaluation, five captions each")
     parser.add_argument("--output", type=Path, help="JSON file for what was measured")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, threads(1):  # as many as a training has by default
         data = make_folder(Path(folder) / "coco_precomp")
         rows = measure(data, options.dev_images, options.width, options.steps, options.workers)
     print(table(rows, options.dev_images, options.width))

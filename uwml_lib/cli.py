@@ -618,8 +618,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse(words[0], words[1:])
         if isinstance(options, TrainReleasedCommand) and options.processes != 1:
-            from uwml_lib.support.distributed import launch, launched
             from uwml_lib.training.checks import check_config
+            from uwml_lib.training.processes import launch, launched
 
             if launched() == 1:
                 check_config(options.experiment, options.processes)

@@ -159,6 +159,15 @@ def test_some_images_alone(model, dataset, start, stop):
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("processes", [2, 3, 20])  # of ten blocks
+def test_the_parts_of_several_processes_add_up(model, dataset, processes):
+    parts = [score_matrix(model, dataset, 4, part=(number, processes)) for number in range(processes)]
+    assert torch.equal(torch.stack(parts).sum(dim=0), score_matrix(model, dataset, 4))
+    columns = [len(part.any(dim=0).nonzero()) for part in parts]
+    assert sum(columns) == 39
+    assert max(columns) <= 4 * -(-10 // processes)  # each has its share
+
+
 def test_attention_in_float64(model, dataset):
     """As in the release: embeddings of float32, attention and scores of float64."""
     tokens, lengths = pad_captions(dataset.encoded)

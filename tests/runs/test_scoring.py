@@ -18,6 +18,7 @@ from uwml_lib.evaluation import METRICS, released_lines, retrieval_metrics, scor
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.released.checkpoints import load_released_checkpoint
 from uwml_lib.released.published import row_config
+from uwml_lib.runs import scoring
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_sealed_json
@@ -218,6 +219,15 @@ def test_a_run_in_folds(runs, capsys):
     assert (results["folds"], len(results["fold_metrics"])) == (5, 5)
     assert read_sealed_json(runs[0] / "results.json")["folds"] == 1
     assert "test split, mean of 5 folds, best epoch" in capsys.readouterr().out
+
+
+def test_every_member_is_scored_with_its_own_threads(monkeypatch):
+    used, before = [], torch.get_num_threads()
+    monkeypatch.setattr(scoring, "score_matrix", lambda *_, **__: used.append(torch.get_num_threads()) or torch.ones(2))
+    members = [scoring.Member("", None, ExperimentConfig(threads=count), None, {}) for count in (2, 3)]
+    assert scoring._mean_scores(members, [None, None], range(2), "float32").tolist() == [1, 1]
+    assert used == [2, 3]
+    assert torch.get_num_threads() == before
 
 
 def test_an_ensemble_of_runs(runs, capsys, evaluations):

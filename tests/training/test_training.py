@@ -25,8 +25,9 @@ from uwml_lib.runs import evaluate_run, load_model, read_metrics
 from uwml_lib.runs import provenance as provenance_module
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, read_json, read_sealed_json
-from uwml_lib.training import Trainer, learning_rate, train
-from uwml_lib.training import runner as training
+from uwml_lib.training import Trainer, learning_rate, resume, runner, train
+from uwml_lib.training import trainer as trainer_module
+from uwml_lib.training.resume import TrainingState
 
 EPOCHS, STEPS = 4, 5  # 80 captions in batches of 16
 
@@ -76,8 +77,9 @@ def assert_same_run(folder, other):
 
 
 def raise_at(monkeypatch, name, call, before=True):
-    """Let a method of the trainer fail at its n-th call, before or after its work."""
-    method, calls = getattr(Trainer, name), []
+    """Let a method of the trainer, or of its state, fail at its n-th call, before or after its work."""
+    owner = Trainer if hasattr(Trainer, name) else TrainingState
+    method, calls = getattr(owner, name), []
 
     def wrapped(self, *arguments):
         calls.append(1)
@@ -88,7 +90,7 @@ def raise_at(monkeypatch, name, call, before=True):
             raise KeyboardInterrupt
         return value
 
-    monkeypatch.setattr(Trainer, name, wrapped)
+    monkeypatch.setattr(owner, name, wrapped)
 
 
 # ------------------------------------------------------------------------------------------------ what a run holds
@@ -131,11 +133,11 @@ def test_it_learns(config, tmp_path, loss):
 def test_the_best_epoch_is_the_first_with_the_best_dev_rsum(config, tmp_path, monkeypatch):
     after, rsums = [], iter([1.0, 5.0, 3.0, 5.0])
 
-    def scripted(model, dataset, **options):
-        after.append({name: value.clone() for name, value in model.state_dict().items()})
+    def scripted(self):
+        after.append({name: value.clone() for name, value in self.model.state_dict().items()})
         return {"rsum": next(rsums)}
 
-    monkeypatch.setattr(training, "evaluate_model", scripted)
+    monkeypatch.setattr(Trainer, "_select", scripted)
     folder = train(config, tmp_path / "run", quiet)
     results = read_json(folder / "results.json")
     assert (results["best_epoch"], results["dev_rsum"]) == (2, 5.0)
@@ -198,7 +200,7 @@ def test_another_seed_is_another_run(config, finished, tmp_path):
         ("step", 2 * STEPS + 3, True),  # in the third, with lines of it in metrics.jsonl
         ("_finish_epoch", 2, False),  # between two epochs
         ("_finish_epoch", 3, True),  # trained, but not kept
-        ("_append", 2 * 4 + 4, False),  # best model and metrics are kept, the state is not
+        ("append", 2 * 4 + 4, False),  # best model and metrics are kept, the state is not
         ("_finish_epoch", EPOCHS, False),  # before the test split
     ],
 )
@@ -503,7 +505,7 @@ def test_a_model_that_does_not_fit_into_the_memory(config, tmp_path, monkeypatch
     def full(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried")
 
-    monkeypatch.setattr(training, "build_model", full)
+    monkeypatch.setattr(trainer_module, "build_model", full)
     with pytest.raises(UWMLError, match="run: out of memory; lower batch_size, embed_size or word_dim"):
         train(config, tmp_path / "run", quiet)
 
@@ -552,7 +554,7 @@ def test_one_flipped_bit_of_the_state_is_noticed(config, tmp_path, monkeypatch):
 def test_killed_between_the_weights_and_the_state(config, finished, tmp_path, monkeypatch, at):
     """The weights of an epoch without its state are taken back; a renaming that a state still owes is made up for."""
     folder, calls = tmp_path / "run", []
-    where, name = {"state": (training, "save_state"), "renaming": (os, "replace")}[at]
+    where, name = {"state": (resume, "save_state"), "renaming": (os, "replace")}[at]
     original = getattr(where, name)
 
     def stop(path, other):
@@ -715,10 +717,30 @@ def test_dev_features_that_are_not_finite(own_data, tmp_path):
 
 
 @pytest.mark.parametrize(("wanted", "products"), [("tf32", "high"), ("bf16", "highest"), ("no", "highest")])
-def test_the_precision_of_the_products_of_a_training(config, tmp_path, wanted, products):
-    trainer = training.Trainer(replace(config, mixed_precision=wanted), tmp_path, quiet)
-    assert torch.get_float32_matmul_precision() == products
-    assert trainer.accelerator.mixed_precision == ("no" if wanted == "tf32" else wanted)
+def test_torch_is_set_as_configured_while_it_trains_and_then_as_before(config, tmp_path, monkeypatch, wanted, products):
+    def spy(name, owner):
+        original = getattr(owner, name)
+
+        def wrapped(*arguments, **options):
+            set_to[name] = torch.get_num_threads(), torch.get_float32_matmul_precision()
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    set_to: dict[str, tuple[int, str]] = {}
+    owners = {"build_model": trainer_module, "step": Trainer, "_select": Trainer, "evaluate_run": runner}
+    for name, owner in owners.items():
+        spy(name, owner)
+    before = dict(os.environ)
+    train(replace(config, epochs=1, mixed_precision=wanted, threads=2), tmp_path / "run", quiet)
+    assert set_to == dict.fromkeys(owners, (2, products))
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "highest")
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(("wanted", "used"), [("tf32", "no"), ("bf16", "bf16"), ("no", "no")])
+def test_the_precision_of_a_training(config, tmp_path, wanted, used):
+    assert Trainer(replace(config, mixed_precision=wanted), tmp_path, quiet).accelerator.mixed_precision == used
 
 
 def test_two_precisions_in_one_process(config, finished, tmp_path):

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from uwml_lib.config import Precision
 from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.evaluation.metrics import retrieval_metrics
 from uwml_lib.models.matcher import Matcher
-from uwml_lib.support.distributed import process_count
+from uwml_lib.support.numerics import tf32_products
 from uwml_lib.support.progress import progress
 
 
@@ -23,26 +22,32 @@ def score_matrix(
     block: int | None = None,
     images: range | None = None,
     precision: Precision = "float32",
-    shared: bool = False,
+    part: tuple[int, int] = (0, 1),
 ) -> Tensor:
     """Score every image of a split with every caption: (n_images, n_captions) on the CPU.
 
     Every image is embedded once; embeddings wait on the model's device, and `block` images meet `block` captions, taken
     in order of length to save padding. block: None is 128, and 512 on an accelerator, which large products keep busy.
     images: consecutive ones, with their captions; None is all. precision: of the attention and the scores, see
-    `ExperimentConfig.evaluation_precision`; embeddings are those of the model, as in the released code. shared: the
-    processes that train together share the captions' blocks, and all must call this; the scores are the same.
+    `ExperimentConfig.evaluation_precision`; embeddings are those of the model, as in the released code. part: (i, n) is
+    the i-th of n equal parts of the captions' blocks, counted from 0; the scores of the others are zeros, so that the n
+    matrices add up to the whole.
     """
     was_training = model.training
     model.eval()
     try:
-        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), precision, shared)
+        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), precision, part)
     finally:
         model.train(was_training)
 
 
 def _score_in_blocks(
-    model: Matcher, dataset: PrecomputedDataset, block: int | None, images: range, precision: Precision, shared: bool
+    model: Matcher,
+    dataset: PrecomputedDataset,
+    block: int | None,
+    images: range,
+    precision: Precision,
+    part: tuple[int, int],
 ) -> Tensor:
     device = next(model.parameters()).device
     block = block or (128 if device.type == "cpu" else 512)
@@ -56,9 +61,8 @@ def _score_in_blocks(
     ]
     by_length = dataset.caption_lengths[first * K : last * K].argsort(kind="stable")
     scores = torch.zeros(last - first, len(by_length), dtype=dtype, device=device)
-    mine, processes = (dist.get_rank(), process_count()) if shared and process_count() > 1 else (0, 1)
-    starts = range(mine * block, len(by_length), processes * block)
-    for start in progress(starts, "scoring captions") if not mine else starts:
+    number, of = part
+    for start in progress(range(number * block, len(by_length), of * block), "scoring captions"):
         chosen = by_length[start : start + block]
         tokens, lengths = dataset.read_captions((first * K + chosen).tolist())
         captions = model.embed_captions(tokens.to(device), lengths).to(dtype)
@@ -67,31 +71,20 @@ def _score_in_blocks(
             with products(precision, device):
                 values = model.scores(embedded, captions, lengths)
             scores[row * block : row * block + len(values)].index_copy_(1, columns, values.to(dtype))
-    if processes > 1:
-        dist.all_reduce(scores)  # every column is zero but with one of them
     return scores.cpu()
 
 
 @contextlib.contextmanager
 def products(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute matrix products of float32 in a precision, tf32 or bf16; what is between them stays in float32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    in_bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with tf32_products(precision == "tf32"), in_bfloat16:
+        yield
 
 
 def evaluate_model(
-    model: Matcher,
-    dataset: PrecomputedDataset,
-    return_ranks: bool = False,
-    precision: Precision = "float32",
-    shared: bool = False,
+    model: Matcher, dataset: PrecomputedDataset, return_ranks: bool = False, precision: Precision = "float32"
 ) -> dict[str, Any]:
     """Return `retrieval_metrics` of a model on a split."""
-    return retrieval_metrics(
-        score_matrix(model, dataset, precision=precision, shared=shared), dataset.captions_per_image, return_ranks
-    )
+    scores = score_matrix(model, dataset, precision=precision)
+    return retrieval_metrics(scores, dataset.captions_per_image, return_ranks)

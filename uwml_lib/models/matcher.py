@@ -7,15 +7,14 @@ from torch import Tensor, nn
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
-from uwml_lib.support.distributed import gather_captions
 
 
 class Matcher(nn.Module):
     """Embed images, embed captions, score embedded images against embedded captions.
 
-    A subclass defines these three; what its embeddings are is its own affair, but for their first dimension. Its
-    constructor takes the numbers per region, the words of the vocabulary, or numbers per vector, of its captions, and
-    the settings that it names in `settings`.
+    A subclass defines these three. Its embeddings may be of any shape whose first dimension counts images or captions.
+    Its constructor takes the size of a region's feature, that of the vocabulary (or of a caption's vector), and the
+    settings that it names in `settings`.
     """
 
     title: ClassVar[str]
@@ -57,9 +56,8 @@ class Matcher(nn.Module):
         lengths: Tensor = None,  # type: ignore[assignment]  # None only for a model that reads vectors
         counts: Tensor | None = None,
     ) -> Tensor:
-        """Score a batch's images against its captions, (n, n); of several processes, against the captions of all."""
-        images, captions = self.embed_images(features, counts), self.embed_captions(tokens, lengths)
-        return self.scores(images, *gather_captions(captions, lengths))
+        """Score a batch's images against its captions, (n, n)."""
+        return self.scores(self.embed_images(features, counts), self.embed_captions(tokens, lengths), lengths)
 
 
 class WithSCANEncoders(Matcher):

@@ -1,6 +1,7 @@
 """Trained models on a split: a run, a released checkpoint, or several of either together, as an ensemble."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from uwml_lib.runs.provenance import provenance
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_files, lock, read_json, read_sealed_json, sha256_of, write_sealed_json
+from uwml_lib.support.numerics import threads
 from uwml_lib.weighting.weights import batch_scores
 
 SOURCES = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.safetensors")
@@ -149,7 +151,6 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
     precision = wanted.pop() if len(wanted) == 1 else "float64" if "float64" in wanted else "float32"
     for member in members:
         member.model.to(device_of(member.config))
-        torch.set_num_threads(member.config.threads)
     size = n_images // folds
     parts = [range(start, start + size) for start in range(0, n_images, size)]
     with naming(first):
@@ -166,9 +167,11 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
 def _mean_scores(
     members: Sequence[Member], sets: Sequence[PrecomputedDataset], images: range, precision: Precision
 ) -> Tensor:
-    total = score_matrix(members[0].model, sets[0], images=images, precision=precision)
-    for member, dataset in zip(members[1:], sets[1:], strict=True):
-        total += score_matrix(member.model, dataset, images=images, precision=precision)
+    def scores(member: Member, dataset: PrecomputedDataset) -> Tensor:
+        with threads(member.config.threads):
+            return score_matrix(member.model, dataset, images=images, precision=precision)
+
+    total = functools.reduce(Tensor.add_, map(scores, members, sets))  # one matrix beside the sum at a time
     return total / len(members) if len(members) > 1 else total
 
 
@@ -242,4 +245,6 @@ def dev_batches(folder: Path | str, data_root: str = "", n_images: int = 500) ->
     """
     model, config, vocabulary = load_model(folder, data_root)
     dev = load_split(config, "dev", vocabulary)
-    return batch_scores(score_matrix(model, dev, images=range(n_images)), dev.captions_per_image, config.batch_size)
+    with threads(config.threads):
+        scores = score_matrix(model, dev, images=range(n_images))
+    return batch_scores(scores, dev.captions_per_image, config.batch_size)

@@ -1,9 +1,11 @@
 """Progress bars where somebody is looking at one, and plain words for durations."""
 
+import contextlib
+import contextvars
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -11,6 +13,7 @@ Item = TypeVar("Item")
 Say = Callable[[str], None]
 say: Say = functools.partial(print, flush=True)
 """Print a line at once, even into a pipe."""
+_quiet = contextvars.ContextVar("quiet", default=False)
 
 
 def headless() -> bool:
@@ -18,12 +21,22 @@ def headless() -> bool:
     return bool(os.environ.get("UWML_HEADLESS"))
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Show no bar, whoever looks."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
 def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
     """Show a bar over `items` if they take more than a second: in a notebook a person has open, or on a terminal.
 
     A bar in a notebook that is executed headlessly would stay frozen in the saved copy.
     """
-    if headless() or find_spec("tqdm") is None:  # the losses and models come without it
+    if headless() or _quiet.get() or find_spec("tqdm") is None:  # the losses and models come without it
         return items
     if _in_notebook():
         from tqdm.notebook import tqdm

@@ -5,14 +5,12 @@ import inspect
 import torch
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import (
-    check_data,
-)
+from uwml_lib.datasets import check_data
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import MODELS, model_class
 from uwml_lib.runs.scoring import device_of
-from uwml_lib.support.distributed import launched
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.training.processes import launched
 
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:

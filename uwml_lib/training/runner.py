@@ -6,26 +6,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import (
-    fingerprint,
-    prepare_data,
-)
+from uwml_lib.datasets import fingerprint, prepare_data
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.scoring import evaluate_run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import (
-    check_files,
-    lock,
-    make_folder,
-    read_json,
-    read_sealed_json,
-    write_json,
-)
-from uwml_lib.support.progress import Say, say
+from uwml_lib.support.files import check_files, lock, make_folder, read_json, read_sealed_json, write_json
+from uwml_lib.support.numerics import tf32_products, threads
+from uwml_lib.support.progress import Say, quiet, say
 from uwml_lib.training.checks import check_config, check_model_fits
-from uwml_lib.training.trainer import Trainer, _processes
+from uwml_lib.training.processes import find_processes
+from uwml_lib.training.trainer import Trainer
 
 
 def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
@@ -36,9 +30,14 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
     if `run_folder` holds a run of other settings.
     """
     check_config(config)
-    processes = _processes(config)
-    if not processes.is_main_process:  # the first speaks and writes for all
-        say, os.environ["UWML_HEADLESS"] = _silent, "1"
+    processes = find_processes(config)
+    if processes.is_main_process:
+        return _train(config, run_folder, processes, say)
+    with quiet():  # the first speaks, and writes, for all
+        return _train(config, run_folder, processes, _silent)
+
+
+def _train(config: ExperimentConfig, run_folder: Path | None, processes: PartialState, say: Say) -> Path:
     prepare_data(config, say)
     check_model_fits(config)
     data = fingerprint(config.data_folder, config.captions)
@@ -50,17 +49,16 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
             check_files(folder, read_sealed_json(folder / "results.json")["files"])
             say(f"{folder.name}: finished before")
             return folder
-        trainer = Trainer(config, folder, say)
-        if processes.is_main_process:
-            _write_config(folder, config, data, trainer.sessions[0])
-        trainer.fit()
-        if processes.is_main_process:
-            results = evaluate_run(folder)
-            say(
-                f"{trainer.name}: {results['split']} rsum {results['metrics']['rsum']:.1f} "
-                f"(epoch {results['best_epoch']})"
-            )
-        processes.wait_for_everyone()
+        with threads(config.threads), tf32_products(config.mixed_precision == "tf32"):
+            trainer = Trainer(config, folder, say)
+            if processes.is_main_process:
+                _write_config(folder, config, data, trainer.state.sessions[0])
+            trainer.fit()
+            if processes.is_main_process:
+                results = evaluate_run(folder)
+                rsum, epoch = results["metrics"]["rsum"], results["best_epoch"]
+                trainer.say(f"{results['split']} rsum {rsum:.1f} (epoch {epoch})")
+            processes.wait_for_everyone()
     return folder
 
 

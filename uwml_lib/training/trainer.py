@@ -1,9 +1,7 @@
-"""TODO."""
+"""One training: `Trainer.step` is the whole method, `Trainer.fit` the loop around it."""
 
 import contextlib
-import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,53 +9,34 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import (
-    Batch,
-    Vocabulary,
-    build_vocabulary,
-    load_selection,
-    load_split,
-)
-from uwml_lib.evaluation.scores import evaluate_model
+from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, load_selection, load_split
+from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.losses import ScoreMatrixLoss
 from uwml_lib.models import build_model
-from uwml_lib.runs.checkpoints import check_record, load_state, save_model, save_state
 from uwml_lib.runs.provenance import provenance
 from uwml_lib.runs.scoring import device_of, naming
-from uwml_lib.support.distributed import gather, process_count
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import (
-    append_text,
-    check_files,
-    sha256_of,
-    write_text,
-)
 from uwml_lib.support.progress import Say, duration, progress, say
 from uwml_lib.training.checks import build_loss
-
-
-def _processes(config: ExperimentConfig) -> PartialState:
-    """Find the other processes, if torchrun started several."""
-    # Else the first run of a process decides device and precision for all that follow.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    # Told of the CPU even where there is nothing else: only then does accelerate look for processes to share it with.
-    return PartialState(cpu=device_of(config) == "cpu")
+from uwml_lib.training.processes import ScoresOfAll, add_up, find_processes, gather, process_count
+from uwml_lib.training.resume import TrainingState
 
 
 class Trainer:
-    """One training; `step` is the whole method, `fit` is book-keeping around it."""
+    """One training; `step` is the whole method, `fit` the loop around it, `state` what it goes on from.
+
+    It computes with the threads and the precision of products that torch is set to; `train` sets those of the
+    configuration.
+    """
 
     def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
-        self.config, self.folder, self.say = config, folder, say
-        torch.set_num_threads(config.threads)
-        torch.set_float32_matmul_precision("high" if config.mixed_precision == "tf32" else "highest")
-        _processes(config)
+        self.config, self.folder, self._say = config, folder, say
+        find_processes(config)
         self.accelerator = Accelerator(
             cpu=device_of(config) == "cpu",
             mixed_precision="no" if config.mixed_precision == "tf32" else config.mixed_precision,
@@ -74,10 +53,10 @@ class Trainer:
         self.train_set.caption_lengths  # noqa: B018 (encodes the captions here once, not in every worker)
 
         set_seed(config.seed)
-        with _memory(folder):
-            model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
-            optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        with _plain_errors(folder):
+            self.model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
+            optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+            self.score, self.optimizer = self.accelerator.prepare(ScoresOfAll(self.model), optimizer)
         self.loader = self.accelerator.prepare_data_loader(
             DataLoader(
                 range(len(self.train_set)),  # type: ignore[arg-type]  # any sequence will do
@@ -93,21 +72,20 @@ class Trainer:
         )
         self.loss = build_loss(config)
         self.warmup_loss = self.loss.dense()
-        self.records: list[dict[str, Any]] = []
-        self.sessions = [provenance(self.accelerator.device)]
-        self.best_rsum, self.best_digest = -math.inf, ""
+        session = provenance(self.accelerator.device)
+        self.state = TrainingState(folder, self.model, self.optimizer, self.accelerator, session)
         self.warned = False
 
     def fit(self) -> None:
         """Train the epochs that are still to do."""
-        self._resume()
-        for epoch in range(len(self.history), self.config.epochs):
+        self.state.resume(self.say)
+        for epoch in range(len(self.state.epochs), self.config.epochs):
             started = time.monotonic()
             self.loader.set_epoch(epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
             try:
-                with _memory(self.folder):
+                with _plain_errors(self.folder):
                     self._train_epoch(epoch)
                     dev = self._select()
             except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
@@ -119,7 +97,7 @@ class Trainer:
 
         Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
         """
-        scores = gather(self.model(batch.features, batch.tokens, batch.lengths, batch.counts).float())
+        scores = self.score(batch.features, batch.tokens, batch.lengths, batch.counts)
         image_ids = None if self.config.siblings == "negatives" else gather(batch.image_ids)
         value = loss(scores, image_ids)
         self.optimizer.zero_grad()
@@ -141,7 +119,7 @@ class Trainer:
             except ValueError as error:  # of a loss that was told to look for scores that are not finite
                 raise UWMLError(
                     f"{self.folder.name}: {error} at epoch {epoch + 1}, step {step}; stopped, and the state after "
-                    f"epoch {len(self.history)} is kept; lower the learning rate"
+                    f"epoch {len(self.state.epochs)} is kept; lower the learning rate"
                 ) from error
             if step % self.config.log_every == 0 or step == steps:
                 self._log_steps(epoch, step, pending)
@@ -156,129 +134,53 @@ class Trainer:
                 at = f"epoch {epoch + 1}, step {step - len(values) + offset + 1}"
                 raise UWMLError(
                     f"{self.folder.name}: the loss is {row[names.index('loss')]} at {at}; stopped, and the state after "
-                    f"epoch {len(self.history)} is kept; lower the learning rate"
+                    f"epoch {len(self.state.epochs)} is kept; lower the learning rate"
                 )
         means = {name: _mean([row[i] for row in values]) for i, name in enumerate(names)}
         if (above := means.get("above_ceiling_share") or 0) > 0.01 and not self.warned:
             self.warned = True
             self.say(
-                f"{self.name}: {100 * above:.0f} % of the positives score at or above "
+                f"{100 * above:.0f} % of the positives score at or above "
                 "positive_ceiling and are skipped; for such scores set it to None and choose the coefficients anew"
             )
-        self._append({
+        self.state.append({
             "kind": "step", "epoch": epoch, "step": step, "warmup": epoch < self.config.warmup_epochs,
             "learning_rate": learning_rate(self.config, epoch), **means,
         })  # fmt: skip
 
     def _select(self) -> dict[str, Any]:
-        """Metrics on the images that choose the best epoch."""
-        model, precision = self.accelerator.unwrap_model(self.model), self.config.evaluation_precision
+        """Metrics on the images that choose the best epoch; several processes share the work."""
+        part = self.accelerator.process_index, self.accelerator.num_processes
         with naming(self.selection_set):
-            return evaluate_model(model, self.selection_set, precision=precision, shared=True)
+            scores = score_matrix(self.model, self.selection_set, precision=self.config.evaluation_precision, part=part)
+            return retrieval_metrics(add_up(scores, self.accelerator.device), self.selection_set.captions_per_image)
 
     def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
-        """Keep the metrics and the state, which names the best weights by digest: it decides what a resume finds."""
-        better, new = dev["rsum"] > self.best_rsum, self._checkpoint("new.safetensors")
+        """Keep what the epoch has given, and say it."""
         record = {"kind": "epoch", "epoch": epoch, "seconds": seconds, **{f"dev_{name}": dev[name] for name in dev}}
-        if better:
-            self.best_rsum = dev["rsum"]
-        if not self.accelerator.is_main_process:
-            self._append(record)
-            return
-        if better:
-            description = {
-                "config": self.config.to_dict(), "epoch": epoch, "dev_rsum": dev["rsum"],
-                "feature_dim": self.train_set.feature_dim, "vocabulary_size": len(self.vocabulary),
-                "caption_size": self.train_set.caption_size,
-            }  # fmt: skip
-            save_model(new, self.accelerator.unwrap_model(self.model), description)
-            self.best_digest = sha256_of(new)
-        self._append(record)
-        scaler = self.accelerator.scaler
-        save_state(self._checkpoint("last.pt"), {
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": scaler.state_dict() if scaler else None,
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(),
-            "records": self.records,
-            "sessions": self.sessions,
-            "best_rsum": self.best_rsum,
-            "files": self._digests(),
+        self.state.finish_epoch(record, {
+            "config": self.config.to_dict(), "epoch": epoch, "dev_rsum": dev["rsum"],
+            "feature_dim": self.train_set.feature_dim, "vocabulary_size": len(self.vocabulary),
+            "caption_size": self.train_set.caption_size,
         })  # fmt: skip
-        if better:
-            os.replace(new, self._checkpoint("best.safetensors"))
-        left = (self.config.epochs - epoch - 1) * sum(item["seconds"] for item in self.history) / len(self.history)
+        done = self.state.epochs
+        left = (self.config.epochs - epoch - 1) * sum(item["seconds"] for item in done) / len(done)
         phase = " (warm-up)" if epoch < self.config.warmup_epochs else ""
         self.say(
-            f"{self.name}: epoch {epoch + 1}/{self.config.epochs}{phase}, {self.config.chosen_by} rsum "
-            f"{dev['rsum']:.1f} (best {self.best_rsum:.1f}), {duration(seconds)}"
+            f"epoch {epoch + 1}/{self.config.epochs}{phase}, {self.config.chosen_by} rsum "
+            f"{dev['rsum']:.1f} (best {self.state.best_rsum:.1f}), {duration(seconds)}"
             + (f", about {duration(left)} left" if left else "")
         )
 
-    def _resume(self) -> None:
-        path, new, best = (self._checkpoint(name) for name in ("last.pt", "new.safetensors", "best.safetensors"))
-        if path.exists():
-            state = load_state(path)
-            try:
-                self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                for parameter, moments in self.optimizer.state.items():
-                    if moments["exp_avg"].shape != parameter.shape or moments["exp_avg_sq"].shape != parameter.shape:
-                        raise ValueError("the optimizer's moments do not fit the parameters")
-                self.records, self.best_rsum, files = state["records"], state["best_rsum"], dict(state["files"])
-                self.best_digest = files["checkpoint/best.safetensors"]
-                for record in self.records:
-                    check_record(record)
-                self._note_session(state["sessions"])
-                torch.set_rng_state(state["torch_rng"])
-                if len(state["cuda_rng"]) == torch.cuda.device_count():
-                    torch.cuda.set_rng_state_all(state["cuda_rng"])
-                if self.accelerator.scaler and state["scaler"]:
-                    self.accelerator.scaler.load_state_dict(state["scaler"])
-            except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise UWMLError(f"{path}: is the state of another model; remove it to start over") from error
-        if not self.accelerator.is_main_process:
-            return
-        if path.exists():
-            if new.exists() and sha256_of(new) == self.best_digest:  # killed between the state and the renaming
-                os.replace(new, best)
-            check_files(self.folder, files)
-            self.say(f"{self.name}: goes on after epoch {len(self.history)}")
-        new.unlink(missing_ok=True)
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
-
-    def _note_session(self, earlier: list[dict[str, Any]]) -> None:
-        """Keep who worked on this run before, and say so if it was other code or other versions."""
-        now, last = self.sessions[0], earlier[-1]
-        changed = [name for name in ("library", "versions", "python") if now[name] != last[name]]
-        if changed:
-            self.say(f"{self.name}: goes on with another {' and '.join(changed)} than it was begun with; this is noted")
-        self.sessions = [*earlier, now] if changed else earlier
-
-    def _digests(self) -> dict[str, str]:
-        """The digest of what a resume builds on, apart from the state itself."""
-        files = {name: sha256_of(self.folder / name) for name in ("config.json", "vocabulary.json")}
-        return {**files, "checkpoint/best.safetensors": self.best_digest}
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The records of the finished epochs."""
-        return [record for record in self.records if record["kind"] == "epoch"]
+    def say(self, words: str) -> None:
+        """Say something of this run."""
+        self._say(f"{self.name}: {words}")
 
     @property
     def name(self) -> str:
         """The run in a few words, for progress lines."""
         words = f"{self.config.loss} seed {self.config.seed}"
         return words if self.config.warmup_epochs else words + ", no warm-up"
-
-    def _checkpoint(self, name: str) -> Path:
-        return self.folder / "checkpoint" / name
-
-    def _append(self, record: dict[str, Any]) -> None:
-        self.records.append(record)
-        if self.accelerator.is_main_process:
-            append_text(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
 
 
 def learning_rate(config: ExperimentConfig, epoch: int) -> float:
@@ -287,7 +189,7 @@ def learning_rate(config: ExperimentConfig, epoch: int) -> float:
 
 
 @contextlib.contextmanager
-def _memory(folder: Path) -> Iterator[None]:
+def _plain_errors(folder: Path) -> Iterator[None]:
     """Turn what torch says of a full memory, or of a process that is gone, into a sentence."""
     try:
         yield

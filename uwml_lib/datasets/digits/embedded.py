@@ -19,6 +19,7 @@ import torch
 from uwml_lib.datasets.embeddings import caption_vectors
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_folder, read_json, read_lines, write_json, write_lines
+from uwml_lib.support.numerics import threads
 
 SPLITS = ("train", "dev", "test")
 CAPTIONS_PER_IMAGE = 5
@@ -143,11 +144,6 @@ def _refuse_foreign(folder: Path, settings: EmbeddedSettings) -> None:
 @contextlib.contextmanager
 def _private_torch(seed: int) -> Iterator[None]:
     """Seed the CPU's random state and use one thread, on which results depend; afterwards restore both."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]), threads(1):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch accelerators too
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        yield

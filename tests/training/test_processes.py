@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -15,10 +16,11 @@ from safetensors.torch import load_file
 from tests.tiny import write_tiny
 from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
+from uwml_lib.models import SCAN, VSE
 from uwml_lib.runs import read_metrics
-from uwml_lib.support.distributed import gather, gather_captions, launched, process_count, step_costs
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.training import check_config
+from uwml_lib.training.processes import ScoresOfAll, add_up, gather, gather_captions, launched, process_count
 
 SETTINGS = (
     "--embed-size", "8", "--word-dim", "6", "--batch-size", "8", "--learning-rate", "0.01", "--warmup-epochs", "1",
@@ -115,9 +117,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
-from uwml_lib.distributed import gather
 from uwml_lib.losses import InfoNCELoss
 from uwml_lib.models import SCAN
+from uwml_lib.training.processes import ScoresOfAll
 
 def sent():
     lines = open("/proc/net/dev").read().splitlines()
@@ -128,14 +130,13 @@ dist.init_process_group("gloo")
 processes, mine = dist.get_world_size(), dist.get_rank()
 batch, regions, words, dim = json.loads(sys.argv[1])
 torch.manual_seed(0)
-model = DistributedDataParallel(SCAN(5, 7, dim, 4))
+model = DistributedDataParallel(ScoresOfAll(SCAN(5, 7, dim, 4)))
 features, tokens = torch.rand(batch, regions, 5), torch.randint(7, (batch, words))
 share = slice(mine * batch // processes, (mine + 1) * batch // processes)
 lengths = torch.full((batch // processes,), words)
 
 def step():
-    scores = gather(model(features[share], tokens[share], lengths))
-    InfoNCELoss(check_finite=False)(scores).backward()
+    InfoNCELoss(check_finite=False)(model(features[share], tokens[share], lengths)).backward()
 
 step()
 found = []
@@ -148,7 +149,7 @@ for _ in range(8):
     found.append(sent() - before)
     dist.barrier()
 with torch.no_grad():
-    model, lengths = model.module, torch.full((batch,), words)
+    model, lengths = model.module.model, torch.full((batch,), words)
     images, captions = model.embed_images(features[share]), model.embed_captions(tokens, lengths)
     with FlopCounterMode(display=False) as counter:
         model.scores(images, captions, lengths)
@@ -157,6 +158,23 @@ if mine == 0:
     print(json.dumps([min(found), counter.get_total_flops(), weights]))
 dist.barrier()
 """
+
+
+class StepCosts(NamedTuple):
+    """Of one process and step: bytes sent for embeddings and scores, and for the gradients of the weights;
+    multiplications and additions of the attention's products in the forward pass.
+    """
+
+    gathered: float
+    averaged: float
+    products: float
+
+
+def step_costs(processes: int, batch_size: int, regions: int, words: int, dim: int, weights: int) -> StepCosts:
+    """What `uwml_lib.training.processes` says that a step of SCAN i2t costs; weights: numbers of the model, float32."""
+    share, everything = (processes - 1) / processes, 4 * (batch_size * words * dim + batch_size**2)
+    products = 2 * batch_size * words * (batch_size / processes * regions * (dim + words) + words * dim)
+    return StepCosts(3 * share * everything, 2 * share * 4 * weights, products)
 
 
 @pytest.mark.slow
@@ -183,7 +201,7 @@ PAIR = """
 import sys
 import torch
 import torch.distributed as dist
-from uwml_lib.distributed import gather, gather_captions
+from uwml_lib.training.processes import add_up, gather, gather_captions
 
 dist.init_process_group("gloo")
 mine = dist.get_rank()
@@ -196,6 +214,7 @@ assert captions.shape == (4, 3, 5) and lengths.tolist() == [3, 3, 2, 2]
 (gather(part).flatten(1).sum(1)[:, None] * other[:4]).square().sum().backward()
 (whole.flatten(1).sum(1)[:, None] * other[:4]).square().sum().backward()
 torch.testing.assert_close(part.grad, 2 * whole.grad[2 * mine : 2 * mine + 2])  # both differentiate the whole loss
+assert add_up(torch.tensor([1.0 + mine, 0.0]), torch.device("cpu")).tolist() == [3, 0]
 """
 
 
@@ -224,6 +243,14 @@ def test_alone_there_is_nothing_to_gather():
     assert (process_count(), launched()) == (1, 1)
     assert gather(x) is x
     assert gather_captions(x, lengths) == (x, lengths)
+    assert add_up(x, torch.device("cpu")) is x
+
+
+@pytest.mark.parametrize("kind", [SCAN, VSE])
+def test_alone_the_scores_are_those_of_the_model(kind):
+    model, tokens, lengths = kind(7, 20, 8, 6), torch.randint(1, 20, (5, 6)), torch.tensor([6, 2, 3, 6, 1])
+    batch = torch.randn(5, 4, 7), tokens, lengths
+    assert torch.equal(ScoresOfAll(model)(*batch), model(*batch))
 
 
 def test_a_batch_must_have_equal_shares(monkeypatch):

@@ -11,23 +11,39 @@ are to be known to all, the embedded captions and the scores. It sends (P - 1) /
 as many in the backward pass, where gradients are first added up and then handed out, and 2 (P - 1) / P of the bytes of
 the weights, whose gradients are averaged. It embeds N / P images and captions and scores N^2 / P pairs, of R regions
 each: in the forward pass 2 N W (N / P R (dim + W) + W dim) multiplications and additions for i2t, the last of them for
-the captions' Gram matrices, which every process needs whole. `step_costs` has these sums, and the tests measure them.
+the captions' Gram matrices, which every process needs whole. The tests measure these sums.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn import functional as F
 
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.models import Matcher
+from uwml_lib.runs.scoring import device_of
 from uwml_lib.support.errors import UWMLError
+
+
+def find_processes(config: ExperimentConfig) -> PartialState:
+    """Join the other processes, if torchrun has started several.
+
+    accelerate keeps device and precision in a state that all of a process shares, so the first run of a process would
+    decide them for all that follow; its only way to forget them is private.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # Pass cpu=True even on a machine without an accelerator: accelerate joins the other processes only then.
+    return PartialState(cpu=device_of(config) == "cpu")
 
 
 def process_count() -> int:
@@ -58,21 +74,21 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         ) from None
 
 
-class StepCosts(NamedTuple):
-    """Of one process and step: bytes sent for embeddings and scores, and for the gradients of the weights;
-    multiplications and additions of the attention's products in the forward pass.
+class ScoresOfAll(nn.Module):
+    """A model whose forward scores the images of all processes against all their captions; alone, its own images.
+
+    The trainer hands this, not the model, to torch's data-parallel wrapper, which averages the gradients of what is
+    computed by calling it. The model itself knows of no other process.
     """
 
-    gathered: float
-    averaged: float
-    products: float
+    def __init__(self, model: Matcher) -> None:
+        super().__init__()
+        self.model = model
 
-
-def step_costs(processes: int, batch_size: int, regions: int, words: int, dim: int, weights: int) -> StepCosts:
-    """Work out what a step of SCAN i2t costs each process, see above; weights: numbers of the model, float32."""
-    share, everything = (processes - 1) / processes, 4 * (batch_size * words * dim + batch_size**2)
-    products = 2 * batch_size * words * (batch_size / processes * regions * (dim + words) + words * dim)
-    return StepCosts(3 * share * everything, 2 * share * 4 * weights, products)
+    def forward(self, features: Tensor, tokens: Tensor, lengths: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Map this process's share of a batch of N pairs to the scores of all, (N, N), float32."""
+        images, captions = self.model.embed_images(features, counts), self.model.embed_captions(tokens, lengths)
+        return gather(self.model.scores(images, *gather_captions(captions, lengths)).float())
 
 
 def gather(x: Tensor) -> Tensor:
@@ -106,3 +122,12 @@ def gather_captions(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         dist.all_reduce(words, dist.ReduceOp.MAX)
         captions = F.pad(captions, (0, 0, 0, int(words) - captions.shape[1]))
     return gather(captions), gather(lengths.to(captions.device)).to(lengths.device)
+
+
+def add_up(x: Tensor, device: torch.device) -> Tensor:
+    """Add up the processes' tensors of one shape; they meet on `device`, and the sum is where x was."""
+    if process_count() == 1:
+        return x
+    total = x.to(device)
+    dist.all_reduce(total)
+    return total.to(x.device)

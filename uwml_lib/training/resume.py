@@ -1,0 +1,139 @@
+"""How a run is resumed: what is kept after every epoch, and how a training goes on from it, to the last bit.
+
+After an epoch these are written, in this order:
+
+1. `checkpoint/new.safetensors`, the weights, if the epoch is the best so far;
+2. the epoch's line of `metrics.jsonl`, behind those of its steps;
+3. `checkpoint/last.pt`, the state: all that the next epoch depends on, every line of metrics.jsonl, and the digest of
+   the best weights;
+4. the new name of the new weights, `checkpoint/best.safetensors`.
+
+Each file is whole or not there, but the process may be killed between any two of them. Then the state decides, and the
+other files are made to agree with it. Killed before 3, the state is that of the epoch before: metrics.jsonl is written
+anew from it, the new weights are thrown away, and the epoch is trained again. Killed between 3 and 4, the state already
+counts the epoch, and the weights only lack their name. The digest tells the two cases apart: new weights that the state
+knows are renamed. It also tells whether the best weights, or another file that the run builds on, were changed since.
+
+The order of the training pairs is no part of the state: it depends on the seed and the number of the epoch alone.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from uwml_lib.runs.checkpoints import check_record, load_state, save_model, save_state
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import append_text, check_files, sha256_of, write_text
+from uwml_lib.support.progress import Say
+
+
+class TrainingState:
+    """What a training has done so far, in memory and in its run folder; of several processes the first writes.
+
+    records: the lines of metrics.jsonl. sessions: the provenance of this process, after that of earlier ones that had
+    other code or versions. best_rsum: on the images that choose the best epoch.
+    """
+
+    def __init__(
+        self, folder: Path, model: nn.Module, optimizer: Any, accelerator: Accelerator, session: dict[str, Any]
+    ) -> None:
+        self.folder, self.model, self.optimizer, self.accelerator = folder, model, optimizer, accelerator
+        self.records: list[dict[str, Any]] = []
+        self.sessions = [session]
+        self.best_rsum, self.best_digest = -math.inf, ""
+        self.file, self.new_weights, self.best_weights = (
+            folder / "checkpoint" / name for name in ("last.pt", "new.safetensors", "best.safetensors")
+        )
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The records of the finished epochs."""
+        return [record for record in self.records if record["kind"] == "epoch"]
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        self.records.append(record)
+        if self.accelerator.is_main_process:
+            append_text(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
+
+    def finish_epoch(self, record: dict[str, Any], description: dict[str, Any]) -> None:
+        """Keep an epoch's record and all that the next one depends on; description: goes with the best weights."""
+        better = record["dev_rsum"] > self.best_rsum
+        self.best_rsum = max(self.best_rsum, record["dev_rsum"])
+        if not self.accelerator.is_main_process:
+            self.append(record)
+            return
+        if better:
+            save_model(self.new_weights, self.model, description)
+            self.best_digest = sha256_of(self.new_weights)
+        self.append(record)
+        save_state(self.file, self._state())
+        if better:
+            os.replace(self.new_weights, self.best_weights)
+
+    def resume(self, say: Say) -> None:
+        """Go on from the last finished epoch, if there is one, and make the files agree with its state.
+
+        Raises UWMLError for a state of something else, and for files that were changed since.
+        """
+        if self.file.exists():
+            files = self._restore(load_state(self.file), say)
+            if self.accelerator.is_main_process:
+                if self.new_weights.exists() and sha256_of(self.new_weights) == self.best_digest:
+                    os.replace(self.new_weights, self.best_weights)
+                check_files(self.folder, files)
+                say(f"goes on after epoch {len(self.epochs)}")
+        if self.accelerator.is_main_process:
+            self.new_weights.unlink(missing_ok=True)
+            write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def _state(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler  # of the gradients in half precision
+        files = {name: sha256_of(self.folder / name) for name in ("config.json", "vocabulary.json")}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "records": self.records,
+            "sessions": self.sessions,
+            "best_rsum": self.best_rsum,
+            "files": {**files, "checkpoint/best.safetensors": self.best_digest},
+        }
+
+    def _restore(self, state: dict[str, Any], say: Say) -> dict[str, str]:
+        """Take over a state; return the digests of the files that it builds on."""
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            for parameter, moments in self.optimizer.state.items():
+                if moments["exp_avg"].shape != parameter.shape or moments["exp_avg_sq"].shape != parameter.shape:
+                    raise ValueError("the optimizer's moments do not fit the parameters")
+            self.records, self.best_rsum, files = state["records"], state["best_rsum"], dict(state["files"])
+            self.best_digest = files["checkpoint/best.safetensors"]
+            for record in self.records:
+                check_record(record)
+            self._note_earlier(state["sessions"], say)
+            torch.set_rng_state(state["torch_rng"])
+            if len(state["cuda_rng"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(state["cuda_rng"])
+            if self.accelerator.scaler and state["scaler"]:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UWMLError(f"{self.file}: is the state of another model; remove it to start over") from error
+        return files
+
+    def _note_earlier(self, earlier: list[dict[str, Any]], say: Say) -> None:
+        """Keep who worked on this run before, and say so if it was other code or other versions."""
+        now, last = self.sessions[0], earlier[-1]
+        changed = [name for name in ("library", "versions", "python") if now[name] != last[name]]
+        if changed:
+            say(f"goes on with another {' and '.join(changed)} than it was begun with; this is noted")
+        self.sessions = [*earlier, now] if changed else earlier
