@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+
 import numpy as np
+
+from uwml_lib.evaluation.statistics import Interval, paired_bootstrap, paired_interval, summarize
+from uwml_lib.reports.tables import comparison, habit_of
 from uwml_lib.runs.groups import Experiment, ExperimentName, by_model
 from uwml_lib.runs.run import Run, collapsed
-from uwml_lib.reports.tables import comparison, habit_of
-from uwml_lib.evaluation.statistics import Interval, paired_bootstrap, paired_interval, summarize
 
 
 def findings(name: ExperimentName, experiment: Experiment) -> list[str]:

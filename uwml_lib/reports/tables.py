@@ -1,29 +1,20 @@
 """Tables of finished runs: mean, spread, paired differences."""
 
-import hashlib
 import json
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from itertools import product
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
 import numpy as np
 import pandas as pd
-from uwml_lib.runs.checkpoints import read_metrics
-from uwml_lib.config import FIDELITY, PRESETS, ExperimentConfig
-from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
-from uwml_lib.evaluation.metrics import RECALL_AT
-from uwml_lib.support.files import check_files, read_json, read_sealed_json, sha256_of, write_json
-from uwml_lib.models import MODELS
-from uwml_lib.support.progress import duration
-from uwml_lib.runs.scoring import evaluation_file
-from uwml_lib.evaluation.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
+
+from uwml_lib.config import FIDELITY, ExperimentConfig
+from uwml_lib.evaluation.statistics import paired_bootstrap, paired_interval, summarize, verdict
 from uwml_lib.runs.groups import Experiment, by_model
 from uwml_lib.runs.run import Run, collapsed
-
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import sha256_of
+from uwml_lib.support.progress import duration
 
 COLUMNS = {
     "image_to_text_recall_at_1": "i→t R@1",

@@ -1,32 +1,21 @@
 """From finished runs to an honest text: the table, the verdict, agreement with the published results."""
 
-import hashlib
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
 import numpy as np
-import pandas as pd
-from uwml_lib.runs.checkpoints import read_metrics
-from uwml_lib.config import FIDELITY, PRESETS, ExperimentConfig
-from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
-from uwml_lib.evaluation.metrics import RECALL_AT
-from uwml_lib.support.files import check_files, read_json, read_sealed_json, sha256_of, write_json
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.evaluation.statistics import Summary, chance_rsum, paired_bootstrap, summarize
 from uwml_lib.models import MODELS
-from uwml_lib.support.progress import duration
-from uwml_lib.runs.scoring import evaluation_file
-from uwml_lib.evaluation.statistics import Summary, paired_bootstrap, paired_interval, rsum_by_image, summarize, verdict
 from uwml_lib.reports.tables import COLUMNS, _settings_that_differ, comparison, plain, results_table, warmup_effect
 from uwml_lib.runs.groups import Experiment
-from uwml_lib.evaluation.statistics import chance_rsum
 from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, sha256_of, write_json
 from uwml_lib.support.paths import reference_folder, report_folder
-
 
 FEATURES = {
     ("f8k_precomp", 36, 128): (

@@ -1,22 +1,14 @@
 """The look that all figures share."""
 
 import functools
-import json
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 import seaborn as sns
 from IPython.display import display
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from uwml_lib.runs.groups import Experiment, by_model
-from uwml_lib.runs.run import Run
-from uwml_lib.weighting.weights import pair_weights
-
 
 STYLE = Path(__file__).parent / "style.mplstyle"
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; line styles for those who print.

@@ -1,22 +1,17 @@
 """Figures of trainings: recall and scores as they change, runs compared."""
 
-import functools
-import json
-import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from uwml_lib.reports.figures.style import PAIR_LOOK, _look, _panels, _styled
 from uwml_lib.runs.groups import Experiment, by_model
 from uwml_lib.runs.run import Run
-from uwml_lib.weighting.weights import pair_weights
-from uwml_lib.reports.figures.style import PAIR_LOOK, _look, _panels, _styled
 
 
 @_styled

@@ -13,25 +13,25 @@ from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
 import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
-from uwml_lib.support import paths
+
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import EMBEDDED
-from uwml_lib.support.errors import UWMLError
-from uwml_lib.reports.site.explorer import build_explorer
-from uwml_lib.support.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
 from uwml_lib.reports.findings import findings, in_short
-from uwml_lib.studies.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
-from uwml_lib.support.progress import Say, duration, progress, say
+from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.tables import COLUMNS, fidelity_table, models_table, results_table, run_table
+from uwml_lib.reports.text import reliability_text, report_text, summary_json
 from uwml_lib.runs.groups import FILES, Experiment, ExperimentName, load_experiment
 from uwml_lib.runs.run import Run
+from uwml_lib.studies.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
 from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
 from uwml_lib.support.paths import reference_folder, report_folder
-from uwml_lib.reports.text import reliability_text, report_text, summary_json
-
+from uwml_lib.support.progress import Say, duration, progress, say
 
 TEMPLATES = Path(__file__).parent / "templates"
 DATA_WORDS = {
@@ -108,7 +108,13 @@ def _build(say: Say) -> Path:
         page.unlink()  # of a run that no table shows any more
     if benchmarks:
         title = "How fast, and why not faster"
-        write("performance.html.j2", paths.REPORTS / "performance.html", here="performance", title=title, devices=benchmarks)
+        write(
+            "performance.html.j2",
+            paths.REPORTS / "performance.html",
+            here="performance",
+            title=title,
+            devices=benchmarks,
+        )
     title = "Universal weighting metric learning, reproduced"
     write(
         "landing.html.j2", paths.REPORTS / "index.html", here="index", title=title, curves=_weight_curves(),
