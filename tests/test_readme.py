@@ -11,7 +11,7 @@ import pytest
 from uwml_lib.cli import parse
 from uwml_lib.losses import LOSSES
 from uwml_lib.reports.published import published_table
-from uwml_lib.reports.text import reliability_text
+from uwml_lib.reports.records import reliability_text
 from uwml_lib.support.files import check_files, read_json, read_sealed_json, sha256_of
 from uwml_lib.support.paths import CHECKOUT, PERFORMANCE, REFERENCE
 

@@ -364,7 +364,8 @@ def train(options: TrainReleasedCommand) -> Found | None:
 
 
 def evaluate(options: EvaluateCommand) -> Found:
-    from uwml_lib.runs.scoring import evaluate_run, evaluate_together, is_run
+    from uwml_lib.released.scoring import evaluate_together
+    from uwml_lib.runs.scoring import evaluate_run, is_run
     from uwml_lib.support.files import lock
 
     if not options.models:
@@ -397,23 +398,20 @@ def convert(options: ConvertCommand) -> None:
 
 def report(options: ReportCommand) -> Found:
     from uwml_lib.reports.published import publish_comparison
-    from uwml_lib.reports.site import site
-    from uwml_lib.reports.text import report_text, summary_json
-    from uwml_lib.runs.groups import FILES, load_experiment
+    from uwml_lib.runs.study_runs import load_study
+    from uwml_lib.studies import STUDIES, build_pages
+    from uwml_lib.studies.publish import publish
     from uwml_lib.support import paths
 
-    if (paths.RUNS / options.dataset / FILES["videos"]).exists():
-        table = site.table_of("videos", load_experiment(options.dataset, "videos"))
-        text, found = table.to_markdown(), {"table": table.reset_index().to_dict("records")}
-    else:
-        experiment = load_experiment(options.dataset)
-        text, found = report_text(experiment), summary_json(experiment)
-    print(text)
+    there = [name for name in STUDIES if (paths.RUNS / options.dataset / f"{name}.json").exists()]
+    name = (there or ["reproduce"])[0]
+    found = STUDIES[name].report(load_study(options.dataset, name))
+    print(found.to_markdown())
     if options.publish:
-        site.publish(options.dataset)
-    site.build()
+        publish(options.dataset, STUDIES)
+    build_pages()
     publish_comparison()
-    return found
+    return found.data or {"table": found.table.reset_index().to_dict("records")}
 
 
 def published(options: PublishedCommand) -> Found:
@@ -423,54 +421,20 @@ def published(options: PublishedCommand) -> Found:
     return {"markdown": text}
 
 
-def reproduce(options: ReproduceCommand) -> Found:
-    from uwml_lib.studies.reproduce import reproduce as run_pipeline
+def _study(name: str) -> Callable[[Any], Found]:
+    def run(options: Any) -> Found:
+        from uwml_lib.runs.study_runs import load_study
+        from uwml_lib.studies import STUDIES, run_study
+        from uwml_lib.studies.engine import base_config
 
-    run_pipeline(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
-    return _table("reproduce", options)
+        seeds = _seeds(options.seeds)
+        found = run_study(STUDIES[name], options.dataset, options.data_root, seeds, options.epochs, options.profile)
+        config = base_config(options.dataset, options.data_root, options.epochs, options.profile)
+        runs = load_study(config.dataset, name)
+        return {"dataset": config.dataset, "split": runs.split, "table": found.table.reset_index().to_dict("records"),
+                "runs": [str(run.folder) for run in runs.all_runs]}  # fmt: skip
 
-
-def compare(options: CompareCommand) -> Found:
-    from uwml_lib.studies.compare import compare as run_comparison
-
-    run_comparison(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
-    return _table("compare", options)
-
-
-def fidelity(options: FidelityCommand) -> Found:
-    from uwml_lib.studies.fidelity import measure
-
-    measure(options.dataset, options.data_root, _seeds(options.seeds), options.epochs, options.profile)
-    return _table("fidelity", options)
-
-
-def models(options: ModelsCommand) -> Found:
-    return _compare_models("models", options)
-
-
-def videos(options: VideosCommand) -> Found:
-    return _compare_models("videos", options)
-
-
-def _compare_models(name: Literal["models", "videos"], options: CompareCommand) -> Found:
-    from uwml_lib.studies.models import compare_models
-
-    seeds = _seeds(options.seeds)
-    compare_models(name, options.dataset, options.data_root, seeds, options.epochs, options.profile)
-    return _table(name, options)
-
-
-def _table(name: Any, options: ReproduceCommand) -> Found:
-    """The table of what just ran, and the runs behind it."""
-    from uwml_lib.reports.site.site import table_of
-    from uwml_lib.runs.groups import load_experiment
-    from uwml_lib.studies.engine import base_config
-
-    config = base_config(options.dataset, options.data_root, options.epochs, options.profile)
-    experiment = load_experiment(config.dataset, name)
-    rows = table_of(name, experiment).reset_index().to_dict("records")
-    return {"dataset": config.dataset, "split": experiment.split, "table": rows,
-            "runs": [str(run.folder) for run in experiment.all_runs]}  # fmt: skip
+    return run
 
 
 def sweep(options: SweepCommand) -> Found:
@@ -519,11 +483,11 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Found | None]]] = {
     "evaluate": (EvaluateCommand, evaluate),
     "convert": (ConvertCommand, convert),
     "report": (ReportCommand, report),
-    "reproduce": (ReproduceCommand, reproduce),
-    "compare": (CompareCommand, compare),
-    "fidelity": (FidelityCommand, fidelity),
-    "models": (ModelsCommand, models),
-    "videos": (VideosCommand, videos),
+    "reproduce": (ReproduceCommand, _study("reproduce")),
+    "compare": (CompareCommand, _study("compare")),
+    "fidelity": (FidelityCommand, _study("fidelity")),
+    "models": (ModelsCommand, _study("models")),
+    "videos": (VideosCommand, _study("videos")),
     "sweep": (SweepCommand, sweep),
     "doctor": (DoctorCommand, doctor),
     "published": (PublishedCommand, published),

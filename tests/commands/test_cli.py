@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -316,12 +317,12 @@ def test_evaluating_nothing_leaves_no_trace(tmp_path, capsys):
 
 def test_report_fills_the_published_table_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "REPORTS", tmp_path)
-    monkeypatch.setattr("uwml_lib.runs.groups.load_experiment", lambda dataset: dataset)
-    monkeypatch.setattr("uwml_lib.reports.text.report_text", lambda dataset: f"table of {dataset}")
-    monkeypatch.setattr("uwml_lib.reports.text.summary_json", lambda dataset: {"of": dataset})
-    monkeypatch.setattr("uwml_lib.reports.site.site.build", lambda: None)
+    study = SimpleNamespace(report=lambda runs: SimpleNamespace(to_markdown=lambda: f"table of {runs}", data={"a": 1}))
+    monkeypatch.setattr("uwml_lib.studies.STUDIES", {"reproduce": study})
+    monkeypatch.setattr("uwml_lib.runs.study_runs.load_study", lambda dataset, name: f"{dataset}, {name}")
+    monkeypatch.setattr("uwml_lib.studies.build_pages", lambda: None)
     assert main(["report", "--dataset", "scenes"]) == 0
-    assert capsys.readouterr().out == "table of scenes\n"
+    assert capsys.readouterr().out == "table of scenes, reproduce\n"
     assert "| ours" in (tmp_path / "published.md").read_text(encoding="utf-8")
 
 

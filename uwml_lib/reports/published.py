@@ -67,7 +67,6 @@ def finished_runs(dataset: str, say: Say = say) -> list[Run]:
     ):
         try:
             run = Run.load(path.parent, path.name)
-            ExperimentConfig.from_dict(run.config)
             if len(run.results.get("members", ())) < 2:
                 runs.append(run)
         except UWMLError as error:
@@ -118,7 +117,7 @@ def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = W
     wanted = settings(replace(row_config(row.name), **{**FIDELITY[fidelity], "siblings": siblings}))
     by_seed, reason = {}, "no run"
     for run in runs:
-        config = ExperimentConfig.from_dict(run.config)
+        config = run.config
         if ("members" in run.results) != (kind == CHECKPOINT) or settings(config) != wanted:
             continue
         if obstacle := _other_data(row.protocol, run.results) or _other_protocol(row.protocol, run.results):

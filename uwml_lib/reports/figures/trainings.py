@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from uwml_lib.reports.figures.style import PAIR_LOOK, _look, _panels, _styled
-from uwml_lib.runs.groups import Experiment, by_model
 from uwml_lib.runs.run import Run
+from uwml_lib.runs.study_runs import StudyRuns
 
 
 @_styled
@@ -28,11 +28,11 @@ def caption_lengths(lengths: dict[str, Sequence[int]]) -> tuple[Figure, pd.DataF
 
 
 @_styled
-def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+def recall_curves(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     """Draw rsum on the images that choose the epoch: a line for the mean over seeds, a band from worst to best seed."""
     lines = pd.concat(
-        run.history().query("kind == 'epoch'").assign(loss=loss, seed=run.config["seed"])
-        for loss, runs in experiment.by_loss().items()
+        run.history().query("kind == 'epoch'").assign(loss=loss, seed=run.seed)
+        for loss, runs in study.by_loss().items()
         for run in runs
     )
     figure, axis = plt.subplots(figsize=(7, 3.6))
@@ -40,8 +40,8 @@ def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
         by_epoch = group.groupby("epochs_done")["dev_rsum"].agg(["mean", "min", "max"])
         axis.plot(by_epoch.index, by_epoch["mean"], label=loss, markersize=4, **_look(loss))
         axis.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=_look(loss)["color"], alpha=0.15)
-    _mark_warmup(axis, experiment.runs[0])
-    words = experiment.runs[0].chosen_by
+    _mark_warmup(axis, study.runs[0])
+    words = study.runs[0].config.chosen_by
     axis.set(
         xlabel="epochs", ylabel=f"{words} rsum", title=f"Recall on {words}: mean over seeds, band from worst to best"
     )
@@ -50,9 +50,9 @@ def recall_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
 
 
 @_styled
-def score_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+def score_curves(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     """Draw how the mean score of a batch's positives and hardest negatives moves: a panel a loss, a line a seed."""
-    by_loss = experiment.by_loss()
+    by_loss = study.by_loss()
     figure, axes = plt.subplots(1, len(by_loss), figsize=(4.6 * len(by_loss), 3.8), sharey=True, squeeze=False)
     looks = {
         "positive_score": {**PAIR_LOOK["positive"], "label": "positives"},
@@ -64,7 +64,7 @@ def score_curves(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
             steps = run.history().query("kind == 'step'")
             for name, look in looks.items():
                 axis.plot(steps["epochs_done"], steps[name], linewidth=1.1, **look)
-            drawn.append(steps[["epochs_done", *looks]].assign(loss=loss, seed=run.config["seed"]))
+            drawn.append(steps[["epochs_done", *looks]].assign(loss=loss, seed=run.seed))
         _mark_warmup(axis, runs[0])
         axis.set(title=f"{loss}, {len(runs)} seeds" if len(runs) > 1 else loss, xlabel="epochs")
     axes.flat[0].set_ylabel("mean score in a batch")
@@ -79,7 +79,7 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
     On that line every anchor's hardest negative scores like its positive: all scores are equal, nothing is learnt.
     """
     config = without_warmup[0].config
-    level = 2 * config["loss_options"].get("margin", 0.2) * config["batch_size"]
+    level = 2 * config.loss_options.get("margin", 0.2) * config.batch_size
     figure, axis = plt.subplots(figsize=(7, 3.6))
     drawn = []
     for words, runs, style in (("with warm-up", with_warmup, "-"), ("without warm-up", without_warmup, ":")):
@@ -103,12 +103,12 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
 
 
 @_styled
-def convergence(experiment: Experiment, columns: int = 4) -> tuple[Figure, pd.DataFrame]:
+def convergence(study: StudyRuns, columns: int = 4) -> tuple[Figure, pd.DataFrame]:
     """Draw rsum on the images that choose the epoch, mean over seeds: a panel a loss, all others in grey behind it."""
     lines = pd.DataFrame({
         loss: pd.concat([run.history().query("kind == 'epoch'").set_index("epoch")["dev_rsum"] for run in runs], axis=1)
         .mean(axis=1)
-        for loss, runs in experiment.by_loss().items()
+        for loss, runs in study.by_loss().items()
     })  # fmt: skip
     lines.index = lines.index.astype(int) + 1
     figure, axes = _panels(len(lines.columns), columns, width=2.5, height=2.0)
@@ -118,16 +118,16 @@ def convergence(experiment: Experiment, columns: int = 4) -> tuple[Figure, pd.Da
         axis.set_title(f"{loss}: {lines[loss].iloc[-1]:.0f}", fontsize=9)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epochs done", fontsize=10)
-    figure.supylabel(f"{experiment.runs[0].chosen_by} rsum", fontsize=10)
+    figure.supylabel(f"{study.runs[0].config.chosen_by} rsum", fontsize=10)
     return figure, lines
 
 
 @_styled
-def models_compared(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+def models_compared(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     """Draw rsum, model by model, a mark for each loss: the mean over seeds, with a line from worst to best."""
-    found = by_model(experiment)
+    found = study.by_model()
     rows = [
-        {"model": model, "loss": loss, "seed": run.config["seed"], "rsum": run.metrics["rsum"]}
+        {"model": model, "loss": loss, "seed": run.seed, "rsum": run.rsum}
         for model, by_loss in found.items()
         for loss, runs in by_loss.items()
         for run in runs
@@ -140,7 +140,7 @@ def models_compared(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
         ends = np.abs(spread[["min", "max"]].sub(spread["mean"], axis=0).to_numpy().T)
         look = _look(loss) | {"linestyle": "none"}
         axis.errorbar(spread["mean"], places, xerr=ends, label=loss, markersize=6, **look)
-    axis.set(yticks=range(len(found)), yticklabels=list(found), xlabel=f"{experiment.split} rsum")
+    axis.set(yticks=range(len(found)), yticklabels=list(found), xlabel=f"{study.split} rsum")
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.4)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
@@ -148,7 +148,7 @@ def models_compared(experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
 
 
 def _mark_warmup(axis: plt.Axes, run: Run) -> None:
-    epochs = run.config["warmup_epochs"]
+    epochs = run.config.warmup_epochs
     if epochs:
         axis.axvspan(0, epochs, color="#000000", alpha=0.05, linewidth=0)
         axis.annotate(
