@@ -11,7 +11,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -53,6 +52,8 @@ def _styled(draw: Callable[..., tuple[Figure, Any]]) -> Callable[..., tuple[Figu
 
 def show(figure: Figure, alt: str, path: Path | None = None) -> None:
     """Show a figure in a notebook with a text for those who cannot see it, and keep it as a PNG file at `path`."""
+    from IPython.display import display  # all other figures are drawn without it
+
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
