@@ -52,8 +52,11 @@ DATA_WORDS = {
 """Embedded data set -> what it is, for the landing page."""
 TABLES = {"fidelity": fidelity_table, "models": models_table, "videos": models_table}
 """Make target -> its table, if not that of losses."""
-BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading")
-"""What `make bench` and `make bench-full` write, in the order of the page."""
+BENCHMARKS = (
+    "loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
+    "checks", "steps", "scoring", "epoch", "runs", "kernels",
+)  # fmt: skip
+"""What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
 
 
 def table_of(name: ExperimentName, experiment: Experiment) -> pd.DataFrame:
@@ -191,12 +194,13 @@ def _benchmarks() -> list[dict[str, Any]]:
 
 
 def _benchmark(path: Path) -> dict[str, Any]:
-    found = read_json(path)
+    found, figure = read_json(path), path.with_suffix(".png")
+    tables = found["tables"] if "tables" in found else {found["title"]: found["rows"]}
     return {
         **found,
         "bounds": _html(found["bounds"]),
-        "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
-        "figure": Path(os.path.relpath(path.with_suffix(".png"), REPORTS)).as_posix(),
+        "tables": {title: pd.DataFrame(rows).to_html(index=False, border=0) for title, rows in tables.items()},
+        "figure": Path(os.path.relpath(figure, REPORTS)).as_posix() if found["alt"] else "",
     }
 
 
