@@ -21,7 +21,7 @@ from uwml_lib.config import CHECKOUT
 from uwml_lib.errors import UWMLError
 from uwml_lib.files import make_folder, read_json, write_json, write_text
 
-LIMITS = {"checks": 90, "steps": 95, "scoring": 65, "epoch": 50, "runs": 150, "kernels": 25}
+LIMITS = {"checks": 80, "steps": 95, "scoring": 65, "epoch": 60, "runs": 150, "kernels": 25}
 """Part -> the seconds it may take."""
 WHOLE = 476
 """Seconds of all parts together."""

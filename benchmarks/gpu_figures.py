@@ -36,23 +36,28 @@ def draw_steps(found: Found) -> Figure:
     """Milliseconds of a step by form and precision, a panel a direction, and of the loss alone by batch size."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.4))
     for axis, direction in zip(axes, ("i2t", "t2i"), strict=False):
-        for precision, numbers in found.get(f"attention_{direction}", {}).items():
-            took = {name: value for name, value in numbers.get("milliseconds", {}).items() if value is not None}
-            names = [f"{BARS[name][0]}, {precision}" for name in BARS if name in took]
-            values = [took[name] for name in BARS if name in took]
-            bars = axis.barh(names, values, color=[BARS[name][1]["color"] for name in BARS if name in took])
-            axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=7)
-        axis.tick_params(axis="y", labelsize=7)
         axis.set(xlabel="milliseconds", title=direction)
-        plain_logarithm(axis)
-        axis.margins(x=0.2)
-        axis.invert_yaxis()
+        bars = [
+            (f"{words}, {precision}", numbers["milliseconds"][form], look["color"])
+            for precision, numbers in found.get(f"attention_{direction}", {}).items()
+            for form, (words, look) in BARS.items()
+            if numbers.get("milliseconds", {}).get(form)
+        ]
+        if bars:
+            names, values, colors = zip(*bars, strict=True)
+            axis.bar_label(axis.barh(names, values, color=colors), fmt="%.3g", padding=3, fontsize=7)
+            axis.tick_params(axis="y", labelsize=7)
+            plain_logarithm(axis)
+            axis.margins(x=0.2)
+            axis.invert_yaxis()
+    axes[2].set(xlabel="pairs in a batch", ylabel="milliseconds", title="The loss alone")
     for name, (label, look) in ALONE.items():
         points = {int(n): by[name] for n, by in found.get("loss", {}).items() if by.get(name)}
-        axes[2].plot([*points.keys()], [*points.values()], label=label, **LOOK[look])
-    axes[2].set(yscale="log", xlabel="pairs in a batch", ylabel="milliseconds", title="The loss alone")
-    axes[2].set_xscale("log", base=2)
-    axes[2].legend()
+        if points:
+            axes[2].plot([*points.keys()], [*points.values()], label=label, **LOOK[look])
+            axes[2].set(xscale="log", yscale="log")
+            axes[2].set_xscale("log", base=2)
+            axes[2].legend()
     return figure
 
 

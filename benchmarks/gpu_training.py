@@ -64,7 +64,7 @@ def epoch(part: Part) -> None:
         free = shutil.disk_usage(name).free  # a temporary folder in memory may be small
         images = max(2, min(IMAGES, int(free / 2 / row)))
         folder = make_folder(Path(name) / "f30k_precomp")
-        scale.write_split(folder, "train", images, copies=1, every=1, shape=SHAPE)
+        scale.write_split(folder, "train", images, copies=1, every=20, shape=SHAPE)
         scale.write_split(folder, "dev", 2, copies=1, shape=SHAPE)
         part.add(images=images, captions=images * CAPTIONS)
         warm_up()

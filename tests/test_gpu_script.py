@@ -139,6 +139,20 @@ def check_published(figures, out: Path, tmp_path: Path, monkeypatch) -> None:
     assert "tiny8k on CPU" in page
 
 
+def test_what_a_stopped_part_had_is_published(script, tmp_path, monkeypatch):
+    figures = script("gpu_figures")
+    monkeypatch.setattr(figures, "PERFORMANCE", tmp_path / "performance")
+    words = {"device": "A Card 80GB", "smoke": False, "targets": [], "bounds": "", "provenance": {}}
+    words |= {"title": "A title", "outcome": "stopped: over its limit", "tables": {"t": [{"a": "1"}]}}
+    took = {"kit": 2.0, "loop": None}
+    write_json(tmp_path / "steps.json", words | {"attention_t2i": {"tf32": {"milliseconds": took}}, "loss": {}})
+    write_json(tmp_path / "scoring.json", words)
+    write_json(tmp_path / "epoch.json", {"title": "An epoch", "tables": {}, "outcome": "failed"})
+    folder = figures.publish(tmp_path)
+    assert folder == tmp_path / "performance/a-card-80gb"
+    assert {path.name for path in folder.iterdir()} == {"steps.json", "steps.png", "scoring.json", "scoring.png"}
+
+
 def test_a_folder_without_numbers_is_refused(script, tmp_path):
     figures = script("gpu_figures")
     write_json(tmp_path / "steps.json", {"title": "steps", "tables": {}, "outcome": "stopped"})
