@@ -46,7 +46,7 @@ def test_attention_table_keeps_the_words():
 
 def test_show_keeps_the_alternative_text_and_the_file(tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("uwml_lib.reports.figures.style.display", lambda figure, metadata: shown.append(metadata))
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: shown.append(metadata))
     figure, _ = figures.caption_lengths({"train": [5]})
     figures.show(figure, "what it shows", tmp_path / "figures" / "figure.png")
     assert shown == [{"image/png": {"alt": "what it shows"}}]

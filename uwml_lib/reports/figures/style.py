@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
-from IPython.display import display
 from matplotlib.figure import Figure
 
 STYLE = Path(__file__).parent / "style.mplstyle"
@@ -40,6 +39,8 @@ def _styled(draw: Callable[..., tuple[Figure, Any]]) -> Callable[..., tuple[Figu
 
 def show(figure: Figure, alt: str, path: Path | None = None) -> None:
     """Show a figure in a notebook with a text for those who cannot see it, and keep it as a PNG file at `path`."""
+    from IPython.display import display  # figures are drawn without it
+
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

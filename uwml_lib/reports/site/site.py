@@ -41,8 +41,11 @@ DATA_WORDS = {
 """Embedded data set -> what it is, for the landing page."""
 MACHINE = {"injected-parameters", "machine"}
 """Tags of cells that no page shows."""
-BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading")
-"""What `make bench` and `make bench-full` write, in the order of the page."""
+BENCHMARKS = (
+    "loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
+    "checks", "steps", "scoring", "epoch", "runs", "kernels",
+)  # fmt: skip
+"""What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
 
 
 class Shown(Protocol):
@@ -205,12 +208,13 @@ def _benchmarks() -> list[dict[str, Any]]:
 
 
 def _benchmark(path: Path) -> dict[str, Any]:
-    found = read_json(path)
+    found, figure = read_json(path), path.with_suffix(".png")
+    tables = found["tables"] if "tables" in found else {found["title"]: found["rows"]}
     return {
         **found,
         "bounds": paragraph_html(found["bounds"]),
-        "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
-        "figure": Path(os.path.relpath(path.with_suffix(".png"), paths.REPORTS)).as_posix(),
+        "tables": {title: pd.DataFrame(rows).to_html(index=False, border=0) for title, rows in tables.items()},
+        "figure": Path(os.path.relpath(figure, paths.REPORTS)).as_posix() if found["alt"] else "",
     }
 
 
