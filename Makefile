@@ -69,7 +69,7 @@ OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$
 # Two test processes with one thread each: more threads than cores is slower, and sums differ with their number.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal
 NOTEBOOKS := find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -exec
-BUILD_PAGES := $(PY) -c 'from uwml_lib import site; print(site.build().with_name("performance.html"))'
+BUILD_PAGES := $(PY) -c 'from uwml_lib.studies import build_pages; print(build_pages().with_name("performance.html"))'
 STRIP := $(PY) -m nbstripout --drop-tagged-cells injected-parameters \
     --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution"
 
