@@ -6,6 +6,7 @@ command one by one; and what is then trained, resumed or reported with what the 
 
 import contextlib
 import copy
+import functools
 import io
 import json
 import os
@@ -28,6 +29,7 @@ import torch
 
 from tests.tiny import SIZES, write_tiny
 from uwml_lib import cli
+from uwml_lib.commands import train as commands
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary, build_vocabulary, fingerprint
 from uwml_lib.reports.two_losses import two_losses
@@ -378,18 +380,19 @@ def use_config(values: Any, place: Path) -> None:
 def use_words(words: list[str], place: Path) -> None:
     """Run a training's command up to where the training would begin."""
 
-    def begin(options: cli.TrainCommand) -> None:
-        config, values = options.experiment, said(words)
+    @functools.wraps(commands.train)
+    def begin(experiment: ExperimentConfig, run_folder: Path | None, **options: Any) -> None:
+        config, values = experiment, said(words)
         check_config(config)
         folder = values.pop("run_folder", None)
-        if options.run_folder != folder:
-            raise Wrong(f"run_folder: found {options.run_folder}, given {folder}")
+        if run_folder != folder:
+            raise Wrong(f"run_folder: found {run_folder}, given {folder}")
         check_values(config, preset(values.get("dataset", "scenes")).to_dict() | values)
         check_built(config, place)
 
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as context:
-        context.setitem(cli.COMMANDS, "train", (cli.TrainCommand, begin))
+        context.setattr(commands, "train", begin)
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
             try:
                 code = cli.main(["train", *words])

@@ -36,6 +36,22 @@ class Check(NamedTuple):
         return f"[{'OK' if self.ok else 'FAIL'}] {self.name}: {self.found}{advice}"
 
 
+def doctor(dataset: str = "scenes", data_root: str = "") -> dict[str, list[str]]:
+    """Say whether this machine can run the kit, line by line, and what to do where it cannot.
+
+    Args:
+        dataset: scenes, or the name of a folder in the SCAN layout.
+        data_root: Folder that holds the data set's folder; empty means data/.
+    """
+    checks = []
+    for check in examine(dataset, data_root):
+        print(check, flush=True)
+        checks.append(check)
+    if failed := sum(not check.ok for check in checks):
+        raise UWMLError(f"{failed} of the lines above say FAIL")
+    return {"checks": [str(check) for check in checks]}
+
+
 def examine(dataset: str = "scenes", data_root: str = "") -> Iterator[Check]:
     """Look at Python, the packages, the device, memory, disk, writable folders, the data set and the tokenizer."""
     found = ".".join(map(str, sys.version_info[:3]))

@@ -31,8 +31,8 @@ def run_study(
     epochs: int | None = None,
     profile: Profile = "full",
     say: Say = say,
-) -> Report:
-    """Run a study from the data to its report. Called again it goes on, and does no work twice.
+) -> tuple[StudyRuns, Report]:
+    """Run a study from the data to its report; return its runs too. Called again it goes on, and does no work twice.
 
     dataset: "" is the study's own. seeds: None means 0, 1, 2 (smoke: the study's). epochs: None means the preset's.
     profile: "smoke" is the same, tiny. Raises UWMLError, before anything long, for what cannot work.
@@ -70,7 +70,7 @@ def run_study(
     say(f"\n{report.to_markdown()}\nDone in {duration(sum(clock.seconds.values()))}. Report: {index}")
     if study.next:
         say(study.next)
-    return report
+    return runs, report
 
 
 class Clock:
