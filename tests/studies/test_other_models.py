@@ -82,7 +82,13 @@ def test_the_figure_draws_every_run(experiment):
         replace(experiment, dataset="elsewhere")
     )  # where nothing was scored together
     assert sorted(values["rsum"]) == sorted(run.metrics["rsum"] for run in experiment.runs)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(values["model"].unique())
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(values["model"].unique())
+    drawn = [tuple(line.get_xdata()) for line in axis.lines if line.get_linestyle() == "-"]
+    spread = values.groupby(["model", "loss"])["rsum"].agg(["min", "max", "count"]).query("count > 1")
+    assert {span for span in drawn if np.isfinite(span).all()} == set(zip(spread["min"], spread["max"], strict=True))
+    means = [x for line in axis.lines if line.get_linestyle() == "None" for x in line.get_xdata()]
+    assert sorted(means) == pytest.approx(sorted(values.groupby(["model", "loss"])["rsum"].mean()))
 
 
 def test_films_of_unequal_length_are_drawn_frame_beside_frame():
