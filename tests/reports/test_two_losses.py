@@ -12,7 +12,7 @@ from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
 from uwml_lib.reports.two_losses import linear_cca_text, two_losses
-from uwml_lib.runs import StudyRuns, load_study, save_study
+from uwml_lib.runs import Run, StudyRuns, load_study, save_study
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of, write_json
@@ -233,13 +233,28 @@ def test_chance_by_simulation(n_images, k):
     assert chance_rsum(n_images, k) == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / 20)
 
 
-def test_figures_draw_what_the_runs_hold(study):
-    _, recall = figures.recall_curves(study)
+def test_figures_draw_what_the_runs_hold(study, monkeypatch):
+    history = Run.history
+
+    def differs_by_seed(run):
+        lines = history(run)
+        return lines.assign(dev_rsum=lines["dev_rsum"] + run.results["dev_rsum"] - 100)
+
+    monkeypatch.setattr(Run, "history", differs_by_seed)
+    figure, recall = figures.recall_curves(study)
     assert set(recall["seed"]) == {0, 1, 2}
-    assert recall.groupby("epochs_done")["dev_rsum"].mean().tolist() == [100.0, 101.0]
-    _, scores = figures.score_curves(study)
+    assert recall.groupby("epochs_done")["dev_rsum"].mean().tolist() == [101.0, 102.0]
+    figure_of_means, means = figures.convergence(study)
+    assert means.to_dict() == {loss: {1: 101.0, 2: 102.0} for loss in ("triplet", "polynomial")}
+    assert [axis.get_title() for axis in figure_of_means.axes] == ["triplet: 102", "polynomial: 102"]
+    for axis in (*figure.axes, *figure_of_means.axes):
+        assert axis.lines[-1].get_ydata().tolist() == [101.0, 102.0]
+        band = axis.collections[-1].get_paths()[0].vertices  # from the worst seed to the best
+        assert {tuple(point) for point in band.tolist()} >= {(1, 100), (1, 102), (2, 101), (2, 103)}
+    figure, scores = figures.score_curves(study)
     assert scores["epochs_done"].max() == 2.0
     assert (scores["positive_score"] == 0.5).all()
+    assert [len(axis.lines) for axis in figure.axes] == [2 * 3, 2 * 3]
     with_warmup = study.by_loss()["triplet"][:1]
     figure, collapse = figures.collapse_curves(with_warmup, study["without_warmup"])
     assert collapse.groupby("run")["epochs_done"].min().to_dict() == {"with warm-up": 1.5, "without warm-up": 0.5}

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 
 from tests.made import made_run, made_runs
-from uwml_lib.config import FIDELITY, ExperimentConfig, preset
+from uwml_lib.config import FIDELITY, preset
 from uwml_lib.evaluation import compare_all
 from uwml_lib.losses import LOSSES, PolynomialLoss
 from uwml_lib.models import MODELS
@@ -199,9 +200,14 @@ def test_a_row_is_what_its_runs_say_corrected_for_all_rows():
 
 
 def test_the_figure_draws_every_run():
-    runs = [made_run(400 + i, seed=i, loss=loss, model=model) for i in (0, 1) for loss in ("triplet", "polynomial")
-            for model in ("scan", "vse")]  # fmt: skip
+    settings = list(product((0, 1), ("triplet", "polynomial"), ("scan", "vse")))
+    runs = [made_run(400.0 + 7 * i, seed=s, loss=loss, model=model) for i, (s, loss, model) in enumerate(settings)]
     figure, values = figures.models_compared(study_of(tuple(runs)))
     assert sorted(values["rsum"]) == sorted(run.rsum for run in runs)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(values["model"].unique())
-    assert ExperimentConfig().model == "scan"
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(values["model"].unique())
+    drawn = [tuple(line.get_xdata()) for line in axis.lines if line.get_linestyle() == "-"]
+    spread = values.groupby(["model", "loss"])["rsum"].agg(["min", "max"])
+    assert {span for span in drawn if np.isfinite(span).all()} == set(zip(spread["min"], spread["max"], strict=True))
+    means = [x for line in axis.lines if line.get_linestyle() == "None" for x in line.get_xdata()]
+    assert sorted(means) == pytest.approx(sorted(values.groupby(["model", "loss"])["rsum"].mean()))

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from uwml_lib.reports.figures.style import _styled
+from uwml_lib.reports.figures.style import styled
 
 SWEEP_LOOK: dict[bool, dict[str, Any]] = {
     False: {"marker": "o", "markersize": 6, "markerfacecolor": "white", "label": "a setting, ± std over seeds"},
@@ -17,7 +17,7 @@ SWEEP_LOOK: dict[bool, dict[str, Any]] = {
 }
 
 
-@_styled
+@styled
 def sweep_panels(
     settings: pd.DataFrame, names: Sequence[str], label: str, columns: int = 3
 ) -> tuple[Figure, pd.DataFrame]:
