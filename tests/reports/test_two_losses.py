@@ -9,10 +9,10 @@ from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.reports import figures
 from uwml_lib.reports.agreement import agreement_with_reference
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.site import site
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
 from uwml_lib.reports.two_losses import linear_cca_text, two_losses
-from uwml_lib.runs import Run, StudyRuns, load_study, save_study
+from uwml_lib.runs import Run, StudyRuns, save_study
+from uwml_lib.studies import build_pages
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of, write_json
@@ -127,7 +127,7 @@ def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
     speed = tmp_path / "reference/speed"
     for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", speed)):
         monkeypatch.setattr(paths, name, value)
-    index = site.build((), load_study)
+    index = build_pages()
     assert not (tmp_path / "performance.html").exists()
     assert "performance.html" not in index.read_text(encoding="utf-8")
     provenance = {"machine": "a machine", "versions": {"torch": "2"}, "commit": None, "started": "now", "command": "it"}
@@ -137,7 +137,7 @@ def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
     }  # fmt: skip
     for name in ("step", "loss"):
         write_json(speed / f"cpu/{name}.json", {**found, "title": f"A <{name}>"})
-    assert 'href="performance.html"' in site.build((), load_study).read_text(encoding="utf-8")
+    assert 'href="performance.html"' in build_pages().read_text(encoding="utf-8")
     page = (tmp_path / "performance.html").read_text(encoding="utf-8")
     assert page.index("A &lt;loss&gt;") < page.index("A &lt;step&gt;")
     assert 'src="reference/speed/cpu/step.png" alt="Bars."' in page
