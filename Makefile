@@ -10,9 +10,11 @@
 #: PROFILE          full or smoke (full)
 #: SPACE            what `make sweep` tries: a JSON file (margin and coefficients)
 #: SAMPLES          settings that `make sweep` draws from it at random (0: the whole grid)
+#: OUT              folder for what `make gpu` measures (reports/gpu)
+#: DATA             folder in Flickr8k's layout, on which `make gpu` trains both losses (none)
 #: KILLS            kills of `make torture` (50)
 #: MUTATIONS        damaged inputs of `make torture` (10000)
-VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE SPACE SAMPLES KILLS MUTATIONS
+VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE SPACE SAMPLES OUT DATA KILLS MUTATIONS
 
 # What each target takes besides PYTHON and TORCH_INDEX_URL, which are for setting up.
 TAKES_data := DATASET DATA_ROOT
@@ -24,6 +26,7 @@ TAKES_videos := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
 TAKES_sweep := DATASET DATA_ROOT SEEDS EPOCHS PROFILE SPACE SAMPLES
 TAKES_smoke := DATASET DATA_ROOT SEEDS EPOCHS
 TAKES_reference := DATASET
+TAKES_gpu := OUT DATA
 TAKES_torture := KILLS MUTATIONS
 
 # .venv remembers the two choices it was made with, so that they are given once.
@@ -66,7 +69,7 @@ OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$
 # Two test processes with one thread each: more threads than cores is slower, and sums differ with their number.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal
 NOTEBOOKS := find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -exec
-BUILD_PAGES := $(PY) -c 'from uwml_lib import site; print(site.build().with_name("performance.html"))'
+BUILD_PAGES := $(PY) -c 'from uwml_lib.studies import build_pages; print(build_pages().with_name("performance.html"))'
 STRIP := $(PY) -m nbstripout --drop-tagged-cells injected-parameters \
     --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution"
 
@@ -79,7 +82,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare fidelity models videos sweep smoke lab test test-all torture bench bench-full lint format reference clean gone
+.PHONY: help setup data reproduce compare fidelity models videos sweep smoke lab test test-all torture bench bench-full gpu lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -173,6 +176,11 @@ bench-full: bench
 	$(PY) benchmarks/evaluation.py --full
 	@$(BUILD_PAGES)
 
+# It needs no .venv: the script is for machines that have torch and little else.
+## measure all that a graphics card can show, with the python3 on the path or PYTHON: at most 8 minutes
+gpu:
+	bash benchmarks/gpu.sh$(if $(OUT), $(call quote,$(OUT)))
+
 ## check the style of the code, the types of the library, and that the notebooks hold no outputs
 lint: $(READY)
 	$(PY) -m ruff check .
@@ -190,10 +198,10 @@ format: $(READY)
 reference: $(READY)
 	$(UWML) report --publish$(call option,dataset,DATASET)
 
-## remove caches, build leftovers and built pages; data, runs, sweeps, evaluations, the published run and .venv stay
+## remove caches, build leftovers and built pages; data, runs, sweeps, evaluations, what was published or measured, and .venv stay
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . \( -path ./.git -o -path ./.venv -o -path ./data -o -path ./reports \) -prune \
 	  -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
-	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference ! -name runs ! -name sweeps ! -name evaluations \
+	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference ! -name runs ! -name sweeps ! -name evaluations ! -name gpu \
 	  -exec rm -rf {} +

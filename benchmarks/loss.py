@@ -7,13 +7,26 @@ scores. `python benchmarks/loss.py`
 import matplotlib.pyplot as plt
 import torch
 from loops import loop_loss
-from measuring import DEVICE, LOOK, Target, arguments, once, peak_beyond_now, peak_memory, report, style, take_turns
+from measuring import (
+    DEVICE,
+    LOOK,
+    Call,
+    Target,
+    arguments,
+    once,
+    peak_beyond_now,
+    peak_memory,
+    report,
+    style,
+    take_turns,
+)
 
 from uwml_lib.losses import PolynomialLoss
 
 SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 LOOP_TO = 256
 NUMBERS = 4  # bytes of one
+LOSS = PolynomialLoss(check_finite=False)  # as in training, which looks for itself
 
 
 def scores_of(n: int) -> torch.Tensor:
@@ -21,23 +34,29 @@ def scores_of(n: int) -> torch.Tensor:
     return torch.rand(n, n, generator=torch.Generator().manual_seed(0)).to(DEVICE).requires_grad_()
 
 
+def candidates(n: int) -> dict[str, Call]:
+    """Return what is measured on n pairs; reductions: the largest score of every row and column, and no gradient."""
+    scores = scores_of(n)
+    plain, target = scores.detach(), torch.empty(n, n, device=DEVICE)
+    calls: dict[str, Call] = {
+        "kit": lambda: torch.autograd.grad(LOSS(scores), scores),
+        "copy": lambda: target.copy_(plain),
+        "reductions": lambda: (plain.amax(dim=0), plain.amax(dim=1)),
+    }
+    return calls | ({"loop": lambda: torch.autograd.grad(loop_loss(scores), scores)} if n <= LOOP_TO else {})
+
+
 def main() -> None:
-    loss = PolynomialLoss(check_finite=False)  # as in training, which looks for itself
     if (peak := arguments(__doc__).peak) is not None:
-        form, scores = {"kit": loss, "loop": loop_loss}[peak[0]], scores_of(int(peak[1]))
-        print(peak_beyond_now(lambda: torch.autograd.grad(form(scores), scores)))
+        print(peak_beyond_now(candidates(int(peak[1]))[peak[0]]))
         return
     seconds, rows = {}, []
     for n in SIZES:
-        scores = scores_of(n)
-        target = torch.empty_like(scores)
-        candidates = {
-            "kit": lambda scores=scores: torch.autograd.grad(loss(scores), scores),
-            "copy": lambda scores=scores, target=target: target.copy_(scores.detach()),
-        }
-        seconds[n] = take_turns(candidates, rounds=7 if n > 2000 else 30)
-        if n <= LOOP_TO:
-            seconds[n]["loop"] = once(lambda scores=scores: torch.autograd.grad(loop_loss(scores), scores))
+        calls = candidates(n)
+        loop = calls.pop("loop", None)
+        seconds[n] = take_turns(calls, rounds=7 if n > 2000 else 30)
+        if loop:
+            seconds[n]["loop"] = once(loop)
         loop, kit, copy = (seconds[n].get(name) for name in ("loop", "kit", "copy"))
         peak = peak_memory("kit", str(n)) / (NUMBERS * n * n) if n >= 1024 else None
         rows.append({

@@ -5,7 +5,7 @@ Only ratios of one run are worth comparing: what slows the machine slows every c
 
 import argparse
 import gc
-import shlex
+import re
 import statistics
 import subprocess
 import sys
@@ -21,12 +21,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from uwml_lib.reports.figures.style import STYLE
-from uwml_lib.runs.provenance import provenance
+from uwml_lib.runs.provenance import device_name, provenance, this_device
 from uwml_lib.support.files import write_json
 from uwml_lib.support.paths import PERFORMANCE
 
-DEVICE = torch.accelerator.current_accelerator() or torch.device("cpu")
-FOLDER = PERFORMANCE / DEVICE.type
+
+def folder_name(device: str) -> str:
+    """Return the folder of a device's numbers, named after it: NVIDIA H100 80GB HBM3 is nvidia-h100-80gb-hbm3."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+DEVICE = this_device()
+FOLDER = PERFORMANCE / folder_name(device_name(DEVICE))
 LOOK = {
     "loop": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
     "kit": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
@@ -75,14 +81,15 @@ def take_turns(candidates: Mapping[str, Call], rounds: int = 5) -> dict[str, flo
 
 def once(call: Call) -> float:
     """Return the seconds of a single call."""
-    _wait()
+    wait()
     started = time.perf_counter()
     call()
-    _wait()
+    wait()
     return time.perf_counter() - started
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Wait until the device has done all it was given."""
     if DEVICE.type != "cpu":
         torch.accelerator.synchronize()
 
@@ -97,10 +104,11 @@ def peak_beyond_now(call: Call) -> float:
     """Return the bytes a call takes at its peak beyond what is held now; on a CPU as Linux alone says it."""
     gc.collect()
     if DEVICE.type != "cpu":
-        torch.accelerator.reset_peak_memory_stats()
-        before = torch.accelerator.memory_allocated()
+        device = torch.get_device_module(DEVICE)
+        device.reset_peak_memory_stats()
+        before = device.memory_allocated()
         call()
-        return torch.accelerator.max_memory_allocated() - before
+        return device.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak so far is forgotten
     before = _status("VmHWM")
     call()
@@ -134,8 +142,7 @@ def report(
     figure.savefig(FOLDER / f"{name}.png")
     plt.close(figure)
     words = {"title": title, "rows": list(rows), "alt": alt, "targets": targets_met, "bounds": bounds}
-    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    machine = {"threads": torch.get_num_threads(), "provenance": provenance(DEVICE) | {"command": command}}
+    machine = {"threads": torch.get_num_threads(), "provenance": provenance(DEVICE)}
     write_json(FOLDER / f"{name}.json", {**words, **found, **machine})
 
 
@@ -155,4 +162,5 @@ def plain_logarithm(axis: Axes) -> None:
 
 def style() -> Any:
     """Return the look of all figures, as a context."""
+
     return plt.style.context(STYLE)

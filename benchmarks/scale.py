@@ -48,13 +48,17 @@ class PooledSCAN(SCAN):
         return images.mean(dim=1) @ captions.mean(dim=1).T
 
 
-def write_split(folder: Path, split: str, images: int, copies: int) -> None:
-    """Write a split with every image stored `copies` times; one in two hundred has numbers, in its first region."""
+def write_split(
+    folder: Path, split: str, images: int, copies: int, every: int = 200, shape: tuple[int, int] = (REGIONS, FEATURES)
+) -> None:
+    """Write a split with every image stored `copies` times; one in `every` has numbers, in its first region.
+
+    shape: regions, and numbers of each.
+    """
     generator = np.random.default_rng(0)
-    shape = (images * copies, REGIONS, FEATURES)
-    features = np.lib.format.open_memmap(folder / f"{split}_ims.npy", "w+", np.float32, shape)
-    for row in range(0, len(features), 200 * copies):
-        features[row : row + copies, 0] = generator.normal(size=FEATURES)
+    features = np.lib.format.open_memmap(folder / f"{split}_ims.npy", "w+", np.float32, (images * copies, *shape))
+    for row in range(0, len(features), every * copies):
+        features[row : row + copies, 0] = generator.normal(size=shape[1])
     words = np.array(["".join(generator.choice(list("aeiklmnorst"), 6)) for _ in range(WORDS)])
     lengths = generator.integers(LENGTH // 2, LENGTH + LENGTH // 2, images * CAPTIONS, endpoint=True)
     chosen = np.minimum(generator.pareto(0.7, lengths.sum()), WORDS - 1).astype(int)  # few words are most of a text

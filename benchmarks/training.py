@@ -19,7 +19,7 @@ from measuring import (
     style,
     take_turns,
 )
-from step import BATCH, LOSS, REGIONS, WORDS
+from step import BATCH, LOSS, REGIONS, WIDTH, WORDS
 from torch import Tensor
 
 from uwml_lib.config import Precision
@@ -27,7 +27,6 @@ from uwml_lib.evaluation import products
 from uwml_lib.models import SCAN
 
 FEATURES, VOCABULARY = 2048, 8481  # of bottom-up attention, and of the released vocabulary
-CAPTIONS, SECONDS = 145_000, 15  # of Flickr30K, and wanted for them on a card
 LARGE, MEMORY = 1024, 24  # pairs, and the gigabytes wanted for them
 PRECISIONS: tuple[Precision, ...] = ("tf32", "bf16") if DEVICE.type == "cuda" else ()
 
@@ -35,15 +34,24 @@ PRECISIONS: tuple[Precision, ...] = ("tf32", "bf16") if DEVICE.type == "cuda" el
 class Step:
     """One model with its optimiser on one random batch; every method is a part of its step, or all of it."""
 
-    def __init__(self, direction: str, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        direction: str,
+        batch: int = BATCH,
+        regions: int = REGIONS,
+        features: int = FEATURES,
+        width: int = WIDTH,
+        words: tuple[int, int] = WORDS,
+        vocabulary: int = VOCABULARY,
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         self.direction = direction
-        self.lengths = torch.randint(WORDS[0], WORDS[1] + 1, (batch,), generator=generator)
-        self.features = torch.rand(batch, REGIONS, FEATURES, generator=generator).to(DEVICE)
-        tokens = torch.randint(1, VOCABULARY, (batch, int(self.lengths.max())), generator=generator)
+        self.lengths = torch.randint(words[0], words[1] + 1, (batch,), generator=generator)
+        self.features = torch.rand(batch, regions, features, generator=generator).to(DEVICE)
+        tokens = torch.randint(1, vocabulary, (batch, int(self.lengths.max())), generator=generator)
         self.tokens = tokens.to(DEVICE)
         torch.manual_seed(0)
-        self.model = SCAN(FEATURES, VOCABULARY, direction=direction).to(DEVICE)
+        self.model = SCAN(features, vocabulary, embed_size=width, direction=direction).to(DEVICE)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=2e-4)
 
     def images(self) -> None:
@@ -103,9 +111,6 @@ def main() -> None:
         if options.full:
             wanted = Target(f"{direction}: peak memory of {batch:,} pairs, GB", peaks[direction], MEMORY, at_most=True)
             targets.append(wanted)
-        elif DEVICE.type == "cuda":
-            epoch = CAPTIONS // BATCH * min(value for name, value in seconds.items() if name.startswith("kit"))
-            targets.append(Target(f"{direction}: seconds of {CAPTIONS:,} captions", epoch, SECONDS, at_most=True))
     with style():
         figure, axis = plt.subplots(figsize=(7, 2.4))
         left = [0.0] * len(found)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from uwml_lib import config as config_module
 from uwml_lib.config import PRESETS, ExperimentConfig, preset
 from uwml_lib.losses import LOSSES
+from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.paths import project_root
 from uwml_lib.training import check_config
@@ -130,7 +130,7 @@ def test_presets():
 
 
 def test_where_the_data_lies(tmp_path, monkeypatch):
-    assert ExperimentConfig(dataset="x").data_folder == config_module.DATA / "x"
+    assert ExperimentConfig(dataset="x").data_folder == paths.DATA / "x"
     assert ExperimentConfig(dataset="x", data_root=str(tmp_path)).data_folder == tmp_path / "x"
     monkeypatch.chdir(tmp_path)
     assert ExperimentConfig(dataset="x", data_root="here").data_folder == tmp_path / "here" / "x"

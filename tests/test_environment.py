@@ -148,6 +148,19 @@ def test_variables_reach_the_command_line(make, kit, arguments, command):
     assert make(kit, "-n", *arguments).stdout.splitlines()[-1] == f".venv/bin/python -m uwml_lib.cli {command}"
 
 
+def test_the_script_for_a_graphics_card_gets_its_folders_and_no_environment(make, kit):
+    (kit / "benchmarks").mkdir()
+    (kit / "benchmarks/gpu.sh").write_text('printf "%s\\n" "$DATA" "$PYTHON" "$#" "$@"\n', encoding="utf-8")
+    assert make(kit, "-s", "gpu", "OUT=a b", "DATA=/a 'b'", "PYTHON=p").stdout.splitlines() == [
+        "/a 'b'",
+        "p",
+        "1",
+        "a b",
+    ]
+    assert make(kit, "-s", "gpu").stdout.splitlines() == ["", "", "0"]
+    assert not (kit / ".venv").exists()
+
+
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [("DATASETS", "DATASET"), ("SEED", "SEEDS"), ("dataroot", "DATA_ROOT"), ("TORCH_URL", "TORCH_INDEX_URL")],
@@ -224,7 +237,7 @@ def test_an_unusable_interpreter_is_one_sentence_and_leaves_the_environment_alon
 
 def test_clean_leaves_data_runs_and_the_published_run(make, kit):
     kept = ["data/scenes/build/x", "data/__pycache__/x", "reports/README.md", "reports/reference/x", "reports/runs/a/x",
-            "reports/evaluations/a/x", "reports/sweeps/a/x",
+            "reports/evaluations/a/x", "reports/sweeps/a/x", "reports/gpu/x",
             ".venv/__pycache__/x", "uwml_lib/x.py"]  # fmt: skip
     gone = ["build/x", "dist/x", "uwml_kit.egg-info/x", ".pytest_cache/x", ".ruff_cache/x", "uwml_lib/__pycache__/x",
             "notebooks/.ipynb_checkpoints/x", "reports/index.html", "reports/notebooks/x"]  # fmt: skip

@@ -6,6 +6,7 @@ command one by one; and what is then trained, resumed or reported with what the 
 
 import contextlib
 import copy
+import functools
 import io
 import json
 import os
@@ -27,14 +28,20 @@ import pytest
 
 from tests.tiny import SIZES, write_tiny
 from uwml_lib import cli
+from uwml_lib.commands import train as commands
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary, build_vocabulary, fingerprint
-from uwml_lib.reports.text import report_text
-from uwml_lib.runs import evaluate_run, load_experiment, read_metrics, save_experiment
+from uwml_lib.reports.two_losses import two_losses
+from uwml_lib.runs import Run, StudyRuns, evaluate_run, load_study, read_metrics, save_study
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_text
 from uwml_lib.training import Trainer, build_loss, check_config, train
+
+
+def text_of(study: StudyRuns) -> str:
+    return two_losses(study).to_markdown()
+
 
 MUTATIONS = int(os.environ.get("UWML_MUTATIONS", "300"))
 SHARDS = max(1, min(4, MUTATIONS))  # so that several processes can share the work
@@ -369,18 +376,19 @@ def use_config(values: Any, place: Path) -> None:
 def use_words(words: list[str], place: Path) -> None:
     """Run a training's command up to where the training would begin."""
 
-    def begin(options: cli.TrainCommand) -> None:
-        config, values = options.experiment, said(words)
+    @functools.wraps(commands.train)
+    def begin(experiment: ExperimentConfig, run_folder: Path | None, **options: Any) -> None:
+        config, values = experiment, said(words)
         check_config(config)
         folder = values.pop("run_folder", None)
-        if options.run_folder != folder:
-            raise Wrong(f"run_folder: found {options.run_folder}, given {folder}")
+        if run_folder != folder:
+            raise Wrong(f"run_folder: found {run_folder}, given {folder}")
         check_values(config, preset(values.get("dataset", "scenes")).to_dict() | values)
         check_built(config, place)
 
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as context:
-        context.setitem(cli.COMMANDS, "train", (cli.TrainCommand, begin))
+        context.setattr(commands, "train", begin)
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
             try:
                 code = cli.main(["train", *words])
@@ -394,8 +402,8 @@ def use_words(words: list[str], place: Path) -> None:
 
 def use_report(place: Path, root: Path) -> None:
     """The report must be that of the whole, in whatever order the runs are listed."""
-    text = report_text(load_experiment("tiny"))
-    listed = json.loads((place / "runs/tiny/experiment.json").read_text())
+    text = text_of(load_study("tiny"))
+    listed = json.loads((place / "runs/tiny/reproduce.json").read_text())
     expected = (root / ("report.txt" if listed.get("without_warmup") else "report-without.txt")).read_text()
     if sorted(text.splitlines()) != sorted(expected.splitlines()):
         raise Wrong(f"another report: {text[:500]}")
@@ -423,10 +431,10 @@ def whole(tmp_path_factory):
         train(config, root / "half", str)
     with pytest.MonkeyPatch.context() as context:
         context.setattr(paths, "RUNS", root / "runs")
-        save_experiment("tiny", runs=runs)
-        (root / "report-without.txt").write_text(report_text(load_experiment("tiny")))
-        save_experiment("tiny", runs=runs, without_warmup=[alone])
-        (root / "report.txt").write_text(report_text(load_experiment("tiny")))
+        groups = {"runs": [Run.load(folder) for folder in runs]}
+        (root / "report-without.txt").write_text(text_of(save_study("tiny", "reproduce", groups)))
+        groups["without_warmup"] = [Run.load(alone)]
+        (root / "report.txt").write_text(text_of(save_study("tiny", "reproduce", groups)))
     return root, config
 
 
@@ -482,12 +490,12 @@ def attempt(root: Path, config: ExperimentConfig, place: Path, generator: random
 
 def damage_file(folder: Path, what: str, generator: random.Random) -> str:
     """Damage one file of a folder; return its name."""
-    kinds = {"report": ("results.json", "experiment.json", "metrics.jsonl")}.get(what)
+    kinds = {"report": ("results.json", "reproduce.json", "metrics.jsonl")}.get(what)
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
     file = generator.choice(sorted(path for path in files if kinds is None or path.name in kinds))
     if what == "report" and generator.random() < 0.5:
-        file = folder / "experiment.json"
-    if file.name == "experiment.json" and generator.random() < 0.6:
+        file = folder / "reproduce.json"
+    if file.name == "reproduce.json" and generator.random() < 0.6:
         file.write_text(json.dumps(damage_names(json.loads(file.read_text()), generator)))
     elif file.suffix == ".json" and generator.random() < 0.7:
         file.write_text(json.dumps(damage_json(json.loads(file.read_text()), generator)))

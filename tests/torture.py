@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import torch
 
 from tests.training.test_kill import COMMANDS
-from uwml_lib.reports.text import reliability_text
+from uwml_lib.reports.records import reliability_text
 from uwml_lib.runs.provenance import provenance
 from uwml_lib.support import paths
 from uwml_lib.support.files import write_json

@@ -29,17 +29,21 @@ FIDELITY: dict[Fidelity, dict[str, Any]] = {
 """Four habits of the released code, each also a setting of its own: as this kit has them, and as the release did."""
 
 
-def _cosmetic(default: Any) -> Any:
-    """A field that cannot change a result, and so does not distinguish one experiment from another."""
-    return field(default=default, metadata={"cosmetic": True})
+def setting(
+    default: Any, *, least: float | None = None, above: float | None = None, most: int | None = None, why: str = "",
+    cosmetic: bool = False,
+) -> Any:  # fmt: skip
+    """A field with its bounds. why: what stands behind the least value, for the error.
 
-
-LARGEST = {
-    "embed_size": 2**16, "word_dim": 2**16, "epochs": 10**6, "warmup_epochs": 10**6, "decay_epoch": 10**6,
-    "batch_size": 10**6, "hidden": 2**16, "max_images": 10**9, "dev_captions": 10**9,
-    "selection_images": 10**9, "regions": 10**6, "log_every": 10**9, "threads": 1024, "workers": 256,
-}  # fmt: skip
-"""Whole numbers beyond these are slips: they would fill the memory or start thousands of processes."""
+    most: a larger number is a slip, which would fill the memory or start thousands of processes. cosmetic: cannot
+    change a result, and so does not tell one experiment from another.
+    """
+    bounds = [
+        (lambda value: least is None or value >= least, f"at least {least}{why}"),
+        (lambda value: above is None or value > above, f"above {above}"),
+        (lambda value: most is None or value <= most, f"at most {most:,}" if most else ""),
+    ]
+    return field(default=default, metadata={"bounds": bounds} | ({"cosmetic": True} if cosmetic else {}))
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,11 @@ class ExperimentConfig:
     dataset: str = "scenes"
     """Folder name of the data set: scenes, clips, their smoke sizes scenes_smoke and clips_smoke, f8k_precomp,
     f30k_precomp, coco_precomp or your own."""
-    data_root: str = _cosmetic("")
+    data_root: str = setting("", cosmetic=True)
     """Folder that holds the data set's folder; empty means the project's data/."""
-    max_images: int = 0
+    max_images: int = setting(0, least=0, most=10**9)
     """Take only the first images of every split; 0 means all."""
-    regions: int = 0
+    regions: int = setting(0, least=0, most=10**6)
     """Take only the first regions of every image (detectors list the surest first); 0 means all."""
     captions: Captions = "text"
     """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: the same as under nltk
@@ -61,9 +65,9 @@ class ExperimentConfig:
     siblings: Literal["ignored", "negatives"] = "ignored"
     """Other captions of the same image in a batch: ignored by the loss, or taken for negatives as in the released
     code."""
-    dev_captions: int = 0
+    dev_captions: int = setting(0, least=0, most=10**9)
     """Take only the first captions of dev; the released code takes 5000, 0 means all."""
-    selection_images: int = 0
+    selection_images: int = setting(0, least=0, most=10**9)
     """Keep the last training images out of the training and choose the best epoch by them; 0: by dev."""
     evaluation_precision: Precision = "float32"
     """Precision in which attention and ranks are computed; the released code has float64. tf32 and bf16 are
@@ -71,15 +75,15 @@ class ExperimentConfig:
     model: str = "scan"
     """Model name: a name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity, bfan, dual_encoding or
     frozen."""
-    embed_size: int = 1024
+    embed_size: int = setting(1024, least=1, most=2**16)
     """Width of the common space; the released code has 1024."""
-    word_dim: int = 300
+    word_dim: int = setting(300, least=1, most=2**16)
     """Width of the word embeddings; the released code has 300."""
     bidirectional: bool = True
     """Read captions with a GRU in both directions."""
     weight_norm: bool = False
     """Weight-normalise the image encoder."""
-    hidden: int = 0
+    hidden: int = setting(0, least=0, most=2**16)
     """Size of the hidden layer of frozen's heads; 0 means linear heads."""
     direction: Direction = "i2t"
     """i2t: regions attend to words; t2i: words attend to regions."""
@@ -87,37 +91,37 @@ class ExperimentConfig:
     """How region-word similarities are normalised before the softmax."""
     aggregation: Aggregation = "Mean"
     """How the similarities of the queries become one score."""
-    lambda_softmax: float | None = None
+    lambda_softmax: float | None = setting(None, above=0)
     """Inverse temperature of the attention; None means 4 for i2t, 9 for t2i."""
-    lambda_lse: float | None = None
+    lambda_lse: float | None = setting(None, above=0)
     """Inverse temperature of LogSumExp; None means 5 for i2t, 6 for t2i."""
     loss: str = "polynomial"
     """Loss name: a name of `uwml_lib.losses.LOSSES`, such as polynomial or triplet."""
     loss_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the loss's constructor, as JSON: '{"margin": 0.1}'."""
-    epochs: int = 30
+    epochs: int = setting(30, least=1, most=10**6)
     """Passes over the training captions."""
-    warmup_epochs: int = 0
+    warmup_epochs: int = setting(0, least=0, most=10**6)
     """First epochs trained on the same loss's dense form (all informative negatives)."""
-    batch_size: int = 128
+    batch_size: int = setting(128, least=2, most=10**6, why=", for a batch of one has no negatives")
     """Caption-image pairs per step."""
-    learning_rate: float = 2e-4
+    learning_rate: float = setting(2e-4, above=0)
     """Adam's step size."""
-    decay_epoch: int = 15
+    decay_epoch: int = setting(15, least=1, most=10**6)
     """The learning rate is divided by ten whenever this many epochs have passed."""
-    gradient_clip: float = 2.0
+    gradient_clip: float = setting(2.0, least=0)
     """Largest gradient norm; 0 means no clipping."""
-    seed: int = 0
+    seed: int = setting(0, least=0, most=2**32 - 1)
     """Seed of the weights and of the order of the captions."""
     mixed_precision: Literal["no", "tf32", "fp16", "bf16"] = "no"
     """Precision of the products of a training, on an accelerator that has it."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes an accelerator if there is one."""
-    threads: int = 1
+    threads: int = setting(1, least=1, most=1024)
     """Threads of torch on the CPU; the last bits of a result depend on it."""
-    workers: int = _cosmetic(0)
+    workers: int = setting(0, least=0, most=256, cosmetic=True)
     """Processes that load data."""
-    log_every: int = _cosmetic(10)
+    log_every: int = setting(10, least=1, most=10**9, cosmetic=True)
     """Steps between two lines of metrics.jsonl."""
 
     def __post_init__(self) -> None:
@@ -126,26 +130,14 @@ class ExperimentConfig:
             _check(item.name, value, _fits(value, item.type), _words(item.type))
             if type(value) is int and float in (item.type, *get_args(item.type)):  # 2 and 2.0 are one experiment
                 object.__setattr__(self, item.name, float(value))
-        for name, largest in LARGEST.items():
-            _check(name, getattr(self, name), getattr(self, name) <= largest, f"at most {largest:,}")
-        for name in ("embed_size", "word_dim", "epochs", "threads", "log_every"):
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        counts = ("max_images", "regions", "dev_captions", "selection_images", "warmup_epochs", "workers", "seed")
-        for name in (*counts, "hidden", "gradient_clip"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+            for holds, expected in item.metadata.get("bounds", ()) if value is not None else ():
+                _check(item.name, value, holds(value), expected)
         _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
-        for name in ("lambda_softmax", "lambda_lse"):
-            value = getattr(self, name)
-            _check(name, value, value is None or value > 0, "above 0")
-        _check("seed", self.seed, self.seed < 2**32, "below 2**32")
         a_name = self.dataset not in ("", ".", "..") and Path(self.dataset).name == self.dataset
         a_name = a_name and self.dataset.isprintable()
         _check("dataset", self.dataset, a_name, "the name of a folder; where that lies goes into data_root")
         if self.data_root:  # notebooks run in another folder than the shell
             object.__setattr__(self, "data_root", str(absolute_path("data_root", self.data_root)))
-        _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for a batch of one has no negatives")
-        _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        _check("decay_epoch", self.decay_epoch, self.decay_epoch >= 1, "at least 1")
 
     @property
     def data_folder(self) -> Path:

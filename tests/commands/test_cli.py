@@ -1,5 +1,6 @@
 """The command line: help, presets, and errors that are a sentence and an exit code."""
 
+import inspect
 import json
 import os
 import re
@@ -7,16 +8,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.tiny import write_tiny
-from uwml_lib import __version__, cli
-from uwml_lib.cli import COMMANDS, main, parse
+from uwml_lib import __version__
+from uwml_lib.cli import COMMANDS, _load, main, parse
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation import released_lines
 from uwml_lib.losses import LOSSES
+from uwml_lib.released.flags import describe
 from uwml_lib.released.published import row_config
 from uwml_lib.support import paths
 from uwml_lib.support.files import read_json, write_json
@@ -44,14 +47,35 @@ def test_usage_names_every_command(arguments, capsys):
     assert all(f"uwml {command}" in out for command in COMMANDS)
 
 
+def test_usage_needs_nothing_and_says_what_the_commands_need():
+    program = (
+        "import sys; sys.modules['tyro'] = None; from uwml_lib.cli import main; main(['--help']); "
+        "print(*{'torch', 'numpy', 'uwml_lib.config'} & set(sys.modules)); sys.exit(main(['data']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.endswith("130 stopped by Ctrl-C.\n\n")
+    assert done.stderr.startswith("uwml data: needs more than the losses do: `make setup`, or pip install")
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"uwml {__version__}\n"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(command, capsys):
+    function = _load(COMMANDS[command])
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
     assert exit_.value.code == 0
-    out = capsys.readouterr().out
-    assert f"uwml {command}" in out
-    assert COMMANDS[command][0].__doc__.split()[0] in out
+    usage, _, options = capsys.readouterr().out.partition("─ options ─")
+    assert usage.startswith(f"usage: uwml {command} [-h]")
+    assert function.__doc__.split("\n")[0] in usage
+    explained = re.findall(r"^    (\w+): ", inspect.getdoc(function), re.MULTILINE)
+    parameters = set(inspect.signature(function).parameters) - {"say", "experiment"}
+    assert parameters <= set(explained)
+    assert "--say" not in options
 
 
 def test_help_of_train_explains_every_setting(capsys):
@@ -62,37 +86,43 @@ def test_help_of_train_explains_every_setting(capsys):
         assert f"--{name.replace('_', '-')}" in out
 
 
+def test_help_of_the_release_explains_its_flags(capsys):
+    with pytest.raises(SystemExit):
+        main(["train-released", "--help"])
+    assert describe() in capsys.readouterr().out
+
+
 # ------------------------------------------------------------------------------------------------ settings
 
 
-@pytest.mark.parametrize("dataset", ["scenes", "scenes_smoke", "f8k_precomp", "f30k_precomp", "coco_precomp", "mine"])
+def settings(*words):
+    """The settings that the words after `uwml train` give."""
+    return parse("train", words).keywords["experiment"]
+
+
+@pytest.mark.parametrize("dataset", ["scenes", "f8k_precomp", "mine"])
 def test_the_data_set_brings_its_preset(dataset):
-    assert parse("train", ["--dataset", dataset]).experiment == preset(dataset)
-    changed = parse("train", ["--epochs", "3", "--seed", "2", "--dataset", dataset]).experiment
-    assert changed == preset(dataset, epochs=3, seed=2)
+    assert settings(f"--dataset={dataset}") == preset(dataset)
+    assert settings("--epochs", "3", "--seed", "2", "--dataset", dataset) == preset(dataset, epochs=3, seed=2)
 
 
 def test_the_default_data_set():
-    assert parse("train", []).experiment == preset("scenes")
-
-
-def test_the_data_set_after_an_equals_sign_brings_its_preset_too():
-    assert parse("train", ["--dataset=f8k_precomp"]).experiment == preset("f8k_precomp")
+    assert settings() == preset("scenes")
 
 
 def test_a_published_row_brings_its_settings():
     wanted = row_config("coco5k_triplet_i2t_lse")
-    words = ["--row", "coco5k_triplet_i2t_lse", "--data-root", "/data", "--seed", "3"]
-    assert parse("train", words).experiment == replace(wanted, data_root="/data", seed=3)
-    changed = parse("train", ["--lambda-lse", "7", "--dataset", "mine", "--row=coco5k_triplet_i2t_lse"]).experiment
+    found = settings("--row", "coco5k_triplet_i2t_lse", "--data-root", "/data", "--seed", "3")
+    assert found == replace(wanted, data_root="/data", seed=3)
+    changed = settings("--lambda-lse", "7", "--dataset", "mine", "--row=coco5k_triplet_i2t_lse")
     assert changed == replace(wanted, lambda_lse=7.0, dataset="mine")
 
 
 def test_released_flags_and_the_kits_own_options(capsys):
     words = "--data_name f30k_precomp --max_violation --bi_gru --margin 0.1 --workers 4 --seed 2 --run-folder x"
-    options = parse("train-released", [*words.split(), "--loss=triplet", "--loss-options", '{"reduction": "mean"}'])
-    assert options.run_folder == Path("x")
-    assert options.experiment == ExperimentConfig(
+    call = parse("train-released", [*words.split(), "--loss=triplet", "--loss-options", '{"reduction": "mean"}'])
+    assert call.keywords["run_folder"] == Path("x")
+    assert call.keywords["experiment"] == ExperimentConfig(
         dataset="f30k_precomp", data_root="./data/", direction="t2i", aggregation="LogSumExp", loss="triplet",
         loss_options={"margin": 0.1, "reduction": "mean"}, seed=2,
     )  # fmt: skip
@@ -112,7 +142,14 @@ def test_every_kind_of_setting_can_be_given():
         direction="t2i", mixed_precision="bf16", max_images=7,
         loss_options={"margin": 0.1, "positive_ceiling": None, "positive": [1, -1]},
     )  # fmt: skip
-    assert parse("train", [*words.split(), *options]).experiment == expected
+    assert settings(*words.split(), *options) == expected
+
+
+def test_positional_arguments_and_options():
+    call = parse("evaluate", ["one", "two", "--fold5", "--split", "dev"])
+    assert (call.args, call.keywords["fold5"], call.keywords["split"]) == (((Path("one"), Path("two")),), True, "dev")
+    call = parse("features", ["folder", "one.tsv", "--boxes", "4"])
+    assert (call.args, call.keywords["boxes"]) == ((Path("folder"), [Path("one.tsv")]), 4)
 
 
 # ------------------------------------------------------------------------------------------------ errors
@@ -123,7 +160,7 @@ def test_every_kind_of_setting_can_be_given():
     [
         (
             ["trian"],
-            "uwml: found 'trian', expected one of data, captions, features, msrvtt, pictures, train, evaluate, ",
+            "uwml: found 'trian', expected one of data, captions, features, msrvtt, pictures, doctor, train, ",
         ),
         (["data", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
@@ -140,6 +177,9 @@ def test_every_kind_of_setting_can_be_given():
         (["train", "--row", "f30k_ensemble"], "'f30k_ensemble', which this kit does not train (two models, scored tog"),
         (["train-released", "--max_violations"], "found the flag --max_violations; did you mean --max_violation?"),
         (["train-released", "--data_name", "absent"], "no such folder; expected absent in the SCAN layout"),
+        (["train-released", "--loss-options", "[1]"], "invalid json_object value: '[1]'"),
+        (["train-released", "--loss-options", "{"], "invalid json_object value: '{'"),
+        (["train", "--loss-options", "[" * 9999], "recursion"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):
@@ -159,6 +199,8 @@ def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):
         (["train", "--los", "triplet"], "--los"),
         (["train", "--loss-options", "{"], "--loss-options"),
         (["train", "--loss-options"], "--loss-options"),
+        (["train", "--loss-options", "[1]"], "loss_options: found [1]"),
+        (["convert", "checkpoint", "folder"], "--vocabulary"),
         (["train", "--dataset"], "--dataset"),
         (["evaluate", "run", "--split", "all"], "all"),
         (["reproduce", "--profile", "tiny"], "tiny"),
@@ -185,6 +227,14 @@ def test_an_interruption_is_said(monkeypatch, capsys):
     monkeypatch.setattr("uwml_lib.training.runner.train", interrupted)
     assert main(["train"]) == 130
     assert "goes on" in capsys.readouterr().err
+
+
+def test_several_processes_get_the_same_words(monkeypatch):
+    launched = []
+    monkeypatch.setattr("uwml_lib.training.processes.launch", lambda *arguments: launched.append(arguments))
+    words = ["--json", "train", "--dataset", "scenes_smoke", "--processes", "2"]
+    assert main(words) == 0
+    assert launched == [(2, words)]
 
 
 def test_the_module_is_a_program():
@@ -269,16 +319,16 @@ def test_absurd_values_are_refused_at_once(options, message, data_root, capsys):
 
 def test_a_home_that_is_none():
     done = subprocess.run(
-        [sys.executable, "-m", "uwml_lib.cli", "doctor"], env={**os.environ, "UWML_HOME": "~nobody-of-that-name"},
+        [sys.executable, "-m", "uwml_lib.cli", "data"], env={**os.environ, "UWML_HOME": "~nobody-of-that-name"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.startswith("uwml: UWML_HOME: found '~nobody-of-that-name', expected a folder")
+    assert done.stderr.startswith("uwml data: UWML_HOME: found '~nobody-of-that-name', expected a folder")
     assert "Traceback" not in done.stderr
 
 
 def test_a_terminal_without_arrows():
-    code = "from uwml_lib import cli; cli.COMMANDS['data'] = (cli.DataCommand, lambda options: print('i→t')); "
+    code = "from uwml_lib import cli; from uwml_lib.commands import data; data.data = lambda: print('i→t'); "
     done = subprocess.run(
         [sys.executable, "-c", code + "cli.main(['data'])"], env={**os.environ, "PYTHONIOENCODING": "cp1252"},
         capture_output=True, text=True, check=False,
@@ -316,22 +366,22 @@ def test_evaluating_nothing_leaves_no_trace(tmp_path, capsys):
 
 def test_report_fills_the_published_table_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "REPORTS", tmp_path)
-    monkeypatch.setattr("uwml_lib.runs.groups.load_experiment", lambda dataset: dataset)
-    monkeypatch.setattr("uwml_lib.reports.text.report_text", lambda dataset: f"table of {dataset}")
-    monkeypatch.setattr("uwml_lib.reports.text.summary_json", lambda dataset: {"of": dataset})
-    monkeypatch.setattr("uwml_lib.reports.site.site.build", lambda: None)
+    study = SimpleNamespace(report=lambda runs: SimpleNamespace(to_markdown=lambda: f"table of {runs}", data={"a": 1}))
+    monkeypatch.setattr("uwml_lib.studies.STUDIES", {"reproduce": study})
+    monkeypatch.setattr("uwml_lib.runs.study_runs.load_study", lambda dataset, name: f"{dataset}, {name}")
+    monkeypatch.setattr("uwml_lib.studies.build_pages", lambda: None)
     assert main(["report", "--dataset", "scenes"]) == 0
-    assert capsys.readouterr().out == "table of scenes\n"
+    assert capsys.readouterr().out == "table of scenes, reproduce\n"
     assert "| ours" in (tmp_path / "published.md").read_text(encoding="utf-8")
 
 
 def test_json_is_all_that_the_standard_output_gets(capfd, monkeypatch):
-    def found(options):
+    def found(dataset: str = "scenes"):
         print("to be read by people")
         os.system("echo by another process")
-        return {"rsum": 1.5, "dataset": options.dataset}
+        return {"rsum": 1.5, "dataset": dataset}
 
-    monkeypatch.setitem(cli.COMMANDS, "data", (cli.DataCommand, found))
+    monkeypatch.setattr("uwml_lib.commands.data.data", found)
     assert main(["--json", "data", "--dataset", "x"]) == 0
     out, err = capfd.readouterr()
     assert json.loads(out) == {"rsum": 1.5, "dataset": "x"}

@@ -90,7 +90,7 @@ def test_recorded_arrays(tmp_path):
 
 
 def test_rows_in_any_order(folder, tsv, capsys):
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     check(folder, "train", range(6))
     check(folder, "dev", (6, 7))
     assert hidden(folder) == [JOURNAL]
@@ -115,7 +115,7 @@ def test_any_order_any_files_any_splits(tmp_path_factory, data):
     tsvs = [folder / "a.tsv", folder / "b.tsv"]
     tsvs[0].write_bytes(rows(order[:cut]))
     tsvs[1].write_bytes(rows(order[cut:]).replace(b"\n", b"\r\n")[:-2])  # the last line end may be missing
-    write_features(tsvs, write_ids(folder / "data", **wanted), BOXES, say=lambda line: None)
+    write_features(write_ids(folder / "data", **wanted), tsvs, BOXES, say=lambda line: None)
     for split, numbers in wanted.items():
         check(folder / "data", split, numbers)
     assert {path.name for path in (folder / "data").glob("*.npy")} == {
@@ -124,7 +124,7 @@ def test_any_order_any_files_any_splits(tmp_path_factory, data):
 
 
 def test_the_data_set_reads_them(folder, tsv):
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     (folder / "dev_caps.txt").write_text("a\nb\nc\nd\n")
     dataset = PrecomputedDataset(folder, "dev")
     assert dataset.ids == ["0006", "0007"]
@@ -133,10 +133,10 @@ def test_the_data_set_reads_them(folder, tsv):
 
 
 def test_again_it_does_nothing(folder, tsv, capsys):
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     capsys.readouterr()
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     assert "8 rows of 3 boxes x 5 numbers, 8 of which were written before" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
@@ -147,7 +147,7 @@ def test_again_it_does_nothing(folder, tsv, capsys):
 def refused(words: str, folder: Path, *tsvs: Path, boxes: int = BOXES) -> str:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(UWMLError, match=words) as error:
-        write_features(tsvs, folder, boxes)
+        write_features(folder, tsvs, boxes)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     return str(error.value)
 
@@ -220,7 +220,7 @@ def test_a_damaged_row_is_named_before_anything_is_written(folder, tsv, line, wo
 def test_a_truncated_last_line(folder, tsv, cut):
     tsv.write_bytes(rows(range(8))[:-cut])
     if cut == 1:  # the line end alone
-        write_features([tsv], folder, BOXES)
+        write_features(folder, [tsv], BOXES)
     else:
         assert refused("line 8", folder, tsv).startswith(f"{tsv}: line 8")
 
@@ -237,7 +237,7 @@ def test_a_truncated_last_line(folder, tsv, cut):
 def test_damaged_base64(folder, tsv, column, content, words):
     tsv.write_bytes(rows(range(1, 8)) + with_column(column, content))
     with pytest.raises(UWMLError, match=words) as error:
-        write_features([tsv], folder, BOXES)
+        write_features(folder, [tsv], BOXES)
     assert str(error.value).startswith(f"{tsv}: line 8, image 0000: ")
     assert not list(folder.glob("*.npy"))
 
@@ -249,9 +249,9 @@ def test_numbers_that_are_not_finite(folder, tsv, name, value):
     arrays[name][-1, -1] = value
     tsv.write_bytes(tsv_row("0000", **arrays) + rows(range(1, 8)))
     with pytest.raises(UWMLError, match=f"line 1, image 0000: {name}: found NaN or infinity, expected finite numbers"):
-        write_features([tsv], folder, BOXES)
+        write_features(folder, [tsv], BOXES)
     tsv.write_bytes(rows(range(8)))  # mended, it begins anew
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     check(folder, "train", range(6))
 
 
@@ -263,7 +263,7 @@ def test_files_that_cannot_be(folder, tsv, tmp_path):
     (tmp_path / "empty").touch()
     refused("empty: is empty, expected rows of image_id", folder, tsv, tmp_path / "empty")
     with pytest.raises(UWMLError, match="nowhere: found none of train_ids.txt, dev_ids.txt, .*`uwml captions` writes"):
-        write_features([tsv], tmp_path / "nowhere", BOXES)
+        write_features(tmp_path / "nowhere", [tsv], BOXES)
     assert not list(tmp_path.glob(".nowhere*"))
 
 
@@ -290,14 +290,14 @@ def test_other_arrays_are_left_alone(folder, tsv):
     (folder / "dev_ims.npy").write_bytes(b"downloaded")
     refused("dev_ims.npy: is there already; move it away", folder, tsv)
     (folder / "dev_ims.npy").unlink()
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     tsv.write_bytes(rows(range(7, -1, -1)))  # another file: what was made of the first stays
     refused("train_ims.npy: is there already; move it away", folder, tsv)
     (folder / "train_ims.npy").unlink()
     refused("dev_ims.npy: is there already; move it away|train_boxes.npy: is there already", folder, tsv)
     for path in folder.glob("*.npy"):
         path.unlink()
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     check(folder, "train", range(6))
 
 
@@ -306,7 +306,7 @@ def test_no_room(folder, tsv, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(639))
     refused("data: found 0.0 GB free, expected 0.0 for the features", folder, tsv)  # 8 x 3 x 9 x 4 = 864 bytes
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(864))
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -323,7 +323,7 @@ def test_a_disk_that_promises_nothing(folder, tsv, monkeypatch):
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
     monkeypatch.setattr(os, "posix_fallocate", unable, raising=False)
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     check(folder, "train", range(6))
 
 
@@ -349,7 +349,7 @@ def until(*arguments, **options):
     return whole(*arguments, **options)
 
 setattr(place, name, until)
-bottom_up.write_features([Path(tsv)], Path(folder), 3)
+bottom_up.write_features(Path(folder), [Path(tsv)], 3)
 """
 # Where, and how many rows are known to be done.
 MOMENTS = [
@@ -382,7 +382,7 @@ def test_a_kill_costs_nothing(folder, tsv, capsys, where, name, times, done):
     assert code == -9
     finished = {path.stem for path in folder.glob("*.npy")}
     assert len(finished) == max(0, times - 6 if name == "replace" else 0)
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     assert (f"{done} of which were written before" in capsys.readouterr().out) == bool(done)
     check(folder, "train", range(6))
     check(folder, "dev", (6, 7))
@@ -403,7 +403,7 @@ def stop_after(folder: Path, tsv: Path, rows_read: int, monkeypatch) -> None:
     with monkeypatch.context() as context, contextlib.suppress(KeyboardInterrupt):
         context.setattr(bottom_up, "ROWS_A_STEP", 2)
         context.setattr(bottom_up, "_numbers", numbers)
-        write_features([tsv], folder, BOXES)
+        write_features(folder, [tsv], BOXES)
 
 
 @pytest.mark.parametrize("change", ["rows", "order", "ids", "part"])
@@ -423,7 +423,7 @@ def test_other_inputs_begin_anew(folder, tsv, monkeypatch, capsys, change):
         part = folder / ".train_ims.npy.part"
         part.write_bytes(part.read_bytes()[:-1])
     capsys.readouterr()
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     assert "written before" not in capsys.readouterr().out
     check(folder, "train", train)
     if change == "rows":
@@ -438,7 +438,7 @@ def test_the_same_inputs_go_on(folder, tsv, monkeypatch, capsys):
     decoded = []
     whole = bottom_up._numbers
     monkeypatch.setattr(bottom_up, "_numbers", lambda row, *rest: decoded.append(row.line) or whole(row, *rest))
-    write_features([tsv], folder, BOXES)
+    write_features(folder, [tsv], BOXES)
     assert "4 of which were written before" in capsys.readouterr().out
     assert sorted(set(decoded)) == [6, 7, 8, 9]  # line 4 is left out, so 1, 2, 3 and 5 were done
     check(folder, "train", range(6))
@@ -469,7 +469,7 @@ def columns(*arguments):
     return whole(*arguments)
 
 bottom_up._columns = columns
-bottom_up.write_features([Path(sys.argv[2])], Path(sys.argv[1]))
+bottom_up.write_features(Path(sys.argv[1]), [Path(sys.argv[2])])
 print(most)
 """
 

@@ -75,15 +75,15 @@ def test_a_caption_is_one_line(tmp_path):
 def test_what_is_there_is_kept(tmp_path):
     folder = tmp_path / "f30k"
     path = written(tmp_path, [entry("1.jpg", "train", FIVE), entry("2.jpg", "val", FIVE)])
-    write_captions(path, folder)
+    write_captions(folder, path)
     before = lines(folder)
     (folder / "dev_ids.txt").unlink()  # as after a kill
-    write_captions(path, folder)
+    write_captions(folder, path)
     assert lines(folder) == before
     (folder / "dev_ids.txt").write_text("released\n", encoding="utf-8")
     (folder / "train_caps.txt").unlink()
     with pytest.raises(UWMLError, match="dev_ids.txt: found other lines than dataset.json gives; move it away"):
-        write_captions(path, folder)
+        write_captions(folder, path)
     assert lines(folder) == {**{k: v for k, v in before.items() if k != "train_caps.txt"}, "dev_ids.txt": ["released"]}
 
 
@@ -122,7 +122,7 @@ def test_another_shape_is_refused_by_file_and_image(tmp_path, content, words):
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UWMLError, match=words) as error:
-        write_captions(path, tmp_path / "folder")
+        write_captions(tmp_path / "folder", path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "folder").exists()

@@ -99,17 +99,17 @@ def test_captions_of_the_chosen_number(tmp_path, jsons, features, capsys):
         "number): video0, video1, video10, video3\n"
     ) in capsys.readouterr().err
     with pytest.raises(UWMLError, match="captions_per_video: found -1, expected at least 1, or 0 for the fewest"):
-        write_videos(jsons, features, tmp_path / "new", -1)
+        write_videos(tmp_path / "new", features, jsons, -1)
 
 
 def test_other_real_numbers_become_float32(tmp_path, jsons, features):
     np.save(features / "video0.npy", frames_of("video0").astype(np.float64))
-    write_videos(jsons, features, tmp_path / "new")
+    write_videos(tmp_path / "new", features, jsons)
     check(tmp_path / "new")
 
 
 def test_the_data_set_reads_them(tmp_path, jsons, features):
-    write_videos(jsons, features, tmp_path / "new")
+    write_videos(tmp_path / "new", features, jsons)
     dataset = PrecomputedDataset(tmp_path / "new", "train")
     assert dataset.ids == ["video0", "video2", "video10"] and dataset.captions_per_image == 2
     images = dataset.images(0, 3).numpy()
@@ -119,7 +119,7 @@ def test_the_data_set_reads_them(tmp_path, jsons, features):
 
 def test_a_caption_is_one_line(tmp_path, features):
     one = write_json_of(tmp_path / "a.json", [video("video0", "train")], [sentence("video0", " a\ndog\truns .\r\n")])
-    write_videos([one], features, tmp_path / "new")
+    write_videos(tmp_path / "new", features, [one])
     assert (tmp_path / "new/train_caps.txt").read_text() == "a dog runs .\n"
     assert {path.name[:5] for path in (tmp_path / "new").iterdir()} == {"train"}
 
@@ -134,15 +134,15 @@ def test_again_it_changes_nothing_and_after_a_kill_it_goes_on(tmp_path, jsons, f
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(msrvtt, "_read_frames", until)
-        write_videos(jsons, features, folder)
+        write_videos(folder, features, jsons)
     assert (folder / "train_ims.npy").exists() and not (folder / "dev_ims.npy").exists()
     times = {path: path.stat().st_mtime_ns for path in folder.glob("train*.npy")}
     monkeypatch.setattr(msrvtt, "_read_frames", lambda path, shape: read.append(path.stem) or whole(path, shape))
-    write_videos(jsons, features, folder)
+    write_videos(folder, features, jsons)
     check(folder)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("train*.npy")} == times
     assert read == ["video0", "video2", "video10", "video1", "video3"], "one at a time, in order"
-    write_videos(jsons, features, folder)
+    write_videos(folder, features, jsons)
     check(folder)
 
 
@@ -152,7 +152,7 @@ def test_again_it_changes_nothing_and_after_a_kill_it_goes_on(tmp_path, jsons, f
 def refused(words: str, jsons, features, folder) -> str:
     before = contents(folder) if folder.exists() else None
     with pytest.raises(UWMLError, match=words) as error:
-        write_videos(jsons, features, folder)
+        write_videos(folder, features, jsons)
     assert (contents(folder) if folder.exists() else None) == before
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -160,7 +160,7 @@ def refused(words: str, jsons, features, folder) -> str:
 
 def test_what_is_there_and_other_is_left_alone(tmp_path, jsons, features):
     folder = tmp_path / "new"
-    write_videos(jsons, features, folder)
+    write_videos(folder, features, jsons)
     np.save(features / "video3.npy", frames_of("video3") + 1)
     refused("new/test_ims.npy: found other numbers than these files give; move it away", jsons, features, folder)
     np.save(features / "video3.npy", frames_of("video10"))
@@ -262,10 +262,10 @@ def test_numbers_that_are_not_finite(tmp_path, jsons, features, value):
     frames[4, 2] = value
     np.save(features / "video2.npy", frames)
     with pytest.raises(UWMLError, match=r"video2.npy: frame 4 \(counted from 0\) holds NaN, infinity or what is"):
-        write_videos(jsons, features, tmp_path / "new")
+        write_videos(tmp_path / "new", features, jsons)
     assert not list((tmp_path / "new").glob("*ims.npy")) and not list((tmp_path / "new").glob(".*"))
     np.save(features / "video2.npy", frames_of("video2"))  # mended, it goes on
-    write_videos(jsons, features, tmp_path / "new")
+    write_videos(tmp_path / "new", features, jsons)
     check(tmp_path / "new")
 
 
@@ -273,4 +273,4 @@ def test_features_that_change_meanwhile(tmp_path, jsons, features, monkeypatch):
     lengths = {**LENGTHS, "video2": 6}
     monkeypatch.setattr(msrvtt, "_read_shapes", lambda *_: (lengths, DIM))
     with pytest.raises(UWMLError, match=r"video2.npy: found \(7, 5\), expected \(6, 5\) as a moment ago"):
-        write_videos(jsons, features, tmp_path / "new")
+        write_videos(tmp_path / "new", features, jsons)

@@ -76,11 +76,9 @@ def make(images, captions, tmp_path, weights):
     """Write the data set, with other arguments than usual."""
 
     def call(**options) -> Path:
-        usual = {
-            "images": images, "captions": captions, "folder": tmp_path / "mine", "backbone": SMALL,
-            "weights": weights, "batch_size": 4, "say": lambda line: None,
-        }  # fmt: skip
-        write_pictures(**{**usual, **options})
+        given = {"images": images, "captions": captions, "backbone": SMALL, "weights": weights, "batch_size": 4,
+                 "say": lambda line: None} | options  # fmt: skip
+        write_pictures(tmp_path / "mine", given.pop("images"), given.pop("captions"), **given)
         return tmp_path / "mine"
 
     return call
@@ -344,7 +342,7 @@ def until(*arguments):
     return whole(*arguments)
 
 growing.write_sealed_json = until
-paths = Path(images), Path(captions), Path(folder)
+paths = Path(folder), Path(images), Path(captions)
 pictures.write_pictures(*paths, backbone="mobilenetv3_small_050", weights=Path(weights), batch_size=4)
 """
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 import socket
+import sys
 import warnings
 from pathlib import Path
 
@@ -97,6 +98,45 @@ def test_punkt_left_in_pieces_counts_as_absent(no_punkt):
         damage()
         vocabulary.available_tokenizer.cache_clear()
         assert vocabulary.available_tokenizer() == "word"
+
+
+@pytest.fixture
+def no_nltk(monkeypatch):
+    """Be a machine without nltk."""
+    for name in ("nltk", "nltk.tokenize", "nltk.tokenize.punkt"):
+        monkeypatch.setitem(sys.modules, name, None)
+    vocabulary.available_tokenizer.cache_clear()
+    yield
+    vocabulary.available_tokenizer.cache_clear()
+
+
+@pytest.mark.parametrize("item", RECORDED, ids=lambda item: item["caption"][:12])
+def test_recorded_tokens_without_nltk(item, no_nltk):
+    """But for quotation marks, which nltk writes in a way of its own."""
+    marks = {"``": '"', "''": '"'}
+    expected = (
+        item["tokens"] if item["caption"] != TWO_SENTENCES else ["two", "men", "talk", ".", "one", *item["tokens"][5:]]
+    )
+    assert tokenize(item["caption"]) == [marks.get(token, token) for token in expected]
+
+
+def test_a_vocabulary_made_without_nltk_is_read_alike_with_it(tmp_path, monkeypatch, no_nltk, capsys):
+    assert vocabulary.available_tokenizer() == "plain"
+    made = Vocabulary.build(4 * ['the dog\'s "ball", a man .'])
+    made.save(tmp_path / "vocabulary.json")
+    numbers = made.encode('a "ball"')
+    assert made.decode(numbers[1:-1]) == ["a", '"', "ball", '"']
+    with pytest.raises(UWMLError, match="captions: the released tokens need nltk's Punkt"):
+        tokenize_released("A man .")
+    download_punkt()
+    assert "nltk is not installed" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="made with the Punkt .*, read here with the plain expression"):
+        Vocabulary.load(released_json(tmp_path / "vocab.json"))
+    monkeypatch.undo()
+    vocabulary.available_tokenizer.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Vocabulary.load(tmp_path / "vocabulary.json").encode('a "ball"') == numbers
 
 
 CONTRACTIONS = ("cannot", "gimme", "gonna", "gotta", "lemme", "wanna")

@@ -1,18 +1,23 @@
-"""Intervals against scipy and against their promise, and words that say no more than the intervals."""
+"""Intervals against scipy and against their promise, and verdicts that say no more than the intervals."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from uwml_lib.evaluation import (
+    Comparison,
     Interval,
+    compare,
+    compare_all,
     paired_bootstrap,
     paired_interval,
     retrieval_metrics,
     rsum_by_image,
     summarize,
-    verdict,
 )
+from uwml_lib.support.errors import UWMLError
 
 NAN = float("nan")
 
@@ -136,12 +141,117 @@ def test_an_image_owns_its_captions():
     ],
 )
 def test_the_verdict_follows_the_intervals(intervals, words):
-    assert verdict("ours", "theirs", *(Interval(*interval) for interval in intervals)) == words
+    comparison = Comparison(*(Interval(*interval) for interval in intervals), p_value=0.5, n=(3, 3))
+    assert comparison.verdict("ours", "theirs") == words
+    assert comparison.winner == {"ours is better": "a", "theirs is better": "b"}.get(words, "")
 
 
-@pytest.mark.parametrize(("a", "b"), [([3, 3], [2, 2]), ([0.3, 0.4, 0.5], [0.1, 0.2, 0.3]), ([500.1] * 4, [400.3] * 4)])
-def test_differences_that_happen_to_be_equal_decide_nothing(a, b):
-    over_seeds = paired_interval(a, b)
-    assert (over_seeds.low, over_seeds.high) == pytest.approx((over_seeds.difference,) * 2)
-    words = verdict("ours", "theirs", over_seeds, Interval(over_seeds.difference, 0.01, 200))
-    assert words == "not decided: the seeds do not differ, so they say nothing about the spread"
+# ------------------------------------------------------------------------------------------------- groups of runs
+
+
+def group(rsums, spread=2.0):
+    """Runs by seed; on 50 images, whose contributions differ from one another, the same in every group."""
+    by_image = spread * np.random.default_rng(0).normal(size=50)
+    by_image -= by_image.mean()
+    return [SimpleNamespace(seed=seed, rsum=rsum, rsum_by_image=rsum + by_image) for seed, rsum in rsums.items()]
+
+
+def test_runs_are_paired_by_seed_whatever_their_order():
+    a, b = {0: 410.0, 1: 430.0, 2: 421.0}, {2: 411.5, 0: 399.0, 1: 419.5}
+    found = compare(group(a), group(b))
+    assert found.over_seeds == paired_interval([410, 430, 421], [399, 419.5, 411.5])
+    assert found.p_value == pytest.approx(stats.ttest_rel([410, 430, 421], [399, 419.5, 411.5]).pvalue)
+    assert (found.n, found.winner) == ((3, 3), "a")
+    back = compare(group(b), group(a))
+    assert (back.winner, back.over_seeds.difference) == ("b", -found.over_seeds.difference)
+
+
+def test_images_are_compared_with_the_seeds_averaged():
+    generator = np.random.default_rng(1)
+    groups = [
+        [SimpleNamespace(seed=seed, rsum=1.0 * seed, rsum_by_image=generator.normal(size=9)) for seed in (0, 1)]
+        for _ in "ab"
+    ]
+    means = [np.mean([run.rsum_by_image for run in runs], axis=0) for runs in groups]
+    assert compare(*groups).over_images == paired_bootstrap(*means)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ({0: 1, 1: 2}, {0: 1, 2: 2}, r"seeds: found \[1, 2\] in one group alone"),
+        ({0: 1, 1: 2}, {0: 1}, r"seeds: found \[1\] in one group alone"),
+        ({0: 1}, {}, r"b: found the seeds \[\], expected at least one"),
+    ],
+)
+def test_other_sets_of_seeds_are_no_pairs(a, b, words):
+    with pytest.raises(UWMLError, match=words):
+        compare(group(a), group(b))
+    if b:
+        assert compare(group(a), group(b), paired=False).n == (len(a), len(b))
+
+
+def test_a_seed_twice_is_no_group():
+    with pytest.raises(UWMLError, match=r"a: found the seeds \[0, 0\], expected at least one, each once"):
+        compare(group({0: 1}) * 2, group({0: 1}))
+
+
+def test_unpaired_groups_are_compared_by_welch():
+    a, b = [410.0, 430.0, 421.0, 417.0], [399.0, 404.5]
+    found = compare(group(dict(enumerate(a))), group(dict(enumerate(b))), paired=False, family=2)
+    expected = stats.ttest_ind(a, b, equal_var=False)
+    interval = expected.confidence_interval(0.975)
+    assert (found.over_seeds.low, found.over_seeds.high) == pytest.approx((interval.low, interval.high))
+    assert found.p_value == pytest.approx(2 * expected.pvalue)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_differences_that_happen_to_be_equal_decide_nothing(paired):
+    found = compare(group({0: 450.3, 1: 450.3, 2: 450.3}), group({0: 450.1, 1: 450.1, 2: 450.1}), paired=paired)
+    assert found.verdict("a", "b") == "not decided: the seeds do not differ, so they say nothing about the spread"
+    assert found.winner == ""
+    assert np.isnan(found.p_value)
+
+
+def test_one_seed_decides_nothing():
+    for paired in (True, False):
+        assert compare(group({0: 450.0}), group({0: 1.0}), paired=paired).verdict("a", "b").startswith("not decided")
+
+
+def test_the_level_follows_the_number_of_comparisons():
+    a, b = {0: 410.0, 1: 430.0, 2: 421.0}, {0: 399.0, 1: 419.5, 2: 411.5}
+    alone, one_of_ten = compare(group(a), group(b)), compare(group(a), group(b), family=10)
+    expected = stats.ttest_rel(list(a.values()), list(b.values()))
+    interval = expected.confidence_interval(0.995)
+    assert (one_of_ten.over_seeds.low, one_of_ten.over_seeds.high) == pytest.approx((interval.low, interval.high))
+    assert one_of_ten.p_value == pytest.approx(10 * alone.p_value)
+    assert (one_of_ten.over_seeds.low > 0) == (one_of_ten.p_value < 0.05)
+
+
+def test_holm_corrects_step_by_step():
+    base = {0: 400.0, 1: 401.0, 2: 399.5, 3: 400.2}
+    wiggle = {0: 0.0, 1: 1.0, 2: -1.0, 3: 0.3}
+
+    def moved(by, noise):
+        return group({seed: rsum + by + noise * wiggle[seed] for seed, rsum in base.items()})
+
+    pairs = {
+        "middle": (moved(3.2, 1), group(base)),
+        "sure": (moved(20, 1), group(base)),
+        "no": (moved(0.1, 1), group(base)),
+    }
+    found = compare_all(pairs)
+    assert list(found) == list(pairs)
+    assert {name: comparison.family for name, comparison in found.items()} == {"sure": 3, "middle": 2, "no": 1}
+    values = [stats.ttest_rel([run.rsum for run in a], [run.rsum for run in b]).pvalue for a, b in pairs.values()]
+    assert [comparison.p_value for comparison in found.values()] == pytest.approx(
+        [min(1, p * found[name].family) for name, p in zip(pairs, values, strict=True)]
+    )
+    # From the first that is not significant on, none is: "middle" alone would be, one of two it is not.
+    close = {name: (moved(by, 1), group(base)) for name, by in (("first", 1.55), ("second", 1.5))}
+    p = [stats.ttest_rel([run.rsum for run in a], [run.rsum for run in b]).pvalue for a, b in close.values()]
+    assert 0.025 < p[0] < p[1] < 0.05, p
+    assert {name: (c.family, c.winner) for name, c in compare_all(close).items()} == {
+        "first": (2, ""),
+        "second": (2, ""),
+    }

@@ -50,6 +50,7 @@ def forms(condition=lambda form: True):
 
 
 every_form = forms()
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 polynomial_forms = forms(lambda form: issubclass(form.func, PolynomialLoss))
 forms_with_margin = forms(lambda form: form().margin is not None)
 forms_without_margin = forms(lambda form: form().margin is None)
@@ -404,18 +405,21 @@ def test_non_contiguous_scores(form):
 
 
 @every_form
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
-def test_low_precision(form, dtype, tolerance):
+def test_low_precision(form, dtype, tolerance, device):
     # Multiples of 1/64 are exact in every type, and keep off the margin, where the losses jump.
     if form.func is CircleLoss:
         tolerance *= 2  # its exponents are in the hundreds
     generator = torch.Generator().manual_seed(2)
     scores = torch.randint(-16, 60, (32, 32), generator=generator).double() / 64
     exact, exact_gradient = value_and_gradient(form(reduction="mean"), scores)
-    value, gradient = value_and_gradient(form(reduction="mean"), scores.to(dtype))
+    value, gradient = value_and_gradient(form(reduction="mean"), scores.to(device, dtype))
     assert value.dtype == gradient.dtype == dtype
-    torch.testing.assert_close(value.double(), exact, rtol=tolerance, atol=0)
-    torch.testing.assert_close(gradient.double(), exact_gradient, rtol=0, atol=tolerance * exact_gradient.abs().max())
+    torch.testing.assert_close(value.double().cpu(), exact, rtol=tolerance, atol=0)
+    torch.testing.assert_close(
+        gradient.double().cpu(), exact_gradient, rtol=0, atol=tolerance * exact_gradient.abs().max()
+    )
 
 
 # ------------------------------------------------------------------------------------------------ the contract
@@ -728,7 +732,7 @@ def test_nothing_is_read_from_the_device(form):
     assert form()(torch.rand(6, 6, device="meta")).shape == ()  # off by itself where a device would have to be asked
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_cuda
 @every_form
 def test_no_wait_for_cuda(form):
     scores = torch.rand(6, 6, device="cuda", requires_grad=True)

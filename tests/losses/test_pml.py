@@ -272,11 +272,11 @@ def test_error(call, words):
 
 
 def test_without_the_package():
-    program = HIDE + "import uwml_lib.pml"
+    program = HIDE + "import uwml_lib.losses.pml"
     run = partial(subprocess.run, capture_output=True, text=True, check=False)
     result = run([sys.executable, "-c", program, "pytorch_metric_learning"])
     assert result.returncode != 0
     *_, last = result.stderr.splitlines()
     assert last.startswith(
-        "ModuleNotFoundError: uwml_lib.pml needs pytorch-metric-learning, which the kit's extra [pml]"
+        "ModuleNotFoundError: uwml_lib.losses.pml needs pytorch-metric-learning, which the kit's extra [pml]"
     )

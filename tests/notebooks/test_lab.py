@@ -13,12 +13,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from uwml_lib.studies.notebooks import EXPERIMENTS, all_notebooks
+from uwml_lib.studies import STUDIES
 from uwml_lib.support.paths import NOTEBOOKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("browser")]  # which is asked for before anything is run
 
-NAMES = [path.stem for path in all_notebooks()]
+STUDY_OF = {stem: name for name, study in STUDIES.items() for stem in study.notebooks}
+NAMES = sorted(STUDY_OF)
 TOKEN = "for-the-test"
 IDLE = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN = """async () => {
@@ -141,6 +142,6 @@ def test_from_a_clean_state_and_in_any_order_a_sentence_says_what_to_run_first(c
         found = errors(open_notebook(clean_lab, name).evaluate(RUN))
         assert len(found) == (name != "04_weight_functions"), found
         if found:
-            stage, dataset = EXPERIMENTS.get(name, "reproduce"), "clips" if "video" in name else "scenes"
+            stage, dataset = STUDY_OF[name], "clips" if "video" in name else "scenes"
             assert f"no finished runs on {dataset} yet: `make {stage} DATASET={dataset}` makes them" in found[0]
             assert f'`make {stage} PROFILE=smoke` and DATASET = "{dataset}_smoke" show it in small' in found[0]

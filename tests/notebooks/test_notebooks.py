@@ -4,10 +4,11 @@ import nbformat
 import papermill
 import pytest
 
-from uwml_lib.studies import notebooks
+from uwml_lib.reports.executed import executed
+from uwml_lib.studies import STUDIES, notebooks
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.paths import NOTEBOOKS
+from uwml_lib.support.paths import CHECKOUT, NOTEBOOKS
 
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -94,30 +95,62 @@ def test_unknown_parameter_names_the_nearest(tmp_path):
         run(path, {"NUMBR": 1}, tmp_path / "out")
 
 
-def test_copies_of_something_else_are_removed_before_the_first_is_executed(tmp_path, monkeypatch):
-    path = small_notebook(tmp_path, "print(NUMBER)")
-    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    out = tmp_path / "out"
+def test_copies_of_something_else_are_removed_before_the_first_is_executed(tmp_path):
+    path, out = small_notebook(tmp_path, "print(NUMBER)"), tmp_path / "out"
     run(path, {"NUMBER": 1}, out)
-    notebooks.discard_stale(notebooks.all_notebooks(), {"NUMBER": 1}, out, "digest")
-    assert [copy.name for copy in notebooks.executed(out)] == ["01_small.ipynb"]
+    broken = path.rename(tmp_path / "00_broken.ipynb")
+    small_notebook(tmp_path, "print(NUMBER)")
+    nbformat.write(nbformat.v4.new_notebook(), broken)
     (out / "01_other.part.ipynb").write_text("half")
-    notebooks.discard_stale(notebooks.all_notebooks(), {"NUMBER": 1}, out, "other digest")
-    assert notebooks.executed(out) == []
+    notebooks.execute_all([path], {"NUMBER": 1}, out, "digest", lambda line: None)
+    assert [copy.name for copy in executed(out)] == ["01_small.ipynb"]
+    with pytest.raises(UWMLError, match="00_broken.ipynb: has no parameter"):
+        notebooks.execute_all([broken, path], {"NUMBER": 1}, out, "other digest", lambda line: None)
+    assert executed(out) == []
 
 
-def test_a_damaged_copy_is_executed_anew(tmp_path, monkeypatch):
-    path = small_notebook(tmp_path, "print(NUMBER)")
-    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    out = tmp_path / "out"
+def test_a_damaged_copy_is_executed_anew(tmp_path):
+    path, out = small_notebook(tmp_path, "print(NUMBER)"), tmp_path / "out"
     run(path, {"NUMBER": 1}, out)
     (out / path.name).write_text('{"cells": [')
-    assert notebooks.executed(out) == []
+    assert executed(out) == []
     run(path, {"NUMBER": 1}, out)
-    assert notebooks.executed(out) == [out / path.name]
+    assert executed(out) == [out / path.name]
 
 
 def test_without_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    with pytest.raises(UWMLError, match="the pipeline needs the checkout"):
-        notebooks.all_notebooks()
+    with pytest.raises(UWMLError, match="a study needs the checkout"):
+        notebooks.paths_of(STUDIES["reproduce"])
+
+
+def test_a_notebook_depends_on_what_it_imports_and_on_nothing_else(tmp_path):
+    def sources(code):
+        found = notebooks.sources_of(small_notebook(tmp_path, code))
+        return {path.relative_to(CHECKOUT / "uwml_lib").as_posix() for path in found}
+
+    of_a_loss = sources("from uwml_lib.losses import TripletLoss")
+    assert {"__init__.py", "losses/__init__.py", "losses/triplet.py", "losses/base.py"} <= of_a_loss
+    assert all(name.startswith("losses/") for name in of_a_loss - {"__init__.py"})
+    assert "reports/figures/style.mplstyle" in sources("from uwml_lib.reports import figures")
+    assert "training/trainer.py" in sources("def later():\n    from uwml_lib.training import train")
+    assert sources("print(1)") == set()
+
+
+def test_a_change_of_what_it_imports_executes_it_again(tmp_path, monkeypatch):
+    path, out = small_notebook(tmp_path, "print(NUMBER)"), tmp_path / "out"
+    imported = tmp_path / "module.py"
+    imported.write_text("1")
+    monkeypatch.setattr(notebooks, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(notebooks, "sources_of", lambda notebook: {imported})
+    run(path, {"NUMBER": 1}, out)
+    assert notebooks.is_current(path, {"NUMBER": 1}, out, "digest")
+    imported.write_text("2")
+    assert not notebooks.is_current(path, {"NUMBER": 1}, out, "digest")
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_cells_for_the_machine_say_so(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        records = cell.cell_type == "code" and "record(" in cell.source
+        assert records == ("machine" in cell.metadata.get("tags", [])), cell.source

@@ -18,12 +18,14 @@ from tests.notebooks.conftest import REPRODUCE, uwml
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
-from uwml_lib.studies.models import NEED_ALL_NEGATIVES, SETTINGS
-from uwml_lib.studies.notebooks import EXPERIMENTS, all_notebooks
-from uwml_lib.studies.reproduce import planned_runs
+from uwml_lib.studies import STUDIES
+from uwml_lib.studies.engine import base_config
+from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES, NEED_ALL_NEGATIVES
+from uwml_lib.studies.study import Request
 from uwml_lib.support.paths import NOTEBOOKS
 
-NAMES = sorted(path.stem for path in all_notebooks("reproduce"))
+NAMES = STUDIES["reproduce"].notebooks
+EVERY = sorted(stem for study in STUDIES.values() for stem in study.notebooks)
 
 
 def found(home: Path, notebook: str) -> dict:
@@ -143,8 +145,8 @@ def test_07_measures_the_habits_of_the_release(faithful):
 def test_08_compares_every_model(modelled):
     home, log = modelled
     metrics = found(home, "08_other_models")
-    assert {MODELS[settings["model"]] for settings in SETTINGS["models"]} == set(MODELS.values())
-    assert metrics["models"] == len(SETTINGS["models"]) + 1  # SCAN's ensemble
+    assert {MODELS[settings["model"]] for settings in MODELS_OF_IMAGES} == set(MODELS.values())
+    assert metrics["models"] == len(MODELS_OF_IMAGES) + 1  # SCAN's ensemble
     for model in MODELS.values():
         assert f"| {model.title}" in log
     assert "| SCAN, ensemble " in log
@@ -162,7 +164,7 @@ def test_09_knows_the_order_only_where_a_model_does(filmed):
     home, log = filmed
     metrics = json.loads((home / "reports/clips_smoke/metrics/09_video_text.json").read_text())
     assert metrics["clips"] == 40
-    assert metrics["models"] == len(SETTINGS["videos"])
+    assert metrics["models"] == len(MODELS_OF_SEQUENCES)
     preferred = metrics["prefers_forwards"]
     assert set(preferred.pop(MODELS["dual_encoding"].title)) != {50}
     assert {value for found in preferred.values() for value in found} == {50}
@@ -176,7 +178,7 @@ def test_videos_are_reported_and_published_where_they_are_all_there_is(filmed):
     published = home / "reports/reference/clips_smoke"
     assert result.stdout.strip() in (published / "videos.md").read_text()
     assert (published / "notebooks/09_video_text.ipynb").exists()
-    assert len(list(published.glob("runs/*/results.json"))) == 2 * len(SETTINGS["videos"])
+    assert len(list(published.glob("runs/*/results.json"))) == 2 * len(MODELS_OF_SEQUENCES)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def place_of(home: Path, name: str, ending: str) -> Path:
     return home / "reports" / ("clips_smoke" if name == "09_video_text" else "scenes_smoke") / f"{name}.{ending}"
 
 
-@pytest.mark.parametrize("name", [*NAMES, *EXPERIMENTS])
+@pytest.mark.parametrize("name", EVERY)
 def test_executed_copy_is_fit_to_read(smoke, compared, faithful, modelled, filmed, name):
     notebook = nbformat.read(place_of(smoke[0], name, "ipynb"), as_version=4)
     assert str(smoke[0]) not in nbformat.writes(notebook)
@@ -211,7 +213,7 @@ def test_executed_copy_is_fit_to_read(smoke, compared, faithful, modelled, filme
             assert "image/png" not in output.get("data", {}) or output["metadata"]["image/png"]["alt"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *EXPERIMENTS])
+@pytest.mark.parametrize("name", EVERY)
 def test_page_needs_no_network(smoke, compared, faithful, modelled, filmed, name):
     page = place_of(smoke[0], name, "html").read_text()
     assert "cdnjs" not in page
@@ -231,7 +233,7 @@ def test_second_call_does_no_work_twice(smoke):
     assert "6 of 6 runs were finished before" in again.stdout
     assert again.stdout.count("executed before") == len(NAMES)
     for path, changed in kept.items():
-        assert path.name == "experiment.json" or path.stat().st_mtime_ns == changed, path
+        assert path.name == "reproduce.json" or path.stat().st_mtime_ns == changed, path
 
 
 def test_evaluate_and_report_use_what_is_there(smoke):
@@ -266,7 +268,8 @@ def test_failed_training_keeps_the_others_and_says_which(tmp_path):
     arguments = ("--dataset", "scenes_smoke", "--seeds", "0", "--epochs", "1")
     blocked = home / "reports" / "runs" / "scenes_smoke"
     assert uwml(home, "data", "--dataset", "scenes_smoke").returncode == 0
-    configs, _ = planned_runs("scenes_smoke", str(home / "data"), [0], 1, "full")
+    base = base_config("scenes_smoke", str(home / "data"), 1, "full")
+    configs = STUDIES["reproduce"].plan(Request(base, [0], False, print))["runs"]
     names = [config.run_name(fingerprint(config.data_folder)) for config in configs]
     blocked.mkdir(parents=True)
     (blocked / names[0]).write_text("a file where the run's folder should be")

@@ -2,13 +2,14 @@
 
 import argparse
 import shlex
-from dataclasses import fields, replace
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
 
-from uwml_lib.cli import TrainReleasedCommand
+from uwml_lib.commands.train import train_released
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.released.flags import DEFAULTS, IGNORED, NOT_HERE, SETTINGS, describe, read_released_flags
 from uwml_lib.released.published import row_config
@@ -131,7 +132,7 @@ def test_the_kits_own_options_are_handed_on():
     assert found.config.bidirectional
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(TrainReleasedCommand) if item.name != "experiment"])
+@pytest.mark.parametrize("name", [name for name in signature(train_released).parameters if name != "experiment"])
 def test_every_option_of_the_command_is_handed_on(name):
     assert read(f"--{name} 2").rest == [f"--{name}", "2"]
 

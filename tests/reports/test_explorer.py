@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
-from uwml_lib.reports.site import explorer, site
+from uwml_lib.reports.site import explorer
 from uwml_lib.reports.site.explorer import (
     HELD,
     KINDS,
@@ -26,6 +26,7 @@ from uwml_lib.reports.site.explorer import (
     build_explorer,
     pair_curve,
 )
+from uwml_lib.studies import build_pages
 from uwml_lib.support import paths
 from uwml_lib.weighting import one_anchor, pair_weights, weight_curve
 
@@ -103,7 +104,7 @@ def test_the_page_asks_for_nothing(page):
 def test_the_site_holds_the_page_and_links_it(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "REPORTS", tmp_path)
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    index = site.build(say=print)
+    index = build_pages(print)
     links = [a.get("href") for tag, a in Tags(index.read_text(encoding="utf-8")).found if tag == "a"]
     assert "weight_explorer.html" in links
     assert (tmp_path / "weight_explorer.html").exists()

@@ -273,13 +273,15 @@ def test_fidelity_by_name():
 @pytest.mark.parametrize("row", [[], ["--row", "f30k_triplet_i2t_lse"]])
 def test_a_training_of_released_fidelity(row):
     base = row_config("f30k_triplet_i2t_lse") if row else preset("scenes")
-    found = parse("train", [*row, "--fidelity", "released"]).experiment
-    assert found == replace(base, **FIDELITY["released"])
-    assert parse("train", [*row]).experiment == base
-    assert parse("train", [*row, "--fidelity", "released", "--captions", "text"]).experiment.fidelity == "mixed"
-    flags = ["--max_violation", "--fidelity", "released"]
-    assert parse("train-released", flags).experiment.fidelity == "released"
-    assert parse("train-released", flags[:1]).experiment.fidelity == "corrected"
+
+    def settings(command, *words):
+        return parse(command, words).keywords["experiment"]
+
+    assert settings("train", *row, "--fidelity", "released") == replace(base, **FIDELITY["released"])
+    assert settings("train", *row) == base
+    assert settings("train", *row, "--fidelity", "released", "--captions", "text").fidelity == "mixed"
+    assert settings("train-released", "--max_violation", "--fidelity", "released").fidelity == "released"
+    assert settings("train-released", "--max_violation").fidelity == "corrected"
 
 
 @pytest.mark.parametrize(("siblings", "ids"), [("ignored", True), ("negatives", False)])

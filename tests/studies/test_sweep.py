@@ -579,8 +579,8 @@ def test_the_pages_show_a_sweep(home, fake, monkeypatch):
 
 
 def test_the_command_line(tmp_path, monkeypatch):
-    options = parse("sweep", ["--samples", "5", "--search-seed", "2", "--wait"])
-    assert (options.samples, options.search_seed, options.wait, options.name) == (5, 2, True, "")
+    options = parse("sweep", ["--samples", "5", "--search-seed", "2", "--wait"]).keywords
+    assert [options[name] for name in ("samples", "search_seed", "wait", "name")] == [5, 2, True, ""]
     called = []
     monkeypatch.setattr(sweep, "sweep", lambda *arguments: called.append(arguments))
     write_json(tmp_path / "margins.json", {"loss.margin": [0.1]})
@@ -685,4 +685,4 @@ def test_names_of_runs_are_those_of_trainings():
     """A sweep finds what `uwml train` has trained, and the other way round."""
     found = configured(config.preset("scenes_smoke"), {"loss.margin": 0.1}, seed=3)
     trained = parse("train", ["--dataset", "scenes_smoke", "--loss-options", '{"margin": 0.1}', "--seed", "3"])
-    assert found.run_name("data") == trained.experiment.run_name("data")
+    assert found.run_name("data") == trained.keywords["experiment"].run_name("data")

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-import torch
 
 from uwml_lib.config import preset
 from uwml_lib.datasets import EMBEDDED, captions_there, check_data
 from uwml_lib.datasets.digits.embedded import is_current
 from uwml_lib.datasets.vocabulary import NLTK_DATA, available_tokenizer
-from uwml_lib.runs.provenance import device_name, package_version
+from uwml_lib.runs.provenance import device_name, package_version, this_device
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 
@@ -37,6 +36,22 @@ class Check(NamedTuple):
         return f"[{'OK' if self.ok else 'FAIL'}] {self.name}: {self.found}{advice}"
 
 
+def doctor(dataset: str = "scenes", data_root: str = "") -> dict[str, list[str]]:
+    """Say whether this machine can run the kit, line by line, and what to do where it cannot.
+
+    Args:
+        dataset: scenes, or the name of a folder in the SCAN layout.
+        data_root: Folder that holds the data set's folder; empty means data/.
+    """
+    checks = []
+    for check in examine(dataset, data_root):
+        print(check, flush=True)
+        checks.append(check)
+    if failed := sum(not check.ok for check in checks):
+        raise UWMLError(f"{failed} of the lines above say FAIL")
+    return {"checks": [str(check) for check in checks]}
+
+
 def examine(dataset: str = "scenes", data_root: str = "") -> Iterator[Check]:
     """Look at Python, the packages, the device, memory, disk, writable folders, the data set and the tokenizer."""
     found = ".".join(map(str, sys.version_info[:3]))
@@ -44,8 +59,7 @@ def examine(dataset: str = "scenes", data_root: str = "") -> Iterator[Check]:
     missing = [name for name in PACKAGES if package_version(name) is None]
     words = f"{', '.join(missing)} not installed" if missing else f"torch {package_version('torch')} and all others"
     yield Check("packages", not missing, words, "make setup")
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    yield Check("device", True, f"{device_name(device)}, {os.cpu_count()} cores")
+    yield Check("device", True, f"{device_name(this_device())}, {os.cpu_count()} cores")
     memory = psutil.virtual_memory().available
     yield Check(
         "memory", memory >= NEEDED_MEMORY, f"{memory / 1e9:.1f} GB free", "close other programs; 2 GB are needed"

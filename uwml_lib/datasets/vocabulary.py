@@ -17,21 +17,29 @@ from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
 
-Tokenizer = Literal["punkt", "word"]
+Tokenizer = Literal["punkt", "word", "plain"]
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
 NLTK_DATA = paths.DATA / "nltk_data"
-TOKENIZERS = {"punkt": "Punkt sentence and word tokenizer", "word": "word tokenizer alone"}
+TOKENIZERS = {
+    "punkt": "Punkt sentence and word tokenizer",
+    "word": "word tokenizer alone",
+    "plain": "plain expression that stands in for nltk",
+}
 PLAIN = re.compile(r"(?!.*\b(?:cannot|gimme|gonna|gotta|lemme|wanna)\b)[a-z0-9 ]+\.?")
 """Captions that nltk splits at spaces and before the full stop, whichever tokenizer; it would split these six words."""
+WORDS = re.compile(r"n't\b|'(?:s|m|d|ll|re|ve)\b|\w+?(?=n't\b)|\w+(?:[-.]\w+)*|[^\w\s]")
+"""Words, with their clitics ('s, n't ...) apart, and marks: how captions are split where there is no nltk at all."""
 
 
 @functools.cache
 def available_tokenizer() -> Tokenizer:
-    """Return "punkt" if nltk can load its English sentence tokenizer, else "word"."""
-    import nltk
-    from nltk.tokenize.punkt import PunktTokenizer
-
+    """Return "punkt" if nltk can load its English sentence tokenizer, else "word", and "plain" without nltk."""
+    try:
+        import nltk
+        from nltk.tokenize.punkt import PunktTokenizer
+    except ImportError:
+        return "plain"
     if str(NLTK_DATA) not in nltk.data.path:
         nltk.data.path.append(str(NLTK_DATA))
     try:
@@ -44,6 +52,11 @@ def available_tokenizer() -> Tokenizer:
 def download_punkt(timeout: float = 20.0) -> None:
     """Try to bring Punkt into the project's data folder; one sentence says how it went, and nothing fails."""
     if available_tokenizer() == "punkt":
+        return
+    if available_tokenizer() == "plain":
+        print(
+            "Punkt sentence tokenizer: not to be had (nltk is not installed); captions are split by a plain expression"
+        )
         return
     import nltk
 
@@ -67,13 +80,17 @@ def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
     """Split a caption into lower-case tokens; None takes Punkt where its data is there.
 
     With Punkt a full stop inside a caption that ends a sentence is a token of its own; without, only the last is.
+    Without nltk a plain expression splits what is more than words.
     """
-    from nltk.tokenize import word_tokenize
-
     caption = caption.lower()
     if PLAIN.fullmatch(caption):  # nine captions in ten, thirty times as fast
         return caption.replace(".", " .").split()
-    return word_tokenize(caption, preserve_line=(tokenizer or available_tokenizer()) == "word")
+    tokenizer = tokenizer or available_tokenizer()
+    if tokenizer == "plain":
+        return WORDS.findall(caption)
+    from nltk.tokenize import word_tokenize
+
+    return word_tokenize(caption, preserve_line=tokenizer == "word")
 
 
 # nltk 3.4 to 3.8.1 put a space between an apostrophe and a word of one letter, unless that is a clitic ('s, n't ...).
@@ -86,10 +103,10 @@ def tokenize_released(caption: str, split_one_letter: bool = True) -> list[str]:
     split_one_letter: as nltk 3.4 to 3.8.1 did, where `b'a` came apart; nltk 3.2.5, 3.3 and 3.10.4 leave it in one.
     Raises UWMLError without Punkt, which the release had.
     """
-    from nltk.tokenize import sent_tokenize, word_tokenize
-
     if available_tokenizer() != "punkt":
         raise UWMLError("captions: the released tokens need nltk's Punkt; `make setup` downloads it, or set NLTK_DATA")
+    from nltk.tokenize import sent_tokenize, word_tokenize
+
     text = str(caption.encode().strip()).lower()
     sentences = [ONE_LETTER.sub("' ", text) if split_one_letter else text for text in sent_tokenize(text)]
     return [token for sentence in sentences for token in word_tokenize(sentence, preserve_line=True)]
@@ -136,7 +153,7 @@ class Vocabulary:
             vocabulary = cls(sorted(numbers, key=lambda word: int(numbers[word])), tokenizer)
         except UWMLError as error:
             raise UWMLError(f"{path}: {error}") from error
-        if tokenizer != available_tokenizer():
+        if tokenizer not in (available_tokenizer(), "plain"):
             made, here = TOKENIZERS[tokenizer], TOKENIZERS[available_tokenizer()]
             warnings.warn(
                 f"{path}: made with the {made}, read here with the {here}; rare words may differ", stacklevel=2
@@ -161,10 +178,15 @@ class Vocabulary:
         style: bytes and bytes_glued are the tokens of `tokenize_released`.
         """
         if style == "text":
-            tokens = tokenize(caption, self.tokenizer if available_tokenizer() == "punkt" else "word")
+            tokens = tokenize(caption, self._usable_tokenizer())
         else:
             tokens = tokenize_released(caption, split_one_letter=style == "bytes")
         return [START, *(self.index.get(token, UNKNOWN) for token in tokens), END]
+
+    def _usable_tokenizer(self) -> Tokenizer:
+        """The tokenizer that this was made with, or what there is here in its place."""
+        here = available_tokenizer()
+        return self.tokenizer if here == "punkt" or self.tokenizer == "plain" else here
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """Return the words of the numbers."""

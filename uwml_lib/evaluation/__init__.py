@@ -3,23 +3,28 @@
 from uwml_lib.evaluation.metrics import METRICS, RANKS, RECALL_AT, fold_metrics, released_lines, retrieval_metrics
 from uwml_lib.evaluation.scores import evaluate_model, products, score_matrix
 from uwml_lib.evaluation.statistics import (
+    Comparison,
     Interval,
     Summary,
     chance_rsum,
+    compare,
+    compare_all,
     paired_bootstrap,
     paired_interval,
     rsum_by_image,
     summarize,
-    verdict,
 )
 
 __all__ = [
     "METRICS",
     "RANKS",
     "RECALL_AT",
+    "Comparison",
     "Interval",
     "Summary",
     "chance_rsum",
+    "compare",
+    "compare_all",
     "evaluate_model",
     "fold_metrics",
     "paired_bootstrap",
@@ -30,5 +35,4 @@ __all__ = [
     "rsum_by_image",
     "score_matrix",
     "summarize",
-    "verdict",
 ]

@@ -1,14 +1,37 @@
-"""Spread over seeds, paired differences with intervals, and words that follow the interval."""
+"""Groups of runs compared: spread over seeds, intervals over seeds and over images, one verdict.
 
-from collections.abc import Sequence
-from typing import NamedTuple
+Everything that says who is ahead asks `compare`, or `compare_all` where many are compared. The metrics do without
+scipy, so it is imported where it is needed.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from uwml_lib.evaluation.metrics import RECALL_AT
+from uwml_lib.support.errors import UWMLError
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # relative; a spread below it is that of floating point
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Scored(Protocol):
+    """What `compare` needs of each member of a group; a finished `Run` has it."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+
+    @property
+    def rsum(self) -> float:
+        """Sum of the six recalls, in percent."""
+
+    @property
+    def rsum_by_image(self) -> np.ndarray:
+        """One contribution to rsum for each image, (n_images,); see `rsum_by_image`."""
 
 
 class Summary(NamedTuple):
@@ -39,6 +62,130 @@ class Interval(NamedTuple):
             return f"{self.difference:+.1f} (no interval from one value)"
         return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
+    @property
+    def sign(self) -> int:
+        """1 if the whole interval is above 0, -1 if it is below, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far the rsum of a group of runs, a, is from that of another, b.
+
+    over_seeds: mean(a) - mean(b), with its interval by Student's t over pairs of one seed, or by Welch's.
+    over_images: the same, with the interval over test images, seeds averaged, by bootstrap.
+    p_value: two-sided, over seeds, times `family`, at most 1; NaN where there is too little to tell.
+    n: seeds of a and of b.
+    family: of how many comparisons this is one; both intervals have the level 1 - 0.05 / family.
+    """
+
+    over_seeds: Interval
+    over_images: Interval
+    p_value: float
+    n: tuple[int, int]
+    paired: bool = True
+    family: int = 1
+
+    @property
+    def winner(self) -> str:
+        """ "a" or "b" if both intervals say so, and else ""."""
+        if self._obstacle() or self.over_seeds.sign != self.over_images.sign:
+            return ""
+        return {1: "a", -1: "b", 0: ""}[self.over_seeds.sign]
+
+    def verdict(self, a: str, b: str) -> str:
+        """Say which is better, or why that is not decided; a and b: what to call the groups."""
+        if obstacle := self._obstacle():
+            return f"not decided: {obstacle}"
+        seeds, images = ({1: a, -1: b, 0: ""}[interval.sign] for interval in (self.over_seeds, self.over_images))
+        if seeds and seeds == images:
+            return f"{seeds} is better"
+        if seeds and images:
+            return "not decided: the two intervals contradict each other"
+        if images:
+            return f"not decided: {images} is ahead on these images, but the interval over seeds includes 0"
+        if seeds:
+            return f"not decided: {seeds} is ahead with these seeds, but the interval over images includes 0"
+        return "no difference shown: both intervals include 0"
+
+    def _obstacle(self) -> str:
+        """Why nothing can be decided. Differences that happen to be equal hide the spread: they are no certainty."""
+        for interval, what in ((self.over_seeds, "seed"), (self.over_images, "image")):
+            if np.isnan(interval.low) or np.isnan(interval.high):
+                return f"one {what} says nothing about the spread"
+        if self.over_seeds.high - self.over_seeds.low <= 10 * ROUNDING * max(1.0, abs(self.over_seeds.difference)):
+            return "the seeds do not differ, so they say nothing about the spread"
+        return ""
+
+
+def compare(a: Sequence[Scored], b: Sequence[Scored], *, paired: bool = True, family: int = 1) -> Comparison:
+    """Compare two groups of runs by rsum; see `Comparison`.
+
+    paired: members of one seed are a pair, as where the seed decides the same weights or order for both; else the
+    groups may differ in their seeds and in number (Welch). family: how many comparisons to correct for; `compare_all`
+    does so by Holm's method. Raises UWMLError for an empty group, a seed twice in one, seeds that only one has
+    (paired), and different numbers of images.
+    """
+    sides = [{run.seed: run for run in group} for group in (a, b)]
+    for name, group, by_seed in zip("ab", (a, b), sides, strict=True):
+        if not group or len(by_seed) < len(group):
+            raise UWMLError(f"{name}: found the seeds {[run.seed for run in group]}, expected at least one, each once")
+    if paired and (unmatched := sorted(sides[0].keys() ^ sides[1].keys())):
+        raise UWMLError(f"seeds: found {unmatched} in one group alone, expected the same in both, or paired=False")
+    runs_a, runs_b = ([by_seed[seed] for seed in sorted(by_seed)] for by_seed in sides)
+    level = 1 - (1 - CONFIDENCE) / family
+    rsums = [np.array([run.rsum for run in group], dtype=float) for group in (runs_a, runs_b)]
+    over_seeds, p_value = _over_seeds(rsums[0], rsums[1], paired, level)
+    means = [np.mean([run.rsum_by_image for run in group], axis=0) for group in (runs_a, runs_b)]
+    over_images = paired_bootstrap(means[0], means[1], confidence=level)
+    return Comparison(
+        over_seeds, over_images, float(np.minimum(1.0, p_value * family)), (len(a), len(b)), paired,
+        family,
+    )  # fmt: skip
+
+
+def compare_all(
+    pairs: Mapping[Key, tuple[Sequence[Scored], Sequence[Scored]]], *, paired: bool = True
+) -> dict[Key, Comparison]:
+    """Compare many pairs of groups, corrected by Holm's method: the surest as one of all of them, the next as one of
+    one less, and so on; from the first that is not significant on, none is.
+    """
+    alone = {key: compare(a, b, paired=paired) for key, (a, b) in pairs.items()}
+    family, significant, found = len(alone), True, {}
+    for key in sorted(alone, key=lambda key: np.nan_to_num(alone[key].p_value, nan=2.0)):
+        found[key] = compare(*pairs[key], paired=paired, family=family)
+        significant = significant and found[key].p_value < 1 - CONFIDENCE
+        family -= significant
+    return {key: found[key] for key in pairs}
+
+
+def _over_seeds(a: np.ndarray, b: np.ndarray, paired: bool, level: float) -> tuple[Interval, float]:
+    """Interval of mean(a) - mean(b) by Student's t over pairs, or by Welch's, and its two-sided p-value."""
+    if paired:
+        return paired_interval(a, b, level), _paired_p_value(a - b)
+    from scipy import stats
+
+    difference = float(a.mean() - b.mean())
+    if min(len(a), len(b)) < 2:
+        return Interval(difference, float("nan"), float("nan")), float("nan")
+    if _alike(a) and _alike(b):
+        return Interval(difference, difference, difference), float("nan")
+    found = stats.ttest_ind(a, b, equal_var=False)
+    return Interval(difference, *map(float, found.confidence_interval(level))), float(found.pvalue)
+
+
+def _paired_p_value(difference: np.ndarray) -> float:
+    from scipy import stats
+
+    if len(difference) < 2 or _alike(difference):
+        return float("nan")
+    return float(stats.ttest_1samp(difference, 0.0).pvalue)
+
+
+def _alike(values: np.ndarray) -> bool:
+    """Whether values differ by no more than the rounding of floating point."""
+    return bool(values.std() <= ROUNDING * max(1.0, abs(values.mean())))
+
 
 def summarize(values: Sequence[float]) -> Summary:
     """Summarize the values of several seeds."""
@@ -46,13 +193,15 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan"), len(array))
 
 
-def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def paired_interval(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE
+) -> Interval:
     """Interval of mean(a - b) over pairs (one pair a seed), by Student's t; raises ValueError for unequal lengths."""
     difference = _paired_difference(a, b)
     mean = float(difference.mean())
     if len(difference) < 2:
         return Interval(mean, float("nan"), float("nan"))
-    from scipy import stats  # slow to import, and not needed by the metrics
+    from scipy import stats
 
     half = float(stats.t.ppf((1 + confidence) / 2, len(difference) - 1) * stats.sem(difference))
     return Interval(mean, mean - half, mean + half)
@@ -87,38 +236,6 @@ def paired_bootstrap(
     return Interval(float(difference.mean()), float(low), float(high))
 
 
-def verdict(a_name: str, b_name: str, over_seeds: Interval, over_queries: Interval) -> str:
-    """Say which is better only if both intervals of a - b say so, and else what each of them says.
-
-    An interval without width over seeds is no certainty: differences that happen to be equal hide the spread.
-    """
-    for interval, what in ((over_seeds, "seed"), (over_queries, "image")):
-        if np.isnan(interval.low) or np.isnan(interval.high):
-            return f"not decided: one {what} says nothing about the spread"
-    if over_seeds.high - over_seeds.low <= ROUNDING * max(1.0, abs(over_seeds.difference)):
-        return "not decided: the seeds do not differ, so they say nothing about the spread"
-    winners = [_winner(a_name, b_name, interval) for interval in (over_seeds, over_queries)]
-    if winners[0] and winners[0] == winners[1]:
-        return f"{winners[0]} is better"
-    if winners[0] and winners[1]:
-        return "not decided: the two intervals contradict each other"
-    if winners[1]:
-        return f"not decided: {winners[1]} is ahead on these images, but the interval over seeds includes 0"
-    if winners[0]:
-        return f"not decided: {winners[0]} is ahead with these seeds, but the interval over images includes 0"
-    return "no difference shown: both intervals include 0"
-
-
-def _winner(a_name: str, b_name: str, interval: Interval) -> str | None:
-    return a_name if interval.low > 0 else b_name if interval.high < 0 else None
-
-
-def _paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
-    if len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"a and b: found {len(a)} and {len(b)} values, expected pairs")
-    return np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-
-
 def chance_rsum(n_images: int, captions_per_image: int) -> float:
     """Expected rsum of random scores: the first k places are k draws without replacement."""
     n_captions = n_images * captions_per_image
@@ -127,3 +244,9 @@ def chance_rsum(n_images: int, captions_per_image: int) -> float:
         missed = np.prod([(n_captions - captions_per_image - i) / (n_captions - i) for i in range(min(k, n_captions))])
         total += 100 * (1 - max(float(missed), 0)) + 100 * min(k / n_images, 1)
     return total
+
+
+def _paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
+    if len(a) != len(b) or len(a) == 0:
+        raise ValueError(f"a and b: found {len(a)} and {len(b)} values, expected pairs")
+    return np.asarray(a, dtype=float) - np.asarray(b, dtype=float)

@@ -10,6 +10,7 @@ given, `--lambda_lse 6` and `--lambda_softmax 9` in both directions, and 30 epoc
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -75,7 +76,7 @@ class Released(NamedTuple):
 
 
 def read_released_flags(words: Sequence[str]) -> Released:
-    """Read the words after `train.py`; the kit's own options among them, except `--loss`, are handed back unread.
+    """Read the words after `train.py`; the kit's own options but for `--loss` and `--loss-options` are left unread.
 
     Raises UWMLError for a flag that neither the release nor this kit has, with the nearest one that there is, for a
     value that cannot be read, and for what this kit does not do.
@@ -85,17 +86,18 @@ def read_released_flags(words: Sequence[str]) -> Released:
         how = {"action": "store_true"} if default is False else {"type": type(default), "choices": CHOICES.get(name)}
         parser.add_argument(f"--{name}", **how)
     parser.add_argument("--loss", default=ExperimentConfig.loss)
+    parser.add_argument("--loss-options", "--loss_options", type=json_object, default={})
     known, rest = parser.parse_known_args(words)
     for word in rest:
         _check_is_ours(word)
     given = vars(known)
-    loss = given.pop("loss")
+    loss, options = given.pop("loss"), given.pop("loss_options")
     flags = {**DEFAULTS, **given}
     _check_is_here(flags)
     warnings = [f"--{name} is ignored: {IGNORED[name]}" for name in given if name in IGNORED]
     if loss != "triplet" and "max_violation" in given:
         warnings.append(f"--max_violation is ignored: the {loss} loss is trained; for SCAN's add --loss triplet")
-    return Released(_config(flags, loss), warnings, rest)
+    return Released(_config(flags, loss, options), warnings, rest)
 
 
 def describe() -> str:
@@ -128,7 +130,12 @@ def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
     for name, choices in CHOICES.items():
         if known[name] not in choices:
             raise UWMLError(f"--{name}: found {known[name]!r}, expected one of {', '.join(choices)}")
-    return _config(known, "polynomial" if "a" in flags else "triplet", **FIDELITY["released"])
+    return _config(known, "polynomial" if "a" in flags else "triplet", {}, **FIDELITY["released"])
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read a JSON object; raises ValueError or TypeError for anything else."""
+    return {**json.loads(text)}
 
 
 def _check_is_here(flags: Mapping[str, Any]) -> None:
@@ -137,7 +144,7 @@ def _check_is_here(flags: Mapping[str, Any]) -> None:
             raise UWMLError(f"--{name}: found {flags[name]}, expected {DEFAULTS[name]}: {why}")
 
 
-def _config(flags: Mapping[str, Any], loss: str, **more: Any) -> ExperimentConfig:
+def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], **more: Any) -> ExperimentConfig:
     values = {setting: flags[flag] for flag, setting in SETTINGS.items()}
     # Where the kit has the same default, or no use for a number, it is left out: so it is the same run by either name.
     direction = values["direction"]
@@ -150,6 +157,7 @@ def _config(flags: Mapping[str, Any], loss: str, **more: Any) -> ExperimentConfi
         options["margin"] = flags["margin"]
     if loss == "triplet" and not flags["max_violation"]:
         options["negatives"] = "all"
+    options |= loss_options
     weight_norm = flags["precomp_enc_type"] == "weight_norm"
     return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options, **more)
 

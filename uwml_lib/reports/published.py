@@ -5,17 +5,25 @@ from dataclasses import fields, replace
 from inspect import signature
 from itertools import product
 from typing import Any
-from uwml_lib.support import paths
+
 from uwml_lib.config import FIDELITY, ExperimentConfig, Fidelity
-from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import lock, write_text
+from uwml_lib.evaluation.statistics import summarize
 from uwml_lib.losses import LOSSES
 from uwml_lib.models.attention_common import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
-from uwml_lib.support.progress import Say, say
-from uwml_lib.released.published import CAPTIONS_PER_IMAGE, FEATURE_SHAPE, PROTOCOLS, ROWS, Protocol, PublishedRow, row_config
+from uwml_lib.released.published import (
+    CAPTIONS_PER_IMAGE,
+    FEATURE_SHAPE,
+    PROTOCOLS,
+    ROWS,
+    Protocol,
+    PublishedRow,
+    row_config,
+)
 from uwml_lib.runs.run import Run
-from uwml_lib.evaluation.statistics import summarize
-
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import lock, write_text
+from uwml_lib.support.progress import Say, say
 
 SMALLEST_TOLERANCE = 1.0
 """Points of rsum: less is not asked of one training, whose spread is unknown; rounding alone makes up to 0.3."""
@@ -54,10 +62,11 @@ def publish_comparison(say: Say = say) -> str:
 def finished_runs(dataset: str, say: Say = say) -> list[Run]:
     """Load every evaluation of every finished run on a data set, and of released checkpoints, but of no ensemble."""
     runs = []
-    for path in sorted([*(paths.RUNS / dataset).glob("*/results*.json"), *(paths.EVALUATIONS / dataset).glob("*.json")]):
+    for path in sorted(
+        [*(paths.RUNS / dataset).glob("*/results*.json"), *(paths.EVALUATIONS / dataset).glob("*.json")]
+    ):
         try:
             run = Run.load(path.parent, path.name)
-            ExperimentConfig.from_dict(run.config)
             if len(run.results.get("members", ())) < 2:
                 runs.append(run)
         except UWMLError as error:
@@ -108,7 +117,7 @@ def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = W
     wanted = settings(replace(row_config(row.name), **{**FIDELITY[fidelity], "siblings": siblings}))
     by_seed, reason = {}, "no run"
     for run in runs:
-        config = ExperimentConfig.from_dict(run.config)
+        config = run.config
         if ("members" in run.results) != (kind == CHECKPOINT) or settings(config) != wanted:
             continue
         if obstacle := _other_data(row.protocol, run.results) or _other_protocol(row.protocol, run.results):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
     own = _git("rev-parse", "--show-toplevel") == str(CHECKOUT)
     changes = [_git("status", "--porcelain", *more) for more in (["--untracked-files=no"], ["--", LIBRARY])]
     return {
-        "command": shlex.join(["uwml", *sys.argv[1:]]),
+        "command": _command(),
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in PACKAGES},
         "library": library_digest(),
@@ -51,8 +52,14 @@ def environment(seed: int = 0) -> str:
     """Set torch's seed and say, in one line, which versions and which device a notebook runs on."""
     torch.manual_seed(seed)
     versions = ", ".join(f"{name} {package_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    return f"Python {platform.python_version()}, {versions}; {device_name(device)}; seed {seed}"
+    return f"Python {platform.python_version()}, {versions}; {device_name(this_device())}; seed {seed}"
+
+
+def this_device() -> torch.device:
+    """Return the accelerator of this machine, or the CPU where there is none."""
+    # A build for CUDA names CUDA even where no card is.
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 def device_name(device: torch.device) -> str:
@@ -66,6 +73,14 @@ def package_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _command() -> str:
+    """The command as it is typed: a script of the checkout by its path, anything else as `uwml`."""
+    script = Path(sys.argv[0]).resolve()
+    if script.suffix == ".py" and script.is_relative_to(CHECKOUT) and not script.is_relative_to(LIBRARY):
+        return shlex.join(["python", script.relative_to(CHECKOUT).as_posix(), *sys.argv[1:]])
+    return shlex.join(["uwml", *sys.argv[1:]])
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,5 +1,6 @@
 """A finished run: its folder and what it wrote."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.evaluation.statistics import rsum_by_image
 from uwml_lib.models import MODELS
 from uwml_lib.runs.checkpoints import read_metrics
+from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_files, read_sealed_json
 
 COLLAPSED = 0.005
@@ -19,9 +21,11 @@ COLLAPSED = 0.005
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder and what it wrote."""
+    """A finished run: its folder, its settings, and what it wrote; `evaluation.compare` takes groups of them."""
 
     folder: Path
+    config: ExperimentConfig
+    """Settings; those that are newer than the run have their defaults."""
     results: dict[str, Any]
 
     @classmethod
@@ -32,24 +36,20 @@ class Run:
         """
         results = read_sealed_json(folder / file)
         check_files(folder, results["files"])
-        return cls(folder, results)
+        return cls.of(folder, results)
+
+    @classmethod
+    def of(cls, folder: Path, results: dict[str, Any]) -> "Run":
+        """Return the run of results that were just written; raises UWMLError if their settings are none."""
+        try:
+            return cls(folder, ExperimentConfig.from_dict(results["config"]), results)
+        except (KeyError, UWMLError) as error:
+            raise UWMLError(f"{folder}: its results have no settings of this kit ({error})") from error
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The run's configuration, as plain values."""
-        return self.results["config"]
-
-    @property
-    def model(self) -> str:
-        """The model in a few words, and which of its kind it is."""
-        name, config = MODELS[self.config["model"]].title, self.config
-        if len(self.results.get("members", ())) > 1:
-            return f"{name}, ensemble"
-        if config["model"] == "scan":
-            return f"{name}, {config['direction']} {config['aggregation']}"
-        if config["model"] == "frozen":
-            return f"{name}, {'a hidden layer' if config.get('hidden') else 'linear'}"
-        return name
+    def seed(self) -> int:
+        """Seed of the training."""
+        return self.config.seed
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -57,15 +57,37 @@ class Run:
         return self.results["metrics"]
 
     @property
-    def chosen_by(self) -> str:
-        """The images that chose the best epoch, in a word or two."""
-        return ExperimentConfig.from_dict(self.config).chosen_by
+    def rsum(self) -> float:
+        """Sum of the six recalls on the evaluated split, in percent."""
+        return self.metrics["rsum"]
 
-    @property
+    @functools.cached_property
     def rsum_by_image(self) -> np.ndarray:
         """One contribution to rsum for each image, (n_images,)."""
         ranks = self.results["ranks"]
         return rsum_by_image(*(np.array(ranks[f"{name}_ranks"]) for name in ("image_to_text", "text_to_image")))
+
+    @property
+    def model(self) -> str:
+        """The model in a few words, and which of its kind it is."""
+        name, config = MODELS[self.config.model].title, self.config
+        if len(self.results.get("members", ())) > 1:
+            return f"{name}, ensemble"
+        if config.model == "scan":
+            return f"{name}, {config.direction} {config.aggregation}"
+        if config.model == "frozen":
+            return f"{name}, {'a hidden layer' if config.hidden else 'linear'}"
+        return name
+
+    @functools.cached_property
+    def collapsed(self) -> bool:
+        """Whether scores were nearly equal in the last epoch: positives and hardest negatives hardly differ."""
+        if "members" in self.results:  # an ensemble, or a checkpoint: there is no training to look at
+            return False
+        steps = self.history().query("kind == 'step'")
+        last = steps[steps["epoch"] == steps["epoch"].max()]
+        gap = (last["positive_score"] - last["hardest_negative_score"]).mean()
+        return bool(abs(gap) < COLLAPSED)
 
     def history(self) -> pd.DataFrame:
         """Every line of metrics.jsonl, with `epochs_done` (fractional) to plot against."""
@@ -73,11 +95,3 @@ class Run:
         steps = lines.loc[lines["kind"] == "step", "step"].max()
         lines["epochs_done"] = lines["epoch"] + (lines["step"] / steps).fillna(1.0)
         return lines
-
-
-def collapsed(run: Run) -> bool:
-    """Whether scores were nearly equal in the last epoch: positives and hardest negatives differ by next to nothing."""
-    steps = [line for line in read_metrics(run.folder) if line["kind"] == "step"]
-    last = [line for line in steps if line["epoch"] == steps[-1]["epoch"]]
-    gaps = [line["positive_score"] - line["hardest_negative_score"] for line in last]
-    return bool(gaps) and abs(float(np.mean(gaps))) < COLLAPSED

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +21,7 @@ from uwml_lib.datasets import (
 from uwml_lib.evaluation.metrics import RANKS, fold_metrics
 from uwml_lib.evaluation.scores import score_matrix
 from uwml_lib.models import Matcher
-from uwml_lib.released.checkpoints import load_released_checkpoint
 from uwml_lib.runs.checkpoints import (
-    check_vocabulary,
     load_model,
     load_state,
     read_config,
@@ -87,32 +84,17 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     return results
 
 
-def evaluate_together(
-    paths: Sequence[Path],
-    split: str | None = None,
-    data_root: str = "",
-    folds: int = 1,
-    released: Mapping[str, Any] | None = None,
-    dataset: str = "",
-    vocabulary: Path | None = None,
+def evaluate_members(
+    members: Sequence[Member], split: str | None = None, folds: int = 1, kind: str = ""
 ) -> tuple[dict[str, Any], Path]:
-    """Evaluate released checkpoints, or several models as an ensemble, whose scores are averaged; return also the file.
+    """Evaluate models together, as an ensemble whose scores are averaged; return the results, and their file.
 
-    paths: run folders, converted checkpoints, files of the release. split, data_root, folds: as for `evaluate_run`.
-    released: settings for those that the release trained, as in `FIDELITY`; runs are evaluated as they were trained.
-    dataset: folder of the data set, if not the one that the checkpoint names. vocabulary: of the release's files; None
-    is `NAME_vocab.json` in the data set's folder. The results go to a file below reports/evaluations. Raises UWMLError.
+    split, folds: as for `evaluate_run`. kind: by whose habits, if not this kit's. The file lies below
+    reports/evaluations. Raises UWMLError where the members' data differ.
     """
     started = time.monotonic()
-    members = [
-        _finished(path, data_root)[0]
-        if is_run(path)
-        else _released(path, data_root, dataset, vocabulary, released or {})
-        for path in paths
-    ]
     config = members[0].config
     split = split or evaluation_split(config.data_folder)
-    kind = "" if all(is_run(path) for path in paths) else f"-{config.fidelity}"
     path = evaluation_file(config.dataset, [member.name for member in members], split, folds, kind)
     scored = score_members(members, split, folds)
     results = {
@@ -122,6 +104,11 @@ def evaluate_together(
     with lock(path):
         write_sealed_json(path, results)
     return results, path
+
+
+def member_of(folder: Path, data_root: str = "") -> Member:
+    """Return a finished run as a member; raises UWMLError if it, or its data, is not what it was."""
+    return _finished(folder, data_root)[0]
 
 
 def evaluation_file(dataset: str, names: Sequence[str], split: str, folds: int = 1, kind: str = "") -> Path:
@@ -212,22 +199,6 @@ def _check_run(folder: Path) -> list[dict[str, Any]]:
     if read_metrics(folder) != records:
         raise UWMLError(f"{folder / 'metrics.jsonl'}: was changed after it was written; train again to mend it")
     return sessions
-
-
-def _released(path: Path, data_root: str, dataset: str, vocabulary: Path | None, settings: Mapping[str, Any]) -> Member:
-    """Return what the release trained, a file or a converted folder, to be evaluated by these settings."""
-    if path.is_dir():
-        model, config, words = load_model(path)
-        digest = read_json(path / "config.json")["released"]["sha256"]
-    else:
-        model, config = load_released_checkpoint(path)
-        digest, words = sha256_of(path), None
-    config = replace(config, data_root=data_root, **{"dataset": dataset or config.dataset, **settings})
-    if words is None:
-        words = Vocabulary.load(vocabulary or config.data_folder / f"{config.dataset}_vocab.json")
-    check_vocabulary(path, model, words)
-    facts = {"file": path.name, "sha256": digest}
-    return Member(f"{path.name.partition('.')[0]}-{digest[:8]}", model, config, words, facts)
 
 
 def _here(config: ExperimentConfig) -> dict[str, Any]:

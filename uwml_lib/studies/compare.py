@@ -7,23 +7,17 @@ the scores of trained models, are chosen and trained in the same way.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.reports.site import site
-from uwml_lib.reports.tables import results_table
-from uwml_lib.runs.groups import load_experiment, save_experiment
+from uwml_lib.evaluation.statistics import compare, compare_all, summarize
+from uwml_lib.reports.report import Report
+from uwml_lib.reports.tables import mean_and_std, results_table, run_table
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.scoring import dev_batches
-from uwml_lib.studies.engine import Profile, base_config, check_seeds, execute_notebooks, prepare
-from uwml_lib.studies.side_by_side import train_all
-from uwml_lib.support.files import lock
-from uwml_lib.support.paths import report_folder
-from uwml_lib.support.progress import Say, say
-from uwml_lib.training.checks import check_config
-from uwml_lib.weighting.coefficients import Coefficients, from_scores
-from uwml_lib.weighting.weights import positives_and_hardest_negatives
+from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.studies.study import Groups, Plan, Request, Study
+from uwml_lib.weighting import Coefficients, from_scores, positives_and_hardest_negatives
 
 MARGINS: tuple[dict[str, Any], ...] = ({}, {"margin": 0.1}, {"margin": 0.3})
 GRID: dict[str, tuple[dict[str, Any], ...]] = {
@@ -46,62 +40,32 @@ TUNING_EPOCHS = 4
 NO_DEAD_ZONE = {"negative": (0.0, 0.0, 0.9)}
 
 
-def compare(
-    dataset: str = "scenes",
-    data_root: str = "",
-    seeds: Sequence[int] | None = None,
-    epochs: int | None = None,
-    profile: Profile = "full",
-    say: Say = say,
-) -> str:
-    """Train and tune every loss, execute notebooks 05 and 06, and return the table.
+def plan(request: Request) -> Plan:
+    """The tuning; a tiny test tries the defaults alone. What is compared follows from it: see `train_the_chosen`."""
+    grid = {loss: options[:1] if request.smoke else options for loss, options in GRID.items()}
+    return {"tuning": _settings(_few(request), grid)}
 
-    seeds: None means 0, 1, 2 (smoke: 0). epochs: None means the preset's. profile: "smoke" tries the defaults alone, on
-    tiny data.
-    """
-    smoke = profile == "smoke"
-    seeds = check_seeds(seeds if seeds is not None else (0,) if smoke else (0, 1, 2))
-    base = base_config(dataset, data_root, epochs, profile)
-    few = min(TUNING_EPOCHS, base.epochs)
-    grid = {loss: options[:1] if smoke else options for loss, options in GRID.items()}
-    for config in _settings(base, grid):
-        check_config(config)
-    parameters = prepare("compare", base, say)
-    train = partial(train_all, say=say)
-    with lock(report_folder(base.dataset), say):
-        say(f"1/4 tuning: {sum(map(len, grid.values()))} runs of {few} epochs, seed {seeds[0]}")
-        tuning = train(_settings(replace(base, epochs=few, seed=seeds[0]), grid))
-        chosen = {loss: (best(run for run in tuning if run.config["loss"] == loss),) for loss in grid}
-        say(f"2/4 all losses: {len(grid) * len(seeds)} runs of {base.epochs} epochs")
-        full = [config for seed in seeds for config in _settings(replace(base, seed=seed), chosen)]
-        losses = train(full)
-        say("3/4 coefficients of the polynomial loss")
-        candidates = {"polynomial": candidate_options(losses)}
-        coefficient_tuning = train(_settings(replace(base, epochs=few, seed=seeds[0]), candidates))
-        selected = {"polynomial": (best(coefficient_tuning),)}
-        coefficients = train([
-            config for seed in seeds for config in _settings(replace(base, seed=seed), selected)
-        ])  # fmt: skip
-        groups = {"runs": losses, "tuning": tuning, "coefficients": coefficients}
-        groups["coefficient_tuning"] = coefficient_tuning
-        save_experiment(base.dataset, "compare", **{name: [run.folder for run in groups[name]] for name in groups})
-        say("4/4 notebooks and report")
-        execute_notebooks("compare", base.dataset, parameters, say)
-        index = site.build(say)
-    text = results_table(load_experiment(base.dataset, "compare")).to_markdown()
-    say(f"\n{text}\n\nReport: {index}")
-    return text
+
+def train_the_chosen(request: Request, groups: Groups) -> Groups:
+    """Train each loss's best setting in full, then choose and train coefficients for the polynomial loss."""
+    chosen = {loss: (best(run for run in groups["tuning"] if run.config.loss == loss),) for loss in GRID}
+    request.say(f"all losses: {len(chosen) * len(request.seeds)} runs of {request.base.epochs} epochs")
+    losses = _in_full(request, chosen)
+    request.say("coefficients of the polynomial loss")
+    coefficient_tuning = request.train(_settings(_few(request), {"polynomial": candidate_options(losses)}))
+    coefficients = _in_full(request, {"polynomial": (best(coefficient_tuning),)})
+    return {"runs": losses, "coefficients": coefficients, "coefficient_tuning": coefficient_tuning}
 
 
 def best(runs: Iterable[Run]) -> dict[str, Any]:
     """Return the loss options of the run with the best dev rsum, the first of equals."""
-    return max(runs, key=lambda run: run.results["dev_rsum"]).config["loss_options"]
+    return max(runs, key=lambda run: run.results["dev_rsum"]).config.loss_options
 
 
 def candidate_options(runs: Sequence[Run]) -> tuple[dict[str, Any], ...]:
     """Loss options with other coefficients: from the dev scores of two trained models, and without a dead zone."""
-    first = {run.config["loss"]: run for run in reversed(runs)}
-    margin = {name: value for name, value in first["polynomial"].config["loss_options"].items() if name == "margin"}
+    first = {run.config.loss: run for run in reversed(runs)}
+    margin = {name: value for name, value in first["polynomial"].config.loss_options.items() if name == "margin"}
     found = [proposed_coefficients(first[loss])._asdict() for loss in ("polynomial", "triplet")]
     # A positive above what was seen is clamped anyway, so no ceiling is needed.
     return tuple({**margin, **options, "positive_ceiling": None} for options in (*found, NO_DEAD_ZONE))
@@ -114,5 +78,61 @@ def proposed_coefficients(run: Run) -> Coefficients:
     return from_scores(positives.numpy().round(3), negatives.numpy().round(3))
 
 
+def report(study: StudyRuns) -> Report:
+    """The table of all losses, and which of them differ from the polynomial loss."""
+    return Report(
+        title=f"{study.dataset}: every loss, tuned alike",
+        table=results_table(study),
+        runs=run_table(study.all_runs),
+        findings=(*_ranking(study), *_coefficients(study)),
+    )
+
+
+def _ranking(study: StudyRuns) -> list[str]:
+    by_loss = study.by_loss()
+    if "polynomial" not in by_loss or len(by_loss) == 1:
+        return []
+    ranked = sorted(by_loss, key=lambda loss: -summarize([run.rsum for run in by_loss[loss]]).mean)
+    best = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ranked[:3])
+    compared = compare_all({loss: (by_loss[loss], by_loss["polynomial"]) for loss in ranked if loss != "polynomial"})
+    ahead, behind = ([loss for loss in compared if compared[loss].winner == side] for side in "ab")
+    return [
+        f"Among {len(ranked)} losses on {study.dataset}, each tuned a little and alike (so numbers differ from those "
+        f"above), the highest means have {best}. The polynomial loss with its released coefficients has "
+        f"{mean_and_std(by_loss['polynomial'])}; ahead of it: {', '.join(ahead) or 'none'}; behind it: "
+        f"{', '.join(behind) or 'none'}; not decided: the others (corrected for {len(compared)} comparisons)."
+    ]
+
+
+def _coefficients(study: StudyRuns) -> list[str]:
+    if not study["coefficients"]:
+        return []
+    compared = compare(study["coefficients"], study.by_loss()["polynomial"])
+    return [
+        "Other coefficients for the polynomial loss, chosen on dev among proposals that fit the scores of trained "
+        f"models, change its rsum by {compared.over_seeds} against the released ones: "
+        f"{'a difference is' if compared.winner else 'no difference is'} shown."
+    ]
+
+
+def _few(request: Request) -> ExperimentConfig:
+    return replace(request.base, epochs=min(TUNING_EPOCHS, request.base.epochs), seed=request.seeds[0])
+
+
+def _in_full(request: Request, chosen: Mapping[str, Sequence[dict[str, Any]]]) -> list[Run]:
+    return request.train([
+        config for seed in request.seeds for config in _settings(replace(request.base, seed=seed), chosen)
+    ])  # fmt: skip
+
+
 def _settings(base: ExperimentConfig, grid: Mapping[str, Sequence[dict[str, Any]]]) -> list[ExperimentConfig]:
     return [replace(base, loss=loss, loss_options=options) for loss, settings in grid.items() for options in settings]
+
+
+STUDY = Study(
+    name="compare",
+    notebooks=("05_loss_comparison", "06_choosing_coefficients"),
+    plan=plan,
+    more=train_the_chosen,
+    report=report,
+)

@@ -1,50 +1,87 @@
-"""`make fidelity`: what the habits of the released code change, by the same trainings with them and without."""
+"""`make fidelity`: what habits of the released code change, by the same trainings with them and without."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from uwml_lib.datasets.vocabulary import available_tokenizer
-from uwml_lib.reports.site import site
-from uwml_lib.reports.tables import HABITS, fidelity_table
-from uwml_lib.runs.groups import load_experiment, save_experiment
-from uwml_lib.studies.engine import Profile, base_config, check_seeds, execute_notebooks, prepare
-from uwml_lib.studies.side_by_side import train_all
-from uwml_lib.support.files import lock
-from uwml_lib.support.paths import report_folder
-from uwml_lib.support.progress import Say, say
-from uwml_lib.training.checks import check_config
+import pandas as pd
+
+from uwml_lib.config import FIDELITY
+from uwml_lib.datasets import available_tokenizer
+from uwml_lib.evaluation.statistics import Comparison, compare_all
+from uwml_lib.reports.report import Report
+from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, mean_and_std, run_table
+from uwml_lib.runs.run import Run
+from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.studies.study import Plan, Request, Study
+
+HABITS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "captions as bytes": {"captions": FIDELITY["released"]["captions"]},
+    "siblings as negatives": {"siblings": FIDELITY["released"]["siblings"]},
+    "all four": FIDELITY["released"],
+}
+"""Habit of the released code -> settings; the other two of the four are no matter of training."""
 
 
-def measure(
-    dataset: str = "scenes",
-    data_root: str = "",
-    seeds: Sequence[int] | None = None,
-    epochs: int | None = None,
-    profile: Profile = "full",
-    say: Say = say,
-) -> str:
-    """Train the polynomial loss with the release's habits and without, execute notebook 07, and return the table.
-
-    seeds: None means 0, 1, 2 (smoke: 0). epochs: None means the preset's. profile: "smoke" is the same, tiny. Where
-    Punkt is not there, what needs the released captions is left out, and said.
-    """
-    seeds = check_seeds(seeds if seeds is not None else (0,) if profile == "smoke" else (0, 1, 2))
-    base = replace(base_config(dataset, data_root, epochs, profile), loss="polynomial")
-    check_config(base)
-    parameters = prepare("fidelity", base, say)
+def plan(request: Request) -> Plan:
+    """The polynomial loss without any habit ("runs") and with each ("released"); those alone that can be had here."""
     habits = HABITS
     if available_tokenizer() != "punkt":
-        say("captions as bytes: left out, for nltk's Punkt is not here; `make setup` downloads it")
+        request.say("captions as bytes: left out, for nltk's Punkt is not here; `make setup` downloads it")
         habits = {name: changes for name, changes in HABITS.items() if "captions" not in changes}
-    with lock(report_folder(base.dataset), say):
-        configs = [replace(base, seed=seed, **changes) for changes in habits.values() for seed in seeds]
-        say(f"1/2 training: {len(configs)} runs of {base.epochs} epochs")
-        runs = train_all(configs, say)
-        groups = {"runs": runs[: len(seeds)], "released": runs[len(seeds) :]}
-        save_experiment(base.dataset, "fidelity", **{name: [run.folder for run in groups[name]] for name in groups})
-        say("2/2 notebook and report")
-        execute_notebooks("fidelity", base.dataset, parameters, say)
-        index = site.build(say)
-    text = fidelity_table(load_experiment(base.dataset, "fidelity")).to_markdown()
-    say(f"\n{text}\n\nReport: {index}")
-    return text
+    base = replace(request.base, loss="polynomial")
+    of = {name: [replace(base, seed=seed, **habits[name]) for seed in request.seeds] for name in habits}
+    return {"runs": of.pop("none"), "released": [config for configs in of.values() for config in configs]}
+
+
+def habit_of(run: Run) -> str:
+    """Name the habit of the released code that a run was trained with, the most of several."""
+    found = [
+        name for name, changes in HABITS.items() if all(getattr(run.config, key) == changes[key] for key in changes)
+    ]
+    return found[-1]
+
+
+def by_habit(study: StudyRuns) -> dict[str, list[Run]]:
+    """Habit -> its runs."""
+    found: dict[str, list[Run]] = {}
+    for run in (*study.runs, *study["released"]):
+        found.setdefault(habit_of(run), []).append(run)
+    return found
+
+
+def compared(study: StudyRuns) -> dict[str, Comparison]:
+    """Habit -> how its runs compare with those without any, corrected for the number of habits."""
+    groups = by_habit(study)
+    return compare_all({habit: (runs, groups["none"]) for habit, runs in groups.items() if habit != "none"})
+
+
+def fidelity_table(study: StudyRuns) -> pd.DataFrame:
+    """One row a habit of the released code, after one without any: mean ± std, and the difference in rsum to that."""
+    found, rows = compared(study), {}
+    for habit, runs in by_habit(study).items():
+        row = {COLUMNS[name]: mean_and_std(runs, name) for name in RECALL_AT_1_AND_RSUM}
+        if habit in found:
+            row |= {f"difference, {name}": cell for name, cell in differences(found[habit]).items()}
+        rows[habit] = row | {"seeds": len(runs)}
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    table.index.name = f"habit ({study.split} split)"
+    return table
+
+
+def report(study: StudyRuns) -> Report:
+    """The table, and which habits have an effect."""
+    found = compared(study)
+    said = "; ".join(f"{habit} {comparison.over_seeds}" for habit, comparison in found.items())
+    shown = ", ".join(habit for habit, comparison in found.items() if comparison.winner)
+    end = f"statistically significant: {shown}" if shown else "none is statistically significant"
+    habits = [habit_of(run) for run in study.all_runs]
+    return Report(
+        title=f"{study.dataset}: habits of the released code",
+        table=fidelity_table(study),
+        runs=run_table(study.all_runs, habit=habits),
+        findings=(f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else (),
+    )
+
+
+STUDY = Study(name="fidelity", notebooks=("07_fidelity",), plan=plan, report=report)

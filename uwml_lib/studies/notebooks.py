@@ -1,5 +1,6 @@
 """Execute the numbered notebooks headlessly and render them; a notebook that failed is never called done."""
 
+import ast
 import hashlib
 import json
 import os
@@ -14,50 +15,43 @@ import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
-from uwml_lib.runs.provenance import library_digest
+from uwml_lib.reports.executed import key_of
+from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
+from uwml_lib.support.environment import environment_variables
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import make_folder
+from uwml_lib.support.paths import CHECKOUT
 
-EXPERIMENTS = {
-    "05_loss_comparison": "compare",
-    "06_choosing_coefficients": "compare",
-    "07_fidelity": "fidelity",
-    "08_other_models": "models",
-    "09_video_text": "videos",
-}
-"""Notebook -> the make target whose runs it shows; all others show those of `make reproduce`."""
 TIMEOUT = 1800  # seconds a cell may take
 
 
-def all_notebooks(name: str | None = None) -> list[Path]:
-    """Return the numbered notebooks, in order; those of one make target alone, if named.
+def paths_of(study: Study) -> list[Path]:
+    """Return the notebooks of a study; raises UWMLError if the package was installed without its checkout."""
+    notebooks = [paths.NOTEBOOKS / f"{stem}.ipynb" for stem in study.notebooks]
+    if missing := [path for path in notebooks if not path.exists()]:
+        raise UWMLError(f"{missing[0]}: no such notebook; a study needs the checkout, installed by `pip install -e`")
+    return notebooks
 
-    Raises UWMLError if the package was installed without its checkout.
+
+def execute_all(
+    notebooks: Sequence[Path], parameters: dict[str, Any], folder: Path, inputs: str, say: Callable[[str], None]
+) -> None:
+    """Execute notebooks into `folder`, in order, see `execute`; copies that show something else by now go first, so
+    that none is taken for done if an earlier one fails.
     """
-    if not (notebooks := sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))):
-        raise UWMLError(
-            f"{paths.NOTEBOOKS}: no notebooks here; the pipeline needs the checkout, installed by `pip install -e`"
-        )
-    return [path for path in notebooks if name in (None, EXPERIMENTS.get(path.stem, "reproduce"))]
-
-
-def executed(folder: Path) -> list[Path]:
-    """Return the executed copies in a folder, in order; damaged ones are left out."""
-    return [copy for notebook in all_notebooks() if _key_of(copy := folder / notebook.name)]
-
-
-def discard_stale(notebooks: Sequence[Path], parameters: dict[str, Any], folder: Path, inputs: str) -> None:
-    """Remove executed copies that show something else by now, so that none is taken for done if a later one fails."""
     for notebook in notebooks:
         if not is_current(notebook, parameters, folder, inputs):
             (folder / notebook.name).unlink(missing_ok=True)
+    for notebook in notebooks:
+        execute(notebook, parameters, folder, inputs, say)
 
 
 def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str, say: Callable[[str], None]) -> Path:
     """Execute a notebook into `folder` and return the executed copy; one that is current is left alone.
 
-    It is current if it was made from the same notebook, parameters, library and `inputs` (a digest of what it reads).
+    It is current if it was made from the same notebook, parameters, `inputs` (a digest of what it reads) and code: the
+    modules of this library that it imports, and those that they import.
     Raises UWMLError for parameters the notebook does not have, and if a cell fails: the failed copy is then kept as
     `NAME.failed.ipynb` for reading.
     """
@@ -71,7 +65,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     say(f"{notebook.stem}: executing")
     part = folder / f"{notebook.stem}.part.ipynb"
     try:
-        with TemporaryDirectory(prefix="uwml-") as sockets:
+        with TemporaryDirectory(prefix="uwml-") as sockets, environment_variables(UWML_HEADLESS="1"):
             papermill.execute_notebook(
                 notebook, part, parameters, kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar=False,
                 execution_timeout=TIMEOUT, config=_kernel(sockets),
@@ -92,16 +86,8 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
 
 
 def is_current(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str) -> bool:
-    """Say whether the copy in `folder` was made from this notebook, these parameters and inputs, and this library."""
-    return _key_of(folder / notebook.name) == _key(notebook, parameters, inputs)
-
-
-def _key_of(copy: Path) -> str | None:
-    """The key that an executed copy was made under; None if it is not there or damaged."""
-    try:
-        return nbformat.read(copy, as_version=4).metadata.get("uwml_key")
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
-        return None
+    """Say whether the copy in `folder` was made from this notebook, these parameters and inputs, and this code."""
+    return key_of(folder / notebook.name) == _key(notebook, parameters, inputs)
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
@@ -121,5 +107,37 @@ def _kernel(sockets: str) -> Config:
 
 def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:
     digest = hashlib.sha256(notebook.read_bytes())
-    digest.update(json.dumps([library_digest(), parameters, inputs], sort_keys=True).encode())
+    digest.update(json.dumps([parameters, inputs], sort_keys=True).encode())
+    for source in sorted(sources_of(notebook)):
+        digest.update(source.relative_to(CHECKOUT).as_posix().encode() + source.read_bytes())
     return digest.hexdigest()
+
+
+def sources_of(notebook: Path) -> set[Path]:
+    """The files of this library that a notebook's result depends on: what it imports, and what that imports."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    found: set[Path] = set()
+    waiting = _imported(code)
+    while waiting:
+        if (source := waiting.pop()) not in found:
+            found.add(source)
+            waiting |= _imported(source.read_text(encoding="utf-8")) if source.suffix == ".py" else set()
+    return found
+
+
+def _imported(code: str) -> set[Path]:
+    """The files of this library that code imports, with the packages around them."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(code)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" for name in names]
+        for name in names:
+            place = CHECKOUT
+            for part in name.split(".") if name.startswith("uwml_lib") else ():
+                place = place / part
+                found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()}
+                if (place / "__init__.py").exists() and "__getattr__" in (place / "__init__.py").read_text("utf-8"):
+                    found |= {*place.glob("*.py"), *place.glob("*.mplstyle")}  # looked up when asked for
+    return found

@@ -1,10 +1,11 @@
 """Trainings side by side, each in a process of its own."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import SpawnContext
@@ -16,6 +17,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import fingerprint
 from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
+from uwml_lib.support.environment import environment_variables
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.progress import Say, say
 from uwml_lib.training.runner import train
@@ -38,11 +40,12 @@ def workers(threads: int) -> int:
     return max(1, cores // threads)
 
 
-def side_by_side(threads: int) -> SpawnContext:
-    """Return what starts processes that train side by side, each with so many threads and without a bar."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ["UWML_HEADLESS"] = "1"  # bars of several processes would overwrite each other
-    return multiprocessing.get_context("spawn")
+@contextlib.contextmanager
+def side_by_side(threads: int) -> Iterator[SpawnContext]:
+    """Yield what starts processes that train side by side, each with so many threads and without a bar."""
+    # Bars of several processes would overwrite each other; OpenMP reads its variable when a process starts.
+    with environment_variables(OMP_NUM_THREADS=str(threads), UWML_HEADLESS="1"):
+        yield multiprocessing.get_context("spawn")
 
 
 def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Path], say: Say = say) -> None:
@@ -58,8 +61,10 @@ def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Pa
         return
     at_a_time = min(workers(configs[0].threads), len(pending))
     failures = []
-    context = side_by_side(configs[0].threads)
-    with ProcessPoolExecutor(at_a_time, context, die_with_parent) as pool:
+    with (
+        side_by_side(configs[0].threads) as context,
+        ProcessPoolExecutor(at_a_time, context, die_with_parent) as pool,
+    ):
         trainings = {pool.submit(train, config, folder): folder for config, folder in pending}
         try:
             for training in as_completed(trainings):

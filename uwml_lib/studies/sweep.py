@@ -33,12 +33,11 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import check_data, fingerprint, prepare_data
 from uwml_lib.evaluation.statistics import Summary, paired_interval, summarize
 from uwml_lib.reports.figures.sweeps import sweep_panels
-from uwml_lib.reports.site import site
 from uwml_lib.reports.tables import plain, results_table, run_table
-from uwml_lib.runs.groups import Experiment
 from uwml_lib.runs.run import Run
+from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.compare import TUNING_EPOCHS
-from uwml_lib.studies.engine import Profile, base_config, check_seeds
+from uwml_lib.studies.engine import Profile, base_config, build_pages, check_seeds
 from uwml_lib.studies.search_space import DEFAULT_SPACE, LARGEST, configured, settings_of
 from uwml_lib.studies.side_by_side import die_with_parent, run_folders, side_by_side, workers
 from uwml_lib.support import paths
@@ -323,17 +322,17 @@ def _work_side_by_side(this: Sweep, runs: int, wait: bool, say: Say) -> None:
     if count <= 1:
         work(this, wait, say)
         return
-    context = side_by_side(threads)
-    processes = [context.Process(target=_work_and_speak, args=(this, wait)) for _ in range(count)]
-    for process in processes:
-        process.start()
-    try:
+    with side_by_side(threads) as context:
+        processes = [context.Process(target=_work_and_speak, args=(this, wait)) for _ in range(count)]
         for process in processes:
-            process.join()
-    except KeyboardInterrupt:
-        for process in processes:
-            process.terminate()
-        raise
+            process.start()
+        try:
+            for process in processes:
+                process.join()
+        except KeyboardInterrupt:
+            for process in processes:
+                process.terminate()
+            raise
 
 
 def _work_and_speak(this: Sweep, wait: bool) -> None:
@@ -369,7 +368,7 @@ def finish(this: Sweep, say: Say = say) -> str:
         say("2/2 table and figure")
         with lock(this.folder, say):
             text = write_results(this, ranked, failures)
-        say(f"\n{text}\n\n{this.folder / 'sweep.md'}\nReport: {site.build(say)}")
+        say(f"\n{text}\n\n{this.folder / 'sweep.md'}\nReport: {build_pages(say)}")
     if failures:
         sentences = [f"{run}: {sentence}" for run, sentence in failures.items()]
         raise UWMLError("\n".join([
@@ -392,10 +391,10 @@ def outcomes(this: Sweep) -> list[Outcome]:
 def write_results(this: Sweep, ranked: Sequence[Outcome], failures: Mapping[str, str]) -> str:
     """Write sweep.md, sweep.png and sweep.json into the sweep's folder and return the text without the list of runs."""
     chosen, first = ranked[0], ranked[0].runs[0]
-    split, words = first.results["split"], first.chosen_by
+    split, words = first.results["split"], first.config.chosen_by
     tables = {
         "settings": _settings_table(this, ranked, f"{words} rsum"),
-        "chosen": results_table(Experiment(this.dataset, tuple(chosen.runs))).reset_index(),
+        "chosen": results_table(StudyRuns(this.dataset, {"runs": tuple(chosen.runs)})).reset_index(),
         "runs": _runs_table(this, ranked),
     }
     sentences = _sentences(this, ranked)
@@ -459,20 +458,20 @@ def _settings_table(this: Sweep, ranked: Sequence[Outcome], heading: str) -> pd.
 def _runs_table(this: Sweep, ranked: Sequence[Outcome]) -> pd.DataFrame:
     """A row a run; of what was not chosen, the dev numbers alone."""
     runs = tuple(run for outcome in ranked for run in outcome.runs)
-    table = run_table(Experiment(this.dataset, runs)).reset_index()
+    table = run_table(runs).reset_index()
     table.insert(1, "setting", [outcome.setting.number for outcome in ranked for _ in outcome.runs])
     split = runs[0].results["split"]
-    return table if split == runs[0].chosen_by else table.drop(columns=f"{split} rsum")
+    return table if split == runs[0].config.chosen_by else table.drop(columns=f"{split} rsum")
 
 
 def _sentences(this: Sweep, ranked: Sequence[Outcome]) -> list[str]:
     """What the table means, and last, after the table of the chosen setting, what its numbers are worth."""
     chosen, run = ranked[0].setting.number, ranked[0].runs[0]
-    words, split = run.chosen_by, run.results["split"]
+    words, split = run.config.chosen_by, run.results["split"]
     varied, same = _varied(this), []
     for name in ("model", "loss", "epochs", *this.settings[0].values):
         if name not in varied:
-            same.append(f"{name} {json.dumps(this.settings[0].values.get(name, run.config.get(name)))}")
+            same.append(f"{name} {json.dumps(this.settings[0].values.get(name, getattr(run.config, name, None)))}")
     sentences = [
         f"In all settings: {', '.join(dict.fromkeys(same))}. Sorted by rsum on {words}, mean ± sample standard "
         f"deviation over seeds. **Chosen by that alone: setting {chosen}.**"

@@ -55,13 +55,22 @@ class Found(NamedTuple):
     digest: str
 
 
-def write_features(tsvs: Sequence[Path], folder: Path, boxes: int = 36, say: Say = say) -> None:
-    """Write `{split}_ims.npy` (n, boxes, dim) and `{split}_boxes.npy` (n, boxes, 4), float32, for `{split}_ids.txt`.
+def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: Say = say) -> None:
+    """Write the features and boxes of every split, from bottom-up attention's TSV files. Called again it goes on.
 
-    Boxes stay as the TSV has them, in pixels. The files are read twice: once to find every wanted image, once to decode
-    its row, so that only damaged base64 and numbers that are not finite are found late. An image of several splits is
-    written to each; rows of other images are passed over. One row at a time is in memory. After a kill the same call
-    goes on, to the same bytes. Raises UWMLError naming the file and line, or listing the images.
+    They go to `{split}_ims.npy` (n, boxes, dim) and `{split}_boxes.npy` (n, boxes, 4), float32, in the order of
+    `{split}_ids.txt`. Boxes stay as the TSV has them, in pixels. The files are read twice: once to find every wanted
+    image, once to decode its row, so that only damaged base64 and numbers that are not finite are found late. An image
+    of several splits is written to each; rows of other images are passed over. One row at a time is in memory. After a
+    kill the same call goes on, to the same bytes.
+
+    Args:
+        folder: The data set's folder, with the ids that `uwml captions` writes.
+        tsvs: The TSV files; their rows may be in any order.
+        boxes: Boxes that every image has.
+
+    Raises:
+        UWMLError: The file and line are named, or the images listed.
     """
     if not tsvs:
         raise UWMLError("TSV: found no file, expected at least one")

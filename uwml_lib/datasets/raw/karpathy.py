@@ -16,11 +16,19 @@ TEST_1K = 1000
 """Images of COCO's `test`, the first of the 5,000 that are `testall`."""
 
 
-def write_captions(path: Path, folder: Path, say: Say = say) -> None:
-    """Write `{split}_caps.txt` and `{split}_ids.txt` of every split that a JSON of Karpathy's has images of.
+def write_captions(folder: Path, path: Path, /, say: Say = say) -> None:
+    """Write the captions and ids of every split, from Karpathy's dataset_flickr8k.json, _flickr30k or _coco.
 
-    Files that are there already are left alone where they say the same. Raises UWMLError, naming the JSON and the
-    image, for what cannot be used, and for files in `folder` that say something else; nothing is written then.
+    They go to `{split}_caps.txt` and `{split}_ids.txt`. Files that are there already are left alone where they say the
+    same.
+
+    Args:
+        folder: The data set's folder, such as data/f30k_precomp.
+        path: The JSON file.
+
+    Raises:
+        UWMLError: The JSON has what cannot be used, and the image is named, or `folder` has files that say something
+            else; nothing is written then.
     """
     splits = read_karpathy(path)
     with lock(folder, say):

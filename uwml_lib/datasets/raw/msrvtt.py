@@ -20,14 +20,23 @@ SPLITS = {"train": "train", "validate": "dev", "test": "test"}
 
 
 def write_videos(
-    jsons: Sequence[Path], features: Path, folder: Path, captions_per_video: int = 0, say: Say = say
+    folder: Path, features: Path, jsons: Sequence[Path], /, captions_per_video: int = 0, say: Say = say
 ) -> None:
-    """Write the captions, ids, `{split}_ims.npy` (all frames, dim) float32 and `{split}_offsets.npy` (n + 1,) int64.
+    """Write the captions, ids and frame features of every split, from JSON files like MSR-VTT's and a file a video.
 
-    features: a folder with VIDEO_ID.npy (frames, dim) for each video. captions_per_video: how many of each to take, the
-    first ones; 0 means as many as the video with the fewest has. One video at a time is in memory. A split that is
-    there already is compared and left alone, so after a kill the same call goes on. Raises UWMLError naming the file
-    and the place, or listing the videos; only numbers that are not finite are found after captions and ids are written.
+    The features go to `{split}_ims.npy` (all frames, dim) float32 and `{split}_offsets.npy` (n + 1,) int64. One video
+    at a time is in memory. A split that is there already is compared and left alone, so after a kill the same call goes
+    on. Only numbers that are not finite are found after captions and ids are written.
+
+    Args:
+        folder: The data set's folder, such as data/msrvtt.
+        features: A folder with VIDEO_ID.npy (frames, dim) for each video.
+        jsons: The JSON files; MSR-VTT has one for train and validate, and one for test.
+        captions_per_video: How many captions of each video to take, the first ones; 0: as many as the video with the
+            fewest has.
+
+    Raises:
+        UWMLError: The file and the place are named, or the videos listed.
     """
     splits = read_msrvtt(jsons, captions_per_video, say)
     lengths, dim = _read_shapes(features, [video.id for videos in splits.values() for video in videos])

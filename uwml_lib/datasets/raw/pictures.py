@@ -41,9 +41,10 @@ class Place(NamedTuple):
 
 
 def write_pictures(
+    folder: Path,
     images: Path,
     captions: Path,
-    folder: Path,
+    /,
     backbone: str = BACKBONE,
     weights: Path | None = None,
     grid: int = 6,
@@ -54,14 +55,28 @@ def write_pictures(
     batch_size: int = 32,
     say: Say = say,
 ) -> None:
-    """Write the captions, ids, features and boxes of train, dev and test into `folder`.
+    """Make a data set of your own pictures: captions, splits, and features of a grid. Called again it goes on.
 
-    `{split}_ims.npy` (n, grid * grid, dim) float32 are means of a backbone's last feature map over the cells of a grid,
-    `{split}_boxes.npy` (n, grid * grid, 4) float32 those cells: x1, y1, x2, y2 in pixels of the picture. `captions` is
-    read by `read_captions`. captions_per_image: as many as every image has, by default; further ones are left out.
-    dev, test: percent of the images, at least one each. backbone, weights: see `build_backbone`. After a kill the same
-    call goes on, to the same bytes; another batch size or device changes last bits. Every picture is decoded once
-    before anything is written. Raises UWMLError naming the argument or file, or listing images.
+    The features, `{split}_ims.npy` (n, grid * grid, dim) float32, are means of a backbone's last feature map over the
+    cells of a grid; `{split}_boxes.npy` (n, grid * grid, 4) float32 has those cells: x1, y1, x2, y2 in pixels of the
+    picture. Every picture is decoded once before anything is written. After a kill the same call goes on, to the same
+    bytes; another batch size or device changes last bits.
+
+    Args:
+        folder: The new data set's folder, such as data/mine.
+        images: The folder of the image files.
+        captions: The caption file: lines of an image's name, then a tab, a comma or a blank, and a caption; or JSON.
+        backbone: The image model, any of timm; its weights are downloaded once, from the Hugging Face hub.
+        weights: A file of weights for it instead, .safetensors or a state dict of torch.
+        grid: Rows and columns of regions that an image is cut into.
+        captions_per_image: Captions of every image, the first ones; by default as many as every image has.
+        dev: Percent of the images for choosing the best epoch, at least one image.
+        test: Percent of the images for the final scores, at least one image.
+        seed: Seed of the order in which images are dealt to the splits.
+        batch_size: Images that go through the model at once.
+
+    Raises:
+        UWMLError: The argument or file is named, or the images listed.
     """
     for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         if value is not None and value < 1:
@@ -109,6 +124,7 @@ def write_pictures(
             batches = _batches(images, places[done:], built, device, grid, batch_size)
             _write(folder, shapes, batches, inputs, done, len(places))
         finish(folder, shapes, say)
+    say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
 
 
 def _same_number(path: Path, captions: dict[str, list[str]], wanted: int | None, say: Say) -> dict[str, list[str]]:

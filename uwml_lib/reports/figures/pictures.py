@@ -1,81 +1,75 @@
-"""Figures of pictures: regions, results of a search, attention."""
+"""Figures of pictures: regions, videos, results of a search, attention."""
 
-import functools
-import json
 import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from IPython.display import display
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from uwml_lib.runs.groups import Experiment, by_model
-from uwml_lib.runs.run import Run
-from uwml_lib.weighting.weights import pair_weights
-from uwml_lib.reports.figures.style import _styled
+
+from uwml_lib.reports.figures.style import panels, styled
+
+SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal"}
 
 
-@_styled
+@styled
 def pictures_with_boxes(
-    pictures: np.ndarray, boxes: np.ndarray, titles: Sequence[str] = (), columns: int = 4
+    pictures: np.ndarray, boxes: np.ndarray, titles: Sequence[str], columns: int = 4
 ) -> tuple[Figure, np.ndarray]:
     """Draw pictures (n, height, width, 3) with their region proposals (n, regions, 4), fractions x1, y1, x2, y2."""
-    rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.5 * columns, 2.6 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, picture, picture_boxes in zip(axes.flat, pictures, boxes, strict=False):
+    figure, axes = panels(len(pictures), columns, width=2.5, height=2.6, share=False)
+    for axis, picture, picture_boxes, title in zip(axes, pictures, boxes, titles, strict=True):
         axis.imshow(picture)
+        axis.set_title(title, **SMALL)
+        axis.axis("off")
         for box in picture_boxes:
             _rectangle(axis, box, picture.shape, edgecolor="white", linewidth=0.8, alpha=0.8)
-    for axis, title in zip(axes.flat, titles, strict=False):
-        axis.set_title(title, fontsize=9, fontweight="normal")
     return figure, boxes
 
 
-@_styled
-def filmstrips(films: Sequence[np.ndarray], titles: Sequence[str]) -> tuple[Figure, list[np.ndarray]]:
-    """Draw films, each (frames, height, width, 3), frame beside frame in a row, with a title over each."""
-    longest = max(map(len, films))
-    figure, axes = plt.subplots(len(films), 1, figsize=(0.42 * longest, 0.85 * len(films)), squeeze=False)
-    strips = [np.concatenate(list(film), axis=1) for film in films]
-    for axis, strip, title in zip(axes.flat, strips, titles, strict=True):
+@styled
+def filmstrips(videos: Sequence[np.ndarray], titles: Sequence[str]) -> tuple[Figure, list[np.ndarray]]:
+    """Draw videos, each (frames, height, width, 3), frame beside frame in a row, with a title over each."""
+    strips = [np.concatenate(list(frames), axis=1) for frames in videos]
+    figure, axes = panels(len(strips), columns=1, width=0.42 * max(map(len, videos)), height=0.85, share=False)
+    for axis, strip, title in zip(axes, strips, titles, strict=True):
         axis.imshow(strip)
-        axis.set_xlim(-0.5, longest * strip.shape[0] - 0.5)
-        axis.set_title(title, loc="left", fontsize=9, fontweight="normal")
+        axis.set_xlim(-0.5, max(strip.shape[1] for strip in strips) - 0.5)
+        axis.set_title(title, loc="left", **SMALL)
         axis.axis("off")
     return figure, strips
 
 
-@_styled
+@styled
 def retrieval_examples(
     examples: Sequence[dict[str, Any]], pictures: np.ndarray, columns: int = 3
 ) -> tuple[Figure, Sequence[dict[str, Any]]]:
-    """Draw queries, their true image and the best results: each example has query, images, true, rank (from 1)."""
-    width = 2 + columns
-    figure, axes = plt.subplots(len(examples), width, figsize=(2.1 * width, 2.2 * len(examples)), squeeze=False)
-    for row, example in zip(axes, examples, strict=True):
-        row[0].text(0.5, 0.5, textwrap.fill(example["query"], 22), ha="center", va="center", fontsize=10)
-        row[0].set_title(f"true image at rank {example['rank']}", fontsize=9, fontweight="normal")
-        row[0].axis("off")
-        shown = [("its image", example["true"])]
-        shown += [(f"found {place}.", image) for place, image in enumerate(example["images"], 1)]
-        for axis, (words, image) in zip(row[1:], shown, strict=False):
-            axis.imshow(pictures[image])
+    """Draw queries, their true image and the best results; the true one has a thick frame.
+
+    examples: each has query, images, true, rank (from 1).
+    """
+    places = 2 + columns
+    figure, axes = panels(places * len(examples), places, width=2.1, height=2.2, share=False)
+    for row, example in enumerate(examples):
+        words, *images = axes[row * places : (row + 1) * places]
+        words.text(0.5, 0.5, textwrap.fill(example["query"], 22), ha="center", va="center")
+        words.set_title(f"true image at rank {example['rank']}", **SMALL)
+        words.axis("off")
+        shown = {"its image": example["true"]}
+        shown |= {f"found {rank}.": image for rank, image in enumerate(example["images"][:columns], 1)}
+        for axis, (title, image) in zip(images, shown.items(), strict=False):
             right = image == example["true"]
-            axis.set_title(f"{words} {'✓' if right and words != 'its image' else ''}", fontsize=9, fontweight="normal")
+            axis.imshow(pictures[image])
+            axis.set_title(title, **SMALL)
             axis.set(xticks=[], yticks=[])
-            axis.grid(False)
             for spine in axis.spines.values():
                 spine.set(visible=True, linewidth=3 if right else 0.5, color="#009E73" if right else "#888888")
     return figure, examples
 
 
-@_styled
+@styled
 def attention_by_word(
     picture: np.ndarray, boxes: np.ndarray, words: Sequence[str], weights: np.ndarray, columns: int = 4
 ) -> tuple[Figure, pd.DataFrame]:
@@ -83,12 +77,10 @@ def attention_by_word(
 
     The opacity and the width of a box grow with its weight; the number is the largest weight of the word.
     """
-    rows = -(-len(words) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2.6 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, word, word_weights in zip(axes.flat, words, weights, strict=False):
+    figure, axes = panels(len(words), columns, width=2.4, height=2.6, share=False)
+    for axis, word, word_weights in zip(axes, words, weights, strict=True):
         axis.imshow(picture, alpha=0.75)
+        axis.axis("off")
         for box, weight in zip(boxes, word_weights, strict=True):
             strength = float(weight / word_weights.max())
             width = 0.4 + 2.6 * strength  # white on black, visible on digits of any colour

@@ -1,53 +1,40 @@
 """The look that all figures share."""
 
-import functools
-import json
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
-from typing import Any
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from IPython.display import display
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from uwml_lib.runs.groups import Experiment, by_model
-from uwml_lib.runs.run import Run
-from uwml_lib.weighting.weights import pair_weights
+from typing import Any, Literal
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 STYLE = Path(__file__).parent / "style.mplstyle"
-# Colours of Okabe and Ito, which colour-blind readers can tell apart; line styles for those who print.
-LOOK: dict[str, dict[str, Any]] = {
+Look = dict[str, Any]
+# Colours of Okabe and Ito, which colour-blind readers can tell apart; line styles and markers for those who print.
+LOOK: dict[str, Look] = {
     "triplet": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     "polynomial": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
 }
-
-OTHER_LOOKS: tuple[dict[str, Any], ...] = (
+OTHER_LOOKS: tuple[Look, ...] = (
     {"color": "#000000", "linestyle": "-", "marker": "^"},
     {"color": "#009E73", "linestyle": "--", "marker": "v"},
     {"color": "#CC79A7", "linestyle": "-.", "marker": "D"},
-    {"color": "#E69F00", "linestyle": ":", "marker": "x"},
+    {"color": "#E69F00", "linestyle": ":", "marker": "P"},
 )
-PAIR_LOOK: dict[str, dict[str, Any]] = {
+PAIR_LOOK: dict[str, Look] = {
     "positive": {"color": "#009E73", "linestyle": "-"},
     "negative": {"color": "#CC3311", "linestyle": "--"},
 }
 
-
-def _styled(draw: Callable[..., tuple[Figure, Any]]) -> Callable[..., tuple[Figure, Any]]:
-    @functools.wraps(draw)
-    def styled(*arguments: Any, **options: Any) -> tuple[Figure, Any]:
-        with plt.style.context(STYLE):
-            return draw(*arguments, **options)
-
-    return styled
+styled = plt.style.context(STYLE)
+"""Decorator: the function draws in the look of `style.mplstyle`."""
 
 
+@styled
 def show(figure: Figure, alt: str, path: Path | None = None) -> None:
     """Show a figure in a notebook with a text for those who cannot see it, and keep it as a PNG file at `path`."""
+    from IPython.display import display
+
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
@@ -55,19 +42,29 @@ def show(figure: Figure, alt: str, path: Path | None = None) -> None:
     plt.close(figure)
 
 
-def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[plt.Axes]]:
-    """Small multiples on shared axes; places left over are empty."""
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """Name -> colour, line style and marker: those of `LOOK`, or else the next of `OTHER_LOOKS`."""
+    others = cycle(OTHER_LOOKS)
+    return {name: LOOK.get(name) or next(others) for name in names}
+
+
+def panels(count: int, columns: int, width: float, height: float, share: bool = True) -> tuple[Figure, list[plt.Axes]]:
+    """Make `count` panels of a size in inches, at most `columns` in a row, on the same axes if `share`."""
+    columns = min(columns, count)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), sharex=True, sharey=True, squeeze=False
-    )
+    size = (width * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=share, sharey=share, squeeze=False)
     for axis in axes.flat[count:]:
-        axis.axis("off")
-    return figure, list(axes.flat)
+        axis.remove()
+    return figure, list(axes.flat[:count])
 
 
-def _look(loss: str) -> dict[str, Any]:
-    if loss in LOOK:
-        return LOOK[loss]
-    palette = sns.color_palette("colorblind")
-    return {"color": palette[sum(map(ord, loss)) % len(palette)], "linestyle": "-.", "marker": "^"}
+def legend(figure: Figure, columns: int, side: Literal["upper", "lower"] = "upper") -> None:
+    """Put one legend for all panels above or below them, instead of those that are there."""
+    labels: dict[str, Any] = {}
+    for axis in figure.axes:
+        labels |= {label: line for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    for old in (*figure.legends, *filter(None, (axis.get_legend() for axis in figure.axes))):
+        old.remove()
+    place: Any = f"outside {side} center"
+    figure.legend(labels.values(), labels.keys(), loc=place, ncols=columns)

@@ -1,23 +1,15 @@
 """Figures of sweeps."""
 
-import functools
 import json
 import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from IPython.display import display
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from uwml_lib.runs.groups import Experiment, by_model
-from uwml_lib.runs.run import Run
-from uwml_lib.weighting.weights import pair_weights
-from uwml_lib.reports.figures.style import _styled
 
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from uwml_lib.reports.figures.style import styled
 
 SWEEP_LOOK: dict[bool, dict[str, Any]] = {
     False: {"marker": "o", "markersize": 6, "markerfacecolor": "white", "label": "a setting, ± std over seeds"},
@@ -25,7 +17,7 @@ SWEEP_LOOK: dict[bool, dict[str, Any]] = {
 }
 
 
-@_styled
+@styled
 def sweep_panels(
     settings: pd.DataFrame, names: Sequence[str], label: str, columns: int = 3
 ) -> tuple[Figure, pd.DataFrame]:

@@ -7,13 +7,14 @@ The polynomial and the triplet loss are computed in the page (`templates/explore
 import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
 import torch
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from uwml_lib.support.files import write_text
-from uwml_lib.losses import LOSSES, PolynomialLoss, ScoreMatrixLoss, TripletLoss
-from uwml_lib.weighting.weights import weight_map
 
+from uwml_lib.losses import LOSSES, PolynomialLoss, ScoreMatrixLoss, TripletLoss
+from uwml_lib.support.files import write_text
+from uwml_lib.weighting.weights import weight_map
 
 TEMPLATES = Path(__file__).parent / "templates" / "explorer"
 LIVE = ("polynomial", "triplet")

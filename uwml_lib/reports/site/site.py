@@ -3,35 +3,35 @@
 MathJax comes as a file beside the pages (from the wheel django-static-mathjax), so nothing is fetched from the network.
 """
 
-import html
 import os
 import re
-import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
+
 import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
-from uwml_lib.support import paths
-from uwml_lib.config import ExperimentConfig, preset
-from uwml_lib.datasets import EMBEDDED
-from uwml_lib.support.errors import UWMLError
-from uwml_lib.reports.site.explorer import build_explorer
-from uwml_lib.support.files import atomic_folder, lock, make_folder, read_json, read_sealed_json, write_json, write_text
-from uwml_lib.reports.findings import findings, in_short
-from uwml_lib.studies.notebooks import EXPERIMENTS, all_notebooks, executed, is_current
-from uwml_lib.support.progress import Say, duration, progress, say
-from uwml_lib.reports.tables import COLUMNS, fidelity_table, models_table, results_table, run_table
-from uwml_lib.runs.groups import FILES, Experiment, ExperimentName, load_experiment
-from uwml_lib.runs.run import Run
-from uwml_lib.support import paths
-from uwml_lib.support.paths import reference_folder, report_folder
-from uwml_lib.reports.text import reliability_text, report_text, summary_json
 
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets import EMBEDDED
+from uwml_lib.reports.executed import executed
+from uwml_lib.reports.findings import in_short
+from uwml_lib.reports.records import reliability_text
+from uwml_lib.reports.report import Report, paragraph_html
+from uwml_lib.reports.site.explorer import build_explorer
+from uwml_lib.reports.tables import COLUMNS
+from uwml_lib.runs.run import Run
+from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import lock, make_folder, read_json, read_sealed_json, write_text
+from uwml_lib.support.paths import report_folder
+from uwml_lib.support.progress import Say, duration, progress, say
 
 TEMPLATES = Path(__file__).parent / "templates"
 DATA_WORDS = {
@@ -39,24 +39,45 @@ DATA_WORDS = {
     "clips": "short films in which such digits move, one after the other, made here",
 }
 """Embedded data set -> what it is, for the landing page."""
-TABLES = {"fidelity": fidelity_table, "models": models_table, "videos": models_table}
-"""Make target -> its table, if not that of losses."""
-BENCHMARKS = ("loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading")
-"""What `make bench` and `make bench-full` write, in the order of the page."""
+MACHINE = {"injected-parameters", "machine"}
+"""Tags of cells that no page shows."""
+BENCHMARKS = (
+    "loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
+    "checks", "steps", "scoring", "epoch", "runs", "kernels",
+)  # fmt: skip
+"""What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
 
 
-def table_of(name: ExperimentName, experiment: Experiment) -> pd.DataFrame:
-    """The table of what a make target ran."""
-    return TABLES.get(name, results_table)(experiment)
+class Shown(Protocol):
+    """What the pages need of a study."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def notebooks(self) -> tuple[str, ...]:
+        """Stems of its notebooks."""
+
+    @property
+    def report(self) -> Callable[[StudyRuns], Report]:
+        """What is said of its runs."""
 
 
-def build(say: Say = say) -> Path:
-    """Render every executed notebook, the weight explorer and the index; return the index's path."""
+Load = Callable[[str, str], StudyRuns]
+Known = Mapping[tuple[str, str], StudyRuns]
+
+
+def build(studies: Collection[Shown], load: Load, say: Say = say, known: Known = MappingProxyType({})) -> Path:
+    """Render every executed notebook, the weight explorer and the index; return the index's path.
+
+    load: a data set and a study's name -> its runs. known: (study, data set) -> runs that are loaded already.
+    """
     with lock(paths.REPORTS / "assets", say):
-        return _build(say)
+        return _build(studies, load, say, known)
 
 
-def _build(say: Say) -> Path:
+def _build(studies: Collection[Shown], load: Load, say: Say, known: Known) -> Path:
     assets = make_folder(paths.REPORTS / "assets")
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
     with resources.as_file(mathjax) as script:
@@ -73,29 +94,29 @@ def _build(say: Say) -> Path:
         write_text(page, text)
 
     sections: list[dict[str, object]] = []
-    found: list[str] = []
-    experiments: list[tuple[ExperimentName, Experiment]] = []
+    reports: list[Report] = []
     runs: dict[Path, Run] = {}
-    datasets = {path.parent.name for file in FILES.values() for path in paths.RUNS.glob(f"*/{file}")}
+    datasets = {path.parent.name for study in studies for path in paths.RUNS.glob(f"*/{study.name}.json")}
     for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
         notebooks = executed(report_folder(dataset))
         pages = [notebook.with_suffix(".html") for notebook in notebooks]
         navigation = _navigation(dataset, datasets) + [("performance.html", "How fast")] * bool(benchmarks)
         for notebook, page in progress([*zip(notebooks, pages, strict=True)], f"{dataset}: pages of notebooks"):
             write_text(page, _render(exporter, notebook, navigation))
-        for name, file in FILES.items():
-            if (paths.RUNS / dataset / file).exists():
-                try:
-                    experiment = load_experiment(dataset, name)
-                except UWMLError as error:
-                    say(f"{dataset}: left out of the pages ({error})")
-                    continue
-                shown = [page for page in pages if EXPERIMENTS.get(page.stem, "reproduce") == name]
-                sections.append(_section(experiment, name, shown))
-                if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
-                    found += findings(name, experiment)
-                    experiments.append((name, experiment))
-                runs |= {run.folder: run for run in experiment.all_runs}
+        for study in studies:
+            if not (paths.RUNS / dataset / f"{study.name}.json").exists():
+                continue
+            try:
+                shown = known.get((study.name, dataset)) or load(dataset, study.name)
+                report = study.report(shown)
+            except UWMLError as error:
+                say(f"{dataset}: left out of the pages ({error})")
+                continue
+            cards = [_card(page) for page in pages if page.stem in study.notebooks]
+            sections.append(_section(study.name, dataset, report, cards))
+            if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
+                reports.append(report)
+            runs |= {run.folder: run for run in shown.all_runs}
     for path in sorted(paths.SWEEPS.glob("*/*/sweep.json")):
         try:
             sections.append(_sweep_section(path))
@@ -108,17 +129,24 @@ def _build(say: Say) -> Path:
         page.unlink()  # of a run that no table shows any more
     if benchmarks:
         title = "How fast, and why not faster"
-        write("performance.html.j2", paths.REPORTS / "performance.html", here="performance", title=title, devices=benchmarks)
+        write(
+            "performance.html.j2",
+            paths.REPORTS / "performance.html",
+            here="performance",
+            title=title,
+            devices=benchmarks,
+        )
     title = "Universal weighting metric learning, reproduced"
     write(
         "landing.html.j2", paths.REPORTS / "index.html", here="index", title=title, curves=_weight_curves(),
-        findings=found, in_short=in_short(experiments), sections=sections,
+        findings=[sentence for report in reports for sentence in report.findings], in_short=in_short(reports),
+        sections=sections,
         data={
             name: f"{words} ({EMBEDDED[name].train:,} to train on)"
             for name, words in DATA_WORDS.items()
             if name in datasets
         },
-        reliability=_html(reliability_text()),
+        reliability=paragraph_html(reliability_text()),
         provenance=next((run.results["provenance"] for run in runs.values()), None),
     )  # fmt: skip
     return paths.REPORTS / "index.html"
@@ -131,7 +159,7 @@ def _weight_curves() -> str | None:
 
 
 def _run_page(run: Run) -> Path:
-    return paths.REPORTS / "pages" / run.config["dataset"] / f"{run.folder.name}.html"
+    return paths.REPORTS / "pages" / run.config.dataset / f"{run.folder.name}.html"
 
 
 def _run_words(run: Run) -> dict[str, Any]:
@@ -141,17 +169,17 @@ def _run_words(run: Run) -> dict[str, Any]:
     steps, epochs = (history[history["kind"] == kind] for kind in ("step", "epoch"))
     drawn = [
         (steps, "loss", "loss"),
-        (epochs, "dev_rsum", f"rsum on {run.chosen_by}"),
+        (epochs, "dev_rsum", f"rsum on {run.config.chosen_by}"),
         (steps, "informative_share", "share of anchors that inform"),
         (steps, "gradient_norm", "length of the gradient"),
     ]
-    last, warmup = run.config["epochs"], run.config["warmup_epochs"]
+    last, warmup = run.config.epochs, run.config.warmup_epochs
     return {
-        "title": run.folder.name, "words": f"{run.model}, {run.config['loss']} loss, seed {run.config['seed']}",
+        "title": run.folder.name, "words": f"{run.model}, {run.config.loss} loss, seed {run.seed}",
         "files": Path(os.path.relpath(run.folder, _run_page(run).parent)).as_posix(),
         "metrics": metrics.to_html(index=False, border=0), "epochs": last,
         "curves": [curve | {"warmup": 320 * warmup / last} for curve in map(_curve, *zip(*drawn, strict=True))],
-        "settings": [(name, value) for name, value in run.config.items() if value != usual.get(name)],
+        "settings": [(name, value) for name, value in run.config.to_dict().items() if value != usual[name]],
         "provenance": [
             (name, come_from[name]) for name in ("command", "commit", "clean_tree", "machine", "python", "started")
         ] + list(come_from["versions"].items()),
@@ -180,120 +208,14 @@ def _benchmarks() -> list[dict[str, Any]]:
 
 
 def _benchmark(path: Path) -> dict[str, Any]:
-    found = read_json(path)
+    found, figure = read_json(path), path.with_suffix(".png")
+    tables = found["tables"] if "tables" in found else {found["title"]: found["rows"]}
     return {
         **found,
-        "bounds": _html(found["bounds"]),
-        "table": pd.DataFrame(found["rows"]).to_html(index=False, border=0),
-        "figure": Path(os.path.relpath(path.with_suffix(".png"), paths.REPORTS)).as_posix(),
+        "bounds": paragraph_html(found["bounds"]),
+        "tables": {title: pd.DataFrame(rows).to_html(index=False, border=0) for title, rows in tables.items()},
+        "figure": Path(os.path.relpath(figure, paths.REPORTS)).as_posix() if found["alt"] else "",
     }
-
-
-def _html(text: str) -> str:
-    """Return a sentence of Markdown for a page: what stands in backticks as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
-
-
-def publish(dataset: str) -> None:
-    """Copy a comparison's executed notebooks, figures, table and per-run JSON to reports/reference.
-
-    Raises UWMLError if a notebook is missing or shows something else, or if the runs were made with other settings than
-    the data set's preset.
-    """
-    with lock(report_folder(dataset)):  # a pipeline may be at work on it
-        _publish(dataset)
-
-
-def _publish(dataset: str) -> None:
-    others = [name for name, file in FILES.items() if name != "reproduce" and (paths.RUNS / dataset / file).exists()]
-    experiments: dict[ExperimentName, Experiment] = {name: load_experiment(dataset, name) for name in others}
-    if "videos" not in experiments:  # else there are no others
-        experiments = {"reproduce": load_experiment(dataset), **experiments}
-    source, embedded = report_folder(dataset), dataset in EMBEDDED
-    for name, shown in experiments.items() if embedded else ():
-        if old := _not_current(all_notebooks(name), shown):
-            raise UWMLError(f"{source / old.name}: missing, or shows other runs or code; run `make {name}` again")
-    if "reproduce" in experiments:
-        _check_settings(experiments["reproduce"])
-    if not embedded:
-        _publish_numbers(dataset, experiments)
-        return
-    with lock(paths.REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
-        if folder.parent == paths.REFERENCE.parent:
-            _keep_others(folder)
-        for notebook in (notebook for name in experiments for notebook in all_notebooks(name)):
-            _copy(source / notebook.name, folder / "notebooks" / notebook.name)
-        shutil.copytree(source / "figures", folder / "figures")
-        durations = source / "durations.json"
-        runs = [run.folder.name for run in experiments["reproduce"].all_runs] if "reproduce" in experiments else None
-        if durations.exists() and read_json(durations)["runs"] == runs:
-            _copy(durations, folder / durations.name)
-        _write_numbers(experiments, folder)
-
-
-def _keep_others(folder: Path) -> None:
-    """Copy what is in reports/reference and not of `scenes`: measured apart from any run, or of other data sets."""
-    if paths.RELIABILITY.exists():
-        _copy(paths.RELIABILITY, folder / paths.RELIABILITY.name)
-    if paths.PERFORMANCE.exists():
-        shutil.copytree(paths.PERFORMANCE, folder / paths.PERFORMANCE.name)
-    for other in paths.REFERENCE.glob("*/runs"):
-        shutil.copytree(other.parent, folder / other.parent.name)
-
-
-def _publish_numbers(dataset: str, experiments: Mapping[ExperimentName, Experiment]) -> None:
-    """Publish what shows no picture and no caption: only the embedded data may be passed on."""
-    source = report_folder(dataset)
-    with lock(paths.REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
-        _write_numbers(experiments, folder)
-        for file in (source / "figures" / "recall_curves.png", source / "linear_cca.json"):
-            if file.exists():
-                _copy(file, folder / file.name)
-
-
-def _check_settings(experiment: Experiment) -> None:
-    usual, new = preset(experiment.dataset).to_dict(), asdict(ExperimentConfig())
-    for run in experiment.runs:
-        values = new | run.config  # a run from before a setting existed has its default
-        other = [name for name in usual if name not in ("loss", "seed") and values[name] != usual[name]]
-        if other:
-            raise UWMLError(
-                f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
-            )
-
-
-def _write_numbers(experiments: Mapping[ExperimentName, Experiment], folder: Path) -> None:
-    """Write tables, the summary and the runs behind them, but for those that were only for tuning."""
-    for name, experiment in experiments.items():
-        if name == "reproduce":
-            write_text(folder / "table.md", f"{report_text(experiment, False)}\n### Runs\n\n{_linked(experiment)}\n")
-            write_json(folder / "summary.json", summary_json(experiment))
-        else:
-            table = table_of(name, experiment).to_markdown()
-            write_text(folder / f"{name}.md", f"{table}\n\n### Runs\n\n{_linked(experiment)}\n")
-    kept = [replace(item, tuning=(), coefficient_tuning=()).all_runs for item in experiments.values()]
-    for run in {run.folder: run for runs in kept for run in runs}.values():
-        for file in ("config.json", "results.json", "metrics.jsonl"):
-            _copy(run.folder / file, folder / "runs" / run.folder.name / file)
-
-
-def _not_current(notebooks: Sequence[Path], experiment: Experiment) -> Path | None:
-    """The first of the notebooks whose executed copy does not show this experiment as this library does."""
-    parameters = {"DATASET": experiment.dataset, "DATA_ROOT": experiment.runs[0].config["data_root"]}
-    folder = report_folder(experiment.dataset)
-    stale = (notebook for notebook in notebooks if not is_current(notebook, parameters, folder, experiment.digest))
-    return next(stale, None)
-
-
-def _linked(experiment: Experiment) -> str:
-    """The table of runs in Markdown, with links; those that were only for tuning are left out."""
-    runs = run_table(replace(experiment, tuning=(), coefficient_tuning=()))
-    return runs.rename(index=lambda name: f"[{name}](runs/{name})").to_markdown()
-
-
-def _copy(source: Path, target: Path) -> None:
-    make_folder(target.parent)
-    shutil.copyfile(source, target)
 
 
 def _navigation(dataset: str, datasets: Iterable[str]) -> list[tuple[str, str]]:
@@ -319,12 +241,8 @@ def _render(exporter: HTMLExporter, notebook: Path, navigation: Sequence[tuple[s
     for cell in content.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\[([^\]]+)\]\((\w+)\.ipynb\)", link, cell.source)
-    # What is for the machine alone: papermill's parameters, and the numbers for other programs.
-    content.cells = [
-        cell
-        for cell in content.cells
-        if "injected-parameters" not in cell.metadata.get("tags", ()) and not cell.source.startswith("record(")
-    ]
+    # What is for the machine alone: papermill's parameters, and cells that say so, such as numbers for other programs.
+    content.cells = [cell for cell in content.cells if not MACHINE & {*cell.metadata.get("tags", ())}]
     title = content.cells[0].source.partition("\n")[0].removeprefix("# ")
     words = {
         "kit_navigation": [{"href": f"../{page}", "words": name, "here": page == here} for page, name in navigation],
@@ -333,32 +251,11 @@ def _render(exporter: HTMLExporter, notebook: Path, navigation: Sequence[tuple[s
     return exporter.from_notebook_node(content, resources=words)[0]
 
 
-def _section(experiment: Experiment, name: ExperimentName, pages: list[Path]) -> dict[str, object]:
-    text = report_text(experiment) if name == "reproduce" else ""
-    titles = {
-        "reproduce": ": two losses",
-        "compare": ": every loss, tuned alike",
-        "fidelity": ": habits of the released code",
-        "models": ": other models",
-        "videos": ": models of sequences",
-    }
-    table = table_of(name, experiment)
-    paragraphs = [part for part in text.split("\n\n") if part and not part.startswith(("#", "|"))]
-    links = {run.folder.name: _run_page(run).relative_to(paths.REPORTS).as_posix() for run in experiment.all_runs}
-    durations = report_folder(experiment.dataset) / "durations.json"
-    seconds = read_json(durations)["seconds"] if name == "reproduce" and durations.exists() else {}
-    return {
-        "title": experiment.dataset + titles[name],
-        "table": table.reset_index().to_html(index=False, border=0),
-        "count": len(links),
-        "runs": run_table(experiment)
-        .rename(index=lambda run: f'<a href="{links[run]}">{run}</a>')
-        .reset_index()
-        .to_html(index=False, border=0, escape=False),
-        "paragraphs": [_html(part.replace("**", "")) for part in paragraphs],
-        "pages": [_card(page) for page in pages],
-        "seconds": [(step, duration(value)) for step, value in seconds.items()],
-    }
+def _section(name: str, dataset: str, report: Report, cards: list[dict[str, str]]) -> dict[str, object]:
+    durations = report_folder(dataset) / "durations.json"
+    noted = read_json(durations).get(name, {"seconds": {}}) if durations.exists() else {"seconds": {}}
+    seconds = [(step, duration(value)) for step, value in noted["seconds"].items()]
+    return report.to_html(f"pages/{dataset}/{{0}}.html") | {"pages": cards, "seconds": seconds}
 
 
 def _card(page: Path) -> dict[str, str]:
@@ -384,6 +281,6 @@ def _sweep_section(path: Path) -> dict[str, object]:
         },
         "chosen": chosen.to_html(index=False, border=0),
         "runs": runs.to_html(index=False, border=0, escape=False),
-        "paragraphs": [_html(sentence.replace("**", "")) for sentence in found["sentences"]],
+        "notes": [paragraph_html(sentence.replace("**", "")) for sentence in found["sentences"]],
         "pages": [],
     }

@@ -1,0 +1,262 @@
+"""The report of two losses, from run folders written by the test: table, verdict, remarks, agreement, pages."""
+
+import numpy as np
+import pytest
+
+from tests.made import altered, write_run
+from uwml_lib.config import preset
+from uwml_lib.evaluation import chance_rsum, retrieval_metrics
+from uwml_lib.reports import figures
+from uwml_lib.reports.agreement import agreement_with_reference
+from uwml_lib.reports.report import Report
+from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
+from uwml_lib.reports.two_losses import linear_cca_text, two_losses
+from uwml_lib.runs import Run, StudyRuns, save_study
+from uwml_lib.studies import build_pages
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, sha256_of, write_json
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
+    runs = [
+        write_run(tmp_path / "scenes" / f"{loss}-seed{seed}", loss, seed, quality)
+        for loss, quality in (("triplet", 1.5), ("polynomial", 2.5))
+        for seed in (2, 0, 1)
+    ]
+    alone = write_run(tmp_path / "scenes" / "triplet-nowarmup", "triplet", 0, 0.5, warmup_epochs=0)
+    return save_study("scenes", "reproduce", {"runs": runs, "without_warmup": [alone]})
+
+
+def text(study: StudyRuns) -> str:
+    return two_losses(study).to_markdown()
+
+
+def test_table_holds_mean_and_spread(study):
+    table = results_table(study)
+    assert list(table.index) == ["triplet", "polynomial"]
+    values = [run.rsum for run in study.by_loss()["triplet"]]
+    assert table.loc["triplet", "rsum"] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    assert table.loc["triplet", "seeds"] == 3
+    runs = run_table(study.all_runs)
+    assert len(runs) == 7
+    for run in study.runs:
+        assert sha256_of(run.folder / "results.json").startswith(runs.loc[run.folder.name, "SHA-256"])
+
+
+def test_contributions_add_up_to_rsum(study):
+    for run in study.runs:
+        assert run.rsum_by_image.mean() == pytest.approx(run.rsum)
+
+
+def test_a_clear_difference_is_called_one(study):
+    compared = compare_losses(study)
+    assert compared.over_seeds.low > 0
+    assert compared.over_images.low > 0
+    report = two_losses(study)
+    assert (report.verdict, report.decided) == ("polynomial is better", True)
+    assert report.outcomes == {"SCAN, i2t Mean on scenes": "polynomial"}
+    (sentence,) = report.findings
+    assert sentence.startswith("On scenes (40 test images, SCAN, i2t Mean): triplet ")
+    assert sentence.endswith(" in rsum; polynomial is better.")
+
+
+def test_text_says_what_was_found(study):
+    assert "**Verdict: polynomial is better.**" in text(study)
+    sentence = "Without warm-up, dev rsum after 2 epochs (one seed each): triplet 101.0 against 101.0 with it."
+    assert sentence in text(study)
+    assert "reference" not in text(study)  # there is none here
+
+
+def test_text_says_when_there_is_no_test_split(study):
+    assert "There is no test split here: this is dev; which also" in text(altered(study, results={"split": "dev"}))
+
+
+def test_held_out_training_images_that_chose_the_epoch(study):
+    study = altered(study, results={"split": "dev"}, selection_images=50)
+    assert "this is dev; the last 50 training images, kept out of training, chose the epoch." in text(study)
+    assert "held-out train rsum" in run_table(study.all_runs).columns
+    figure, _ = figures.recall_curves(study)
+    assert figure.axes[0].get_ylabel() == "held-out train rsum"
+
+
+def test_text_says_when_all_was_warm_up(study):
+    assert "2 epochs, 1 of them warm-up." in text(study)
+    assert "Every epoch was warm-up" in text(altered(study, warmup_epochs=2))
+
+
+def test_what_the_features_are(study):
+    study = altered(study, results={"features": {"test": [10, 36, 128]}})
+    assert "The features" not in text(study)
+    assert "The features: 36 overlapping windows" in text(StudyRuns("f8k_precomp", study.groups))
+
+
+def test_linear_cca_on_the_same_images(study, tmp_path):
+    metrics, nothing = {name: 10.0 for name in COLUMNS}, [0.0] * len(study.runs[0].rsum_by_image)
+    path = tmp_path / "linear_cca.json"
+    write_json(path, {"metrics": metrics, "rsum_by_image": nothing})
+    words = linear_cca_text(path, study)
+    assert "linear CCA on the same images (`benchmarks/linear_cca.py`): i→t R@1 10.0" in words
+    ours = np.mean([run.rsum for run in study.by_loss()["triplet"]])
+    assert f"images, seeds averaged): triplet {ours:+.1f} [" in words
+    for wrong in ({"metrics": [1]}, {"metrics": metrics, "rsum_by_image": nothing[1:]}):
+        write_json(path, wrong)
+        with pytest.raises(UWMLError, match=r"linear_cca\.json: not what `benchmarks/linear_cca.py` writes"):
+            linear_cca_text(path, study)
+
+
+def test_a_report_is_the_same_in_markdown_and_in_html(study):
+    report = two_losses(study)
+    page, markdown = report.to_html("pages/{0}.html"), report.with_runs()
+    for loss, row in report.table.iterrows():
+        assert f"| {loss} " in markdown
+        assert f"<td>{row['rsum']}</td>" in page["table"]
+        assert row["rsum"] in markdown
+    assert (page["verdict"], page["decided"]) == (report.verdict, True)
+    assert "<code>" not in markdown
+    assert '<a href="pages/triplet-seed0.html">triplet-seed0</a>' in page["runs"]
+    assert "[triplet-seed0](runs/triplet-seed0)" in markdown
+    strange = Report("title", report.table, report.runs, about=("a < b in `code`",)).to_html()
+    assert strange["about"] == ["a &lt; b in <code>code</code>"]
+
+
+def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
+    speed = tmp_path / "reference/speed"
+    for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", speed)):
+        monkeypatch.setattr(paths, name, value)
+    index = build_pages()
+    assert not (tmp_path / "performance.html").exists()
+    assert "performance.html" not in index.read_text(encoding="utf-8")
+    provenance = {"machine": "a machine", "versions": {"torch": "2"}, "commit": None, "started": "now", "command": "it"}
+    found = {
+        "rows": [{"step": "i2t", "kit / floor": "1.3"}], "alt": "Bars.", "bounds": "Products & `--more`.", "threads": 2,
+        "targets": ["kit / floor: wanted at most 1.4: met"], "provenance": provenance,
+    }  # fmt: skip
+    for name in ("step", "loss"):
+        write_json(speed / f"cpu/{name}.json", {**found, "title": f"A <{name}>"})
+    assert 'href="performance.html"' in build_pages().read_text(encoding="utf-8")
+    page = (tmp_path / "performance.html").read_text(encoding="utf-8")
+    assert page.index("A &lt;loss&gt;") < page.index("A &lt;step&gt;")
+    assert 'src="reference/speed/cpu/step.png" alt="Bars."' in page
+    assert "<p>Products &amp; <code>--more</code>.</p>" in page
+    for words in ("<td>1.3</td>", "wanted at most 1.4: met", "a machine, 2 threads"):
+        assert words in page
+
+
+@pytest.fixture
+def published(study, tmp_path):
+    """The summary of the comparison, published as it is."""
+    summary = two_losses(study).data
+    write_json(tmp_path / "reference" / "summary.json", summary)
+    for run in study.all_runs:
+        copy = tmp_path / "reference" / "runs" / run.folder.name / "config.json"
+        write_json(copy, read_json(run.folder / "config.json"))
+    return summary
+
+
+def test_agreement_with_the_published_run(published):
+    assert agreement_with_reference(published).count("agrees with") == 2
+    published["losses"]["triplet"]["metrics"]["rsum"]["mean"] += 100
+    assert "triplet: rsum" in agreement_with_reference(published)
+    assert agreement_with_reference(published).count("differs from") == 1
+    assert agreement_with_reference({**published, "dataset": "other"}) == ""
+    assert agreement_with_reference({**published, "losses": {}}) == ""
+
+
+@pytest.mark.parametrize("name", ["split", "n_images", "captions_per_image"])
+def test_numbers_on_other_images_are_not_compared(published, name):
+    words = agreement_with_reference({**published, name: 7})
+    assert words.startswith(f"Against reports/reference: the settings differ ({name} 7, not {published[name]}), so the")
+    assert "agrees" not in words
+
+
+@pytest.mark.parametrize("name", ["epochs", "warmup_epochs", "learning_rate"])
+@pytest.mark.parametrize("place", ["scenes", "reference/runs"])
+def test_numbers_of_other_settings_are_not_compared(published, tmp_path, name, place):
+    path = tmp_path / place / "polynomial-seed1" / "config.json"
+    values = read_json(path)
+    values["config"][name] += 1
+    write_json(path, values)
+    words = agreement_with_reference(published)
+    assert words.startswith(f"Against reports/reference: the settings differ ({name} ")
+    assert words.endswith("), so the numbers are not compared.")
+    assert "agrees" not in words
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"config": {"epocs": 1}}', '{"config": null}'])
+def test_published_settings_that_cannot_be_read(published, tmp_path, content):
+    path = tmp_path / "reference" / "runs" / "polynomial-seed1" / "config.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert agreement_with_reference(published) == (
+        "Against reports/reference: the settings of its runs cannot be read, so the numbers are not compared."
+    )
+
+
+def test_one_seed_is_no_spread_to_judge_by(published, tmp_path):
+    published["losses"]["triplet"]["metrics"]["rsum"] |= {"std": None, "n": 1}
+    words = agreement_with_reference(published)
+    rsum = published["losses"]["triplet"]["metrics"]["rsum"]["mean"]
+    assert f"triplet: rsum {rsum:.1f}, published {rsum:.1f}, and with one seed no spread to judge by; poly" in words
+    assert words.count("agrees with") == 1
+    published["losses"]["triplet"]["metrics"]["rsum"] |= {"std": 1.0, "n": 2}
+    reference = read_json(tmp_path / "reference" / "summary.json")
+    reference["losses"]["triplet"]["metrics"]["rsum"] |= {"std": None, "n": 1}
+    write_json(tmp_path / "reference" / "summary.json", reference)
+    assert agreement_with_reference(published) == words
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "{}", '{"dataset": "scenes"}', '{"dataset": []}', '{"dataset": "scenes", "losses": []}',
+        '{"dataset": "scenes", "split": "test", "n_images": 40, "captions_per_image": 5, "losses": {"triplet": {}}}',
+        '{"dataset": "scenes", "split": "test", "n_images": 40, "captions_per_image": 5, "losses": {"triplet": '
+        '{"metrics": {"rsum": {"mean": "x", "std": null, "n": 1}}, "runs": {"a": ""}}}}',
+    ],
+)  # fmt: skip
+def test_a_summary_of_another_shape_does_not_stop_the_report(study, published, tmp_path, content):
+    (tmp_path / "reference" / "summary.json").write_text(content)
+    sentence = "reports/reference/summary.json cannot be read as a summary, so nothing is compared with it."
+    assert agreement_with_reference(published) == sentence
+    assert text(study).endswith(f"\n\n{sentence}\n")
+
+
+@pytest.mark.parametrize(("n_images", "k"), [(40, 5), (12, 1), (100, 3)])
+def test_chance_by_simulation(n_images, k):
+    generator = np.random.default_rng(0)
+    draws = [retrieval_metrics(generator.random((n_images, n_images * k)), k)["rsum"] for _ in range(400)]
+    assert chance_rsum(n_images, k) == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / 20)
+
+
+def test_figures_draw_what_the_runs_hold(study, monkeypatch):
+    history = Run.history
+
+    def differs_by_seed(run):
+        lines = history(run)
+        return lines.assign(dev_rsum=lines["dev_rsum"] + run.results["dev_rsum"] - 100)
+
+    monkeypatch.setattr(Run, "history", differs_by_seed)
+    figure, recall = figures.recall_curves(study)
+    assert set(recall["seed"]) == {0, 1, 2}
+    assert recall.groupby("epochs_done")["dev_rsum"].mean().tolist() == [101.0, 102.0]
+    figure_of_means, means = figures.convergence(study)
+    assert means.to_dict() == {loss: {1: 101.0, 2: 102.0} for loss in ("triplet", "polynomial")}
+    assert [axis.get_title() for axis in figure_of_means.axes] == ["triplet: 102", "polynomial: 102"]
+    for axis in (*figure.axes, *figure_of_means.axes):
+        assert axis.lines[-1].get_ydata().tolist() == [101.0, 102.0]
+        band = axis.collections[-1].get_paths()[0].vertices  # from the worst seed to the best
+        assert {tuple(point) for point in band.tolist()} >= {(1, 100), (1, 102), (2, 101), (2, 103)}
+    figure, scores = figures.score_curves(study)
+    assert scores["epochs_done"].max() == 2.0
+    assert (scores["positive_score"] == 0.5).all()
+    assert [len(axis.lines) for axis in figure.axes] == [2 * 3, 2 * 3]
+    with_warmup = study.by_loss()["triplet"][:1]
+    figure, collapse = figures.collapse_curves(with_warmup, study["without_warmup"])
+    assert collapse.groupby("run")["epochs_done"].min().to_dict() == {"with warm-up": 1.5, "without warm-up": 0.5}
+    levels = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    assert levels == [pytest.approx(2 * 0.2 * preset("scenes").batch_size)]

@@ -1,0 +1,95 @@
+"""What is published: whole studies with the preset's settings, numbers alone of data that may not be passed on."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.made import altered, write_run
+from uwml_lib.config import preset
+from uwml_lib.reports.tables import COLUMNS
+from uwml_lib.runs import load_study, save_study
+from uwml_lib.studies import STUDIES, publish
+from uwml_lib.studies.publish import publish as publish_studies
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, sha256_of, write_json
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A whole `make reproduce` on disk, whose settings are the preset's by and by, and no notebook."""
+    for name in ("RUNS", "REPORTS", "REFERENCE"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(paths, "RELIABILITY", tmp_path / "reference" / "reliability.json")
+    monkeypatch.setattr(publish, "report_folder", lambda dataset: tmp_path / "report")
+    monkeypatch.setattr(publish, "paths_of", lambda study: [])
+    runs = [
+        write_run(tmp_path / "runs/scenes" / f"{loss}-seed{seed}", loss, seed, quality)
+        for loss, quality in (("triplet", 1.5), ("polynomial", 2.5))
+        for seed in (0, 1)
+    ]
+    (tmp_path / "report/figures").mkdir(parents=True)
+    return save_study("scenes", "reproduce", {"runs": runs})
+
+
+def as_preset(monkeypatch):
+    monkeypatch.setattr(publish, "preset", lambda dataset: preset("scenes", warmup_epochs=1, epochs=2))
+
+
+def test_only_a_whole_study_is_published(study, monkeypatch):
+    with pytest.raises(UWMLError, match="not a run to publish, for it differs from the preset in epochs"):
+        publish_studies("scenes", STUDIES)
+    as_preset(monkeypatch)
+    monkeypatch.setattr(publish, "paths_of", lambda study: [paths.NOTEBOOKS / "01_data_preparation.ipynb"])
+    with pytest.raises(UWMLError, match="01_data_preparation.ipynb: missing, or shows other runs"):
+        publish_studies("scenes", STUDIES)
+
+
+def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(study, tmp_path, monkeypatch):
+    as_preset(monkeypatch)
+    reference = tmp_path / "reference"
+    names = [run.folder.name for run in study.all_runs]
+    noted = {"compare": {"seconds": {}, "runs": ["of something else"]}, "reproduce": {"seconds": {}, "runs": names}}
+    write_json(tmp_path / "report/durations.json", noted)
+    (reference / "old").mkdir(parents=True)
+    write_json(reference / "reliability.json", {"kills": 3})
+    publish_studies("scenes", STUDIES)
+    assert read_json(reference / "reliability.json") == {"kills": 3}
+    assert not (reference / "old").exists()
+    assert list(read_json(reference / "durations.json")) == ["reproduce"]
+    table = (reference / "table.md").read_text()
+    for run in study.all_runs:
+        assert f"[{run.folder.name}](runs/{run.folder.name})" in table
+        assert sha256_of(reference / "runs" / run.folder.name / "results.json")[:12] in table
+
+
+def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkeypatch):
+    """Neither pictures nor captions; beside the published run on scenes, which stays."""
+    as_preset(monkeypatch)
+    other = replace(altered(study), dataset="f8k_precomp")
+    monkeypatch.setattr(publish, "load_study", lambda dataset, name: other)
+    monkeypatch.setattr("uwml_lib.reports.two_losses.report_folder", lambda dataset: tmp_path / "report")
+    write_json(tmp_path / "reference/summary.json", {"dataset": "scenes"})
+    metrics = {name: 10.0 for name in COLUMNS}
+    nothing = [0.0] * len(other.runs[0].rsum_by_image)
+    write_json(tmp_path / "report/linear_cca.json", {"metrics": metrics, "rsum_by_image": nothing})
+    for name in ("recall_curves.png", "best_retrievals.png"):
+        (tmp_path / "report/figures" / name).write_bytes(b"png")
+    for _ in range(2):
+        publish_studies("f8k_precomp", {"reproduce": STUDIES["reproduce"]})
+    folder = tmp_path / "reference/f8k"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "linear_cca.json", "recall_curves.png", "runs", "summary.json", "table.md",
+    ]  # fmt: skip
+    assert {path.name for path in (folder / "runs").iterdir()} == {run.folder.name for run in study.all_runs}
+    assert read_json(tmp_path / "reference/summary.json") == {"dataset": "scenes"}
+
+
+def test_what_was_only_for_tuning_is_not_published(study, tmp_path, monkeypatch):
+    as_preset(monkeypatch)
+    tried = write_run(tmp_path / "runs/scenes/tried", "triplet", 7, 1.0)
+    save_study("scenes", "compare", {"runs": study.runs, "tuning": [tried]})
+    assert tried.folder in {run.folder for run in load_study("scenes", "compare").all_runs}
+    publish_studies("scenes", STUDIES)
+    assert not (tmp_path / "reference/runs/tried").exists()
+    assert "tried" not in (tmp_path / "reference/compare.md").read_text()

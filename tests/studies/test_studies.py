@@ -1,0 +1,213 @@
+"""Every study: what it plans, and that its report follows from the numbers, whichever way they fall."""
+
+import json
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.made import made_run, made_runs
+from uwml_lib.config import FIDELITY, preset
+from uwml_lib.evaluation import compare_all
+from uwml_lib.losses import LOSSES, PolynomialLoss
+from uwml_lib.models import MODELS
+from uwml_lib.reports import figures
+from uwml_lib.reports.findings import in_short
+from uwml_lib.reports.tables import models_table
+from uwml_lib.runs import StudyRuns
+from uwml_lib.runs.checkpoints import RECORDS
+from uwml_lib.studies import STUDIES
+from uwml_lib.studies.compare import GRID, NO_DEAD_ZONE, best
+from uwml_lib.studies.engine import check_seeds
+from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES, NEED_ALL_NEGATIVES
+from uwml_lib.studies.study import Request
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.paths import NOTEBOOKS
+from uwml_lib.training import check_config
+
+
+def study_of(runs, **groups):
+    return StudyRuns("scenes", {"runs": runs, **groups})
+
+
+@pytest.fixture(autouse=True)
+def no_files(monkeypatch):
+    for module in ("tables", "two_losses"):
+        monkeypatch.setattr(f"uwml_lib.reports.{module}.sha256_of", lambda path: "0" * 64)
+
+
+def readings(runs, gap: float) -> None:
+    """What a training noted in its last epoch: positives above their hardest negatives by this much."""
+    for run in runs:
+        run.folder.mkdir(exist_ok=True)
+        line = {"kind": "step", **dict.fromkeys(RECORDS["step"], 7)}
+        line |= {"positive_score": 0.5 + gap, "hardest_negative_score": 0.5}
+        (run.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+
+
+# ------------------------------------------------------------------------------------------------------------- plans
+
+
+def test_every_notebook_belongs_to_one_study():
+    shown = [stem for study in STUDIES.values() for stem in study.notebooks]
+    assert sorted(shown) == sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_planned_run_can_be_trained_and_is_planned_once(name, tmp_path):
+    study, folder = STUDIES[name], tmp_path / STUDIES[name].dataset
+    folder.mkdir()
+    (folder / "train_caps.npy").touch()
+    request = Request(preset(study.dataset, data_root=str(tmp_path)), [3, 5], False, lambda line: None)
+    plan = study.plan(request)
+    configs = [config for group in plan.values() for config in group]
+    for config in configs:
+        check_config(config)
+    names = [config.run_name("x") for config in configs]
+    assert len(set(names)) == len(names)
+    if "runs" in plan:
+        assert {config.seed for config in plan["runs"]} == {3, 5}
+
+
+def test_warm_up_is_left_out_once_and_only_where_it_costs_least():
+    plan = STUDIES["reproduce"].plan
+    request = Request(preset("scenes"), [1, 2], False, print)
+    assert {(c.seed, c.warmup_epochs, c.epochs) for c in plan(request)["without_warmup"]} == {(1, 0, 4)}
+    assert "without_warmup" not in plan(Request(preset("f8k_precomp"), [1], False, print))
+
+
+def test_models_that_see_a_plain_mean_take_all_negatives_to_the_end(tmp_path):
+    said = []
+    plan = STUDIES["models"].plan(Request(preset("scenes", data_root=str(tmp_path)), [0], False, said.append))
+    for config in plan["runs"]:
+        assert (config.warmup_epochs == config.epochs) == (config.model in NEED_ALL_NEGATIVES)
+    assert "frozen" not in {config.model for config in plan["runs"]}
+    assert said[0].startswith("frozen: left out")
+
+
+@pytest.mark.parametrize("settings", [MODELS_OF_IMAGES, MODELS_OF_SEQUENCES])
+def test_every_model_has_a_name_of_its_own(settings):
+    titles = {made_run(1.0, **setting).model for setting in settings}
+    assert len(titles) == len(settings)
+    assert all(MODELS[setting["model"]].varying for setting in MODELS_OF_SEQUENCES)
+
+
+def test_every_loss_gets_the_same_number_of_settings_and_its_defaults_first():
+    assert set(GRID) == set(LOSSES)
+    for loss, settings in GRID.items():
+        assert len(settings) == 3
+        assert settings[0] == {}
+        for options in settings:
+            check_config(replace(preset("scenes"), loss=loss, loss_options=options))
+        built = {repr(LOSSES[loss](**options)) for options in settings}
+        assert len(built) == 3, f"{loss}: two settings are the same loss"
+
+
+def test_the_best_is_by_dev_and_the_first_of_equals():
+    runs = [made_run(-dev, loss_options={"margin": i}, results={"dev_rsum": dev}) for i, dev in enumerate((1, 3, 3, 2))]
+    assert best(runs) == {"margin": 1}
+
+
+def test_without_a_dead_zone():
+    assert PolynomialLoss(**NO_DEAD_ZONE).negative == (0.0, 0.0, 0.9)
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1]])
+def test_seeds(seeds):
+    with pytest.raises(UWMLError, match="seeds: found"):
+        check_seeds(seeds)
+
+
+# ----------------------------------------------------------------------------------------------------------- reports
+
+
+@pytest.mark.parametrize(
+    ("fitted", "words"),
+    [
+        ({0: 420.0, 1: 421.0}, "by +10.0 [-2.7, +22.7] against the released ones: no difference is shown."),
+        ({0: 430.0, 1: 432.0}, "by +20.5 [+1.4, +39.6] against the released ones: a difference is shown."),
+    ],
+)
+def test_all_losses(fitted, words):
+    report = STUDIES["compare"].report
+    compared = made_runs({0: 440.0, 1: 441.0}, loss="infonce") + made_runs({0: 411.0, 1: 410.0})
+    chosen = made_runs(fitted, loss_options={"negative": [0, 0, 0.9]})
+    rank, coefficients = report(study_of(compared, coefficients=chosen)).findings
+    assert "Among 2 losses on scenes" in rank
+    assert "the highest means have infonce 440.5 ± 0.7, polynomial 410.5 ± 0.7. The polynomial loss" in rank
+    assert "has 410.5 ± 0.7; ahead of it: infonce; behind it: none; not decided: the others (corr" in rank
+    assert words in coefficients
+    assert report(study_of(made_runs({0: 1.0}, loss="infonce"))).findings == ()
+
+
+def test_habits():
+    report = STUDIES["fidelity"].report
+    plain, siblings = made_runs({0: 400.0, 1: 410.0}), made_runs({0: 390.0, 1: 400.1}, siblings="negatives")
+    every = made_runs({0: 420.0, 1: 409.0}, **FIDELITY["released"])
+    found = report(study_of(plain, released=siblings + every))
+    (sentence,) = found.findings
+    assert "siblings as negatives -9.9 [-11.2, -8.7]; all four +9.5 [" in sentence  # corrected for two comparisons
+    assert sentence.endswith("statistically significant: siblings as negatives.")
+    assert list(found.table.index) == ["none", "siblings as negatives", "all four"]
+    assert list(found.runs["habit"]) == ["none"] * 2 + ["siblings as negatives"] * 2 + ["all four"] * 2
+    (sentence,) = report(study_of(plain, released=every)).findings
+    assert sentence.endswith("none is statistically significant.")
+    assert report(study_of(plain)).findings == ()
+
+
+def test_models(tmp_path):
+    def both(triplet, polynomial, gap=0.2, **settings):
+        runs = made_runs(triplet, loss="triplet", folder=tmp_path, **settings)
+        runs += made_runs(polynomial, folder=tmp_path, **settings)
+        readings(runs, 0.2)
+        readings(runs[2:], gap)
+        return runs
+
+    better = both({0: 400.0, 1: 401.0}, {0: 420.0, 1: 421.05})
+    worse = both({0: 400.0, 1: 401.0}, {0: 380.0, 1: 381.05}, model="vse")
+    open_ = both({0: 400.0, 1: 390.0}, {0: 395.0, 1: 401.5}, model="bfan")
+    equal = both({0: 400.0, 1: 401.0}, {0: 380.0, 1: 381.5}, gap=0.001, model="frozen", captions="vectors")
+    study = study_of(better + worse + open_ + equal)
+    report = STUDIES["models"].report(study)
+    assert report.findings == (
+        "Model by model on scenes: the polynomial loss is ahead with SCAN (i2t Mean); the triplet loss is ahead with "
+        "VSE++; not decided with BFAN; nothing to compare, as trainings collapsed to nearly equal scores, with Frozen "
+        "embeddings (linear).",
+    )
+    assert list(report.table["collapsed"]) == ["", "", "", "polynomial"]
+    again = STUDIES["reproduce"].report(study_of(better), against_reference=False)  # which is one of them
+    assert in_short([report, again]) == (
+        "4 comparisons were made, each of one model on one data set: the polynomial loss is ahead in 1; the triplet "
+        "loss is ahead in 1; 1 does not decide between them; in 1 trainings collapsed."
+    )
+    assert in_short([again]).startswith("One comparison was made, each of one model on one data set: the polynomial")
+    assert in_short([STUDIES["fidelity"].report(study_of(made_runs({0: 1.0})))]) == ""
+
+
+def test_a_row_is_what_its_runs_say_corrected_for_all_rows():
+    runs = made_runs({0: 400.0, 1: 401.0}, loss="triplet") + made_runs({0: 420.0, 1: 421.05})
+    runs += made_runs({0: 410.0, 1: 400.0}, loss="triplet", model="vse") + made_runs({0: 405.0, 1: 406.0}, model="vse")
+    study = study_of(tuple(replace(run, results=run.results | {"members": [0]}) for run in runs))  # nothing on disk
+    by_model = study.by_model()
+    table = models_table(study)
+    compared = compare_all({name: (of["polynomial"], of["triplet"]) for name, of in by_model.items()})
+    for name, row in table.iterrows():
+        assert row["triplet rsum"].startswith(f"{np.mean([run.rsum for run in by_model[name]['triplet']]):.1f} ± ")
+        assert row["polynomial − triplet, over seeds"] == str(compared[name].over_seeds)
+        assert row["polynomial − triplet, over images"] == str(compared[name].over_images)
+        assert row["seeds"] == 2
+
+
+def test_the_figure_draws_every_run():
+    settings = list(product((0, 1), ("triplet", "polynomial"), ("scan", "vse")))
+    runs = [made_run(400.0 + 7 * i, seed=s, loss=loss, model=model) for i, (s, loss, model) in enumerate(settings)]
+    figure, values = figures.models_compared(study_of(tuple(runs)))
+    assert sorted(values["rsum"]) == sorted(run.rsum for run in runs)
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(values["model"].unique())
+    drawn = [tuple(line.get_xdata()) for line in axis.lines if line.get_linestyle() == "-"]
+    spread = values.groupby(["model", "loss"])["rsum"].agg(["min", "max"])
+    assert {span for span in drawn if np.isfinite(span).all()} == set(zip(spread["min"], spread["max"], strict=True))
+    means = [x for line in axis.lines if line.get_linestyle() == "None" for x in line.get_xdata()]
+    assert sorted(means) == pytest.approx(sorted(values.groupby(["model", "loss"])["rsum"].mean()))

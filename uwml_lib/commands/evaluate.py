@@ -1,0 +1,130 @@
+"""What became of trainings: `uwml evaluate`, `convert`, `report` and `published`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from uwml_lib.config import FIDELITY, Captions, ExperimentConfig, Fidelity, Precision
+from uwml_lib.support.errors import UWMLError
+
+EVALUATED = ("captions", "dev_captions", "evaluation_precision")
+"""The settings in `FIDELITY` that concern an evaluation."""
+
+
+def evaluate(
+    models: tuple[Path, ...],
+    /,
+    split: Literal["train", "dev", "test", "testall"] | None = None,
+    fold5: bool = False,
+    data_root: str = "",
+    dataset: str = "",
+    vocabulary: Path | None = None,
+    fidelity: Fidelity = "corrected",
+    captions: Captions | None = None,
+    dev_captions: int | None = None,
+    evaluation_precision: Precision | None = None,
+) -> dict[str, Any]:
+    """Evaluate models and print the recalls, as a table and in the words of the released code.
+
+    A run of this kit is evaluated as it was trained, a released checkpoint with the corrected settings, unless you
+    choose others. Several models are one ensemble: their scores are averaged.
+
+    Args:
+        models: Run folders, released checkpoints (model_best.pth.tar), or folders that `uwml convert` made of them.
+        split: Split to evaluate; by default test, or dev where there is none. testall: MSCOCO's 5,000 test images.
+        fold5: Cut the images into five parts, score each alone, and take the mean: with testall, MSCOCO's 1K numbers.
+        data_root: Folder that holds the data set's folder; empty means data/, or where a run says.
+        dataset: Of released checkpoints: the data set's folder, if it is not called as in the checkpoint.
+        vocabulary: Of released checkpoints: NAME_vocab.json of the release; by default that in the data set's folder.
+        fidelity: Of released checkpoints; released: the three settings below as the release has them.
+        captions: Of released checkpoints; bytes: tokenised as by the release, b'...' and all, under nltk 3.4 to 3.8.1;
+            bytes_glued: under nltk 3.2.5, 3.3 or 3.10.4; text: as they should be.
+        dev_captions: Of released checkpoints: take only the first captions of dev, the release 5000; 0 means all.
+        evaluation_precision: Of released checkpoints: precision of attention and ranks.
+    """
+    from uwml_lib.released.scoring import evaluate_together
+    from uwml_lib.runs.scoring import evaluate_run, is_run
+    from uwml_lib.support.files import lock
+
+    if not models:
+        raise UWMLError("models: found none, expected run folders or released checkpoints; see uwml evaluate --help")
+    options = {"captions": captions, "dev_captions": dev_captions, "evaluation_precision": evaluation_precision}
+    given = {name: value for name, value in options.items() if value is not None}
+    runs, folds = [is_run(path) for path in models], 5 if fold5 else 1
+    if all(runs) and (given or fidelity == "released"):
+        name = "fidelity" if fidelity == "released" else next(iter(given))
+        raise UWMLError(f"{name}: is for what the release trained; runs of this kit are evaluated as they were trained")
+    if runs == [True]:
+        with lock(models[0]):
+            return print_results(evaluate_run(models[0], split, data_root, folds), models[0])
+    settings = {name: FIDELITY[fidelity][name] for name in EVALUATED} | given
+    return print_results(*evaluate_together(models, split, data_root, folds, settings, dataset, vocabulary))
+
+
+def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Print the recalls of an evaluation, and return what a program may want of it."""
+    from uwml_lib.evaluation.metrics import released_lines
+
+    metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
+    settings = ExperimentConfig.from_dict(results["config"])
+    about = f", mean of {len(folds)} folds" if folds else ""
+    if len(results.get("members", ())) > 1:
+        about += f", an ensemble of {len(results['members'])} models"
+    if "best_epoch" in results:
+        about += f", best epoch {results['best_epoch']} ({settings.chosen_by} rsum {results['dev_rsum']:.1f})"
+    print(f"{results['split']} split{about}:")
+    if settings.fidelity != "corrected":
+        print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
+    for direction in ("image_to_text", "text_to_image"):
+        recalls = ", ".join(f"R@{k} {metrics[f'{direction}_recall_at_{k}']:.1f}" for k in (1, 5, 10))
+        median, mean = metrics[f"{direction}_median_rank"], metrics[f"{direction}_mean_rank"]
+        print(f"  {direction.replace('_', ' ')}: {recalls}, median rank {median:.0f}, mean {mean:.1f}")
+    print(f"  rsum {metrics['rsum']:.1f}")
+    print(f"in the lines of the released code:\n{released_lines(metrics, folds)}\n{path}")
+    return {name: value for name, value in results.items() if name not in ("ranks", "files")} | {"path": str(path)}
+
+
+def convert(checkpoint: Path, folder: Path, /, vocabulary: Path) -> None:
+    """Turn a released checkpoint into a folder of this kit, with safetensors weights; nothing in it is run.
+
+    Args:
+        checkpoint: model_best.pth.tar of the PolyLoss or SCAN release.
+        folder: A new folder.
+        vocabulary: NAME_vocab.json of the release, which the checkpoint was trained with.
+    """
+    from uwml_lib.datasets import Vocabulary
+    from uwml_lib.released.checkpoints import convert_released_checkpoint
+
+    convert_released_checkpoint(checkpoint, Vocabulary.load(vocabulary), folder)
+    print(folder)
+
+
+def report(dataset: str = "scenes", publish: bool = False) -> dict[str, Any]:
+    """Print the table of the first study that ran on a data set; rebuild the pages and published.md.
+
+    Args:
+        dataset: scenes, or another data set that a study has run on.
+        publish: Copy the results into reports/reference, the published ones that are committed.
+    """
+    from uwml_lib.reports.published import publish_comparison
+    from uwml_lib.runs.study_runs import load_study
+    from uwml_lib.studies import STUDIES, build_pages
+    from uwml_lib.studies.publish import publish as publish_studies
+    from uwml_lib.support import paths
+
+    there = [name for name in STUDIES if (paths.RUNS / dataset / f"{name}.json").exists()]
+    name = (there or list(STUDIES))[0]
+    found = STUDIES[name].report(load_study(dataset, name))
+    print(found.to_markdown())
+    if publish:
+        publish_studies(dataset, STUDIES)
+    build_pages()
+    publish_comparison()
+    return found.data or {"table": found.table.reset_index().to_dict("records")}
+
+
+def published() -> dict[str, Any]:
+    """Print every published number beside the runs here that match it, and write that to reports/published.md."""
+    from uwml_lib.reports.published import publish_comparison
+
+    print(text := publish_comparison())
+    return {"markdown": text}

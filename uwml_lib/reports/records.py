@@ -1,0 +1,38 @@
+"""What `make torture` found, in a sentence, and what the notebooks found, for other programs."""
+
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, write_json
+from uwml_lib.support.paths import report_folder
+
+
+def reliability_text() -> str:
+    """Say what `make torture` found last; empty if it has not run.
+
+    Raises UWMLError, naming the file, if it holds something else.
+    """
+    if not paths.RELIABILITY.exists():
+        return ""
+    found = read_json(paths.RELIABILITY)
+    try:
+        kills = sum(item["killed"] for item in found["kills"].values())
+        lost = sum(item["lost"] for item in found["kills"].values())
+        mutations, tests = found["mutations"], found["tests"]
+        failed = tests["failures"] + tests["errors"]
+        skipped = f" ({tests['skipped']:,} skipped)" if "skipped" in tests else ""  # older files do not say
+        return (
+            f"Reliability (`make torture`): killed {kills:,} times at random moments ({', '.join(found['kills'])}), "
+            f"results lost or changed: {lost:,}; {mutations['tried']:,} damaged files and settings, "
+            f"wrong results: {mutations['wrong']:,}, unclear errors: {mutations['unclear']:,}, "
+            f"hangs: {mutations['hung']:,}; of the {tests['tests']:,} attacks as tests{skipped}, which fill the disk "
+            f"and deny permissions too, {failed:,} failed."
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UWMLError(
+            f"{paths.RELIABILITY}: not the figures of `make torture` ({type(error).__name__}: {error}); run it again"
+        ) from error
+
+
+def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
+    """Write what a notebook found to `metrics/NOTEBOOK.json` in the data set's report folder."""
+    write_json(report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)

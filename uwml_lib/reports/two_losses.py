@@ -1,0 +1,167 @@
+"""The report of two losses on one model: the table, the verdict, agreement with the published results."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from uwml_lib.evaluation.statistics import chance_rsum, paired_bootstrap, summarize
+from uwml_lib.models import MODELS
+from uwml_lib.reports.agreement import agreement_with_reference
+from uwml_lib.reports.report import Report
+from uwml_lib.reports.tables import COLUMNS, compare_losses, mean_and_std, plain, results_table, run_table
+from uwml_lib.runs.run import Run
+from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, sha256_of
+from uwml_lib.support.paths import report_folder
+
+FEATURES = {
+    ("f8k_precomp", 36, 128): (
+        "36 overlapping windows, 2 x 2 cells, of the last feature map (7 x 7 x 1280) of an ImageNet MobileNetV2, "
+        "PCA-whitened to 128 numbers. They are no bottom-up-attention features, so these numbers compare losses and "
+        "models with each other, not with published tables"
+    ),
+}
+"""What features are, by data set and shape, where that must be known to read the numbers."""
+
+
+def two_losses(study: StudyRuns, against_reference: bool = True) -> Report:
+    """Report the polynomial loss against the triplet loss; study: with a group "without_warmup".
+
+    against_reference: also say whether the numbers agree with the published ones. Raises UWMLError for runs that cannot
+    be compared.
+    """
+    compared = compare_losses(study)
+    summary = summary_json(study)
+    verdict = compared.verdict("polynomial", "triplet")
+    notes = [
+        "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
+        f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
+        f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
+        f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
+        *_remarks(study),
+    ]
+    if against_reference and (agreement := agreement_with_reference(summary)):
+        notes.append(agreement)
+    run, by_loss = study.runs[0], study.by_loss()
+    values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
+    return Report(
+        title=f"{study.dataset}: {summary['n_images']} {study.split} images, "
+        f"{summary['captions_per_image']} captions each",
+        table=results_table(study),
+        runs=run_table(study.all_runs),
+        about=(_settings_in_words(run),),
+        notes=tuple(notes),
+        verdict=verdict,
+        decided=bool(compared.winner),
+        findings=(
+            f"On {study.dataset} ({summary['n_images']:,} {study.split} images, {run.model}): {values} in rsum; "
+            f"{verdict}.",
+        ),
+        outcomes={f"{run.model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[compared.winner]},
+        data=summary,
+    )
+
+
+def summary_json(study: StudyRuns) -> dict[str, Any]:
+    """Everything the report states, as plain values, each traceable to its run folders."""
+    compared = compare_losses(study)
+    first = study.runs[0].results
+    n_images = len(first["ranks"]["image_to_text_ranks"])
+    return {
+        "dataset": study.dataset,
+        "split": study.split,
+        "n_images": n_images,
+        "captions_per_image": first["captions_per_image"],
+        "chance_rsum": chance_rsum(n_images, first["captions_per_image"]),
+        "losses": {
+            loss: {
+                "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
+                "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in runs},
+                "training_seconds": plain(summarize([run.results["training_seconds"] for run in runs])),
+            }
+            for loss, runs in study.by_loss().items()
+        },
+        "comparison": {
+            "a": "polynomial", "b": "triplet", "verdict": compared.verdict("polynomial", "triplet"),
+            "over_seeds": plain(compared.over_seeds), "over_images": plain(compared.over_images),
+        },
+        "without_warmup": {run.folder.name: run.rsum for run in study["without_warmup"]},
+    }  # fmt: skip
+
+
+def _settings_in_words(run: Run) -> str:
+    config = run.config
+    attends = "lambda_softmax" in MODELS[config.model].settings and config.lambda_softmax
+    return (
+        f"{run.model}, width {config.embed_size}, batches of {config.batch_size}"
+        + (f", λ {config.lambda_softmax:g} in the attention" if attends else "")
+        + f"; {config.epochs} epochs, {min(config.warmup_epochs, config.epochs)} of them warm-up"
+        + (f"; only the first {config.max_images} images" if config.max_images else "")
+        + "."
+    )
+
+
+def _remarks(study: StudyRuns) -> list[str]:
+    """What must be known to read the numbers, as far as it applies."""
+    config, remarks = study.runs[0].config, []
+    if without := study["without_warmup"]:
+        values = "; ".join(
+            f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it"
+            for row in warmup_effect(study).itertuples()
+        )
+        epochs = without[0].config.epochs
+        remarks.append(f"Without warm-up, dev rsum after {epochs} epochs (one seed each): {values}.")
+    if config.warmup_epochs >= config.epochs:
+        remarks.append("Every epoch was warm-up: this compares the dense forms of the losses.")
+    if study.split != "test":
+        held_out = f"the last {config.selection_images} training images, kept out of training, chose the epoch"
+        chose = held_out if config.selection_images else "which also chose the epoch"
+        remarks.append(f"There is no test split here: this is {study.split}; {chose}.")
+    shape = study.runs[0].results.get("features", {}).get(study.split, ())
+    if about := FEATURES.get((study.dataset, *shape[1:])):
+        remarks.append(f"The features: {about}.")
+    if (baseline := report_folder(study.dataset) / "linear_cca.json").exists():
+        remarks.append(linear_cca_text(baseline, study))
+    return remarks
+
+
+def linear_cca_text(path: Path, study: StudyRuns) -> str:
+    """Say what `benchmarks/linear_cca.py` found on the same images, and how far the losses are from it.
+
+    Raises UWMLError if the file is something else, or of other images.
+    """
+    baseline = read_json(path)
+    try:
+        metrics, theirs = baseline["metrics"], np.array(baseline["rsum_by_image"])
+        cells = ", ".join(f"{COLUMNS[name].strip()} {metrics[name]:.1f}" for name in COLUMNS)
+        apart = ", ".join(
+            f"{loss} {paired_bootstrap(np.mean([run.rsum_by_image for run in runs], axis=0), theirs)}"
+            for loss, runs in study.by_loss().items()
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UWMLError(f"{path}: not what `benchmarks/linear_cca.py` writes of these images; run it again") from error
+    return (
+        f"For comparison, linear CCA on the same images (`benchmarks/linear_cca.py`): {cells}. In rsum the losses "
+        f"differ from it by (95 % intervals over images, seeds averaged): {apart}."
+    )
+
+
+def warmup_effect(study: StudyRuns) -> pd.DataFrame:
+    """One row a run without warm-up: its last dev rsum, and that of the same loss and seed with warm-up by then."""
+    rows = []
+    for run in study["without_warmup"]:
+        loss, epochs = run.config.loss, run.config.epochs
+        same = [other for other in study.by_loss().get(loss, []) if other.seed == run.seed]
+        other = next((other for other in same if other.config.epochs >= epochs), None)
+        if other is None:
+            raise UWMLError(
+                f"{run.folder.name}: found no run of {loss} with seed {run.seed} and warm-up to compare it with"
+            )
+        without, with_warmup = (
+            item.history().query("kind == 'epoch'")["dev_rsum"].iloc[epochs - 1] for item in (run, other)
+        )
+        rows.append((loss, run.seed, epochs, without, with_warmup))
+    return pd.DataFrame(rows, columns=["loss", "seed", "epochs", "without_warmup", "with_warmup"])

@@ -1,0 +1,154 @@
+"""The runs of one study on one data set, in groups, and the file beside the run folders that lists them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from uwml_lib.config import PRESETS, ExperimentConfig
+from uwml_lib.runs.run import Run
+from uwml_lib.runs.scoring import evaluation_file
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, read_sealed_json, write_json
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """The finished runs of a study on a data set: group -> runs. The group "runs" are those that are compared, which
+    differ in loss, model and seed; each study says what its other groups are.
+    """
+
+    dataset: str
+    groups: Mapping[str, tuple[Run, ...]]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that are compared."""
+        return self.groups["runs"]
+
+    def __getitem__(self, group: str) -> tuple[Run, ...]:
+        """The runs of a group; none if this study has none such."""
+        return self.groups.get(group, ())
+
+    @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """Every run once, those that are compared first."""
+        runs = (*self.runs, *(run for group in self.groups.values() for run in group))
+        return tuple({run.folder: run for run in runs}.values())
+
+    def without_tuning(self) -> "StudyRuns":
+        """The same without the groups that served to choose settings, whose names end so."""
+        return StudyRuns(
+            self.dataset, {name: runs for name, runs in self.groups.items() if not name.endswith("tuning")}
+        )
+
+    @property
+    def split(self) -> str:
+        """The split that was evaluated."""
+        return self.runs[0].results["split"]
+
+    @property
+    def digest(self) -> str:
+        """A digest of what the notebooks read of the runs."""
+        read = [[run.results[name] for name in ("config", "metrics", "ranks")] for run in self.all_runs]
+        return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+    def by_loss(self) -> dict[str, list[Run]]:
+        """Loss -> its runs in order of the seed."""
+        return _grouped(self.runs, "loss")
+
+    def by_model(self) -> dict[str, dict[str, list[Run]]]:
+        """Model -> loss -> its runs in order of the seed; last SCAN's ensemble, where its two directions were scored
+        together.
+        """
+        runs = (*self.runs, *self._ensembles())
+        titles = dict.fromkeys(run.model for run in runs)
+        return {title: _grouped([run for run in runs if run.model == title], "loss") for title in titles}
+
+    def scan_pairs(self) -> list[tuple[Run, Run]]:
+        """SCAN's runs in pairs of one loss and seed, i2t and t2i: each is an ensemble as SCAN's authors have it."""
+        of = {(run.config.direction, run.config.loss, run.seed): run for run in self.runs if run.config.model == "scan"}
+        return [(of[key], of["t2i", *key[1:]]) for key in of if key[0] == "i2t" and ("t2i", *key[1:]) in of]
+
+    def _ensembles(self) -> list[Run]:
+        names = [[run.folder.name for run in pair] for pair in self.scan_pairs()]
+        files = [evaluation_file(self.dataset, pair, self.split) for pair in names]
+        return [Run.of(file, read_sealed_json(file)) for file in files if file.exists()]
+
+    def check_comparable(self) -> None:
+        """Raise UWMLError, naming them, for compared runs that are one, that are of one loss and seed, or that differ
+        in more than loss, the loss's options and seed.
+        """
+        folders: dict[Path, Run] = {}
+        for run in self.runs:
+            if (other := folders.setdefault(run.folder.resolve(), run)) is not run:
+                raise UWMLError(
+                    f"{self.dataset}: {run.folder} and {other.folder} are one run listed twice, expected once"
+                )
+        for loss, runs in self.by_loss().items():
+            for run, before in zip(runs[1:], runs, strict=False):
+                if run.seed == before.seed:
+                    raise UWMLError(
+                        f"{self.dataset}: {before.folder.name} and {run.folder.name} are both {loss} with the seed "
+                        f"{run.seed}, expected one run of each"
+                    )
+            for run in runs:
+                self._check_alike(run, self.runs[0], {"loss_options"})
+                self._check_alike(run, runs[0], set())
+
+    def _check_alike(self, run: Run, other: Run, may_differ: set[str]) -> None:
+        names = [name for name in settings_that_differ(run.config, other.config) if name not in may_differ]
+        names += ["split"] if run.results["split"] != other.results["split"] else []
+        if names:
+            raise UWMLError(
+                f"{self.dataset}: {run.folder.name} differs from {other.folder.name} in {', '.join(names)}, "
+                "expected runs that differ in the loss and the seed alone"
+            )
+
+
+def settings_that_differ(a: ExperimentConfig, b: ExperimentConfig) -> list[str]:
+    """Names of the settings, other than loss and seed, that can change a result and differ."""
+    kept = [item.name for item in fields(ExperimentConfig) if "cosmetic" not in item.metadata]
+    return [name for name in kept if name not in ("loss", "seed") and getattr(a, name) != getattr(b, name)]
+
+
+def _grouped(runs: Iterable[Run], setting: str) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(getattr(run.config, setting), []).append(run)
+    return {value: sorted(group, key=lambda run: run.seed) for value, group in found.items()}
+
+
+def save_study(dataset: str, study: str, groups: Mapping[str, Sequence[Run]]) -> StudyRuns:
+    """Note which run folders belong to which group of a study on a data set, and return them as such."""
+    listed = {group: [run.folder.name for run in runs] for group, runs in groups.items()}
+    write_json(paths.RUNS / dataset / f"{study}.json", listed)
+    return StudyRuns(dataset, {group: tuple(runs) for group, runs in groups.items()})
+
+
+def load_study(dataset: str, study: str = "reproduce") -> StudyRuns:
+    """Load what a study ran last on a data set; raises UWMLError if there is nothing."""
+    path = paths.RUNS / dataset / f"{study}.json"
+    if Path(dataset).name != dataset or not path.exists():
+        near = get_close_matches(dataset, [found.parent.name for found in paths.RUNS.glob(f"*/{study}.json")], n=1)
+        small = f"{dataset}_smoke"
+        hint = f"; did you mean {near[0]}?" if near else ""
+        if small in PRESETS:
+            hint = f'; `make {study} PROFILE=smoke` and DATASET = "{small}" show it in small'
+        raise UWMLError(f"no finished runs on {dataset} yet: `make {study} DATASET={dataset}` makes them{hint}")
+    groups = read_json(path)
+    for group, listed in groups.items():
+        if not isinstance(listed, list) or not all(map(_is_name, listed)):
+            raise UWMLError(f"{path}: {group}: found {listed!r}, expected names of run folders")
+    if not groups.get("runs"):
+        raise UWMLError(f"{path}: lists no runs")
+    loaded = {group: tuple(Run.load(paths.RUNS / dataset / run) for run in listed) for group, listed in groups.items()}
+    return StudyRuns(dataset, loaded)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and Path(value).name == value
