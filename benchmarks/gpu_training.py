@@ -21,7 +21,7 @@ from uwml_lib.reports.tables import compare_losses, results_table
 from uwml_lib.runs import Run, StudyRuns, read_metrics
 from uwml_lib.support.files import make_folder, read_json
 from uwml_lib.support.paths import DATA, RUNS
-from uwml_lib.training import Trainer, train
+from uwml_lib.training import Trainer, computing, train
 
 IMAGES, CAPTIONS = (24, 5) if SMOKE else (29_000, 5)  # of Flickr30K
 SHAPE = (4, 16) if SMOKE else (step.REGIONS, 2048)
@@ -80,7 +80,13 @@ def one_epoch(part: Part, folder: Path, precision: str) -> None:
     config = preset(folder.name, **settings)
     batch_bytes = 4 * config.batch_size * SHAPE[0] * SHAPE[1]
     config = preset(folder.name, **settings, workers=workers_that_fit(batch_bytes))
-    trainer = Trainer(config, make_folder(folder.parent / f"run-{precision}"))
+    with computing(config):
+        time_epoch(part, Trainer(config, make_folder(folder.parent / f"run-{precision}")), precision)
+
+
+def time_epoch(part: Part, trainer: Trainer, precision: str) -> None:
+    """Time what `one_epoch` says, with a trainer that is ready."""
+    config = trainer.config
     few = 2 if SMOKE else 40
     loaded = list(itertools.islice(trainer.loader, 2))  # workers start here
     alone = loaded[0].to(trainer.accelerator.device)

@@ -48,11 +48,10 @@ def library_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def environment(seed: int = 0) -> str:
-    """Set torch's seed and say, in one line, which versions and which device a notebook runs on."""
-    torch.manual_seed(seed)
+def environment() -> str:
+    """Say in one line which versions and which device a notebook runs on."""
     versions = ", ".join(f"{name} {package_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
-    return f"Python {platform.python_version()}, {versions}; {device_name(this_device())}; seed {seed}"
+    return f"Python {platform.python_version()}, {versions}; {device_name(this_device())}"
 
 
 def this_device() -> torch.device:

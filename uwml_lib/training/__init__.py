@@ -3,13 +3,14 @@
 from uwml_lib.runs.scoring import dev_batches
 from uwml_lib.training.checks import build_loss, check_config, check_model_fits
 from uwml_lib.training.runner import train
-from uwml_lib.training.trainer import Trainer, learning_rate
+from uwml_lib.training.trainer import Trainer, computing, learning_rate
 
 __all__ = [
     "Trainer",
     "build_loss",
     "check_config",
     "check_model_fits",
+    "computing",
     "dev_batches",
     "learning_rate",
     "train",

@@ -15,11 +15,10 @@ from uwml_lib.runs.scoring import evaluate_run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_files, lock, make_folder, read_json, read_sealed_json, write_json
-from uwml_lib.support.numerics import tf32_products, threads
 from uwml_lib.support.progress import Say, quiet, say
 from uwml_lib.training.checks import check_config, check_model_fits
 from uwml_lib.training.processes import find_processes
-from uwml_lib.training.trainer import Trainer
+from uwml_lib.training.trainer import Trainer, computing
 
 
 def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
@@ -49,7 +48,7 @@ def _train(config: ExperimentConfig, run_folder: Path | None, processes: Partial
             check_files(folder, read_sealed_json(folder / "results.json")["files"])
             say(f"{folder.name}: finished before")
             return folder
-        with threads(config.threads), tf32_products(config.mixed_precision == "tf32"):
+        with computing(config):
             trainer = Trainer(config, folder, say)
             if processes.is_main_process:
                 _write_config(folder, config, data, trainer.state.sessions[0])

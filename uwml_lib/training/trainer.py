@@ -21,17 +21,24 @@ from uwml_lib.models import build_model
 from uwml_lib.runs.provenance import provenance
 from uwml_lib.runs.scoring import device_of, naming
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.numerics import tf32_products, threads
 from uwml_lib.support.progress import Say, duration, progress, say
 from uwml_lib.training.checks import build_loss
 from uwml_lib.training.processes import ScoresOfAll, add_up, find_processes, gather, process_count
 from uwml_lib.training.resume import TrainingState
 
 
+@contextlib.contextmanager
+def computing(config: ExperimentConfig) -> Iterator[None]:
+    """Compute with the threads and the precision of products that a configuration names; afterwards as before."""
+    with threads(config.threads), tf32_products(config.mixed_precision == "tf32"):
+        yield
+
+
 class Trainer:
     """One training; `step` is the whole method, `fit` the loop around it, `state` what it goes on from.
 
-    It computes with the threads and the precision of products that torch is set to; `train` sets those of the
-    configuration.
+    Make and use it within `computing(config)`, as `train` does; else results depend on how torch is set.
     """
 
     def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
