@@ -161,8 +161,13 @@ dist.barrier()
 
 
 class StepCosts(NamedTuple):
-    """Of one process and step: bytes sent for embeddings and scores, and for the gradients of the weights;
-    multiplications and additions of the attention's products in the forward pass.
+    """Of one of P processes and one step of SCAN i2t on N pairs, of R regions and at most W words of dim numbers.
+
+    gathered: bytes sent for what is to be known to all, the embedded captions and the scores, G = 4 (N W dim + N^2)
+    bytes: (P - 1) / P G in the forward pass, twice as many in the backward pass, where gradients are first added up and
+    then handed out. averaged: for the gradients of the weights, 2 (P - 1) / P of their bytes. products: multiplications
+    and additions of the attention in the forward pass, 2 N W (N / P R (dim + W) + W dim); the last of them is for the
+    captions' Gram matrices, which every process needs whole.
     """
 
     gathered: float
@@ -171,7 +176,6 @@ class StepCosts(NamedTuple):
 
 
 def step_costs(processes: int, batch_size: int, regions: int, words: int, dim: int, weights: int) -> StepCosts:
-    """What `uwml_lib.training.processes` says that a step of SCAN i2t costs; weights: numbers of the model, float32."""
     share, everything = (processes - 1) / processes, 4 * (batch_size * words * dim + batch_size**2)
     products = 2 * batch_size * words * (batch_size / processes * regions * (dim + words) + words * dim)
     return StepCosts(3 * share * everything, 2 * share * 4 * weights, products)

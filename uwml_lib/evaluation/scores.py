@@ -33,45 +33,41 @@ def score_matrix(
     the i-th of n equal parts of the captions' blocks, counted from 0; the scores of the others are zeros, so that the n
     matrices add up to the whole.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        return _score_in_blocks(model, dataset, block, images or range(len(dataset.features)), precision, part)
-    finally:
-        model.train(was_training)
-
-
-def _score_in_blocks(
-    model: Matcher,
-    dataset: PrecomputedDataset,
-    block: int | None,
-    images: range,
-    precision: Precision,
-    part: tuple[int, int],
-) -> Tensor:
     device = next(model.parameters()).device
     block = block or (128 if device.type == "cpu" else 512)
     dtype = torch.float64 if precision == "float64" else torch.float32
+    images = images or range(len(dataset.features))
     first, last = images.start, min(images.stop, len(dataset.features))
     K = dataset.captions_per_image
-    blocks = [range(start, min(start + block, last)) for start in range(first, last, block)]
-    embedded_images = [
-        model.embed_images(dataset.images(part.start, part.stop).to(device), dataset.counts(part)).to(dtype)
-        for part in blocks
-    ]
     by_length = dataset.caption_lengths[first * K : last * K].argsort(kind="stable")
     scores = torch.zeros(last - first, len(by_length), dtype=dtype, device=device)
-    number, of = part
-    for start in progress(range(number * block, len(by_length), of * block), "scoring captions"):
-        chosen = by_length[start : start + block]
-        tokens, lengths = dataset.read_captions((first * K + chosen).tolist())
-        captions = model.embed_captions(tokens.to(device), lengths).to(dtype)
-        columns = torch.from_numpy(chosen).to(device, non_blocking=True)
-        for row, embedded in enumerate(embedded_images):
-            with products(precision, device):
-                values = model.scores(embedded, captions, lengths)
-            scores[row * block : row * block + len(values)].index_copy_(1, columns, values.to(dtype))
+    number, parts = part
+    with _evaluating(model):
+        embedded_images = []
+        for start in range(first, last, block):
+            rows = range(start, min(start + block, last))
+            features, counts = dataset.images(rows.start, rows.stop).to(device), dataset.counts(rows)
+            embedded_images.append(model.embed_images(features, counts).to(dtype))
+        for start in progress(range(number * block, len(by_length), parts * block), "scoring captions"):
+            chosen = by_length[start : start + block]
+            tokens, lengths = dataset.read_captions((first * K + chosen).tolist())
+            captions = model.embed_captions(tokens.to(device), lengths).to(dtype)
+            columns = torch.from_numpy(chosen).to(device, non_blocking=True)
+            for row, embedded in enumerate(embedded_images):
+                with products(precision, device):
+                    values = model.scores(embedded, captions, lengths)
+                scores[row * block : row * block + len(values)].index_copy_(1, columns, values.to(dtype))
     return scores.cpu()
+
+
+@contextlib.contextmanager
+def _evaluating(model: Matcher) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @contextlib.contextmanager

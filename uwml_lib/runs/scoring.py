@@ -11,23 +11,12 @@ import torch
 from torch import Tensor
 
 from uwml_lib.config import ExperimentConfig, Precision
-from uwml_lib.datasets import (
-    PrecomputedDataset,
-    Vocabulary,
-    evaluation_split,
-    fingerprint,
-    load_split,
-)
+from uwml_lib.datasets import PrecomputedDataset, Vocabulary, evaluation_split, fingerprint, load_split
 from uwml_lib.evaluation.metrics import RANKS, fold_metrics
 from uwml_lib.evaluation.scores import score_matrix
 from uwml_lib.models import Matcher
-from uwml_lib.runs.checkpoints import (
-    load_model,
-    load_state,
-    read_config,
-    read_metrics,
-)
-from uwml_lib.runs.provenance import provenance
+from uwml_lib.runs.checkpoints import load_model, load_state, read_config, read_metrics
+from uwml_lib.runs.provenance import provenance, this_device
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_files, lock, read_json, read_sealed_json, sha256_of, write_sealed_json
@@ -50,9 +39,7 @@ class Member(NamedTuple):
 
 def device_of(config: ExperimentConfig) -> str:
     """Name the device that a configuration computes on."""
-    if config.device == "cpu" or not torch.accelerator.is_available():
-        return "cpu"
-    return str(torch.accelerator.current_accelerator())
+    return "cpu" if config.device == "cpu" else str(this_device())
 
 
 def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = "", folds: int = 1) -> dict[str, Any]:

@@ -5,13 +5,6 @@ gathered, so that a process scores its N / P images against all N captions; the 
 Both gathers pass gradients on: what a process gets back for its own part is the sum over all processes, each of which
 has differentiated the whole loss. So gradients are P times too large, and the average over processes that torch's
 data-parallel wrapper takes makes them those of a single process with the same global batch.
-
-What a step costs each process, for SCAN with W words of dim numbers to the longest caption: G = 4 (N W dim + N^2) bytes
-are to be known to all, the embedded captions and the scores. It sends (P - 1) / P G of them in the forward pass, twice
-as many in the backward pass, where gradients are first added up and then handed out, and 2 (P - 1) / P of the bytes of
-the weights, whose gradients are averaged. It embeds N / P images and captions and scores N^2 / P pairs, of R regions
-each: in the forward pass 2 N W (N / P R (dim + W) + W dim) multiplications and additions for i2t, the last of them for
-the captions' Gram matrices, which every process needs whole. The tests measure these sums.
 """
 
 import os

@@ -4,7 +4,6 @@ import contextlib
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 
@@ -50,8 +49,9 @@ def _train(config: ExperimentConfig, run_folder: Path | None, processes: Partial
             return folder
         with computing(config):
             trainer = Trainer(config, folder, say)
-            if processes.is_main_process:
-                _write_config(folder, config, data, trainer.state.sessions[0])
+            if processes.is_main_process and not (folder / "config.json").exists():
+                begun = {"config": config.to_dict(), "data": data, "provenance": trainer.state.sessions[0]}
+                write_json(folder / "config.json", begun)
             trainer.fit()
             if processes.is_main_process:
                 results = evaluate_run(folder)
@@ -82,9 +82,3 @@ def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:
             raise UWMLError(
                 f"{path}: this folder holds a run with {item.name} {found!r}, not {wanted!r}; choose another run folder"
             )
-
-
-def _write_config(folder: Path, config: ExperimentConfig, data: str, session: dict[str, Any]) -> None:
-    path = folder / "config.json"
-    if not path.exists():
-        write_json(path, {"config": config.to_dict(), "data": data, "provenance": session})
