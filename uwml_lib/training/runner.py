@@ -25,15 +25,17 @@ from uwml_lib.support.files import (
 )
 from uwml_lib.support.progress import Say, say
 from uwml_lib.training.checks import check_config, check_model_fits
-from uwml_lib.training.trainer import Trainer, _processes
+from uwml_lib.training.trainer import AfterEpoch, Trainer, _processes
 
 
-def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
+def train(
+    config: ExperimentConfig, run_folder: Path | None = None, say: Say = say, after_epoch: AfterEpoch | None = None
+) -> Path:
     """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
 
     A finished run is left as it is; an interrupted one goes on after its last finished epoch, with the same metrics
     as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer finite, and
-    if `run_folder` holds a run of other settings.
+    if `run_folder` holds a run of other settings. after_epoch: see `Trainer.fit`.
     """
     check_config(config)
     processes = _processes(config)
@@ -53,7 +55,7 @@ def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = s
         trainer = Trainer(config, folder, say)
         if processes.is_main_process:
             _write_config(folder, config, data, trainer.sessions[0])
-        trainer.fit()
+        trainer.fit(after_epoch)
         if processes.is_main_process:
             results = evaluate_run(folder)
             say(

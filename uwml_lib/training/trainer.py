@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ from uwml_lib.support.files import (
 )
 from uwml_lib.support.progress import Say, duration, progress, say
 from uwml_lib.training.checks import build_loss
+
+AfterEpoch = Callable[[list[dict[str, Any]]], None]
 
 
 def _processes(config: ExperimentConfig) -> PartialState:
@@ -98,8 +100,12 @@ class Trainer:
         self.best_rsum, self.best_digest = -math.inf, ""
         self.warned = False
 
-    def fit(self) -> None:
-        """Train the epochs that are still to do."""
+    def fit(self, after_epoch: AfterEpoch | None = None) -> None:
+        """Train the epochs that are still to do.
+
+        after_epoch: called with the records of all finished epochs once the state after an epoch is kept; what it
+        raises stops the training.
+        """
         self._resume()
         for epoch in range(len(self.history), self.config.epochs):
             started = time.monotonic()
@@ -113,6 +119,8 @@ class Trainer:
             except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
                 raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
             self._finish_epoch(epoch, dev, time.monotonic() - started)
+            if after_epoch:
+                after_epoch(self.history)
 
     def step(self, batch: Batch, loss: ScoreMatrixLoss) -> dict[str, Tensor]:
         """One update: scores of the batch, loss, gradients, clipping, Adam.
