@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "fidelity": ("commands.studies:fidelity", "what the habits of the released code change; notebook 07"),
         "models": ("commands.studies:models", "both losses on every model; notebook 08"),
         "videos": ("commands.studies:videos", "both losses on videos; notebook 09"),
-        "sweep": ("commands.studies:sweep", "try settings, on one machine or several; choose by dev"),
+        "sweep": ("commands.sweep:sweep", "try settings, on one machine or several; choose by dev"),
     },
     "results": {
         "evaluate": ("commands.evaluate:evaluate", "evaluate a run, a released checkpoint, or several as an ensemble"),

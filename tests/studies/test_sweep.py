@@ -1,45 +1,49 @@
-"""Sweeps: what is drawn, who trains what, which setting is chosen; and a real one, killed, that ends like any other."""
+"""Sweeps: what is tried, that nothing is trained twice or lost, what is pruned, and which setting is chosen."""
 
 import json
-import math
 import multiprocessing
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
-import psutil
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from tests.tiny import SIZES, write_tiny
-from tests.training.test_kill import digests, run_outcome
+from tests.training.test_kill import run_outcome
 from uwml_lib import config
 from uwml_lib.cli import main, parse
-from uwml_lib.reports import figures
-from uwml_lib.reports.site import site
 from uwml_lib.reports.tables import COLUMNS
-from uwml_lib.studies import sweep
+from uwml_lib.studies import build_pages, tuning
+from uwml_lib.studies import sweep as reporting
 from uwml_lib.studies.search_space import DEFAULT_SPACE, configured, read_space, settings_of
-from uwml_lib.studies.sweep import Setting, Sweep, claim, is_held, this_machine, work
+from uwml_lib.studies.tuning import Sweep, tune
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import create_sealed_json, read_json, read_sealed_json, write_json
+from uwml_lib.support.files import read_sealed_json, sha256_of, write_json, write_sealed_json
 
 mpl.use("agg")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
+DRAW = reporting._draw
 RANGES = {
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
     "loss.margin": {"low": 0, "high": 0.4},
     "batch_size": {"low": 8, "high": 11},
-    "direction": ["i2t", "t2i"],
+    "loss.negative": [[0.0, 1.0], [1.0, 2.0, 3.0]],
 }
+DEV = {0.1: (100.0, 104.0), 0.2: (109.0, 111.0), 0.3: (60.0, 180.0), 0.4: (90.0, 90.0)}
+TEST = {0.1: (300.0, 300.0), 0.2: (105.0, 101.0), 0.3: (200.0, 200.0), 0.4: (90.0, 90.0)}
+"""Margin -> rsum of two seeds: 0.3 is the best on dev, by its mean; 0.1 on test."""
 
 
 def quiet(line: str) -> None:
@@ -48,40 +52,50 @@ def quiet(line: str) -> None:
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A folder for reports and a tiny data set; pages are not built."""
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(paths, "SWEEPS", tmp_path / "sweeps")
-    monkeypatch.setattr(sweep, "site", SimpleNamespace(build=lambda say: tmp_path / "index.html"))
-    monkeypatch.setattr(sweep, "workers", lambda threads: 1)
-    (tmp_path / "sweeps/tiny/test").mkdir(parents=True)
+    """A folder for reports and a tiny data set; pages and figures are not made, and a sweep works in one process."""
+    for name in ("RUNS", "SWEEPS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(reporting, "build_pages", lambda say: tmp_path / "index.html")
+    monkeypatch.setattr(reporting, "_draw", lambda *arguments: ["sweep"])
+    monkeypatch.setattr(tuning, "workers", lambda threads: 1)
+    monkeypatch.setattr(tuning, "POLL", 0.01)
     write_tiny(tmp_path / "data/tiny", {**SIZES, "train": 64})  # a batch of the default size
     return tmp_path
 
 
-def some_runs(count: int) -> Sweep:
-    """A sweep of single runs whose configurations nobody reads."""
-    settings = [Setting(number, {"loss.margin": number / 10}, {f"run{number}": None}) for number in range(1, count + 1)]
-    return Sweep("tiny", "test", tuple(settings))
+def finish(settings, folder, dev: float, test: float = 1.0) -> None:
+    metrics = {**dict.fromkeys(COLUMNS, test / 6), "rsum": test}
+    write_sealed_json(folder / "results.json", {
+        "config": settings.to_dict(), "split": "test", "metrics": metrics, "dev_rsum": dev, "best_epoch": 1,
+        "training_seconds": 1.0, "files": {}, "provenance": {"sessions": [{"commit": None, "clean_tree": None}]},
+    })  # fmt: skip
 
 
-def finish(this: Sweep, run: str) -> None:
-    folder = this.run_folder(run)
-    folder.mkdir(parents=True)
-    (folder / "results.json").write_text("{}")
+@pytest.fixture
+def fake(monkeypatch):
+    """Trainings that give the numbers above at once; a list of those that took place."""
+    trained: list[tuple[float, int]] = []
+
+    def train(settings, folder, say, after_epoch=None):
+        margin, seed = settings.loss_options["margin"], settings.seed
+        trained.append((margin, seed))
+        if margin == 0.9:
+            raise UWMLError(f"{folder.name}: the loss is nan at epoch 1, step 2; stopped")
+        if margin == 0.8:
+            raise RuntimeError("no kernel image")
+        finish(settings, folder, DEV.get(margin, (50.0, 50.0))[seed], TEST.get(margin, (50.0, 50.0))[seed])
+
+    monkeypatch.setattr(tuning, "train", train)
+    return trained
 
 
-def hold(this: Sweep, run: str, number: int = 0, age: float = 0, **holder) -> Path:
-    """Make a claim that was last heard of `age` seconds ago."""
-    path = this.claim(run, number)
-    assert create_sealed_json(path, {"host": "here", "machine": this_machine(), "pid": os.getpid(), **holder})
-    os.utime(path, (time.time() - age,) * 2)
-    return path
+def a_sweep(home, margins=tuple(DEV), base=None, **options) -> Sweep:
+    base = config.preset("tiny", data_root=str(home / "data"), **(base or {}))
+    return Sweep(base, **{"space": {"loss.margin": list(margins)}, "seeds": (0, 1), "prune": False, **options})
 
 
-def gone_pid() -> int:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
+def report(home, *arguments, **options) -> str:
+    return reporting.tune_and_report([a_sweep(home, *arguments, **options)], quiet)["markdown"]
 
 
 # ------------------------------------------------------------------------------------------------ what is tried
@@ -89,47 +103,36 @@ def gone_pid() -> int:
 
 def test_a_grid_is_every_combination_in_order():
     space = {"loss.margin": [0.1, 0.2], "learning_rate": [1e-3], "direction": ["i2t", "t2i"]}
-    assert [tuple(values.values()) for values in settings_of(space)] == [
+    assert [tuple(values.values()) for values in settings_of(space, "grid")] == [
         (0.1, 1e-3, "i2t"), (0.1, 1e-3, "t2i"), (0.2, 1e-3, "i2t"), (0.2, 1e-3, "t2i"),
     ]  # fmt: skip
+    assert len(settings_of(DEFAULT_SPACE, "grid")) == 6
 
 
-def test_a_seed_draws_the_same_everywhere_and_within_the_ranges():
-    drawn = settings_of(RANGES, 40, 3)
-    assert drawn == settings_of(RANGES, 40, 3) == settings_of(RANGES, 50, 3)[:40]
-    assert drawn != settings_of(RANGES, 40, 4)
-    assert drawn[0] == {"learning_rate": 0.000299178, "loss.margin": 0.217692, "batch_size": 9, "direction": "t2i"}
-    assert len({json.dumps(values) for values in drawn}) == 40
-    rates, margins, sizes, directions = (np.array([values[name] for values in drawn]) for name in RANGES)
+def test_a_seed_draws_the_same_for_everybody_and_within_the_ranges(home, fake):
+    """Also for one that takes only a part: the setting's number decides."""
+    first, again, other = (
+        {one.number: one.values for one in tune(a_sweep(home, space=RANGES, sampler="random", **options), quiet)}
+        for options in ({"samples": 30}, {"samples": 5, "name": "again"}, {"samples": 5, "name": "b", "search_seed": 1})
+    )
+    assert again == {number: first[number] for number in range(1, 6)} and other != again
+    assert first[1] == {
+        "learning_rate": 0.000682408, "loss.margin": 0.28813, "batch_size": 8, "loss.negative": [0.0, 1.0]
+    }  # fmt: skip
+    rates, margins, sizes = (np.array([values[name] for values in first.values()]) for name in list(RANGES)[:3])
     assert 1e-4 <= rates.min() < 2e-4 and 5e-3 < rates.max() <= 1e-2
     assert 0.3 < (rates < 1e-3).mean() < 0.7, "the logarithm is drawn evenly"
-    assert 0 <= margins.min() < 0.05 and 0.35 < margins.max() <= 0.4
-    assert set(sizes.tolist()) == {8, 9, 10, 11} and {type(size) for size in sizes.tolist()} == {int}
-    assert set(directions) == {"i2t", "t2i"}
+    assert 0 <= margins.min() < 0.05 and 0.35 < margins.max() <= 0.4 and set(sizes.tolist()) == {8, 9, 10, 11}
+    assert {json.dumps(values["loss.negative"]) for values in first.values()} == {"[0.0, 1.0]", "[1.0, 2.0, 3.0]"}
 
 
-def test_lists_are_drawn_without_repetition():
-    space = {"loss.margin": [0.1, 0.2, 0.3], "direction": ["i2t", "t2i"]}
-    drawn = settings_of(space, 6, 0)
-    assert sorted(map(str, drawn)) == sorted(map(str, settings_of(space)))
-    with pytest.raises(UWMLError, match="samples: found 7, but this space gives only 6 settings that differ"):
-        settings_of(space, 7, 0)
-
-
-def test_a_setting_becomes_a_configuration():
-    base = config.preset("scenes", data_root="/data")
-    found = configured(base, {"loss": "triplet", "loss.margin": 0.1, "epochs": 3}, seed=5)
-    assert found == config.preset(
-        "scenes", data_root="/data", loss="triplet", loss_options={"margin": 0.1}, epochs=3, seed=5
-    )
-
-
-def test_a_space_is_a_file_or_json_itself(tmp_path):
-    write_json(tmp_path / "margins.json", {"loss.margin": [0.1]})
-    assert read_space(str(tmp_path / "margins.json")) == read_space(' {"loss.margin": [0.1]}') == {"loss.margin": [0.1]}
-    for words, message in (("{", "space: not readable as JSON"), (str(tmp_path / "no"), "no: no such file")):
-        with pytest.raises(UWMLError, match=message):
-            read_space(words)
+def test_a_setting_becomes_a_configuration_whose_run_is_that_of_a_training():
+    base = config.preset("scenes_smoke", loss="triplet", loss_options={"margin": 0.3, "reduction": "mean"})
+    found = configured(base, {"loss.margin": 0.1, "epochs": 3}, seed=5)
+    assert found == replace(base, loss_options={"margin": 0.1, "reduction": "mean"}, epochs=3, seed=5)
+    found = configured(config.preset("scenes_smoke"), {"loss.margin": 0.1}, seed=3)
+    trained = parse("train", ["--dataset", "scenes_smoke", "--loss-options", '{"margin": 0.1}', "--seed", "3"])
+    assert found.run_name("data") == trained.keywords["experiment"].run_name("data")
 
 
 @pytest.mark.parametrize(
@@ -139,439 +142,283 @@ def test_a_space_is_a_file_or_json_itself(tmp_path):
         ({"learning_rte": [1]}, {}, "space: unknown name 'learning_rte'; did you mean 'learning_rate'?"),
         ({"margin": [0.1]}, {}, "space: unknown name 'margin'; did you mean 'loss.margin'?"),
         ({"loss.check_finite": [True]}, {}, "space: unknown name 'loss.check_finite'; "),
-        ({"seed": [0, 1]}, {}, "space: seed is no setting to choose; give seeds by --seeds"),
-        ({"loss_options": [{}]}, {}, "space: loss_options is not given whole"),
+        ({"loss": ["triplet"]}, {}, "space: loss is no setting to choose; each loss has a sweep of its own"),
         ({"max_images": [10, 20]}, {}, "space: max_images decides which images"),
         ({"workers": [0, 1]}, {}, "space: workers cannot change a result"),
         ({"loss.margin": []}, {}, "space: loss.margin: found [], expected a list of values"),
-        ({"loss.margin": 0.1}, {}, "space: loss.margin: found 0.1, expected a list of values"),
         ({"loss.margin": 0.1}, {"samples": 2}, "space: loss.margin: found 0.1, expected a list of values or a range"),
-        ({"loss.margin": [0.1, 0.2, 0.1]}, {}, "space: loss.margin: found 0.1 twice"),
         ({"epochs": [2, 2.0]}, {}, "space: epochs: found 2.0 twice"),
         ({"loss.margin": {"low": 0, "high": 1}}, {}, "found a range, which is for --samples"),
         ({"loss.margin": {"low": 1, "high": 0}}, {"samples": 2}, "numbers with low below high"),
         ({"loss.margin": {"low": 0, "high": 1, "log": True}}, {"samples": 2}, 'for "log": true both above 0'),
         ({"loss.margin": {"low": 0, "hihg": 1}}, {"samples": 2}, "'hihg': 1}, expected"),
-        ({"loss.margin": {"low": 0, "high": math.inf}}, {"samples": 2}, "numbers with low below high"),
         ({"batch_size": {"low": 8, "high": 9.5}}, {"samples": 2}, "whole numbers with low below high"),
-        ({"learning_rate": ["fast"]}, {}, "learning_rate: found 'fast', expected a finite number"),
-        ({"bidirectional": {"low": 0, "high": 1}}, {"samples": 2}, "expected true or false"),
-        ({"loss.margin": [0.1, "wide"]}, {}, "loss_options of polynomial: margin: found 'wide'"),
+        ({"learning_rate": [0.1, "fast"]}, {}, "learning_rate: found 'fast', expected a finite number"),
+        ({"learning_rate": [0.1, "fast"]}, {"sampler": "tpe", "samples": 2}, "found 'fast', expected a finite number"),
         ({"loss.temperature": [0.1]}, {}, "loss_options of polynomial: "),
-        ({"loss": ["triplet", "hinge"]}, {}, "loss: found 'hinge', expected one of"),
-        ({"loss.margin": [0.1]}, {"samples": -1}, "samples: found -1"),
-        ({"loss.margin": [0.1]}, {"samples": 10**6}, "samples: found 1,000,000, expected at most 10,000"),
-        ({"loss.margin": [n / 1e3 for n in range(6000)]}, {}, "space: found 12,000 runs, expected at most 10,000"),
+        ({"loss.margin": [0.1]}, {"sampler": "tpe"}, "samples: found 0, expected how many settings to draw"),
         ({"loss.margin": list(range(200)), "epochs": list(range(1, 200))}, {}, "a grid of 39,800 settings"),
-        ({"epochs": [1, 2]}, {"epochs": 3}, "epochs: is in the space and given besides"),
         ({"loss.margin": [0.1]}, {"name": "../x"}, "name: found '../x'"),
-        ({"loss.margin": [0.1]}, {"seeds": [1, 1]}, "seeds: found [1, 1]"),
+        ({"loss.margin": [0.1]}, {"storage": "nosql:/x"}, "storage: "),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_trained(home, monkeypatch, space, options, message):
-    monkeypatch.setattr(sweep, "train", lambda *arguments: pytest.fail("trained"))
+    monkeypatch.setattr(tuning, "train", lambda *arguments: pytest.fail("trained"))
+    options = {"sampler": "random" if "samples" in options else "grid", **options}
     with pytest.raises(UWMLError) as error:
-        sweep.sweep("tiny", str(home / "data"), space=space, say=quiet, **options)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not (home / "sweeps/tiny/default").exists()
-
-
-def test_the_default_space_is_one():
-    assert len(settings_of(DEFAULT_SPACE)) == 6
+        tune(a_sweep(home, space=space, **options), quiet)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert list(home.rglob("journal.log")) == []
 
 
 # ------------------------------------------------------------------------------------------------ who trains what
 
 
-def claim_all(this: Sweep, start, claimed) -> None:
-    start.wait()
-    while got := claim(this):
-        claimed.put((os.getpid(), *got))
-        finish(this, got[0])
-    claimed.put(None)
+@pytest.fixture(params=["journal", "database"])
+def shared(request, home, monkeypatch):
+    """Options of a sweep with a storage, where trainings note who trains, and hang while there is a file `hang`."""
+
+    def train(settings, folder, say, after_epoch=None):
+        hangs = (home / "hang").exists()
+        with open(home / "log", "a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} {settings.loss_options['margin']}\n")
+        time.sleep(60 if hangs else 0.02)
+        finish(settings, folder, settings.loss_options["margin"])
+
+    monkeypatch.setattr(tuning, "train", train)
+    monkeypatch.setattr(tuning, "HEARTBEAT", 1)
+    return {"storage": "" if request.param == "journal" else f"sqlite:///{home}/sweeps.db", "seeds": (0,)}
 
 
-def test_of_processes_that_race_none_gets_what_another_has(home):
-    """Every third run has a holder that is gone, so that claims are raced for as well as takings over."""
-    this, context = some_runs(200), multiprocessing.get_context("fork")
-    dead = gone_pid()
-    for number in range(3, 201, 3):
-        hold(this, f"run{number}", pid=dead)
-    start, claimed = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=claim_all, args=(this, start, claimed)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    got, ended = [], 0
-    while ended < 3:
-        if (item := claimed.get(timeout=60)) is None:
-            ended += 1
-        else:
-            got.append(item)
+def log(home: Path) -> list[list[str]]:
+    """The process and the margin of each training."""
+    return [line.split() for line in (home / "log").read_text(encoding="utf-8").splitlines()]
+
+
+def in_process(sweep: Sweep) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=tuning.work, args=(sweep, 0, quiet))
+    process.start()
+    return process
+
+
+def test_two_processes_train_each_setting_once(home, shared):
+    margins = [number / 100 for number in range(8 if shared["storage"] else 25)]
+    sweep = a_sweep(home, margins, **shared)
+    sweep.study()
+    processes = [in_process(sweep) for _ in range(2)]
     for process in processes:
         process.join()
-    assert sorted(run for _, run, _ in got) == sorted(f"run{number}" for number in range(1, 201))
-    assert {number for _, run, number in got if int(run[3:]) % 3 == 0} == {1}
-    assert len({pid for pid, _, _ in got}) > 1, "one had all"
-    assert [path.name for path in home.rglob("*.part")] == []
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert sorted(float(margin) for _, margin in log(home)) == margins
+    assert len({pid for pid, _ in log(home)}) == 2, "one had all"
+    assert [trial.state for trial in sweep.study().trials] == [TrialState.COMPLETE] * len(margins)
+    assert [one.values["loss.margin"] for one in tune(sweep, quiet)] == margins[::-1]
+    assert len(log(home)) == len(margins), "trained again"
 
 
-def test_a_file_is_created_once_and_whole(tmp_path):
-    path = tmp_path / "new/claim.json"
-    assert create_sealed_json(path, {"a": 1})
-    assert not create_sealed_json(path, {"a": 2})
-    assert read_sealed_json(path) == {"a": 1}
-    assert [item.name for item in path.parent.iterdir()] == ["claim.json"]
+def test_what_a_killed_worker_leaves_is_tried_again(home, shared, monkeypatch):
+    """By TPE, where what was tried is known from the trial alone."""
+    sweep = a_sweep(home, space={"loss.margin": {"low": 0.0, "high": 1.0}}, sampler="tpe", samples=3, **shared)
+    (home / "hang").touch()
+    process = in_process(sweep)
+    while not (home / "log").exists() or not log(home):
+        time.sleep(0.01)
+    (home / "hang").unlink()
+    with pytest.raises(UWMLError, match="not all settings are done, for a worker stopped or was killed"):
+        tuning._outcome(sweep, sweep.study(), 1)
+    sleep = time.sleep  # a worker sleeps once only what others have is left
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=lambda seconds: (process.kill(), sleep(seconds))))
+    assert len(tune(sweep, quiet)) == 3
+    process.join()
+    pids, margins = zip(*log(home), strict=True)
+    assert pids == (str(process.pid), *[str(os.getpid())] * 3), "it was not waited for"
+    assert margins[0] == margins[3] and len(set(margins)) == 3, "another setting was drawn instead"
+    states = [trial.state.name for trial in sweep.study().trials]
+    assert sorted(states) == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
 
 
-def test_a_creation_whose_answer_was_lost_counts(tmp_path, monkeypatch):
-    link = os.link
-
-    def answer_lost(source, target):
-        link(source, target)
-        raise FileExistsError
-
-    monkeypatch.setattr(os, "link", answer_lost)
-    assert create_sealed_json(tmp_path / "claim.json", {"a": 1})
+def test_of_two_that_do_not_see_each_others_locks_the_later_leaves_a_setting(home, fake):
+    sweep = a_sweep(home)
+    study = sweep.study()
+    study.ask().set_user_attr("setting", 1)
+    with pytest.raises(UWMLError, match="with another worker"):
+        tuning._train_trial(sweep, 1, quiet, study.ask())
+    assert fake == []
 
 
-def test_where_nothing_can_be_created_it_is_said(tmp_path, monkeypatch):
-    def refuse(source, target):
-        raise PermissionError(1, "Operation not permitted")
+def test_tpe_draws_as_many_settings_as_were_wanted_and_optuna_is_not_heard(home, fake, capsys):
+    sweep = a_sweep(home, space={"loss.margin": {"low": 0.0, "high": 0.4}}, sampler="tpe", samples=6, seeds=(0,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        margins = [one.values["loss.margin"] for one in tune(sweep, quiet)]
+    assert capsys.readouterr() == ("", "") and optuna.logging.get_verbosity() == optuna.logging.INFO
+    assert len(set(margins)) == len(fake) == 6 and min(margins) >= 0 and max(margins) <= 0.4
+    assert [one.values["loss.margin"] for one in tune(sweep, quiet)] == margins and len(fake) == 6
+    path = sweep.folder / "journal.log"
+    path.write_text(path.read_text(encoding="utf-8").replace("{", "", 1), encoding="utf-8")
+    with pytest.raises(UWMLError, match=r"journal.log: .*; remove it, for the runs are kept"):
+        tune(sweep, quiet)
 
-    monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(UWMLError, match=r"claim.json: cannot be written \(Operation not permitted\)"):
-        create_sealed_json(tmp_path / "claim.json", {"a": 1})
-    assert list(tmp_path.iterdir()) == []
+
+# ------------------------------------------------------------------------------------------------ what is pruned
+
+GOOD = {number / 100: [10.0, 20.0, 30.0, 40.0, 50.0, 60.0] for number in range(1, 5)}
+LATE, POOR, WORSE = {0.5: [0, 0, 0, 40.0, 50.0, 60.0]}, {0.6: [9.0] * 6}, {0.7: [10, 20, 30, 40, 50, 9.0]}
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    """Trainings that reach the values above, epoch by epoch; (margin, seed) -> epochs that were trained."""
+    by_margin, trained = {**GOOD, **LATE, **POOR, **WORSE}, {}
+
+    def train(settings, folder, say, after_epoch=None):
+        margin = settings.loss_options["margin"]
+        records = [{"epoch": epoch, "dev_rsum": value} for epoch, value in enumerate(by_margin[margin])]
+        for epoch in range(1, len(records) + 1):
+            trained[margin, settings.seed] = epoch
+            if after_epoch:
+                after_epoch(records[:epoch])
+        finish(settings, folder, max(by_margin[margin]))
+
+    monkeypatch.setattr(tuning, "train", train)
+    return trained
+
+
+@pytest.mark.parametrize(("warmup", "last"), [(0, 4), (4, 5)])
+def test_only_what_is_below_the_median_late_is_pruned(home, curves, warmup, last):
+    margins, base = [*GOOD, *LATE, *POOR], {"epochs": 6, "warmup_epochs": warmup}
+    text = report(home, margins, base, prune=True)
+    assert "| 5         | 0.5           | 60.0 ± 0.0 | 2       | complete |" in text
+    assert "| 6         | 0.6           |            |         | pruned   |" in text
+    assert "whether it would have caught up is not known" in text
+    assert curves == {(margin, seed): 6 for margin in margins[:-1] for seed in (0, 1)} | {(0.6, 0): last}
+    trials = a_sweep(home).study().trials
+    assert [len(trial.intermediate_values) for trial in trials] == [6] * 5 + [last], "one seed's epochs, each once"
 
 
 @pytest.mark.parametrize(
-    ("holder", "age", "held"),
-    [
-        ({}, 0, True),
-        ({}, sweep.GONE_AFTER - 30, True),
-        ({}, sweep.GONE_AFTER + 30, False),
-        ({"pid": "gone"}, 0, False),
-        ({"machine": "another", "pid": "gone"}, sweep.GONE_AFTER - 30, True),
-        ({"machine": "another"}, sweep.GONE_AFTER + 30, False),
-    ],
+    ("margins", "options"),
+    [([0.01, 0.02, 0.03, 0.6], {}), ([*GOOD, *POOR], {"prune": False}), ([*GOOD, *WORSE], {"seeds": (0,)})],
 )
-def test_who_is_at_work(home, holder, age, held):
-    this = some_runs(1)
-    if holder.get("pid"):
-        holder = {**holder, "pid": gone_pid()}
-    path = hold(this, "run1", age=age, **holder)
-    assert is_held(path, time.time()) == held
-    assert claim(this) == (None if held else ("run1", 1))
+def test_nothing_is_pruned_of_few_or_if_so_told_or_where_nothing_is_saved(home, curves, margins, options):
+    outcomes = tune(a_sweep(home, margins, {"epochs": 6}, **{"prune": True, **options}), quiet)
+    assert {one.state for one in outcomes} == {"complete"} and set(curves.values()) == {6}
 
 
-def test_a_zombie_is_not_at_work(home):
-    this, process = some_runs(1), subprocess.Popen(["true"])
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and nobody has asked how
-    assert not is_held(hold(this, "run1", pid=process.pid), time.time())
-    process.wait()
+def test_a_stopped_training_keeps_its_checkpoint_and_can_go_on(tmp_path):
+    write_tiny(tmp_path / "tiny")
+    small = {"embed_size": 8, "word_dim": 6, "batch_size": 16, "epochs": 3, "device": "cpu"}
+    base, seen = config.preset("tiny", data_root=str(tmp_path), **small), []
 
+    def stop(records):
+        seen.append([record["epoch"] for record in records])
+        if len(seen) == 2:
+            raise optuna.TrialPruned
 
-def test_the_clock_is_that_of_the_files(home, monkeypatch):
-    this = some_runs(1)
-    hold(this, "run1", machine="another")
-    monkeypatch.setattr(time, "time", lambda: 1e10)  # this machine's clock is wrong
-    assert claim(this) is None
-
-
-def test_a_damaged_claim_is_named(home):
-    this = some_runs(1)
-    path = hold(this, "run1")
-    path.write_text(path.read_text().replace(str(os.getpid()), "1"))
-    with pytest.raises(UWMLError, match=r"run1.0.json: was changed after it was written"):
-        claim(this)
-
-
-def test_the_last_claim_counts_even_if_others_were_removed(home):
-    this = some_runs(1)
-    for number in (0, 1):
-        hold(this, "run1", number, age=1e6)
-    this.claim("run1", 0).unlink()
-    (home / "sweeps/tiny/test/claims/run1.note.json").touch()
-    assert claim(this) == ("run1", 2)
-
-
-def test_a_worker_touches_its_claim_and_lets_go_of_it(home, monkeypatch):
-    """Even in a process that lives on, as a notebook's does."""
-    this, ages = some_runs(2), []
-    monkeypatch.setattr(sweep, "HEARTBEAT", 0.01)
-
-    def interrupted(config, folder, say):
-        path = this.claim(folder.name, 0)
-        os.utime(path, (0, 0))
-        end = time.monotonic() + 10
-        while path.stat().st_mtime == 0 and time.monotonic() < end:
-            time.sleep(0.01)
-        ages.append(time.time() - path.stat().st_mtime)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sweep, "train", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        work(this, say=quiet)
-    assert ages[0] < 5
-    assert claim(this) == ("run1", 1)
-
-
-def test_a_run_that_was_taken_over_is_left(home, monkeypatch):
-    this, said = some_runs(2), []
-
-    def trained(config, folder, say):
-        if folder.name == "run1":
-            hold(this, "run1", 1)
-            say("epoch 1/2")
-            pytest.fail("went on")
-        finish(this, folder.name)
-
-    monkeypatch.setattr(sweep, "train", trained)
-    work(this, say=said.append)
-    assert this.open_runs() == ["run1"]
-    assert this.failures() == {}
-    assert said == ["setting 1: run1 was taken over by another worker, and is left to it"]
-
-
-def test_one_that_waits_takes_over_what_another_leaves(home, monkeypatch):
-    this = some_runs(2)
-    monkeypatch.setattr(sweep, "train", lambda config, folder, say: finish(this, folder.name))
-    path = hold(this, "run1", machine="another")
-    work(this, say=quiet)
-    assert this.open_runs() == ["run1"]
-    monkeypatch.setattr(time, "sleep", lambda seconds: os.utime(path, (0, 0)))  # meanwhile the other falls silent
-    work(this, wait=True, say=quiet)
-    assert this.open_runs() == []
-    assert this.claim("run1", 1).exists()
+    with pytest.raises(optuna.TrialPruned):
+        tuning.train(base, tmp_path / "stopped", quiet, stop)
+    assert not (tmp_path / "stopped/results.json").exists()
+    tuning.train(base, tmp_path / "stopped", quiet, stop)
+    assert seen == [[0], [0, 1], [0, 1, 2]]
+    tuning.train(base, tmp_path / "whole", quiet)
+    assert run_outcome(tmp_path / "stopped") == run_outcome(tmp_path / "whole")
 
 
 # ------------------------------------------------------------------------------------------------ what came out
 
-DEV = {0.1: (100.0, 104.0), 0.2: (109.0, 111.0), 0.3: (60.0, 180.0), 0.4: (90.0, 90.0)}
-TEST = {0.1: (300.0, 300.0), 0.2: (105.0, 101.0), 0.3: (200.0, 200.0), 0.4: (90.0, 90.0)}
-"""Margin -> rsum of two seeds: 0.3 is the best on dev, by its mean; 0.1 on test."""
+
+def written(home: Path) -> tuple[dict, str]:
+    folder = home / "sweeps/tiny/default"
+    return read_sealed_json(folder / "sweep.json"), (folder / "sweep.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    """Trainings that give the numbers above at once; a list of those that took place."""
-    trained = []
-
-    def train(settings, folder, say):
-        margin, seed = settings.loss_options["margin"], settings.seed
-        trained.append((margin, seed))
-        if margin == 0.9:
-            raise UWMLError(f"{folder.name}: the loss is nan at epoch 1, step 2; stopped")
-        if margin == 0.8:
-            raise RuntimeError("no kernel image")
-        folder.mkdir(parents=True)
-        say(f"epoch 1 of {folder.name}")
-        metrics = dict.fromkeys(COLUMNS, TEST[margin][seed] / 6)
-        sessions = [{"commit": None, "clean_tree": None}]
-        results = {
-            "config": settings.to_dict(), "split": "test", "metrics": {**metrics, "rsum": TEST[margin][seed]},
-            "dev_rsum": DEV[margin][seed], "best_epoch": 1, "training_seconds": 1.0, "files": {},
-            "provenance": {"sessions": sessions},
-        }  # fmt: skip
-        sweep.write_sealed_json(folder / "results.json", results)
-        return folder
-
-    monkeypatch.setattr(sweep, "train", train)
-    return trained
-
-
-def run_sweep(home, margins=tuple(DEV), say=quiet, **options):
-    return sweep.sweep("tiny", str(home / "data"), space={"loss.margin": list(margins)}, say=say, **options)
-
-
-def test_dev_chooses_and_not_test(home, fake):
-    text = run_sweep(home)
-    found = read_sealed_json(home / "sweeps/tiny/default/sweep.json")
-    by_hand = {
-        margin: (statistics.mean(values), statistics.stdev(values), 2)
-        for margin, values in sorted(DEV.items(), key=lambda item: -statistics.mean(item[1]))
-    }
-    listed = {item["values"]["loss.margin"]: tuple(item["dev_rsum"].values()) for item in found["settings"]}
-    assert list(listed) == list(by_hand) == [0.3, 0.2, 0.1, 0.4]
-    for margin, summary in listed.items():
-        assert summary == pytest.approx(by_hand[margin])
-    assert found["chosen"]["setting"] == 3
-    assert found["chosen"]["metrics"]["rsum"] == {"mean": 200.0, "std": 0.0, "n": 2}
-    assert "| 3         | 0.3           | 120.0 ± 84.9 | 2       |" in text
-    assert "**Chosen by that alone: setting 3.**" in text
-    assert "Those of the others had no part in the choice" in text
-    assert "200.0 ± 0.0" in text
-    whole = (home / "sweeps/tiny/default/sweep.md").read_text(encoding="utf-8")
+def test_dev_chooses_and_not_test_and_every_number_leads_to_its_run(home, fake):
+    text = report(home)
+    found, whole = written(home)
+    assert [item["values"]["loss.margin"] for item in found["settings"]] == [0.3, 0.2, 0.1, 0.4]
+    for item in found["settings"]:
+        values = DEV[item["values"]["loss.margin"]]
+        assert list(item["dev_rsum"].values()) == [statistics.mean(values), pytest.approx(statistics.stdev(values)), 2]
+        for (run, digest), value in zip(item["runs"].items(), values, strict=True):
+            path = home / "runs/tiny" / run / "results.json"
+            assert sha256_of(path) == digest and read_sealed_json(path)["dev_rsum"] == value
+            assert read_sealed_json(path)["config"]["loss_options"] == {"margin": item["values"]["loss.margin"]}
+            assert f"| {run} | {item['setting']} " in whole
+    assert found["chosen"] == 3 and found["tables"]["chosen"][0]["rsum"] == "200.0 ± 0.0"
+    assert "| 3         | 0.3           | 120.0 ± 84.9 | 2       | complete |" in text
+    assert "**Chosen by that alone: setting 3.**" in text and "200.0 ± 0.0" in text
+    assert "in rsum on dev (95 % over seeds, paired t), and the best of many is in part the luckiest." in text
+    assert "Those of the others had no part in the choice" in text and "pruned" not in text
     for hidden in ("300.0", "103.0", "105.0"):
         assert hidden not in whole, "a test number of another setting"
-    assert (home / "sweeps/tiny/default/sweep.png").stat().st_size > 1000
+    assert fake == [(margin, seed) for margin in DEV for seed in (0, 1)]
+    assert report(home) == text and written(home) == (found, whole) and len(fake) == 8, "trained again"
 
 
-def test_every_number_leads_to_its_run(home, fake):
-    run_sweep(home)
-    found = read_sealed_json(home / "sweeps/tiny/default/sweep.json")
-    whole = (home / "sweeps/tiny/default/sweep.md").read_text(encoding="utf-8")
-    for item in found["settings"]:
-        rsums = []
-        for run, digest in item["runs"].items():
-            path = home / "runs/tiny" / run / "results.json"
-            assert sweep.sha256_of(path) == digest
-            assert read_json(path)["config"]["loss_options"] == {"margin": item["values"]["loss.margin"]}
-            rsums.append(read_json(path)["dev_rsum"])
-            assert f"| {run} | {item['setting']} " in whole
-        assert item["dev_rsum"]["mean"] == pytest.approx(statistics.mean(rsums))
-
-
-def test_called_again_it_does_nothing_twice(home, fake):
-    text = run_sweep(home)
-    assert sorted(fake) == sorted((margin, seed) for margin in DEV for seed in (0, 1))
-    assert fake[:4] == [(margin, 0) for margin in DEV], "every setting is seen before any is seen twice"
-    before = digests(home / "sweeps", "*")
-    assert run_sweep(home) == text
-    assert len(fake) == 8
-    assert digests(home / "sweeps", "*") == before
-
-
-@pytest.mark.parametrize(
-    ("other", "named"),
-    [
-        ({"margins": (0.1, 0.2)}, "space"),
-        ({"seeds": [0]}, "seeds"),
-        ({"epochs": 3}, "epochs"),
-        ({"samples": 4}, "samples, search_seed"),
-    ],
-)
-def test_another_sweep_of_that_name_is_refused(home, fake, other, named):
-    run_sweep(home)
+def test_another_sweep_of_that_name_is_refused(home, fake):
+    report(home)
     fake.clear()
-    with pytest.raises(UWMLError) as error:
-        run_sweep(home, **other)
-    path = home / "sweeps/tiny/default/settings.json"
-    assert str(error.value) == f"{path}: holds a sweep that differs in {named}; give this one another --name"
+    others = {
+        "space": {"margins": (0.1, 0.2)}, "seeds": {"seeds": (0,)}, "epochs": {"base": {"epochs": 3}},
+        "sampler, samples": {"samples": 4, "sampler": "random"}, "data": {},
+    }  # fmt: skip
+    for named, other in others.items():
+        if named == "data":
+            write_tiny(home / "data/tiny", {**SIZES, "train": 65})
+        with pytest.raises(UWMLError) as error:
+            report(home, **other)
+        folder = home / "sweeps/tiny/default"
+        assert str(error.value) == f"{folder}: holds a sweep that differs in {named}; give this one another --name"
     assert fake == []
-    run_sweep(home, name="other", **other)
+    report(home, name="other")
 
 
-def test_on_other_data_it_is_refused(home, fake):
-    run_sweep(home)
-    with open(home / "data/tiny/train_caps.txt", "a", encoding="utf-8") as file:
-        file.write("one more .\n" * 2)
-    np.save(home / "data/tiny/train_ims.npy", np.zeros((65, 3, 9), np.float32))
-    with pytest.raises(UWMLError, match="differs in data; give"):
-        run_sweep(home)
-
-
-def test_a_failed_setting_does_not_stop_the_others(home, fake):
-    said = []
-    with pytest.raises(UWMLError) as error:
-        run_sweep(home, (0.9, 0.1, 0.8, 0.2), say=said.append)
-    sentences = str(error.value).splitlines()
-    assert sentences[0].startswith("4 of 8 runs failed; to try them again, remove")
-    assert sum(": the loss is nan at epoch 1, step 2; stopped" in line for line in sentences) == 2
-    assert sum(": RuntimeError: no kernel image" in line for line in sentences) == 2
-    assert len(fake) == 8
-    found = read_sealed_json(home / "sweeps/tiny/default/sweep.json")
-    assert [item["setting"] for item in found["settings"]] == [4, 2]
-    assert [row["dev rsum"] for row in found["tables"]["settings"]][2:] == ["failed", "failed"]
-    whole = (home / "sweeps/tiny/default/sweep.md").read_text(encoding="utf-8")
+def test_a_failed_setting_does_not_stop_the_others_and_is_tried_again_by_the_next_command(home, fake):
+    for count in (6, 8):  # of those that fail, the first seed; the others are done by then
+        with pytest.raises(UWMLError) as error:
+            report(home, (0.9, 0.1, 0.8, 0.2))
+        first, *sentences = str(error.value).splitlines()
+        assert first == "2 settings failed; the same command tries them again:"
+        assert sentences[0].endswith(": the loss is nan at epoch 1, step 2; stopped")
+        assert sentences[1:] == ["default, setting 3: RuntimeError: no kernel image"] and len(fake) == count
+    found, whole = written(home)
+    states = [(item["setting"], item["state"]) for item in found["settings"]]
+    assert states == [(4, "complete"), (2, "complete"), (1, "failed"), (3, "failed")]
     assert "### Failed" in whole and "the loss is nan" in whole
-    with pytest.raises(UWMLError, match="4 of 8 runs failed"):
-        run_sweep(home, (0.9, 0.1, 0.8, 0.2))
-    assert len(fake) == 8, "what failed is not tried again by itself"
+    with pytest.raises(UWMLError, match="1 settings failed"):
+        report(home, (0.9,), name="none")
+    assert not (home / "sweeps/tiny/none/sweep.json").exists()
 
 
-def test_all_failed(home, fake):
-    with pytest.raises(UWMLError, match="2 of 2 runs failed"):
-        run_sweep(home, (0.9,))
-    assert not (home / "sweeps/tiny/default/sweep.json").exists()
-
-
-def test_while_others_work_it_says_so_and_ends(home, fake):
-    said = []
-    run_sweep(home)
-    this = Sweep("tiny", "default", tuple(
-        Setting(number, item["values"], dict.fromkeys(item["runs"]))
-        for number, item in enumerate(read_json(home / "sweeps/tiny/default/settings.json")["settings"], 1)
-    ))  # fmt: skip
-    run = next(iter(this.settings[0].runs))
-    (this.run_folder(run) / "results.json").unlink()
-    path = hold(this, run, 1, host="node7", machine="another")
-    assert run_sweep(home, say=said.append) == ""
-    assert "1 of 8 runs are with other workers (node7); whoever is the last writes the table" in said[-1]
-    os.utime(path, (0, 0))
-    with pytest.raises(UWMLError, match="1 of 8 runs are not done, for a worker stopped or was killed"):
-        sweep.finish(this, quiet)
-
-
-def test_without_a_test_split_it_is_said(home, fake, monkeypatch):
-    run_sweep(home, (0.1, 0.2))
-    for path in home.glob("runs/tiny/*/results.json"):
-        results = read_sealed_json(path)
-        sweep.write_sealed_json(path, {**results, "split": "dev"})
-    text = run_sweep(home, (0.1, 0.2))
-    assert "There is no test split here: these are the numbers on dev which chose, and so flatter the setting." in text
-    assert "| dev rsum " in (home / "sweeps/tiny/default/sweep.md").read_text(encoding="utf-8").split("### Runs")[1]
-
-
-def test_one_seed_has_no_spread(home, fake):
-    text = run_sweep(home, (0.1, 0.2), seeds=[0])
-    assert "| 2         | 0.2           | 109.0      | 1       |" in text
+def test_what_the_numbers_are_worth(home, fake):
+    text = report(home, (0.1, 0.2), seeds=(0,))
+    assert "| 2         | 0.2           | 109.0      | 1       | complete |" in text
     assert "+9.0 (no interval from one value)" in text
-    found = read_sealed_json(home / "sweeps/tiny/default/sweep.json")
-    assert found["settings"][0]["dev_rsum"] == {"mean": 109.0, "std": None, "n": 1}
+    assert written(home)[0]["settings"][0]["dev_rsum"] == {"mean": 109.0, "std": None, "n": 1}
+    assert "the next" not in report(home, (0.1,), name="single")
+    for path in home.glob("runs/tiny/*/results.json"):
+        write_sealed_json(path, {**read_sealed_json(path), "split": "dev"})
+    text = report(home, (0.1, 0.2), seeds=(0,))
+    assert "There is no test split here: these are the numbers on dev which chose, and so flatter the setting." in text
+    assert "| dev rsum " in written(home)[1].split("### Runs")[1]
 
 
-def test_a_sweep_of_a_single_setting(home, fake):
-    text = run_sweep(home, (0.1,))
-    assert "the next" not in text
-    assert "0.1" in text
-
-
-def test_the_figure_shows_every_setting_in_every_panel():
-    rows = [
-        {"loss.margin": margin, "learning_rate": rate, "loss.negative": negative, "setting": number,
-         "mean": 100.0 + number, "std": float(number), "chosen": number == 3}
-        for number, (margin, rate, negative) in enumerate(
-            [(0.1, 1e-4, [0, 1]), (0.2, 1e-2, [0, 1]), (0.3, 1e-3, [1, 2])], 1
-        )
-    ]  # fmt: skip
-    names = ["loss.margin", "learning_rate", "loss.negative"]
-    figure, data = figures.sweep_panels(pd.DataFrame(rows[::-1]), names, "dev rsum")
-    panels = [axis for axis in figure.axes if axis.get_xlabel()]
-    assert [axis.get_xlabel() for axis in panels] == names
-    assert panels[0].get_ylabel() == "dev rsum"
-    assert [axis.get_xscale() for axis in panels] == ["linear", "log", "linear"]
-    assert [label.get_text() for label in panels[2].get_xticklabels()] == ["[0, 1]", "[1, 2]"]
-    assert len(data) == 9
-    for axis, name in zip(panels, names, strict=True):
-        part = data[data["name"] == name]
-        assert part["mean"].tolist() == [101, 102, 103] and part["std"].tolist() == [1, 2, 3]
-        assert part["setting"].tolist() == [1, 2, 3] and part["chosen"].tolist() == [False, False, True]
-        bars = sorted(map(tuple, (bar[:, 1] for bar in axis.collections[0].get_segments())))
-        assert bars == [(100, 102), (100, 104), (100, 106)]
-        rings, star = axis.lines[-2:]
-        np.testing.assert_allclose(rings.get_xydata(), part.loc[~part["chosen"], ["x", "mean"]])
-        np.testing.assert_allclose(star.get_xydata(), part.loc[part["chosen"], ["x", "mean"]])
-        assert rings.get_marker() != star.get_marker()
-        if name != "loss.negative":
-            assert part["x"].tolist() == [row[name] for row in rows]
-    assert data[data["name"] == "loss.negative"]["x"].round().tolist() == [0, 0, 1]
-    assert data["x"].is_unique
-
-
-def test_the_pages_show_a_sweep(home, fake, monkeypatch):
+def test_figures_and_pages_show_a_sweep(home, fake, monkeypatch):
     monkeypatch.setattr(paths, "REPORTS", home)
-    run_sweep(home)
-    page, said = site.build(quiet).read_text(encoding="utf-8"), []
-    assert "<h2>tiny: sweep default</h2>" in page
-    assert 'src="sweeps/tiny/default/sweep.png" alt="rsum on dev against loss.margin: the numbers of the table"' in page
-    assert page.count('/config.json">') == 8
-    assert "Chosen by that alone: setting 3." in page
-    assert "<td>120.0 ± 84.9</td>" in page and "<td>200.0 ± 0.0</td>" in page
+    monkeypatch.setattr(reporting, "_draw", DRAW)
+    style = mpl.rcParams.copy()
+    report(home, space={"loss.margin": list(DEV), "loss.negative": [[0.0, 1.0], [1.0]]}, seeds=(0,))
+    assert mpl.rcParams == style
+    for figure in ("sweep", "epochs", "history", "importances"):
+        assert f"]({figure}.png)" in written(home)[1]
+        assert (home / f"sweeps/tiny/default/{figure}.png").stat().st_size > 1000
+    page, said = build_pages(quiet).read_text(encoding="utf-8"), []
+    assert "<h2>tiny: sweep default</h2>" in page and "Chosen by that alone: setting 3." in page
+    assert 'src="sweeps/tiny/default/sweep.png" alt="rsum on dev against loss.margin, loss.negative: the' in page
+    assert page.count('/config.json">') == 8 and "<td>109.0</td>" in page and "<td>105.0</td>" in page
     path = home / "sweeps/tiny/default/sweep.json"
-    path.write_text(path.read_text(encoding="utf-8").replace("120.0", "220.0"), encoding="utf-8")
-    assert "<h2>tiny: sweep default</h2>" not in site.build(said.append).read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("109.0", "209.0"), encoding="utf-8")
+    assert "<h2>tiny: sweep default</h2>" not in build_pages(said.append).read_text(encoding="utf-8")
     assert "default: left out of the pages" in said[0] and "was changed after it was written" in said[0]
 
 
@@ -579,110 +426,74 @@ def test_the_pages_show_a_sweep(home, fake, monkeypatch):
 
 
 def test_the_command_line(tmp_path, monkeypatch):
-    options = parse("sweep", ["--samples", "5", "--search-seed", "2", "--wait"]).keywords
-    assert [options[name] for name in ("samples", "search_seed", "wait", "name")] == [5, 2, True, ""]
     called = []
-    monkeypatch.setattr(sweep, "sweep", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(reporting, "tune_and_report", called.append)
     write_json(tmp_path / "margins.json", {"loss.margin": [0.1]})
-    assert main(["sweep", "--space", str(tmp_path / "margins.json"), "--seeds", "0 3"]) == 0
-    assert main(["sweep", "--space", '{"loss.margin": [0.1]}', "--name", "mine"]) == 0
-    assert main(["sweep"]) == 0
-    assert [arguments[6] for arguments in called] == ["margins", "mine", "default"]
-    assert [arguments[5] for arguments in called] == [{"loss.margin": [0.1]}] * 2 + [None]
-    assert called[0][2] == [0, 3]
+    assert main(["sweep", "--space", str(tmp_path / "margins.json"), "--seeds", "0 3", "--no-prune"]) == 0
+    several = '{"loss": ["triplet", "infonce"], "epochs": [3]}'
+    assert main(["sweep", "--space", several, "--samples", "5", "--search-seed", "2", "--name", "mine"]) == 0
+    assert main(["sweep", "--sampler", "tpe", "--samples", "4", "--storage", "sqlite:///x"]) == 0
+    (margins,), (triplet, infonce), (default,) = called
+    base = config.preset("scenes")
+    assert margins == Sweep(base, {"loss.margin": [0.1]}, (0, 3), prune=False, name="margins")
+    of_triplet = replace(base, loss="triplet")
+    assert triplet == Sweep(of_triplet, {"epochs": [3]}, (0, 1), "random", 5, 2, name="mine-triplet")
+    assert infonce == replace(triplet, base=replace(base, loss="infonce"), name="mine-infonce")
+    assert default == Sweep(replace(base, epochs=4), DEFAULT_SPACE, (0, 1), "tpe", 4, storage="sqlite:///x")
+    for text, message in (("{", "space: not readable as JSON"), (str(tmp_path / "no"), "no: no such file")):
+        with pytest.raises(UWMLError, match=message):
+            read_space(text)
 
 
-def test_an_unknown_name_is_one_sentence(capsys):
-    assert main(["sweep", "--space", '{"loss.margn": [0.1]}', "--profile", "smoke"]) == 1
-    assert capsys.readouterr().err == "uwml sweep: space: unknown name 'loss.margn'; did you mean 'loss.margin'?\n"
+def test_a_slip_is_one_sentence(capsys, monkeypatch):
+    monkeypatch.setattr(tuning, "train", lambda *arguments: pytest.fail("trained"))
+    for options, message in (
+        (["--space", '{"loss.margn": [0.1]}'], "space: unknown name 'loss.margn'; did you mean 'loss.margin'?"),
+        (["--space", '{"epochs": [1, 2]}', "--epochs", "3"], "epochs: is in the space and given besides, expected one"),
+        (["--space", '{"loss": "triplet"}'], "space: loss: found 'triplet', expected a list of losses that differ"),
+        (["--space", '{"loss": ["triplet", "hinge"], "epochs": [2]}'], "loss: found 'hinge', expected one of"),
+        (["--seeds", "1 1"], "seeds: found [1, 1]"),
+    ):
+        assert main(["sweep", "--profile", "smoke", *options]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
-SPACE = '{"loss.margin": [0.1, 0.3], "epochs": [6]}'
-COMMAND = ("sweep", "--dataset", "scenes_smoke", "--seeds", "0 1", "--space", SPACE, "--name", "real")
+SMALL = {"epochs": 6, "embed_size": 8, "word_dim": 6, "batch_size": 8}
 
 
-def start(home: Path, cores: int = 1) -> subprocess.Popen:
-    """Start the command where it sees so many cores: it works in as many processes."""
-    seen = sorted(os.sched_getaffinity(0))[:cores]
+def start(home: Path) -> subprocess.Popen:
+    """Start the command where it sees one core, and so works in one process."""
+    space = json.dumps({"loss.margin": [0.1, 0.3], **{name: [value] for name, value in SMALL.items()}})
+    command = ["sweep", "--dataset", "tiny", "--space", space, "--no-prune"]
     return subprocess.Popen(
-        [sys.executable, "-m", "uwml_lib.cli", *COMMAND], env={**os.environ, "UWML_HOME": str(home)},
+        [sys.executable, "-m", "uwml_lib.cli", *command], env={**os.environ, "UWML_HOME": str(home)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, seen),
+        preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
     )  # fmt: skip
 
 
-def outcome(home: Path) -> dict:
-    found = read_sealed_json(home / "reports/sweeps/scenes_smoke/real/sweep.json")
-    for item in found["settings"]:
-        item["runs"] = list(item["runs"])  # their digests cover times and places
-    runs = {path.name: run_outcome(path) for path in (home / "reports/runs/scenes_smoke").glob("*/")}
-    return {"settings": found["settings"], "chosen": found["chosen"], "runs": runs}
-
-
-def kill_midway(home: Path, process: subprocess.Popen) -> str:
-    """Kill the process that trains, the command's own or one it started, between two epochs' states; return the run."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        own = {process.pid, *(child.pid for child in psutil.Process(process.pid).children())}
-        for path in (home / "reports/sweeps/scenes_smoke/real/claims").glob("*.0.json"):
-            run = path.name.removesuffix(".0.json")
-            folder, pid = home / "reports/runs/scenes_smoke" / run, read_json(path)["pid"]
-            if pid in own and (folder / "checkpoint/last.pt").exists() and not (folder / "results.json").exists():
-                os.kill(pid, signal.SIGSTOP)  # or it might be done before it is dead
-                if not (folder / "results.json").exists():
-                    os.kill(pid, signal.SIGKILL)
-                    return run
-                os.kill(pid, signal.SIGCONT)
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a command cannot be told how many cores it has")
+def test_a_killed_command_goes_on_and_shared_by_two_ends_as_if_alone(tmp_path, monkeypatch):
+    write_tiny(tmp_path / "data/tiny")
+    runs, killed = tmp_path / "reports/runs/tiny", start(tmp_path)
+    while not any(runs.glob("*/checkpoint/last.pt")):
+        assert killed.poll() is None, killed.communicate()[0]
         time.sleep(0.01)
-    return pytest.fail("the kill came too late")
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
-    """Where the sweep was run by one process."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("here a command cannot be told how many cores it has")
-    home = tmp_path_factory.mktemp("alone")
-    process = start(home)
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
-    return home
-
-
-@pytest.fixture
-def together(alone, tmp_path) -> Path:
-    (tmp_path / "data").symlink_to(alone / "data")
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_two_commands_one_of_them_killed_end_as_one_process(alone, together):
-    first, second = start(together), start(together)
-    run = kill_midway(together, first)
-    first.communicate()
-    third = start(together)
-    outputs = [process.communicate()[0] for process in (second, third)]
-    assert (second.returncode, third.returncode) == (0, 0), outputs
+    killed.kill()
+    killed.communicate()
+    assert len([*runs.glob("*/results.json")]) < 4, "the kill came too late"
+    commands = [start(tmp_path), start(tmp_path)]
+    outputs = [command.communicate()[0] for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], outputs
     assert any("goes on after epoch" in output for output in outputs)
-    assert (together / f"reports/sweeps/scenes_smoke/real/claims/{run}.1.json").exists()
-    assert outcome(together) == outcome(alone)
-
-
-@pytest.mark.slow
-def test_a_command_does_what_a_killed_process_of_its_own_leaves(alone, together):
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("with one core a command is one process")
-    command = start(together, cores=2)
-    run = kill_midway(together, command)
-    output = command.communicate()[0]
-    assert command.returncode == 0, output
-    assert "goes on after epoch" in output
-    assert (together / f"reports/sweeps/scenes_smoke/real/claims/{run}.1.json").exists()
-    assert outcome(together) == outcome(alone)
-
-
-def test_names_of_runs_are_those_of_trainings():
-    """A sweep finds what `uwml train` has trained, and the other way round."""
-    found = configured(config.preset("scenes_smoke"), {"loss.margin": 0.1}, seed=3)
-    trained = parse("train", ["--dataset", "scenes_smoke", "--loss-options", '{"margin": 0.1}', "--seed", "3"])
-    assert found.run_name("data") == trained.keywords["experiment"].run_name("data")
+    monkeypatch.setattr(paths, "DATA", tmp_path / "data")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "alone")
+    base = config.preset("tiny", **SMALL)
+    for margin in (0.1, 0.3):
+        for seed in (0, 1):
+            alone = tuning.train(configured(base, {"loss.margin": margin}, seed), None, quiet)
+            assert run_outcome(runs / alone.name) == run_outcome(alone)
+    found = read_sealed_json(tmp_path / "reports/sweeps/tiny/default/sweep.json")
+    assert [item["state"] for item in found["settings"]] == ["complete", "complete"]

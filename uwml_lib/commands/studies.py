@@ -1,6 +1,5 @@
-"""`uwml reproduce`, `compare`, `fidelity`, `models`, `videos` and `sweep`: many trainings, and what they show."""
+"""`uwml reproduce`, `compare`, `fidelity`, `models` and `videos`: many trainings, and what they show."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from uwml_lib.support.errors import UWMLError
@@ -45,49 +44,6 @@ videos = _command(
     "videos", "Train both losses on the models for items of unequal length, and execute notebook 09.",
     preferred="clips", layout=" with frames, as `uwml msrvtt` makes it",
 )  # fmt: skip
-
-
-def sweep(
-    dataset: str = "scenes",
-    data_root: str = "",
-    seeds: str = "",
-    epochs: int | None = None,
-    profile: Profile = "full",
-    space: str = "",
-    name: str = "",
-    samples: int = 0,
-    search_seed: int = 0,
-    wait: bool = False,
-) -> dict[str, Any]:
-    """Try settings on a grid or at random, choose by dev, report on test. Called again, or on other machines that share
-    the reports folder, it takes part: no run is trained twice, and what a killed worker left goes on.
-
-    Args:
-        dataset: scenes, or the name of a folder in the SCAN layout.
-        data_root: Folder that holds the data set's folder; empty means data/.
-        seeds: Seeds of every setting, separated by blanks or commas; by default 0 1 (smoke: 0).
-        epochs: Epochs of every training; by default those of the data set's preset, and of the default space 4 at most.
-        profile: smoke: the same, tiny, to see that everything works.
-        space: What to try, a JSON file or JSON itself: '{"loss.margin": [0.1, 0.2], "batch_size": [64, 128]}'. Names
-            are settings of uwml train, or arguments of the loss after "loss."; with --samples there may be ranges,
-            '{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}'. By default the polynomial loss's margin and
-            negative coefficients.
-        name: Name of the sweep, and of its folder under reports/sweeps/; by default that of the space's file, or
-            default.
-        samples: Draw so many settings at random; 0 tries the whole grid.
-        search_seed: Seed of that drawing; the same on every machine.
-        wait: Stay until all is done, to take over what others leave; else end once there is nothing to claim, so that
-            no machine is held for nothing.
-    """
-    from uwml_lib.studies.search_space import read_space
-    from uwml_lib.studies.sweep import sweep as take_part
-
-    of_a_file = space and not space.lstrip().startswith("{")
-    text = take_part(
-        dataset, data_root, read_seeds(seeds), epochs, profile, read_space(space) if space else None,
-        name or (Path(space).stem if of_a_file else "default"), samples, search_seed, wait,
-    )  # fmt: skip
-    return {"markdown": text}
 
 
 def read_seeds(words: str) -> list[int] | None:

@@ -1,14 +1,13 @@
-"""What a sweep tries: a grid of settings, or some drawn at random, the same on every machine."""
+"""What a sweep tries: for every name of a setting, a list of values or a range to draw from."""
 
 import inspect
 import json
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.losses import LOSSES
@@ -17,18 +16,22 @@ from uwml_lib.studies.compare import NO_DEAD_ZONE
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json
 
-DEFAULT_SPACE: dict[str, Any] = {
+Sampler = Literal["grid", "random", "tpe"]
+Space = Mapping[str, Any]
+"""Name -> a list of values, or a range to draw from; see `check_space`."""
+
+DEFAULT_SPACE: Space = {
     "loss.margin": [0.1, 0.2, 0.3],
     "loss.negative": [[0.03, -0.4, 0.9], list(NO_DEAD_ZONE["negative"])],
 }
 """The polynomial loss's margin, and the coefficients for negatives: as released, and without a dead zone."""
 
-LARGEST = 10_000  # runs; more are a slip
-
+LARGEST = 1000  # settings; more are a slip
 
 _OTHER_IMAGES = "decides which images are there to choose by, so its values cannot be compared"
 NOT_SWEPT: dict[str, str] = {
     "seed": "is no setting to choose; give seeds by --seeds",
+    "loss": "is no setting to choose; each loss has a sweep of its own",
     "loss_options": "is not given whole; name the loss's arguments, such as loss.margin",
     **dict.fromkeys(("dataset", "max_images", "dev_captions", "selection_images"), _OTHER_IMAGES),
     **{item.name: "cannot change a result" for item in fields(ExperimentConfig) if "cosmetic" in item.metadata},
@@ -36,45 +39,43 @@ NOT_SWEPT: dict[str, str] = {
 """Field of ExperimentConfig -> why a space may not name it."""
 
 
-def read_space(words: str) -> dict[str, Any]:
+def read_space(text: str) -> dict[str, Any]:
     """Read a space: JSON itself, or the name of a JSON file; raises UWMLError."""
-    if not words.lstrip().startswith("{"):
-        return read_json(words)
+    if not text.lstrip().startswith("{"):
+        return read_json(text)
     try:
-        return json.loads(words)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UWMLError(f"space: not readable as JSON ({error})") from error
 
 
-def settings_of(space: Mapping[str, Any], samples: int = 0, search_seed: int = 0) -> list[dict[str, Any]]:
-    """Return the settings to try, name -> value: the whole grid, or `samples` that differ, drawn at random.
+def settings_of(space: Space, sampler: Sampler, samples: int = 0) -> list[dict[str, Any]]:
+    """Return the settings to try, name -> value: those of a grid, or `samples` empty ones, each drawn in its turn.
 
-    A seed draws the same on every machine. Raises UWMLError; see `check_space`.
+    Raises UWMLError; see `check_space`.
     """
-    if samples < 0:
-        raise UWMLError(f"samples: found {samples}, expected how many settings to draw, or 0 for the whole grid")
-    check_space(space, drawn=bool(samples))
-    if not samples:
-        if (size := math.prod(map(len, space.values()))) > LARGEST:
-            raise UWMLError(f"space: found a grid of {size:,} settings, expected at most {LARGEST:,}")
-        return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
-    if samples > LARGEST:
-        raise UWMLError(f"samples: found {samples:,}, expected at most {LARGEST:,}")
-    generator = random.Random(search_seed)
-    found: dict[str, dict[str, Any]] = {}
-    for _ in range(100 * samples):
-        values = {name: _draw(name, choice, generator) for name, choice in space.items()}
-        found.setdefault(json.dumps(values), values)
-        if len(found) == samples:
-            return list(found.values())
-    raise UWMLError(f"samples: found {samples}, but this space gives only {len(found)} settings that differ")
+    check_space(space, drawn=sampler != "grid")
+    if sampler != "grid":
+        if not 0 < samples <= LARGEST:
+            raise UWMLError(f"samples: found {samples:,}, expected how many settings to draw, 1 to {LARGEST:,}")
+        return [{} for _ in range(samples)]
+    if (size := math.prod(map(len, space.values()))) > LARGEST:
+        raise UWMLError(f"space: found a grid of {size:,} settings, expected at most {LARGEST:,}")
+    return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
 
 
-def check_space(space: Mapping[str, Any], drawn: bool) -> None:
+def examples(space: Space) -> list[dict[str, Any]]:
+    """Return settings in which every value of a list, and both ends of every range, occur."""
+    ends = {name: [of["low"], of["high"]] if isinstance(of, Mapping) else of for name, of in space.items()}
+    places = range(max(map(len, ends.values())))
+    return [{name: values[place % len(values)] for name, values in ends.items()} for place in places]
+
+
+def check_space(space: Space, drawn: bool) -> None:
     """Raise UWMLError unless a space names settings, each with a list of values that differ, or a range to draw from.
 
     Names are fields of ExperimentConfig, or arguments of the loss after "loss.". A range is {"low": ..., "high": ...},
-    with "log": true to draw the logarithm evenly, and is only for a search at random (`drawn`).
+    with "log": true to draw the logarithm evenly, and is only for a search that draws.
     """
     if not space:
         raise UWMLError("space: found no settings, expected names and values")
@@ -99,15 +100,13 @@ def check_space(space: Mapping[str, Any], drawn: bool) -> None:
 def _check_range(name: str, found: Mapping[str, Any], drawn: bool) -> None:
     if not drawn:
         raise UWMLError(f"space: {name}: found a range, which is for --samples, expected a list of values")
-    low: Any = found.get("low")
-    high: Any = found.get("high")
-    log = found.get("log", False)
+    low, high, log = found.get("low", ""), found.get("high", ""), found.get("log", False)
     number = (lambda value: type(value) is int) if _is_whole(name) else is_real
     right = set(found) <= {"low", "high", "log"} and number(low) and number(high) and isinstance(log, bool)
     if not (right and low < high and (low > 0 or not log)):
-        words = "whole numbers" if _is_whole(name) else "numbers"
+        kind = "whole numbers" if _is_whole(name) else "numbers"
         raise UWMLError(
-            f'space: {name}: found {dict(found)!r}, expected {{"low": ..., "high": ...}}, {words} with low below high, '
+            f'space: {name}: found {dict(found)!r}, expected {{"low": ..., "high": ...}}, {kind} with low below high, '
             'and for "log": true both above 0'
         )
 
@@ -116,21 +115,27 @@ def _is_whole(name: str) -> bool:
     return any(item.name == name and item.type is int for item in fields(ExperimentConfig))
 
 
-def _draw(name: str, choice: Any, generator: random.Random) -> Any:
-    """Draw one value; of `random`, only `random()` is the same in every version of Python."""
-    part = generator.random()
-    if not isinstance(choice, Mapping):
-        return choice[int(part * len(choice))]
-    low, high = choice["low"], choice["high"]
-    whole = _is_whole(name)
-    end = high + 1 if whole else high
-    value = low * (end / low) ** part if choice.get("log") else low + part * (end - low)
-    # Rounded, for the last bits of a power depend on the machine.
-    return min(int(value), high) if whole else float(f"{value:.6g}")
+def stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a setting as Optuna stores it, which knows no lists: as JSON text."""
+    return {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in values.items()}
+
+
+def suggest(trial: Any, space: Space) -> dict[str, Any]:
+    """Return the setting of an Optuna trial, one that runs or a frozen one: name -> value."""
+    values: dict[str, Any] = {}
+    for name, choice in space.items():
+        if not isinstance(choice, Mapping):
+            by_stored = {stored({name: value})[name]: value for value in choice}
+            values[name] = by_stored[trial.suggest_categorical(name, list(by_stored))]
+        elif _is_whole(name):
+            values[name] = trial.suggest_int(name, **choice)
+        else:  # rounded, for the last bits of a power depend on the machine
+            values[name] = float(f"{trial.suggest_float(name, **choice):.6g}")
+    return values
 
 
 def configured(base: ExperimentConfig, values: Mapping[str, Any], seed: int) -> ExperimentConfig:
     """Return the configuration of a setting with a seed; raises UWMLError for a value of the wrong type."""
     options = {name.removeprefix("loss."): value for name, value in values.items() if name.startswith("loss.")}
     others = {name: value for name, value in values.items() if not name.startswith("loss.")}
-    return replace(base, **others, loss_options=options, seed=seed)
+    return replace(base, **others, loss_options={**base.loss_options, **options}, seed=seed)

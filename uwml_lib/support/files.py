@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -158,11 +157,7 @@ def load_array(path: Path, dimensions: int | tuple[int, ...]) -> np.ndarray:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write JSON atomically; NaN and infinity are refused, for they are not JSON."""
-    write_text(path, _json(value))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path | str, kind: type = dict) -> Any:
@@ -217,31 +212,6 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
     """Write JSON with a digest of itself under the key `seal`."""
     write_json(path, {**value, "seal": _seal(value)})
-
-
-def create_sealed_json(path: Path, value: dict[str, Any]) -> bool:
-    """Write what `write_sealed_json` does where nothing is yet, whole or not at all; say whether this call did.
-
-    Of several processes at once, on one machine or on several that share the folder, one alone is told so: a file gets
-    a second name only where there is none of it. Raises UWMLError if the folder cannot be written, or allows no hard
-    links.
-    """
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    with _writing(path):
-        try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(_json({**value, "seal": _seal(value)}))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, path)
-            except FileExistsError:  # over a network it may be our own: done, but the answer was lost
-                return os.path.samefile(temporary, path)
-            return True
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
 
 def read_sealed_json(path: Path) -> dict[str, Any]:

@@ -17,25 +17,29 @@ from uwml_lib.support.files import check_files, lock, make_folder, read_json, re
 from uwml_lib.support.progress import Say, quiet, say
 from uwml_lib.training.checks import check_config, check_model_fits
 from uwml_lib.training.processes import find_processes
-from uwml_lib.training.trainer import Trainer, computing
+from uwml_lib.training.trainer import AfterEpoch, Trainer, computing
 
 
-def train(config: ExperimentConfig, run_folder: Path | None = None, say: Say = say) -> Path:
+def train(
+    config: ExperimentConfig, run_folder: Path | None = None, say: Say = say, after_epoch: AfterEpoch | None = None
+) -> Path:
     """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
 
     A finished run is left as it is; an interrupted one goes on after its last finished epoch, with the same metrics
     as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer finite, and
-    if `run_folder` holds a run of other settings.
+    if `run_folder` holds a run of other settings. after_epoch: see `Trainer.fit`.
     """
     check_config(config)
     processes = find_processes(config)
     if processes.is_main_process:
-        return _train(config, run_folder, processes, say)
+        return _train(config, run_folder, processes, say, after_epoch)
     with quiet():  # the first speaks, and writes, for all
-        return _train(config, run_folder, processes, _silent)
+        return _train(config, run_folder, processes, _silent, after_epoch)
 
 
-def _train(config: ExperimentConfig, run_folder: Path | None, processes: PartialState, say: Say) -> Path:
+def _train(
+    config: ExperimentConfig, run_folder: Path | None, processes: PartialState, say: Say, after_epoch: AfterEpoch | None
+) -> Path:
     prepare_data(config, say)
     check_model_fits(config)
     data = fingerprint(config.data_folder, config.captions)
@@ -52,7 +56,7 @@ def _train(config: ExperimentConfig, run_folder: Path | None, processes: Partial
             if processes.is_main_process and not (folder / "config.json").exists():
                 begun = {"config": config.to_dict(), "data": data, "provenance": trainer.state.sessions[0]}
                 write_json(folder / "config.json", begun)
-            trainer.fit()
+            trainer.fit(after_epoch)
             if processes.is_main_process:
                 results = evaluate_run(folder)
                 rsum, epoch = results["metrics"]["rsum"], results["best_epoch"]

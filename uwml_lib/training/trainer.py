@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from uwml_lib.support.progress import Say, duration, progress, say
 from uwml_lib.training.checks import build_loss
 from uwml_lib.training.processes import ScoresOfAll, add_up, find_processes, gather, process_count
 from uwml_lib.training.resume import TrainingState
+
+AfterEpoch = Callable[[list[dict[str, Any]]], None]
 
 
 @contextlib.contextmanager
@@ -83,8 +85,12 @@ class Trainer:
         self.state = TrainingState(folder, self.model, self.optimizer, self.accelerator, session)
         self.warned = False
 
-    def fit(self) -> None:
-        """Train the epochs that are still to do."""
+    def fit(self, after_epoch: AfterEpoch | None = None) -> None:
+        """Train the epochs that are still to do.
+
+        after_epoch: called with the records of all finished epochs once the state after an epoch is kept; what it
+        raises stops the training.
+        """
         self.state.resume(self.say)
         for epoch in range(len(self.state.epochs), self.config.epochs):
             started = time.monotonic()
@@ -98,6 +104,8 @@ class Trainer:
             except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
                 raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
             self._finish_epoch(epoch, dev, time.monotonic() - started)
+            if after_epoch:
+                after_epoch(self.state.epochs)
 
     def step(self, batch: Batch, loss: ScoreMatrixLoss) -> dict[str, Tensor]:
         """One update: scores of the batch, loss, gradients, clipping, Adam.

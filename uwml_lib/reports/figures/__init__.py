@@ -10,7 +10,6 @@ __getattr__ = names_of(
         "trainings": (
             "caption_lengths", "collapse_curves", "convergence", "models_compared", "recall_curves", "score_curves",
         ),
-        "sweeps": ("sweep_panels",),
         "weights": ("batch_weights", "mass_by_rank", "weight_curves", "weight_gallery", "weight_maps"),
     },
 )  # fmt: skip
