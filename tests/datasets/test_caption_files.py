@@ -34,6 +34,7 @@ QUOTED = ['a.jpg,"A dog, running ."', 'a.jpg,"the ""dog"""', "b.jpg,two  cats"]
     [
         (lines(*(f"{name}\t{caption}" for name, caption in PAIRS)), "a tab"),
         (lines(*(f"{name}#{n}\t{caption}" for n, (name, caption) in enumerate(PAIRS))), "a tab"),
+        (lines(*(f"{name}\t{caption}" for name, caption in PAIRS)).replace("two  cats", "two\rcats"), "a tab"),
         (lines("image\tcaption", *(f"{name}\t{caption}" for name, caption in PAIRS)), "a tab"),
         (lines(*QUOTED), "a comma"),
         (lines("image,caption", *QUOTED), "a comma"),
@@ -42,7 +43,7 @@ QUOTED = ['a.jpg,"A dog, running ."', 'a.jpg,"the ""dog"""', "b.jpg,two  cats"]
         (lines(*QUOTED).replace("\n", "\r\n"), "a comma"),
         ("\ufeff" + lines(*QUOTED).replace("running .", "running\n."), "a comma"),
         (lines(*(f"{name} {caption}" for name, caption in PAIRS)), "a blank"),
-        (lines(*(f"{name}#0   {caption}" for name, caption in PAIRS)), "a blank"),
+        (lines(*(f"  {name}#0   {caption}" for name, caption in PAIRS)), "a blank"),
     ],
 )
 def test_text(tmp_path, content, form):
@@ -132,7 +133,7 @@ def test_text_that_cannot_be(tmp_path, content, words):
         ([OBJECTS[0], {"image": "a.jpg"}], r"\[1\], 'a.jpg': found nothing, expected a text"),
         ([{"image": "no.jpg", "caption": "x"}], r"'no.jpg' \(\[0\]\)"),
         ({**COCO, "annotations": None}, "annotations: found nothing, expected a list"),
-        ({**COCO, "images": [3]}, r"images\[0\]: found 3, expected an id and a file_name"),
+        ({**COCO, "images": [3]}, r"images\[0\]: found 3, expected a JSON object"),
         ({**COCO, "images": [{"id": [], "file_name": "a.jpg"}]}, r"images\[0\]: found {.*, expected an id and a file"),
         (
             {**COCO, "annotations": [{"image_id": 8}]},

@@ -1,5 +1,6 @@
 """The embedded clips: captions true to their clip and its order, which the frames without their order do not tell."""
 
+import hashlib
 import itertools
 import random
 import re
@@ -13,7 +14,9 @@ from torch.nn import functional as F
 from uwml_lib import config
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.datasets.digits import clips
-from uwml_lib.datasets.digits.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, Event, draw_clips
+from uwml_lib.datasets.digits.clip_captions import Event
+from uwml_lib.datasets.digits.clip_captions import caption as tell
+from uwml_lib.datasets.digits.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, draw_clips
 from uwml_lib.datasets.digits.drawing import COLOURS, digit_pools
 from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, is_current
 from uwml_lib.datasets.digits.words import NUMBERS
@@ -303,8 +306,16 @@ def read(caption: str, events: list[Event]) -> str:
 
 def test_every_caption_is_true_and_every_form_occurs(many: Clips) -> None:
     rng = random.Random(0)
-    frames = [read(clips.caption(many.events(i), rng), many.events(i)) for i in range(300) for _ in range(10)]
+    frames = [read(tell(many.events(i), rng), many.events(i)) for i in range(300) for _ in range(10)]
     assert set(frames) == set(FRAMES)
+
+
+def test_the_same_words_for_ever() -> None:
+    """Names of run folders depend on the data, and so on every draw of the captions, in its order."""
+    events = [Event(3, "red", "right"), Event(5, "green", "up"), Event(7, "white", "still")]
+    rng = random.Random(0)
+    text = "\n".join(tell(events[: 1 + number % 3], rng) for number in range(300))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "359ed5f3ab741bc8"
 
 
 def test_the_reader_of_captions_notices_lies() -> None:
@@ -334,7 +345,7 @@ def test_most_captions_are_false_of_the_clip_told_backwards(many: Clips) -> None
     for i in range(0, 300, 2):
         for _ in range(5):
             try:
-                read(clips.caption(many.events(i), rng), many.events(i + 1))
+                read(tell(many.events(i), rng), many.events(i + 1))
             except AssertionError:
                 false += 1
     assert 0.85 < false / 750 < 1
@@ -342,7 +353,7 @@ def test_most_captions_are_false_of_the_clip_told_backwards(many: Clips) -> None
 
 def test_captions_are_varied_and_hold_only_words_and_separate_marks(many: Clips) -> None:
     rng = random.Random(1)
-    captions = [clips.caption(many.events(i), rng) for i in range(300) for _ in range(5)]
+    captions = [tell(many.events(i), rng) for i in range(300) for _ in range(5)]
     assert len(set(captions)) > 0.9 * len(captions)
     for caption in captions:
         assert re.fullmatch(r"(?:[A-Za-z]+|\d)(?: (?:[a-z]+|\d|,))*(?: \.)?", caption), caption

@@ -42,7 +42,7 @@ GOOD = np.ones((4, 3))
     [
         (GOOD, np.ones((7, 3)), "captions.npy: found 7 rows, expected a multiple of the 4 of .*images.npy"),
         (GOOD, np.ones((3, 3)), "captions.npy: found 3 rows, expected a multiple of the 4"),
-        (spoilt(GOOD, np.nan), GOOD, "images.npy: row 3 .counted from 0. holds NaN or infinity"),
+        (spoilt(GOOD, np.nan), GOOD, "images.npy: row 3 .counted from 0. holds NaN, infinity or what is too large"),
         (GOOD, spoilt(GOOD, np.inf), "captions.npy: row 3"),
         (GOOD, spoilt(GOOD, 1e300), "captions.npy: row 3"),
         (np.ones(4), GOOD, "images.npy: found float64 .4,., expected real numbers, at least one, in 2 dimensions"),

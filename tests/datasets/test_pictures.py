@@ -96,9 +96,12 @@ def test_through_the_command_to_the_data_set(images, captions, tmp_path, weights
     words = ["pictures", str(folder), str(images), str(captions), "--backbone", SMALL, "--weights", str(weights)]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert f"{captions}: lines of a name, a tab and a caption; 40 captions of 20 images\n" in out
-    assert "1/2 looking at 20 images\n  train: 16 images, 2 captions each\n" in out
-    assert re.search(r"2/2 features by mobilenetv3_small_050 on \w+: 36 regions of 288 numbers an image\n", out)
+    assert (
+        f"{captions}: lines of a name, a tab and a caption; 40 captions of 20 images; files without captions: 0\n"
+        in out
+    )
+    assert "1/2 looking at 16 images of train, 2 images of dev, 2 images of test\n" in out
+    assert re.search(r"2/2 features by mobilenetv3_small_050 on \w+: 36 regions of 288 numbers\n", out)
     assert f"{folder}/train_ims.npy: 16 x 36 x 288\n" in out
     assert f"now train on it: uwml train --dataset mine --data-root {folder.parent}\n" in out
     sizes = {"train": 16, "dev": 2, "test": 2}
@@ -138,16 +141,15 @@ def test_what_the_features_are_of_is_written_down(make, weights):
 def test_every_image_gets_as_many_captions(make, captions, capsys):
     write(captions, {name: 2 + number % 3 for number, name in enumerate(NAMES)})
     folder = make(say=print)
-    assert "  captions left out, for every image gets 2: 19\n" in capsys.readouterr().out
+    assert "captions of each of the 20 images: 2; left out: 19\n" in capsys.readouterr().out
     dataset = PrecomputedDataset(folder, "train")
     assert dataset.captions == [caption(name, k) for name in dataset.ids for k in range(2)]
     shutil.rmtree(folder)
     folder = make(captions_per_image=1)
     assert PrecomputedDataset(folder, "train").captions == [caption(name, 0) for name in dataset.ids]
     shutil.rmtree(folder)
-    with pytest.raises(
-        UWMLError, match="captions.txt: 14 of the 20 images have fewer than the 4 .*: 00.png, 01.png, 03"
-    ):
+    few = r"captions.txt: 14 of the 20 images have fewer than 4 captions \(--captions-per-image .*: 00.png, 01.png, 03"
+    with pytest.raises(UWMLError, match=few):
         make(captions_per_image=4)
 
 
@@ -157,7 +159,7 @@ def test_images_without_captions_are_left_out(make, images, captions, capsys):
     shutil.copy(images / NAMES[2], images / "more/UPPER.JPG")
     (images / "notes.txt").touch()
     folder = make(say=print)
-    assert "  images left out, for they have no captions: 3\n" in capsys.readouterr().out
+    assert "18 captions of 18 images; files without captions: 4\n" in capsys.readouterr().out
     assert sum(len(read_lines(folder / f"{split}_ids.txt")) for split in ("train", "dev", "test")) == 18
 
 
@@ -258,7 +260,7 @@ def test_numbers_that_are_not_finite(make, monkeypatch, tmp_path):
         found[1, 0, 0] = torch.nan
         return found
 
-    monkeypatch.setattr(pictures, "grid_features", features)
+    monkeypatch.setattr(pictures.grids, "grid_features", features)
     second = split_names(NAMES, 10, 10, 0)["train"][1]
     with pytest.raises(UWMLError, match=f"images/{second}: mobilenetv3_small_050 gives NaN or infinity for this image"):
         make()
@@ -279,7 +281,7 @@ def stop_after(batches: int, make, monkeypatch) -> None:
         return grid_features(*arguments)
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(pictures, "grid_features", features)
+        context.setattr(pictures.grids, "grid_features", features)
         make()
 
 
@@ -291,9 +293,9 @@ def test_interrupted_it_goes_on_to_the_same_bytes(make, monkeypatch, capsys):
     assert read_sealed_json(folder / JOURNAL)["done"] == 8
     assert not list(folder.glob("*.npy"))
     make(say=print)
-    assert "36 regions of 288 numbers an image; 8 images were done before\n" in capsys.readouterr().out
+    assert "36 regions of 288 numbers; 8 images were done before\n" in capsys.readouterr().out
     assert contents(folder) == whole
-    monkeypatch.setattr(pictures, "grid_features", None)  # finished, it computes nothing
+    monkeypatch.setattr(pictures.grids, "grid_features", None)  # finished, it computes nothing
     make()
     assert contents(folder) == whole
 

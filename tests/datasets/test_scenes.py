@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from uwml_lib.datasets.digits import embedded, scenes
+from uwml_lib.datasets.digits import drawing, embedded, scenes
+from uwml_lib.datasets.digits.classifier import crop
 from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, is_current
-from uwml_lib.datasets.digits.scene_captions import Thing
+from uwml_lib.datasets.digits.scene_captions import Thing, is_between, places, relations
+from uwml_lib.datasets.digits.scene_captions import caption as tell
 from uwml_lib.datasets.digits.scenes import SCENES, Pictures, ScenesSettings
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
@@ -70,6 +72,8 @@ def test_scan_layout(built: Path, split: str) -> None:
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     np.testing.assert_allclose(features[..., -1], area, rtol=1e-6)
     assert features[..., :-5].std(axis=(0, 1)).max() > 0.1, "activations must tell regions apart"
+    if split == "train":
+        assert np.square(features[..., :-5]).mean() == pytest.approx(0.25, rel=1e-4), "as large as the geometry"
 
     captions = (built / f"{split}_caps.txt").read_text(encoding="utf-8").splitlines()
     ids = (built / f"{split}_ids.txt").read_text(encoding="utf-8").splitlines()
@@ -219,7 +223,7 @@ def test_smoke_preset_learns(tmp_path: Path) -> None:
 
 
 def test_splits_share_no_handwritten_digit() -> None:
-    pools = embedded.digit_pools(0)
+    pools = drawing.digit_pools(0)
     assert sorted(np.concatenate(list(pools.values()))) == list(range(1797))
     for split in SPLITS:
         pictures = scenes.draw_pictures(split, ScenesSettings(train=200, dev=200, test=200))
@@ -228,7 +232,7 @@ def test_splits_share_no_handwritten_digit() -> None:
 
 def test_picture_shows_what_it_says(many: Pictures) -> None:
     """Three to five things, boxes of their size, apart from each other, pixels of the named colour, nothing else."""
-    palette = np.array([rgb for rgb, _ in embedded.COLOURS.values()])
+    palette = np.array([rgb for rgb, _ in drawing.COLOURS.values()])
     right = total = 0
     assert set(many.count) == {3, 4, 5}
     for i in range(100):
@@ -244,7 +248,7 @@ def test_picture_shows_what_it_says(many: Pictures) -> None:
             bright = pixels[pixels.max(axis=1) > 140]
             nearest = ((bright[:, None] - palette) ** 2).sum(-1).argmin(1)
             total += 1
-            right += embedded.COLOUR_NAMES[np.bincount(nearest, minlength=len(palette)).argmax()] == thing.colour
+            right += drawing.COLOUR_NAMES[np.bincount(nearest, minlength=len(palette)).argmax()] == thing.colour
         assert (many.pixels[i][elsewhere].max(axis=1) > 160).mean() < 0.01
     assert not many.boxes[np.arange(5) >= many.count[:, None]].any()
     assert right / total > 0.97
@@ -254,7 +258,7 @@ def test_digit_is_drawn_upright_and_unmirrored() -> None:
     """What is drawn resembles the real digit more than any flip of it."""
     glyph = np.zeros((1, 8, 8), np.float32)
     glyph[0, 1:7, 2] = glyph[0, 6, 2:7] = 1  # an L
-    ink = embedded.ink(glyph, 80, np.array([[0.25, 0.75]]), np.array([0.4]), np.array([0.0]))[0].numpy()
+    ink = drawing.ink(glyph, 80, np.array([[0.25, 0.75]]), np.array([0.4]), np.array([0.0]))[0].numpy()
     x1, y1, x2, y2 = scenes._tight_boxes(torch.from_numpy(ink)[None])[0]
     assert (x1 + x2) / 2 == pytest.approx(0.275, abs=0.03) and (y1 + y2) / 2 == pytest.approx(0.75, abs=0.03)
     drawn = ink[44:76, 4:36].reshape(8, 4, 8, 4).mean(axis=(1, 3))
@@ -273,7 +277,7 @@ def test_every_digit_is_proposed(many: Pictures) -> None:
             assert ((overlap >= 0.499) & (overlap <= 0.901)).any(), "every digit must be covered"
             for region in np.flatnonzero(overlap > 0.6):
                 assert digit[i, region] == thing.digit
-                assert embedded.COLOUR_NAMES[colour[i, region]] == thing.colour
+                assert drawing.COLOUR_NAMES[colour[i, region]] == thing.colour
         first_slot_background += int(digit[i, 0] == 10)
     background = (digit == 10).float().mean().item()
     assert 0.15 < background < 0.5
@@ -293,7 +297,7 @@ def test_crop_samples_the_pixels() -> None:
     """A box of 16 x 16 whole pixels gives these pixels; one of 32 x 32 the means of their 2 x 2 blocks."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 80, 80, 3), dtype=np.uint8)
     boxes = np.array([[[10, 20, 26, 36], [0, 40, 32, 72]], [[64, 64, 80, 80], [3, 5, 35, 37]]], np.float32) / 80
-    crops = embedded.crop(pixels, boxes)
+    crops = crop(pixels, boxes)
     assert crops.shape == (4, 3, 16, 16)
     restored = ((crops + 1) * 127.5).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(restored[0], pixels[0, 20:36, 10:26], atol=0.02)
@@ -401,10 +405,16 @@ def form_of(caption: str, things: list[Thing]) -> str:
 
 def test_every_caption_is_true(many: Pictures) -> None:
     rng = random.Random(0)
-    forms = [
-        form_of(scenes.caption(many.things(i), rng), many.things(i)) for i in range(len(many.count)) for _ in range(20)
-    ]
+    forms = [form_of(tell(many.things(i), rng), many.things(i)) for i in range(len(many.count)) for _ in range(20)]
     assert set(forms) == {*RELATION, "between", "place", "two places", "list", "count", "group"}
+
+
+def test_the_same_words_for_ever() -> None:
+    """Names of run folders depend on the data, and so on every draw of the captions, in its order."""
+    things = [Thing(7, "red", True, 0.2, 0.5), Thing(3, "blue", False, 0.8, 0.5), Thing(7, "blue", False, 0.5, 0.48)]
+    rng = random.Random(0)
+    text = "\n".join(tell(things, rng) for _ in range(300))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "6d664d2672da58bb"
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -436,7 +446,7 @@ def test_the_reader_of_captions_notices_lies() -> None:
 
 def test_captions_are_as_varied_and_partial_as_real_ones(many: Pictures) -> None:
     rng = random.Random(0)
-    captions = [scenes.caption(many.things(i), rng) for i in range(len(many.count)) for _ in range(5)]
+    captions = [tell(many.things(i), rng) for i in range(len(many.count)) for _ in range(5)]
 
     def share(pattern: str) -> float:
         return sum(re.search(pattern, caption) is not None for caption in captions) / len(captions)
@@ -456,17 +466,17 @@ def test_relations_by_hand() -> None:
         return Thing(0, "red", True, x, y)
 
     middle = at(0.5, 0.5)
-    assert scenes.relations(at(0.2, 0.5), middle) == ["left", "beside"]
-    assert scenes.relations(at(0.95, 0.45), at(0.4, 0.5)) == ["right"]
-    assert scenes.relations(at(0.5, 0.2), middle) == ["above"]
-    assert scenes.relations(at(0.45, 0.9), middle) == ["below"]
-    assert scenes.relations(at(0.2, 0.2), middle) == [], "a diagonal is neither"
-    assert scenes.relations(at(0.45, 0.5), middle) == [], "too close to call"
-    assert scenes.is_between(middle, at(0.2, 0.5), at(0.8, 0.5))
-    assert not scenes.is_between(at(0.2, 0.5), middle, at(0.8, 0.5))
-    assert not scenes.is_between(at(0.5, 0.8), at(0.2, 0.5), at(0.8, 0.5))
-    assert scenes.places(at(0.1, 0.9)) == ["bottom left", "bottom", "left"]
-    assert scenes.places(middle) == ["middle"]
+    assert relations(at(0.2, 0.5), middle) == ["left", "beside"]
+    assert relations(at(0.95, 0.45), at(0.4, 0.5)) == ["right"]
+    assert relations(at(0.5, 0.2), middle) == ["above"]
+    assert relations(at(0.45, 0.9), middle) == ["below"]
+    assert relations(at(0.2, 0.2), middle) == [], "a diagonal is neither"
+    assert relations(at(0.45, 0.5), middle) == [], "too close to call"
+    assert is_between(middle, at(0.2, 0.5), at(0.8, 0.5))
+    assert not is_between(at(0.2, 0.5), middle, at(0.8, 0.5))
+    assert not is_between(at(0.5, 0.8), at(0.2, 0.5), at(0.8, 0.5))
+    assert places(at(0.1, 0.9)) == ["bottom left", "bottom", "left"]
+    assert places(middle) == ["middle"]
 
 
 @pytest.mark.skipif("UWML_SHARED" not in os.environ, reason="needs nltk's Punkt data, found through UWML_SHARED")
@@ -476,7 +486,7 @@ def test_sentence_splitting_changes_no_token(many: Pictures, built: Path, monkey
     monkeypatch.setattr(nltk.data, "path", [str(Path(os.environ["UWML_SHARED"]) / "nltk_data")])
     words = nltk.tokenize.NLTKWordTokenizer()
     rng = random.Random(1)
-    captions = [scenes.caption(many.things(i), rng) for i in range(len(many.count)) for _ in range(10)]
+    captions = [tell(many.things(i), rng) for i in range(len(many.count)) for _ in range(10)]
     for caption in captions + (built / "train_caps.txt").read_text(encoding="utf-8").splitlines():
         assert nltk.tokenize.word_tokenize(caption) == words.tokenize(caption) == caption.split()
 
@@ -485,5 +495,5 @@ def test_captions_hold_only_words_and_separate_marks(many: Pictures) -> None:
     """What keeps the tokenizers in agreement: at most one full stop, last and after a space; commas apart."""
     rng = random.Random(2)
     for i in range(len(many.count)):
-        caption = scenes.caption(many.things(i), rng)
+        caption = tell(many.things(i), rng)
         assert re.fullmatch(r"(?:[A-Za-z]+|\d)(?: (?:[a-z]+|\d|,))*(?: \.)?", caption), caption

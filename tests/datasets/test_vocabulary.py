@@ -34,9 +34,9 @@ def no_punkt(tmp_path, monkeypatch):
     """Be a machine that never downloaded anything; returns the folder where the kit would look."""
     monkeypatch.setattr(nltk.data, "path", [])
     monkeypatch.setattr(vocabulary, "NLTK_DATA", tmp_path / "nltk_data")
-    vocabulary.available_tokenizer.cache_clear()
+    vocabulary._punkt.cache_clear()
     yield tmp_path / "nltk_data"
-    vocabulary.available_tokenizer.cache_clear()
+    vocabulary._punkt.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------ tokens
@@ -70,9 +70,10 @@ def test_tokens_of_the_released_code_under_other_versions(punkt):
     assert tokenize_released("Two men .") == tokenize_released("Two men .", split_one_letter=False)
 
 
-def test_released_tokens_need_punkt(no_punkt):
-    with pytest.raises(UWMLError, match="captions: the released tokens need nltk's Punkt"):
-        tokenize_released("A man .")
+@pytest.mark.parametrize("split", [tokenize_released, lambda caption: tokenize(caption, "punkt")])
+def test_what_needs_punkt_says_so(no_punkt, split):
+    with pytest.raises(UWMLError, match="captions: these tokens need nltk's Punkt; `make setup` downloads it"):
+        split("A man, a dog.")
 
 
 @pytest.mark.parametrize(("style", "split"), [("bytes", True), ("bytes_glued", False)])
@@ -96,7 +97,7 @@ def test_punkt_left_in_pieces_counts_as_absent(no_punkt):
         lambda: (tokenizers / "punkt_tab/english").mkdir(parents=True),
     ):
         damage()
-        vocabulary.available_tokenizer.cache_clear()
+        vocabulary._punkt.cache_clear()
         assert vocabulary.available_tokenizer() == "word"
 
 
@@ -316,6 +317,7 @@ def test_a_download_that_works(no_punkt, monkeypatch, capsys):
     download_punkt()
     assert capsys.readouterr().out == f"Punkt sentence tokenizer: in {no_punkt}\n"
     assert vocabulary.available_tokenizer() == "punkt"
+    assert nltk.data.path == [], "nltk's own list stays as it was"
 
 
 def test_nothing_is_downloaded_twice(punkt, monkeypatch, capsys):

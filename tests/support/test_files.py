@@ -194,7 +194,7 @@ def test_through_a_link_the_file_it_leads_to_is_replaced(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from uwml_lib.files import lock
+from uwml_lib.support.files import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from uwml_lib.datasets.vocabulary import PAD
+from uwml_lib.support.errors import UWMLError
 
 
 class Batch(NamedTuple):
@@ -33,7 +34,7 @@ class Batch(NamedTuple):
 class EncodedCaptions(Sequence):
     """Captions as lists of numbers, kept in one array: a third of the memory, and worker processes share it.
 
-    (Reading a list of Python writes into it, its count of references, and so each worker would get a copy of its own.)
+    (Lists they would not share: reading a Python object changes its reference count, and so copies its memory page.)
     """
 
     def __init__(self, captions: Iterable[list[int]]) -> None:
@@ -63,3 +64,20 @@ def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:
     tensors = [torch.as_tensor(caption) for caption in tokens]
     lengths = torch.tensor([len(caption) for caption in tensors])
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD), lengths
+
+
+def finite_float32(rows: np.ndarray, where: str, numbers: Sequence[int] | None = None, first: int = 0) -> Tensor:
+    """Return rows, (n, ...) of any real type, as float32; raises UWMLError naming the first that is not finite.
+
+    where: what errors begin with, such as "FILE: row". numbers: what each row's number is, less `first`.
+    """
+    with np.errstate(over="ignore"):
+        x = torch.from_numpy(rows.astype(np.float32, copy=False))
+    # The sum tells nearly as well, in a twentieth of the time; it alone may overflow.
+    if not x.sum().isfinite() and len(wrong := (~x.isfinite()).flatten(1).any(dim=1).nonzero()):
+        bad = int(wrong[0])
+        raise UWMLError(
+            f"{where} {first + (bad if numbers is None else numbers[bad])} (counted from 0) holds NaN, infinity or "
+            "what is too large for float32, expected finite numbers"
+        )
+    return x

@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import shutil
-import stat
 import sys
 import zipfile
 import zlib
@@ -77,10 +76,10 @@ def how_to_get(dataset: str, data_root: str) -> str:
 
 def by_hand(dataset: str, folder: Path) -> str:
     """Say which files to fetch from which page, and where to put them."""
-    names = ", ".join(file.name for file in FILES[dataset][1:])
+    vocabulary, *names = (file.name for file in FILES[dataset])
     return (
-        f"By hand: fetch {names} from {FEATURES.format(dataset=dataset)} of {PAGE} (and, for the authors' checkpoints "
-        f"alone, {FILES[dataset][0].name} from {VOCABULARIES}), unzip what comes as .zip, and put all into {folder}"
+        f"By hand: fetch {', '.join(names)} from {FEATURES.format(dataset=dataset)} of {PAGE} (and, for the authors' "
+        f"checkpoints alone, {vocabulary} from {VOCABULARIES}), unzip what comes as .zip, and put all into {folder}"
     )
 
 
@@ -99,22 +98,17 @@ def download(dataset: str, folder: Path, say: Say = say) -> None:
     for number, file in enumerate(missing, 1):
         say(f"{number}/{len(missing)} {file.name}" + (f", {file.size / 1e9:.1f} GB" if file.size else ""))
         try:
-            arrived = _fetch(file, arrivals)
-            if arrived is None:
+            if (arrived := _fetch(file, arrivals)) is None:
                 say(f"  not on Kaggle as {file.path}, and left out: only scoring the authors' checkpoints needs it")
                 continue
             _check(arrived)
         except _Damaged as error:
             shutil.rmtree(arrivals)  # the next attempt must not go on from it
-            raise UWMLError(
-                f"{file.name}: what Kaggle sent is damaged and was removed ({error}); the same command fetches it "
-                f"again. {by_hand(dataset, folder)}"
-            ) from error
+            said = f"what Kaggle sent is damaged and was removed ({error}); the same command fetches it again."
+            raise UWMLError(f"{file.name}: {said} {by_hand(dataset, folder)}") from error
         except _Refused as error:
-            raise UWMLError(
-                f"{file.name}: {error} What is here is kept, and the same command goes on from there. "
-                f"{by_hand(dataset, folder)}"
-            ) from error
+            said = f"{error} What is here is kept, and the same command goes on from there."
+            raise UWMLError(f"{file.name}: {said} {by_hand(dataset, folder)}") from error
         with atomic_path(folder / file.name) as temporary:
             os.replace(arrived, temporary)
     shutil.rmtree(arrivals, ignore_errors=True)
@@ -144,7 +138,7 @@ def _check_space(missing: list[Remote], folder: Path, arrivals: Path, say: Say) 
 def _fetch(file: Remote, arrivals: Path) -> Path | None:
     """Download one file into `arrivals`, going on where an earlier attempt stopped, and return where it lies.
 
-    Returns None for a vocabulary that Kaggle lacks. Raises _Refused or _Damaged.
+    kagglehub unzips what Kaggle has zipped. Returns None for a vocabulary that Kaggle lacks. Raises _Refused, _Damaged.
     """
     try:
         import kagglehub
@@ -154,11 +148,9 @@ def _fetch(file: Remote, arrivals: Path) -> Path | None:
         raise UWMLError("a download needs kagglehub: `make setup`, or pip install '/path/to/the/kit[data]'") from error
 
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
-    for packed in arrivals.rglob(f"{file.name}.zip"):  # whole, but an earlier attempt was killed while it was unzipped
-        os.replace(packed, packed.with_suffix(""))
     try:
         with _kagglehub_settings(arrivals):
-            path = Path(kagglehub.dataset_download(HANDLE, path=file.path))
+            return Path(kagglehub.dataset_download(HANDLE, path=file.path))
     except requests.HTTPError as error:
         status = error.response.status_code  # type: ignore[union-attr]  # raised for an answer, which it carries
         if status == 404 and file.path.startswith(VOCABULARIES):
@@ -172,11 +164,6 @@ def _fetch(file: Remote, arrivals: Path) -> Path | None:
         raise _Refused(f"cannot be written ({error.strerror}).") from error
     except ValueError as error:  # credentials that are no JSON
         raise _Refused(f"{error}.") from error
-    with open(path, "rb") as content:
-        is_packed = content.read(4) == b"PK\3\4"
-    if is_packed:
-        unpack(path, file.path)
-    return path
 
 
 def _reason(status: int, file: Remote) -> str:
@@ -186,10 +173,7 @@ def _reason(status: int, file: Remote) -> str:
             "https://www.kaggle.com/settings, and set KAGGLE_API_TOKEN to it or put its kaggle.json into ~/.kaggle/."
         )
     if status == 404:
-        return (
-            f"Kaggle has no {file.path} in {HANDLE} (404); see what is there, and mend the names at the top of "
-            "uwml_lib/datasets/download.py."
-        )
+        return f"Kaggle has no {file.path} in {HANDLE} (404); mend the names in uwml_lib/datasets/download.py."
     return f"Kaggle answers {status}; try again later."
 
 
@@ -197,67 +181,24 @@ def _reason(status: int, file: Remote) -> str:
 def _kagglehub_settings(arrivals: Path) -> Iterator[None]:
     """Have kagglehub download into `arrivals` wherever it runs, with its bar only where somebody is looking.
 
-    Its own `output_dir` would do as well, but there it refuses to go on with a file that is there in part.
+    It reads the folder from the environment alone: its `output_dir` refuses to go on with a file that is there in part.
     """
+    from unittest import mock  # slow to import
+
     settings = {"KAGGLEHUB_CACHE": str(arrivals), "DISABLE_KAGGLE_CACHE": "1", "DISABLE_COLAB_CACHE": "1"}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
     quiet = headless() or not sys.stderr.isatty()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def unpack(archive: Path, path: str) -> None:
-    """Put the file `path` out of a zip archive in the archive's place, by a rename when it is whole.
-
-    The archive may hold it under its full path or the last parts of that. Nothing is ever written under a name that the
-    archive chose; still, one with a member that is a link, or leads elsewhere, was tampered with. Raises _Damaged.
-    """
-    unzipped = archive.with_name(f"{archive.name}.unzipped")
-    try:
-        with (
-            zipfile.ZipFile(archive) as members,
-            members.open(_wanted(members, path)) as content,
-            atomic_path(unzipped) as temporary,
-            open(temporary, "wb") as out,
-        ):
-            shutil.copyfileobj(content, out, 2**20)
-    except (UWMLError, _Damaged):
-        raise
-    except Exception as error:  # a damaged archive raises many kinds
-        raise _Damaged(f"not readable as a zip archive: {error}") from error
-    os.replace(unzipped, archive)
-
-
-def _wanted(members: zipfile.ZipFile, path: str) -> zipfile.ZipInfo:
-    target, found = PurePosixPath(path), None
-    for member in members.infolist():
-        name = PurePosixPath(member.filename.replace("\\", "/"))
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise _Damaged(f"the archive holds a link, {member.filename!r}")
-        if name.is_absolute() or ".." in name.parts or ":" in member.filename:
-            raise _Damaged(f"the archive holds {member.filename!r}, which leads out of its folder")
-        if name.name == target.name and not member.is_dir():
-            if target.parts[-len(name.parts) :] != name.parts:
-                raise _Damaged(f"the archive holds {member.filename!r}, expected {path}")
-            found = member
-    if found is None:
-        raise _Damaged(f"the archive holds no {target.name}")
-    return found
+    with (
+        mock.patch.dict(os.environ, settings),
+        contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext(),
+    ):
+        yield
 
 
 def _check(path: Path) -> None:
     """Raise _Damaged unless a file can be read: features are as long as their header says, the rest is text or JSON."""
     try:
         if path.suffix == ".npy":
-            load_array(path, dimensions=3)
+            load_array(path, 3)
         elif path.suffix == ".json":
             read_json(path)
         else:

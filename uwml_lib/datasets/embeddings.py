@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uwml_lib.datasets.batches import finite_float32
 from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import load_array
@@ -38,13 +39,11 @@ def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
     Captions follow their images: with two rows of captions an image, rows 0 and 1 are of image 0. Raises UWMLError,
     naming the file, for what is no matrix of finite numbers, and for counts that do not fit.
     """
-    rows = [_matrix(Path(path)) for path in (images, captions)]
+    paths = Path(images), Path(captions)
+    rows = [finite_float32(np.array(load_array(path, 2)), f"{path}: row") for path in paths]
     n_images, n_captions = map(len, rows)
     if n_captions % n_images:
-        raise UWMLError(
-            f"{captions}: found {n_captions:,} rows, expected a multiple of the {n_images:,} of {images}: as many "
-            "captions for every image"
-        )
+        raise UWMLError(f"{captions}: found {n_captions:,} rows, expected a multiple of the {n_images:,} of {images}")
     return Embeddings(rows[0], rows[1], n_captions // n_images)
 
 
@@ -72,11 +71,3 @@ def caption_vectors(*parts: Sequence[str], dim: int = 64) -> list[np.ndarray]:
     words = [weighted.transform(part) for part in parts]
     reduced = TruncatedSVD(min(dim, words[0].shape[1]), random_state=0).fit(words[0])
     return [reduced.transform(part).round(4).astype(np.float32) for part in words]
-
-
-def _matrix(path: Path) -> Tensor:
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
-        rows = torch.from_numpy(np.array(load_array(path, dimensions=2), dtype=np.float32))
-    if len(bad := (~rows.isfinite()).any(dim=1).nonzero()):
-        raise UWMLError(f"{path}: row {int(bad[0])} (counted from 0) holds NaN or infinity, expected finite numbers")
-    return rows

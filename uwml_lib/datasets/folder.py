@@ -54,16 +54,18 @@ def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
         )
         if not path.exists():
             continue
-        features = load_array(path, (2, 3))
+        features = load_array(path, 2, 3)
         digest.update(f"{split} {features.shape} {features.dtype}".encode())
         if captions != "vectors" or text.exists():
             digest.update(read_bytes(text))
-        for added in ([vectors] if captions == "vectors" else []) + ([offsets] if offsets.exists() else []):
-            check_is_file(added)
-            digest.update(sha256_of(added).encode())
+        if captions == "vectors":
+            check_is_file(vectors)
+            digest.update(sha256_of(vectors).encode())
+        if offsets.exists():
+            digest.update(sha256_of(offsets).encode())
         if path.stat().st_size <= READ_WHOLE:
             digest.update(sha256_of(path).encode())
-            continue
-        for row in np.linspace(0, len(features) - 1, 64, dtype=int):
-            digest.update(features[row].tobytes())
+        else:
+            for row in np.linspace(0, len(features) - 1, 64, dtype=int):
+                digest.update(features[row].tobytes())
     return digest.hexdigest()[:16]

@@ -24,27 +24,23 @@ def prepare_data(config: ExperimentConfig, say: Say = say, fetch: bool = False) 
 
     fetch: also download what can be, which is many gigabytes, and so not for a training to begin by surprise.
     """
-    if config.dataset in EMBEDDED and not config.data_root:
-        settings = EMBEDDED[config.dataset]
-        if not is_current(config.data_folder, settings):  # else trainings side by side would wait for each other
-            with lock(config.data_folder, say):
-                build_embedded(config.data_folder, settings, say)
-    elif config.dataset in FILES and (name := lacks(config.dataset, config.data_folder)):
+    name, folder = config.dataset, config.data_folder
+    if name in EMBEDDED and not config.data_root:
+        if not is_current(folder, EMBEDDED[name]):  # else trainings side by side would wait for each other
+            with lock(folder, say):
+                build_embedded(folder, EMBEDDED[name], say)
+    elif name in FILES and (missing := lacks(name, folder)):
         if not fetch:
-            raise UWMLError(
-                f"{config.data_folder / name}: no such file; {how_to_get(config.dataset, config.data_root)}, "
-                "and data/README.md says how to do so by hand"
-            )
-        with lock(config.data_folder, say):
-            download(config.dataset, config.data_folder, say)
-    if not config.data_folder.is_dir():
-        near = get_close_matches(config.dataset, PRESETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near and near[0] != config.dataset else ""
-        raise UWMLError(
-            f"{config.data_folder}: no such folder; expected {config.dataset} in the SCAN layout "
-            "({split}_ims.npy and {split}_caps.txt)" + hint
-        )
-    return config.data_folder
+            command = how_to_get(name, config.data_root)
+            raise UWMLError(f"{folder / missing}: no such file; {command}, and data/README.md says how by hand")
+        with lock(folder, say):
+            download(name, folder, say)
+    if not folder.is_dir():
+        near = get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near and near[0] != name else ""
+        files = "{split}_ims.npy and {split}_caps.txt"
+        raise UWMLError(f"{folder}: no such folder; expected {name} in the SCAN layout ({files}){hint}")
+    return folder
 
 
 def check_data(config: ExperimentConfig, scan: bool = True) -> list[PrecomputedDataset]:
@@ -71,7 +67,7 @@ def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | No
                 f"captions an image of {dataset.folder}"
             )
         dataset.keep(0, n_images)
-    if split == "train" and config.selection_images:
+    if split == "train":
         dataset.keep(0, _training_images(config, dataset))
     return dataset
 

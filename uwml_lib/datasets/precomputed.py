@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uwml_lib.config import Captions
-from uwml_lib.datasets.batches import Batch, EncodedCaptions, pad_captions
+from uwml_lib.datasets.batches import Batch, EncodedCaptions, finite_float32, pad_captions
 from uwml_lib.datasets.sequences import Sequences
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.support.errors import UWMLError
@@ -30,15 +30,14 @@ LONGEST_CAPTION = 5000
 class PrecomputedDataset(Dataset):
     """Precomputed region features and captions of one split; item k is caption k with its image.
 
-    features: (n_images, regions, dim), memory-mapped, float or integer; one vector an image, (n_images, dim), is one
-    region, and where there is a file of offsets images have unequal numbers of regions, see `Sequences`. captions:
-    image-major, so caption `captions_per_image * i + k` describes image i. ids: one per image, its number where there
-    is no file. Rows that the ids show to be one image, stored once for each of its captions as in SCAN's dev and test
-    files, are taken once.
+    features: (n_images, regions, dim), memory-mapped, float or integer, or `Sequences` where regions differ in number.
+    captions: image-major, so caption `captions_per_image * i + k` describes image i. ids: one per image.
+    vectors: (n_captions, dim), captions as vectors, or None.
+
     max_images, regions: take only the first images, and the first regions of each; 0 means all.
-    caption_style: how captions are read, see `Vocabulary.encode`; "vectors": from `{split}_caps.npy`, (n_captions,
-    dim), and the text is not needed then.
-    Raises UWMLError, naming the file, where something is missing, unreadable or does not fit.
+    caption_style: how captions are read, see `Vocabulary.encode`; "vectors" takes `{split}_caps.npy`, and the text may
+    be missing. Rows that the ids show to be one image, stored once for each of its captions as in SCAN's dev and test
+    files, are taken once. Raises UWMLError, naming the file, where something is missing or does not fit.
     """
 
     def __init__(
@@ -51,51 +50,76 @@ class PrecomputedDataset(Dataset):
         caption_style: Captions = "text",
     ) -> None:
         self.folder, self.split, self.vocabulary, self.caption_style = Path(folder), split, vocabulary, caption_style
-        path = self.folder / f"{split}_ims.npy"
         self.features = load_features(self.folder, split)
-        captions_path = self.folder / f"{split}_caps.{'npy' if caption_style == 'vectors' else 'txt'}"
-        self.vectors = load_array(self.folder / f"{split}_caps.npy", 2) if caption_style == "vectors" else None
-        self.captions = self._read_captions(self.folder / f"{split}_caps.txt")
-        self._copies = self._rows_per_image()
+        self.vectors = load_array(self._file("caps.npy"), 2) if caption_style == "vectors" else None
+        self.captions = self._read_texts()
+        ids = read_lines(self._file("ids.txt")) if self._file("ids.txt").exists() else None
+        self._copies = self._rows_per_image(ids)
         self.features = self.features[:: self._copies]
         n_images, n_captions = len(self.features), len(self.captions)
+        path = self._file("caps.txt" if self.vectors is None else "caps.npy")
         if n_images == 0 or n_captions == 0 or n_captions % n_images:
-            raise UWMLError(
-                f"{captions_path}: found {n_captions} captions for the {n_images} images of {path.name}, "
-                "expected the same number of captions for every image"
-            )
-        empty = next((number for number, caption in enumerate(self.captions) if not caption.strip()), None)
-        if empty is not None:
-            raise UWMLError(f"{captions_path}: line {empty + 1} is empty, expected a caption")
-        null = next((number for number, caption in enumerate(self.captions) if "\0" in caption), None)
-        if null is not None:
-            raise UWMLError(f"{captions_path}: line {null + 1} holds a NUL character, expected text")
-        long = next((number for number, caption in enumerate(self.captions) if len(caption) > LONGEST_CAPTION), None)
-        if long is not None:
-            raise UWMLError(
-                f"{captions_path}: line {long + 1} has {len(self.captions[long]):,} characters, "
-                f"expected a caption of at most {LONGEST_CAPTION:,}"
-            )
+            found = f"{n_captions} captions for the {n_images} images of {split}_ims.npy"
+            raise UWMLError(f"{path}: found {found}, expected the same number of captions for every image")
+        _check_captions(path, self.captions)
         self.captions_per_image = n_captions // n_images
-        self.ids = self._read_ids(n_images)
+        self.ids = self._one_id_an_image(ids)
         self._first, self._regions = 0, regions
         self._encoded: EncodedCaptions | None = None
         if max_images:
             self.keep(0, max_images)
-        if regions > self.features.shape[1] and not self.varying:
-            raise UWMLError(f"regions: found {regions}, expected at most the {self.features.shape[1]} of {path}")
+        if regions > (most := self.features.shape[1]) and not self.varying:
+            raise UWMLError(f"regions: found {regions}, expected at most the {most} of {self._file('ims.npy')}")
         self.features = self._with_first_regions(self.features)
 
-    def _read_captions(self, path: Path) -> list[str]:
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{self.split}_{name}"
+
+    def _read_texts(self) -> list[str]:
+        path = self._file("caps.txt")
         if self.vectors is None:
             return read_lines(path)
         captions = read_lines(path) if path.exists() else [f"caption {number}" for number in range(len(self.vectors))]
         if len(captions) != len(self.vectors):
-            raise UWMLError(
-                f"{path.with_suffix('.npy')}: found {len(self.vectors)} vectors, expected one for each of the "
-                f"{len(captions)} captions of {path.name}"
-            )
+            expected = f"one for each of the {len(captions)} captions of {path.name}"
+            raise UWMLError(f"{self._file('caps.npy')}: found {len(self.vectors)} vectors, expected {expected}")
         return captions
+
+    def _rows_per_image(self, ids: list[str] | None) -> int:
+        """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
+        if len(self.features) != len(self.captions) or isinstance(self.features, Sequences):
+            return 1
+        if ids is None:
+            if len(self.features) > 1 and self.features[0].tobytes() == self.features[1].tobytes():
+                raise UWMLError(
+                    f"{self._file('ids.txt')}: no such file, though rows 0 and 1 of {self.split}_ims.npy are one "
+                    "image; expected a line for each row, the same for the rows of one image"
+                )
+            return 1
+        copies = next((row for row, name in enumerate(ids) if name != ids[0]), len(ids))
+        repeats = copies > 1 and ids == [name for name in ids[::copies] for _ in range(copies)]
+        if not repeats or len(ids) != len(self.features):
+            return 1
+        for row in (0, len(ids) - copies):
+            if self.features[row].tobytes() != self.features[row + copies - 1].tobytes():
+                raise UWMLError(
+                    f"{self._file('ims.npy')}: rows {row} and {row + copies - 1} differ, expected one image, for "
+                    f"{self.split}_ids.txt says {ids[row]!r} for both"
+                )
+        return copies
+
+    def _one_id_an_image(self, ids: list[str] | None) -> list[str]:
+        path, n_images = self._file("ids.txt"), len(self.features)
+        if ids is None:
+            return [str(number) for number in range(n_images)]
+        if len(ids) == len(self.captions):  # one line for every caption
+            ids = ids[:: self.captions_per_image]
+        if len(ids) != n_images:
+            raise UWMLError(f"{path}: found {len(ids)} ids, expected {n_images}, one for each image")
+        name, times = Counter(ids).most_common(1)[0]
+        if times > 1:
+            raise UWMLError(f"{path}: found {name!r} more than once, expected one row of features for each image")
+        return ids
 
     def _with_first_regions(self, features: np.ndarray | Sequences) -> np.ndarray | Sequences:
         if not self._regions:
@@ -109,45 +133,6 @@ class PrecomputedDataset(Dataset):
         self.captions = self.captions[captions]
         self.vectors = None if self.vectors is None else self.vectors[captions]
         self._first, self._encoded = self._first + start, None
-
-    def _rows_per_image(self) -> int:
-        """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
-        path = self.folder / f"{self.split}_ids.txt"
-        if len(self.features) != len(self.captions) or isinstance(self.features, Sequences):
-            return 1
-        if not path.exists():
-            if len(self.features) > 1 and self.features[0].tobytes() == self.features[1].tobytes():
-                raise UWMLError(
-                    f"{path}: no such file, though rows 0 and 1 of {self.split}_ims.npy are one image; "
-                    "expected a line for each row, the same for the rows of one image"
-                )
-            return 1
-        ids = read_lines(path)
-        copies = next((row for row, name in enumerate(ids) if name != ids[0]), len(ids))
-        repeats = copies > 1 and ids == [name for name in ids[::copies] for _ in range(copies)]
-        if not repeats or len(ids) != len(self.features):
-            return 1
-        for row in (0, len(ids) - copies):
-            if self.features[row].tobytes() != self.features[row + copies - 1].tobytes():
-                raise UWMLError(
-                    f"{self.folder / f'{self.split}_ims.npy'}: rows {row} and {row + copies - 1} differ, expected one "
-                    f"image, for {path.name} says {ids[row]!r} for both"
-                )
-        return copies
-
-    def _read_ids(self, n_images: int) -> list[str]:
-        path = self.folder / f"{self.split}_ids.txt"
-        if not path.exists():
-            return [str(number) for number in range(n_images)]
-        ids = read_lines(path)
-        if len(ids) == n_images * self.captions_per_image:  # one line for every caption
-            ids = ids[:: self.captions_per_image]
-        if len(ids) != n_images:
-            raise UWMLError(f"{path}: found {len(ids)} ids, expected {n_images}, one for each image")
-        if len(set(ids)) < n_images:
-            twice = next(name for name, count in Counter(ids).items() if count > 1)
-            raise UWMLError(f"{path}: found {twice!r} more than once, expected one row of features for each image")
-        return ids
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the features out: a worker process opens the file itself instead of receiving a copy."""
@@ -190,7 +175,7 @@ class PrecomputedDataset(Dataset):
 
     def optional_array(self, name: str, dimensions: int) -> np.ndarray | None:
         """Memory-map `{split}_{name}.npy`, such as pictures or boxes, which few data sets have; None without it."""
-        path = self.folder / f"{self.split}_{name}.npy"
+        path = self._file(f"{name}.npy")
         return load_array(path, dimensions) if path.exists() else None
 
     def images(self, start: int, stop: int) -> Tensor:
@@ -204,29 +189,16 @@ class PrecomputedDataset(Dataset):
         return torch.full((len(numbers),), self.features.shape[1])
 
     def _gather(self, numbers: Sequence[int]) -> Tensor:
-        with np.errstate(over="ignore"):
-            if isinstance(self.features, Sequences):
-                images = torch.from_numpy(self.features.padded(numbers))
-            else:
-                images = torch.from_numpy(self.features[np.array(numbers, int)].astype(np.float32, copy=False))
-        if (bad := first_not_finite(images)) is not None:
-            raise UWMLError(
-                f"{self.folder / f'{self.split}_ims.npy'}: image {self._first + numbers[bad]} (counted from 0) holds "
-                "NaN, infinity or what is too large for float32, expected finite numbers"
-            )
-        return images
+        features = self.features
+        rows = features.padded(numbers) if isinstance(features, Sequences) else features[np.array(numbers, int)]
+        return finite_float32(rows, f"{self._file('ims.npy')}: image", numbers, self._first)
 
     def read_captions(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What a caption encoder reads of some captions, see `Batch`: tokens, padded with `<pad>`, and lengths."""
         if self.vectors is None:
             return pad_captions([self.encoded[number] for number in numbers])
-        with np.errstate(over="ignore"):
-            vectors = torch.from_numpy(self.vectors[np.array(numbers, int)].astype(np.float32, copy=False))
-        if (bad := first_not_finite(vectors)) is not None:
-            raise UWMLError(
-                f"{self.folder / f'{self.split}_caps.npy'}: row {self._first * self.captions_per_image + numbers[bad]} "
-                "(counted from 0) holds NaN, infinity or what is too large for float32, expected finite numbers"
-            )
+        where, first = f"{self._file('caps.npy')}: row", self._first * self.captions_per_image
+        vectors = finite_float32(self.vectors[np.array(numbers, int)], where, numbers, first)
         return vectors, torch.ones(len(vectors), dtype=torch.int64)
 
     def scan(self, block: int = 1024) -> None:
@@ -257,16 +229,13 @@ def check_same_shape(*splits: PrecomputedDataset) -> None:
     """Raise UWMLError if splits of one data set differ in what a model is made for: numbers per region, or vector."""
     first, *others = splits
     for other in others:
-        if other.feature_dim != first.feature_dim:
-            raise UWMLError(
-                f"{other.folder / f'{other.split}_ims.npy'}: found {other.feature_dim} numbers a region, expected "
-                f"{first.feature_dim} as in {first.split}_ims.npy"
-            )
-        if first.vectors is not None and other.caption_size != first.caption_size:
-            raise UWMLError(
-                f"{other.folder / f'{other.split}_caps.npy'}: found {other.caption_size} numbers a caption, expected "
-                f"{first.caption_size} as in {first.split}_caps.npy"
-            )
+        sizes = [("ims.npy", "region", other.feature_dim, first.feature_dim)]
+        if first.vectors is not None:
+            sizes.append(("caps.npy", "caption", other.caption_size, first.caption_size))
+        for name, unit, found, expected in sizes:
+            if found != expected:
+                path, wanted = other._file(name), first._file(name).name
+                raise UWMLError(f"{path}: found {found} numbers a {unit}, expected {expected} as in {wanted}")
 
 
 def load_features(folder: Path, split: str) -> np.ndarray | Sequences:
@@ -274,13 +243,16 @@ def load_features(folder: Path, split: str) -> np.ndarray | Sequences:
     path, offsets = (folder / f"{split}_{name}.npy" for name in ("ims", "offsets"))
     if offsets.exists():
         return Sequences.load(path, offsets)
-    array = load_array(path, (2, 3))
+    array = load_array(path, 2, 3)
     return array if array.ndim == 3 else array[:, None]
 
 
-def first_not_finite(x: Tensor) -> int | None:
-    """Number of the first row with NaN or infinity; None if there is none."""
-    # The sum tells nearly as well, in a twentieth of the time; it alone may overflow.
-    if x.sum().isfinite() or (finite := x.isfinite().flatten(1).all(dim=1)).all():
-        return None
-    return int((~finite).nonzero()[0])
+def _check_captions(path: Path, captions: Sequence[str]) -> None:
+    for line, caption in enumerate(captions, 1):
+        if not caption.strip():
+            raise UWMLError(f"{path}: line {line} is empty, expected a caption")
+        if "\0" in caption:
+            raise UWMLError(f"{path}: line {line} holds a NUL character, expected text")
+        if (length := len(caption)) > LONGEST_CAPTION:
+            expected = f"a caption of at most {LONGEST_CAPTION:,}"
+            raise UWMLError(f"{path}: line {line} has {length:,} characters, expected {expected}")

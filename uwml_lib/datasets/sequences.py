@@ -25,12 +25,11 @@ class Sequences:
 
         Raises UWMLError, naming the file, for what is no such pair.
         """
-        array, ends = load_array(rows, dimensions=2), np.array(load_array(offsets, dimensions=1))
+        array, ends = load_array(rows, 2), np.array(load_array(offsets, 1))
         if ends.dtype.kind not in "iu" or len(ends) < 2 or ends[0] != 0 or ends[-1] != len(array):
-            raise UWMLError(
-                f"{offsets}: found {len(ends)} numbers from {ends[0]} to {ends[-1]}, {ends.dtype}, expected whole ones "
-                f"from 0 to the {len(array)} rows of {rows.name}"
-            )
+            found = f"{len(ends)} numbers from {ends[0]} to {ends[-1]}, {ends.dtype}"
+            expected = f"whole ones from 0 to the {len(array)} rows of {rows.name}"
+            raise UWMLError(f"{offsets}: found {found}, expected {expected}")
         counts = np.diff(ends.astype(np.int64))
         if len(bad := np.flatnonzero(counts < 1)):
             raise UWMLError(f"{offsets}: item {bad[0]} (counted from 0) has {counts[bad[0]]} rows, expected at least 1")
@@ -52,9 +51,9 @@ class Sequences:
         return Sequences(self.rows, self.starts, self.counts.clip(max=count))
 
     def padded(self, numbers: Sequence[int]) -> np.ndarray:
-        """Rows of some items, (n, longest of these, dim) float32, zero past an item's end."""
+        """Rows of some items, (n, longest of these, dim) of the rows' own type, zero past an item's end."""
         counts = self.counts[list(numbers)]
-        padded = np.zeros((len(counts), int(counts.max(initial=0)), self.rows.shape[1]), np.float32)
+        padded = np.zeros((len(counts), int(counts.max(initial=0)), self.rows.shape[1]), self.rows.dtype)
         for item, number, count in zip(padded, numbers, counts, strict=True):
             item[:count] = self.rows[self.starts[number] :][:count]
         return padded

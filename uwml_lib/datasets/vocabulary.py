@@ -10,7 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from uwml_lib.config import Captions
 from uwml_lib.support import paths
@@ -33,25 +33,38 @@ WORDS = re.compile(r"n't\b|'(?:s|m|d|ll|re|ve)\b|\w+?(?=n't\b)|\w+(?:[-.]\w+)*|[
 
 
 @functools.cache
-def available_tokenizer() -> Tokenizer:
-    """Return "punkt" if nltk can load its English sentence tokenizer, else "word", and "plain" without nltk."""
+def _punkt() -> Any:
+    """nltk's English sentence tokenizer, or None where its data, or nltk itself, is not here."""
+    from unittest import mock  # slow to import
+
     try:
         import nltk
         from nltk.tokenize.punkt import PunktTokenizer
     except ImportError:
-        return "plain"
-    if str(NLTK_DATA) not in nltk.data.path:
-        nltk.data.path.append(str(NLTK_DATA))
+        return None
+
+    # nltk reads only what lies in its own list of folders, whatever path it is given.
+    with mock.patch.object(nltk.data, "path", [*nltk.data.path, str(NLTK_DATA)]):
+        try:
+            return PunktTokenizer("english")
+        except (LookupError, OSError, ValueError, zipfile.BadZipFile):  # a broken download leaves pieces of it
+            return None
+
+
+def available_tokenizer() -> Tokenizer:
+    """Return "punkt" if nltk can load its English sentence tokenizer, else "word", and "plain" without nltk."""
+    if _punkt():
+        return "punkt"
     try:
-        PunktTokenizer("english")
-    except (LookupError, OSError, ValueError, zipfile.BadZipFile):  # not there, or left in pieces by a broken download
-        return "word"
-    return "punkt"
+        import nltk  # noqa: F401
+    except ImportError:
+        return "plain"
+    return "word"
 
 
 def download_punkt(timeout: float = 20.0) -> None:
     """Try to bring Punkt into the project's data folder; one sentence says how it went, and nothing fails."""
-    if available_tokenizer() == "punkt":
+    if _punkt():
         return
     if available_tokenizer() == "plain":
         print(
@@ -69,8 +82,8 @@ def download_punkt(timeout: float = 20.0) -> None:
         reason = f" ({error})"
     finally:
         socket.setdefaulttimeout(before)
-    available_tokenizer.cache_clear()
-    if available_tokenizer() == "punkt":
+    _punkt.cache_clear()
+    if _punkt():
         print(f"Punkt sentence tokenizer: in {NLTK_DATA}")
     else:
         print(f"Punkt sentence tokenizer: not to be had{reason}; captions are split by the word tokenizer alone")
@@ -88,9 +101,19 @@ def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
     tokenizer = tokenizer or available_tokenizer()
     if tokenizer == "plain":
         return WORDS.findall(caption)
-    from nltk.tokenize import word_tokenize
+    return _words(_sentences(caption) if tokenizer == "punkt" else [caption])
 
-    return word_tokenize(caption, preserve_line=tokenizer == "word")
+
+def _sentences(text: str) -> list[str]:
+    if not (punkt := _punkt()):
+        raise UWMLError("captions: these tokens need nltk's Punkt; `make setup` downloads it, or set NLTK_DATA")
+    return punkt.tokenize(text)
+
+
+def _words(sentences: Iterable[str]) -> list[str]:
+    from nltk.tokenize import word_tokenize  # slow to import
+
+    return [token for sentence in sentences for token in word_tokenize(sentence, preserve_line=True)]
 
 
 # nltk 3.4 to 3.8.1 put a space between an apostrophe and a word of one letter, unless that is a clitic ('s, n't ...).
@@ -103,13 +126,8 @@ def tokenize_released(caption: str, split_one_letter: bool = True) -> list[str]:
     split_one_letter: as nltk 3.4 to 3.8.1 did, where `b'a` came apart; nltk 3.2.5, 3.3 and 3.10.4 leave it in one.
     Raises UWMLError without Punkt, which the release had.
     """
-    if available_tokenizer() != "punkt":
-        raise UWMLError("captions: the released tokens need nltk's Punkt; `make setup` downloads it, or set NLTK_DATA")
-    from nltk.tokenize import sent_tokenize, word_tokenize
-
-    text = str(caption.encode().strip()).lower()
-    sentences = [ONE_LETTER.sub("' ", text) if split_one_letter else text for text in sent_tokenize(text)]
-    return [token for sentence in sentences for token in word_tokenize(sentence, preserve_line=True)]
+    sentences = _sentences(str(caption.encode().strip()).lower())
+    return _words(ONE_LETTER.sub("' ", text) if split_one_letter else text for text in sentences)
 
 
 class Vocabulary:
@@ -162,15 +180,9 @@ class Vocabulary:
 
     def save(self, path: Path | str) -> None:
         """Write the released JSON, plus the key `tokenizer`."""
-        write_json(
-            path,
-            {
-                "word2idx": self.index,
-                "idx2word": {str(number): word for number, word in enumerate(self.words)},
-                "idx": len(self.words),
-                "tokenizer": self.tokenizer,
-            },
-        )
+        idx2word = {str(number): word for number, word in enumerate(self.words)}
+        content = {"word2idx": self.index, "idx2word": idx2word, "idx": len(self), "tokenizer": self.tokenizer}
+        write_json(path, content)
 
     def encode(self, caption: str, style: Captions = "text") -> list[int]:
         """Return `<start>`, the caption's tokens and `<end>` as numbers; a word unknown here is `<unk>`.

@@ -67,7 +67,7 @@ IGNORED = {
 """Flag -> what is said of it where it is given; none of these can change a result."""
 
 
-class Released(NamedTuple):
+class ReadFlags(NamedTuple):
     """What a command of the release comes to: a configuration, what was ignored, the words that are this kit's own."""
 
     config: ExperimentConfig
@@ -75,7 +75,7 @@ class Released(NamedTuple):
     rest: list[str]
 
 
-def read_released_flags(words: Sequence[str]) -> Released:
+def read_released_flags(words: Sequence[str]) -> ReadFlags:
     """Read the words after `train.py`; the kit's own options but for `--loss` and `--loss-options` are left unread.
 
     Raises UWMLError for a flag that neither the release nor this kit has, with the nearest one that there is, for a
@@ -92,16 +92,14 @@ def read_released_flags(words: Sequence[str]) -> Released:
         _check_is_ours(word)
     given = vars(known)
     loss, options = given.pop("loss"), given.pop("loss_options")
-    flags = {**DEFAULTS, **given}
-    _check_is_here(flags)
     warnings = [f"--{name} is ignored: {IGNORED[name]}" for name in given if name in IGNORED]
     if loss != "triplet" and "max_violation" in given:
         warnings.append(f"--max_violation is ignored: the {loss} loss is trained; for SCAN's add --loss triplet")
-    return Released(_config(flags, loss, options), warnings, rest)
+    return ReadFlags(_config({**DEFAULTS, **given}, loss, options), warnings, rest)
 
 
 def describe() -> str:
-    """Say, flag by flag, what becomes of it."""
+    """Say what each flag becomes here, a line a flag."""
     lines = [f"--{flag}: --{setting.replace('_', '-')}" for flag, setting in SETTINGS.items()]
     lines += [
         "--precomp_enc_type: --weight-norm", "--margin: --loss-options",
@@ -116,7 +114,7 @@ def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
     """Read the flags that a released checkpoint holds; what older releases did not have yet is at its default.
 
     The loss is polynomial if they hold `a`, which PolyLoss alone has, else triplet. data_path, which is of another
-    machine, is left out, and trained and evaluated is as the release does: see `FIDELITY`. Raises UWMLError.
+    machine, is left out. Training and evaluation follow the release, see `FIDELITY`. Raises UWMLError.
     """
     kinds = {float: Real, int: Integral}  # numpy's numbers are welcome
     known: dict[str, Any] = {}
@@ -125,11 +123,9 @@ def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
         if not isinstance(value, kinds.get(kind, kind)):
             raise UWMLError(f"--{name}: found {value!r}, expected a value like {default!r}")
         known[name] = kind(value)
+        if known[name] not in (choices := CHOICES.get(name, (known[name],))):
+            raise UWMLError(f"--{name}: found {value!r}, expected one of {', '.join(choices)}")
     known["data_path"] = ""
-    _check_is_here(known)
-    for name, choices in CHOICES.items():
-        if known[name] not in choices:
-            raise UWMLError(f"--{name}: found {known[name]!r}, expected one of {', '.join(choices)}")
     return _config(known, "polynomial" if "a" in flags else "triplet", {}, **FIDELITY["released"])
 
 
@@ -138,13 +134,10 @@ def json_object(text: str) -> dict[str, Any]:
     return {**json.loads(text)}
 
 
-def _check_is_here(flags: Mapping[str, Any]) -> None:
+def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], **more: Any) -> ExperimentConfig:
     for name, why in NOT_HERE.items():
         if flags[name] != DEFAULTS[name]:
             raise UWMLError(f"--{name}: found {flags[name]}, expected {DEFAULTS[name]}: {why}")
-
-
-def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], **more: Any) -> ExperimentConfig:
     values = {setting: flags[flag] for flag, setting in SETTINGS.items()}
     # Where the kit has the same default, or no use for a number, it is left out: so it is the same run by either name.
     direction = values["direction"]
@@ -152,9 +145,7 @@ def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], *
         values["lambda_softmax"] = None
     if values["aggregation"] != "LogSumExp" or values["lambda_lse"] == DEFAULT_LAMBDA_LSE[direction]:
         values["lambda_lse"] = None
-    options: dict[str, Any] = {}
-    if flags["margin"] != DEFAULTS["margin"]:
-        options["margin"] = flags["margin"]
+    options: dict[str, Any] = {} if flags["margin"] == DEFAULTS["margin"] else {"margin": flags["margin"]}
     if loss == "triplet" and not flags["max_violation"]:
         options["negatives"] = "all"
     options |= loss_options

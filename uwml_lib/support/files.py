@@ -27,11 +27,10 @@ def atomic_path(path: Path | str, *also: type[Exception]) -> Iterator[Path]:
     path = Path(path).resolve()  # through a link, what it leads to is replaced, not the link
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.part")
-    with _writing(path, *also):
+    with writing(path, *also):
         try:
             yield temporary
-            with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
-                os.fsync(file.fileno())
+            _sync(temporary)
             os.replace(temporary, path)
         finally:
             with contextlib.suppress(OSError):
@@ -39,7 +38,35 @@ def atomic_path(path: Path | str, *also: type[Exception]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, *also: type[Exception]) -> Iterator[None]:
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder; on success it takes the place of `path`, else it is removed; see `atomic_path`."""
+    path = Path(path).resolve()
+    make_folder(path.parent)
+    temporary, retired = (path.with_name(f".{path.name}.{kind}") for kind in ("part", "old"))
+
+    def tidy() -> None:
+        if retired.exists() and not path.exists():  # stopped or killed between the two renames below
+            os.replace(retired, path)
+        for folder in (temporary, retired):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    with writing(path):
+        tidy()
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            if path.exists():
+                os.replace(path, retired)
+            os.replace(temporary, path)
+        finally:
+            tidy()
+
+
+@contextlib.contextmanager
+def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
     """Turn what the system says of a full disk, a quota or a missing permission into a sentence."""
     kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
@@ -49,35 +76,9 @@ def _writing(path: Path, *also: type[Exception]) -> Iterator[None]:
         raise UWMLError(f"{path}: cannot be written ({reason}); what was there before is kept") from error
 
 
-@contextlib.contextmanager
-def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder; on success it takes the place of `path`, else it is removed; see `atomic_path`."""
-    path = Path(path).resolve()
-    make_folder(path.parent)
-    temporary, retired = (path.with_name(f".{path.name}.{kind}") for kind in ("part", "old"))
-    with _writing(path):
-        shutil.rmtree(temporary, ignore_errors=True)
-        if retired.exists() and not path.exists():  # a process was killed between the two renames below
-            os.replace(retired, path)
-        shutil.rmtree(retired, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    with open(file, "r+b") as handle:
-                        os.fsync(handle.fileno())
-            if path.exists():
-                os.replace(path, retired)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                if retired.exists():
-                    os.replace(retired, path)
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(retired, ignore_errors=True)
+def _sync(path: Path) -> None:
+    with open(path, "r+b") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def check_is_file(path: Path) -> None:
@@ -114,7 +115,7 @@ def write_lines(path: Path | str, lines: Iterable[str]) -> None:
 
 def append_text(path: Path, text: str) -> None:
     """Append UTF-8 text to a file; raises UWMLError if it cannot be written."""
-    with _writing(path), open(path, "a", encoding="utf-8") as file:
+    with writing(path), open(path, "a", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -136,22 +137,20 @@ def read_bytes(path: Path) -> bytes:
         raise UWMLError(f"{path}: not readable ({error.strerror})") from error
 
 
-def load_array(path: Path, dimensions: int | tuple[int, ...]) -> np.ndarray:
-    """Memory-map an array of real numbers with the wanted number of dimensions, or one of several; raises UWMLError
-    naming the file.
-    """
-    wanted = (dimensions,) if isinstance(dimensions, int) else dimensions
+def load_array(path: Path, *dimensions: int) -> np.ndarray:
+    """Memory-map an array of real numbers with one of these numbers of dimensions; raises UWMLError naming the file."""
     check_is_file(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
-    if not isinstance(array, np.memmap) or array.ndim not in wanted or array.dtype.kind not in "fiu" or not array.size:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.memmap) else type(array).__name__
-        words = " or ".join(map(str, wanted))
-        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {words} dimensions")
-    if array.offset + array.nbytes != (size := path.stat().st_size):
-        raise UWMLError(f"{path}: found {size:,} bytes, expected {array.offset + array.nbytes:,} for {array.shape}")
+    mapped = isinstance(array, np.memmap)
+    if not mapped or array.ndim not in dimensions or array.dtype.kind not in "fiu" or not array.size:
+        found = f"{array.dtype} {array.shape}" if mapped else type(array).__name__
+        wanted = " or ".join(map(str, dimensions))
+        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {wanted} dimensions")
+    if (expected := array.offset + array.nbytes) != (size := path.stat().st_size):
+        raise UWMLError(f"{path}: found {size:,} bytes, expected {expected:,} for {array.shape}")
     return array
 
 
@@ -162,11 +161,10 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str, kind: type = dict) -> Any:
     """Read a JSON file whose top level is `kind`; raises `UWMLError` if it is missing, broken or of another shape."""
-    path = Path(path)
-    check_is_file(path)
+    content = read_bytes(path := Path(path))
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError, RecursionError) as error:
+        value = json.loads(content.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise UWMLError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, kind):
         raise UWMLError(f"{path}: expected a JSON {kind.__name__} at the top level, found {type(value).__name__}")

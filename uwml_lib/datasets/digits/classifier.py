@@ -10,9 +10,6 @@ from torch.nn import functional as F
 CROP_SIZE = 16
 
 
-# The classifier
-
-
 def crop(pixels: np.ndarray, boxes: np.ndarray) -> Tensor:
     """Cut out regions with bilinear sampling: (N * R, 3, 16, 16) float32, in about -1..1.
 
@@ -51,20 +48,15 @@ class CropClassifier(nn.Module):
 
 
 def train_classifier(
-    classifier: CropClassifier,
-    crops: Tensor,
-    digit: Tensor,
-    colour: Tensor,
-    epochs: int,
-    progress: Callable[[str], None],
+    model: CropClassifier, crops: Tensor, digit: Tensor, colour: Tensor, epochs: int, progress: Callable[[str], None]
 ) -> None:
     """Train on crops (B, 3, 16, 16) with labels digit and colour (B,); draws from torch's global random state."""
-    optimizer = torch.optim.Adam(classifier.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for epoch in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(crops)).split(128):
-            _, digit_logits, colour_logits = classifier(crops[rows])
+            _, digit_logits, colour_logits = model(crops[rows])
             loss = F.cross_entropy(digit_logits, digit[rows]) + F.cross_entropy(colour_logits, colour[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -72,4 +64,18 @@ def train_classifier(
             total += loss.item() * len(rows)
         scheduler.step()
         progress(f"training the classifier: epoch {epoch + 1} of {epochs}, loss {total / len(crops):.2f}")
-    classifier.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+
+
+def classifier_accuracy(
+    model: CropClassifier, crops: Tensor, digit: Tensor, colour: Tensor, background: int
+) -> dict[str, float]:
+    """Return the share of right answers in 0..1: digit and colour where there is one, else that there is none.
+
+    background: the label of crops that show no digit; where there are no such crops, nothing is said of them.
+    """
+    _, digit_logits, colour_logits = model(crops)
+    empty = digit == background
+    digit_right, colour_right = digit_logits.argmax(1) == digit, colour_logits.argmax(1) == colour
+    answers = {"digit": digit_right[~empty], "colour": colour_right[~empty], "background": digit_right[empty]}
+    return {name: round(right.float().mean().item(), 4) for name, right in answers.items() if len(right)}

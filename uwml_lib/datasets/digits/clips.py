@@ -1,4 +1,4 @@
-"""The embedded data set `clips`: short films of moving coloured handwritten digits with five captions each.
+"""The embedded data set `clips`: short videos of moving coloured handwritten digits with five captions each.
 
 A clip is one to three events, one after the other: a digit of a colour moves, grows, shrinks or stands still. Clips
 come in pairs, each of which tells the other backwards: the same digits in the same colours, but in reverse order and
@@ -8,40 +8,21 @@ A frame is described by where a detector that is a little off finds the digit, a
 classifier that was trained on the digits and colours of the train split alone. One frame says nothing about a motion.
 """
 
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uwml_lib.datasets.digits.classifier import CropClassifier, crop, train_classifier
-from uwml_lib.datasets.digits.drawing import (
-    COLOUR_NAMES,
-    COLOURS,
-    develop,
-    digit_pools,
-    ground,
-    handwritten_digits,
-    ink,
-    paint,
-    tints,
-)
-from uwml_lib.datasets.digits.embedded import (
-    CAPTIONS_PER_IMAGE,
-    SPLITS,
-    TEXTS,
-    EmbeddedSettings,
-    write_texts,
-    write_vectors,
-)
-from uwml_lib.datasets.digits.words import NOUNS, NUMBERS, noun, spoken, with_article
+from uwml_lib.datasets.digits import drawing
+from uwml_lib.datasets.digits.classifier import crop
+from uwml_lib.datasets.digits.clip_captions import Event, caption
+from uwml_lib.datasets.digits.drawing import COLOURS
+from uwml_lib.datasets.digits.embedded import Drawn, EmbeddedSettings
+from uwml_lib.datasets.digits.words import NUMBERS
 
 FRAME_SIZE = 36
-FEATURE_SIZE = 128
 PLACE_SIZE = 3
 """Numbers that say where a digit is: the x and y of its centre and its extent, as fractions of the frame."""
 MAX_EVENTS = 3
@@ -55,26 +36,6 @@ MOTIONS: dict[str, tuple[int, int]] = {
 MOTION_NAMES = tuple(MOTIONS)
 OPPOSITE = np.array([1, 0, 3, 2, 5, 4, 6])
 
-# What captions call a motion; the first word is the verb.
-MOTION_WORDS: dict[str, tuple[str, ...]] = {
-    "right": ("moves to the right", "moves right", "goes to the right", "goes right", "slides to the right"),
-    "left": ("moves to the left", "moves left", "goes to the left", "goes left", "slides to the left"),
-    "up": ("moves up", "goes up", "rises", "climbs"),
-    "down": ("moves down", "goes down", "falls", "sinks"),
-    "grow": ("grows", "gets bigger", "becomes larger"),
-    "shrink": ("shrinks", "gets smaller", "becomes smaller"),
-    "still": ("stands still", "stays in place", "stays where it is"),
-}
-# Verb -> past tense and present participle.
-VERBS: dict[str, tuple[str, str]] = {
-    "moves": ("moved", "moving"), "goes": ("went", "going"), "slides": ("slid", "sliding"), "rises": ("rose", "rising"),
-    "climbs": ("climbed", "climbing"), "falls": ("fell", "falling"), "sinks": ("sank", "sinking"),
-    "grows": ("grew", "growing"), "gets": ("got", "getting"), "becomes": ("became", "becoming"),
-    "shrinks": ("shrank", "shrinking"), "stands": ("stood", "standing"), "stays": ("stayed", "staying"),
-}  # fmt: skip
-PRESENT, PAST, PARTICIPLE = range(3)
-OPENERS = ("", "", "a video of ", "a clip of ", "we see ")
-
 
 @dataclass(frozen=True)
 class ClipsSettings(EmbeddedSettings):
@@ -85,48 +46,31 @@ class ClipsSettings(EmbeddedSettings):
     test: int = 400
 
     kind: ClassVar[str] = "clips"
+    background: ClassVar[bool] = False
     format_version: ClassVar[int] = 1
-    files: ClassVar[tuple[str, ...]] = ("ims.npy", "offsets.npy", "pictures.npy", *TEXTS)
+    arrays: ClassVar[tuple[str, ...]] = ("offsets", "pictures")
 
-    def write(self, folder: Path, progress: Callable[[str], None]) -> dict[str, float]:
-        """Write the files of every split; return the classifier's accuracy on frames of dev.
+    def draw(self, split: str) -> Drawn:
+        """Draw a split. Features are (all frames, 128); their geometry is where the digit was found.
 
-        `_ims.npy` (all frames, 128) float32, post-ReLU activations and then the found x, y and extent;
         `_offsets.npy` (N + 1,) int64, clip i has the frames offsets[i] to offsets[i + 1] - 1;
-        `_pictures.npy` (all frames, 36, 36, 3) uint8; `_caps.txt`, line 5 * i + k describes clip i;
-        `_caps.npy`, vectors of these; `_ids.txt`.
+        `_pictures.npy` (all frames, 36, 36, 3) uint8.
         """
-        progress(f"drawing {self.train + self.dev + self.test} clips of moving handwritten digits")
-        clips = {split: draw_clips(split, self) for split in SPLITS}
-        places = {split: detect(clips[split], self.generator(split, "boxes")) for split in SPLITS}
-        crops = {split: cut_out(clips[split].pixels, places[split]) for split in SPLITS}
-        classifier = CropClassifier(FEATURE_SIZE - PLACE_SIZE, len(NUMBERS), len(COLOURS))
-        train_classifier(classifier, crops["train"], *clips["train"].labels(), self.classifier_epochs, progress)
-        outputs = {s: [torch.cat(x) for x in zip(*map(classifier, crops[s].split(1024)), strict=True)] for s in SPLITS}
-        right = [x.argmax(1) == y for x, y in zip(outputs["dev"][1:], clips["dev"].labels(), strict=True)]
-        accuracy = {name: round(x.float().mean().item(), 4) for name, x in zip(("digit", "colour"), right, strict=True)}
-        progress("the classifier on dev frames: " + ", ".join(f"{name} {x:.1%}" for name, x in accuracy.items()))
-        scale = 0.5 / outputs["train"][0].square().mean().sqrt()  # else the place would be too small to matter
-        for split in SPLITS:
-            features = np.concatenate([outputs[split][0] * scale, places[split]], axis=1)
-            _write_split(folder, split, clips[split], features, self.seed)
-        write_vectors(folder)
-        return accuracy
+        clips = draw_clips(split, self)
+        place = detect(clips, self.generator(split, "boxes"))
+        return Drawn(
+            crops=cut_out(clips.pixels, place),
+            labels=clips.labels(),
+            geometry=place,
+            arrays={"offsets": clips.offsets, "pictures": clips.pixels},
+            captions=self.captions(split, caption, map(clips.events, range(len(clips.count)))),
+        )
 
 
 CLIPS: dict[str, ClipsSettings] = {
     "clips": ClipsSettings(),
     "clips_smoke": ClipsSettings(train=160, dev=40, test=40),
 }
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happens for some frames; motion is a key of MOTIONS."""
-
-    digit: int
-    colour: str
-    motion: str
 
 
 @dataclass(frozen=True)
@@ -159,12 +103,9 @@ class Clips:
     def events(self, i: int) -> list[Event]:
         """Return the events of clip i in order."""
         return [
-            Event(int(self.digit[i, k]), COLOUR_NAMES[self.colour[i, k]], MOTION_NAMES[self.motion[i, k]])
+            Event(int(self.digit[i, k]), drawing.COLOUR_NAMES[self.colour[i, k]], MOTION_NAMES[self.motion[i, k]])
             for k in range(self.count[i])
         ]
-
-
-# Frames
 
 
 def draw_clips(split: str, settings: ClipsSettings) -> Clips:
@@ -173,18 +114,22 @@ def draw_clips(split: str, settings: ClipsSettings) -> Clips:
     n = getattr(settings, split)
     count, digit, colour, motion = tell(n, rng)
     shape = digit.shape
-    glyphs, names = handwritten_digits()
-    source = _handwritten(digit, names, digit_pools(settings.seed)[split], rng)
+    glyphs, names = drawing.handwritten_digits()
+    source = _handwritten(digit, names, drawing.digit_pools(settings.seed)[split], rng)
     lengths = rng.integers(EVENT_LENGTHS[0], EVENT_LENGTHS[1] + 1, shape) * (np.arange(MAX_EVENTS) < count[:, None])
-    place, angle, rgb = _places(motion, lengths, rng), rng.uniform(-0.2, 0.2, shape), tints(colour, rng)
+    place, angle, rgb = _places(motion, lengths, rng), rng.uniform(-0.2, 0.2, shape), drawing.tints(colour, rng)
 
     of_frame = np.repeat(np.arange(n * MAX_EVENTS), lengths.ravel())  # which event
-    grounds = ground(n, FRAME_SIZE, rng)
+    grounds = drawing.ground(n, FRAME_SIZE, rng)
     pixels = np.empty((len(place), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
     for rows in np.array_split(np.arange(len(place)), -(-len(place) // 1024)):  # chunks bound the memory
         event = of_frame[rows]
-        drawn = ink(glyphs[source.ravel()[event]], FRAME_SIZE, place[rows, :2], place[rows, 2], angle.ravel()[event])
-        pixels[rows] = develop(paint(grounds[event // MAX_EVENTS], drawn, rgb.reshape(-1, 3)[event]), rng)
+        drawn = drawing.ink(
+            glyphs[source.ravel()[event]], FRAME_SIZE, place[rows, :2], place[rows, 2], angle.ravel()[event]
+        )
+        pixels[rows] = drawing.develop(
+            drawing.paint(grounds[event // MAX_EVENTS], drawn, rgb.reshape(-1, 3)[event]), rng
+        )
     return Clips(count, digit, colour, motion, source, lengths, pixels, place.astype(np.float32))
 
 
@@ -233,9 +178,6 @@ def _places(motion: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -
     return middle[event] + time[:, None] * way[event]
 
 
-# Features
-
-
 def detect(clips: Clips, rng: np.random.Generator) -> np.ndarray:
     """Return where a detector that is a little off finds the digit of each frame, (all frames, 3) float32."""
     return (clips.place + rng.normal(0, 0.02, clips.place.shape)).clip(0, 1).astype(np.float32)
@@ -248,98 +190,3 @@ def cut_out(pixels: np.ndarray, place: np.ndarray) -> Tensor:
     chunks = -(-len(pixels) // 1024)  # which bound the memory
     pairs = zip(np.array_split(pixels, chunks), np.array_split(boxes, chunks), strict=True)
     return torch.cat([crop(*pair) for pair in pairs])
-
-
-# Captions
-
-
-def caption(events: list[Event], rng: random.Random) -> str:
-    """Return one true English sentence about some of one to three events."""
-    (form,) = rng.choices(list(FORMS), weights=list(FORMS.values())) if len(events) > 1 else [_one]
-    return spoken(form(events, rng), rng)
-
-
-def _named(event: Event, rng: random.Random) -> str:
-    return with_article(noun(event.digit, event.colour, rng))
-
-
-def _told(event: Event, rng: random.Random, tense: int = PRESENT) -> str:
-    verb, *rest = rng.choice(MOTION_WORDS[event.motion]).split()
-    if tense != PRESENT:
-        verb = VERBS[verb][tense - PAST]
-    return " ".join([_named(event, rng), verb, *rest])
-
-
-def _two(events: list[Event], rng: random.Random) -> list[Event]:
-    """Choose two events, the earlier first."""
-    return [events[k] for k in sorted(rng.sample(range(len(events)), 2))]
-
-
-def _one(events: list[Event], rng: random.Random) -> str:
-    place = rng.randrange(len(events))
-    if len(events) > 1 and place in (0, len(events) - 1) and rng.random() < 0.5:
-        when = rng.choice(("at the end", "finally") if place else ("at first", "at the beginning"))
-        return f"{when} {_told(events[place], rng)}"
-    if rng.random() < 0.4:
-        return rng.choice(OPENERS) + _told(events[place], rng, PARTICIPLE)
-    return _told(events[place], rng)
-
-
-def _then(events: list[Event], rng: random.Random) -> str:
-    earlier, later = _two(events, rng)
-    if rng.random() < 0.3:
-        link = rng.choice((", then", "and then", ", followed by"))
-        opener = rng.choice(OPENERS)
-        return f"{opener}{_told(earlier, rng, PARTICIPLE)} {link} {_told(later, rng, PARTICIPLE)}"
-    link = rng.choice((", then", "and then", ", after that", "before"))
-    return f"{_told(earlier, rng)} {link} {_told(later, rng)}"
-
-
-def _after(events: list[Event], rng: random.Random) -> str:
-    earlier, later = _two(events, rng)
-    main, other = _told(later, rng), _told(earlier, rng, rng.choice((PRESENT, PAST)))
-    return f"{main} after {other}" if rng.random() < 0.6 else f"after {other} , {main}"
-
-
-def _all(events: list[Event], rng: random.Random) -> str:
-    first, *between, last = (_told(event, rng) for event in events)
-    middle = "".join(f" , then {event}" for event in between)
-    return f"first {first}{middle} {rng.choice((', then', 'and finally', ', and at last'))} {last}"
-
-
-def _things(events: list[Event], rng: random.Random) -> str:
-    earlier, later = (_named(event, rng) for event in _two(events, rng))
-    if rng.random() < 0.3:
-        return f"{rng.choice(OPENERS)}{later} after {earlier}"
-    return f"{rng.choice(OPENERS)}{earlier} {rng.choice((', then', 'and then', 'followed by', 'before'))} {later}"
-
-
-def _and(events: list[Event], rng: random.Random) -> str:
-    *others, last = (_named(event, rng) for event in rng.sample(events, len(events)))
-    return f"{rng.choice(OPENERS)}{' , '.join(others)} and {last}"
-
-
-def _count(events: list[Event], rng: random.Random) -> str:
-    how_many = NUMBERS[len(events)] if rng.random() < 0.7 else str(len(events))
-    which, event = rng.choice((("first", events[0]), ("last", events[-1])))
-    what = f"is {_named(event, rng)}" if rng.random() < 0.5 else f"one is {_told(event, rng, PARTICIPLE)}"
-    row = rng.choice(("one after the other", "in a row"))
-    return f"{rng.choice(OPENERS)}{how_many} {rng.choice(NOUNS)}s {row} , the {which} {what}"
-
-
-# Form of a caption of several events -> how often it is taken.
-FORMS: dict[Callable[[list[Event], random.Random], str], float] = {
-    _one: 1.5, _then: 4, _after: 3, _all: 3, _things: 1.5, _and: 0.5, _count: 1,
-}  # fmt: skip
-
-
-# Files
-
-
-def _write_split(folder: Path, split: str, clips: Clips, features: np.ndarray, seed: int) -> None:
-    rng = random.Random(f"{seed} {split}")
-    captions = [caption(clips.events(i), rng) for i in range(len(clips.count)) for _ in range(CAPTIONS_PER_IMAGE)]
-    np.save(folder / f"{split}_ims.npy", features)
-    np.save(folder / f"{split}_offsets.npy", clips.offsets)
-    np.save(folder / f"{split}_pictures.npy", clips.pixels)
-    write_texts(folder, split, captions)

@@ -5,11 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uwml_lib.datasets.digits.embedded import SPLITS
-
+SPLITS = ("train", "dev", "test")
 POOL_ENDS = (1100, 1400)  # of the shuffled digits: train before the first, test after the second
 NOISE = 14
-"""Standard deviation of a pixel's noise, and of a digit's from the colour it has, in 0..255."""
+"""Standard deviation, in 0..255, of a pixel's noise and of a digit's colour around the one it is named for."""
 
 # Name -> RGB and the words captions use; the first word is the usual one.
 COLOURS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
@@ -24,9 +23,6 @@ COLOURS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
     "white": ((240, 240, 240), ("white",)),
 }
 COLOUR_NAMES = tuple(COLOURS)
-
-
-# Pictures
 
 
 def digit_pools(seed: int) -> dict[str, np.ndarray]:

@@ -1,31 +1,45 @@
-"""What the embedded data sets share: handwritten digits in colour, words for them, and a folder that describes itself.
-
-The digits are the 1,797 real ones inside scikit-learn, so nothing is downloaded. Each split draws from its own pool of
-digits.
-"""
+"""What the embedded data sets share: features for what was drawn, and a folder that describes itself."""
 
 import contextlib
 import hashlib
+import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from uwml_lib.datasets.digits.classifier import CropClassifier, classifier_accuracy, train_classifier
+from uwml_lib.datasets.digits.drawing import COLOURS, SPLITS
+from uwml_lib.datasets.digits.words import NUMBERS
 from uwml_lib.datasets.embeddings import caption_vectors
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import atomic_folder, read_json, read_lines, write_json, write_lines
+from uwml_lib.support.files import atomic_folder, read_json, write_json, write_lines
 from uwml_lib.support.numerics import threads
 
-SPLITS = ("train", "dev", "test")
 CAPTIONS_PER_IMAGE = 5
-TEXTS = ("caps.txt", "caps.npy", "ids.txt")
-"""Ends of the names of the files that `write_texts` and `write_vectors` write."""
+FEATURE_SIZE = 128
 PURPOSES = ("pictures", "boxes", "clips")
+
+
+class Drawn(NamedTuple):
+    """One split before it has features.
+
+    crops: (n, 3, 16, 16) float32, one a region or frame; labels: the digit and the colour in each, (n,) int64;
+    geometry: (..., k) float32, n rows in all, where each crop is; arrays: further files by their names;
+    captions: line 5 * i + k describes item i.
+    """
+
+    crops: Tensor
+    labels: tuple[Tensor, Tensor]
+    geometry: np.ndarray
+    arrays: dict[str, np.ndarray]
+    captions: list[str]
 
 
 @dataclass(frozen=True)
@@ -45,30 +59,60 @@ class EmbeddedSettings:
 
     kind: ClassVar[str]
     """What errors call the data set."""
+    background: ClassVar[bool]
+    """Whether crops may show no digit, which is a class of its own, the last one."""
     format_version: ClassVar[int]
     """Raised whenever the same settings would give other files; older folders are then built anew."""
-    files: ClassVar[tuple[str, ...]]
-    """Ends of the names of a split's files, such as ims.npy."""
+    arrays: ClassVar[tuple[str, ...]]
+    """Names of the arrays that `draw` gives for files of their own, such as pictures."""
 
     def __post_init__(self) -> None:
         for name, least in (("train", 2), ("dev", 1), ("test", 1), ("seed", 0), ("classifier_epochs", 1)):
             if getattr(self, name) < least:
                 raise UWMLError(f"{self.kind}, {name}: found {getattr(self, name)!r}, expected at least {least}")
 
-    def write(self, folder: Path, progress: Callable[[str], None]) -> dict[str, float]:
-        """Write the files of every split; return the classifier's accuracy on dev. Draws from torch's random state."""
+    def draw(self, split: str) -> Drawn:
+        """Draw a split, by the streams of `generator` alone."""
         raise NotImplementedError
+
+    def generator(self, split: str, purpose: str) -> np.random.Generator:
+        """Return the random stream of a split and a purpose; 0 in place of a split is that of `digit_pools`."""
+        return np.random.default_rng([self.seed, 1 + SPLITS.index(split), PURPOSES.index(purpose)])
+
+    def captions(self, split: str, caption: Callable[[Any, random.Random], str], contents: Iterable[Any]) -> list[str]:
+        """Return five captions of every item, told from its content."""
+        rng = random.Random(f"{self.seed} {split}")
+        return [caption(content, rng) for content in contents for _ in range(CAPTIONS_PER_IMAGE)]
+
+    def write(self, folder: Path, progress: Callable[[str], None]) -> dict[str, float]:
+        """Write the files of every split; return the classifier's accuracy on dev. Draws from torch's random state.
+
+        `_ims.npy` float32: post-ReLU activations and then the geometry, 128 numbers; `_caps.txt`; `_caps.npy`, vectors
+        of these; `_ids.txt`; and the arrays of `draw`.
+        """
+        progress(f"{self.kind}: drawing {self.train + self.dev + self.test} items with handwritten digits")
+        drawn = {split: self.draw(split) for split in SPLITS}
+        train, dev, size = drawn["train"], drawn["dev"], FEATURE_SIZE - drawn["train"].geometry.shape[-1]
+        model = CropClassifier(size, len(NUMBERS) + self.background, len(COLOURS) + self.background)
+        train_classifier(model, train.crops, *train.labels, self.classifier_epochs, progress)
+        right = classifier_accuracy(model, dev.crops, *dev.labels, background=len(NUMBERS))
+        progress("the classifier on dev: " + ", ".join(f"{name} {share:.1%}" for name, share in right.items()))
+        hidden = {s: torch.cat([model(part)[0] for part in drawn[s].crops.split(1024)]) for s in SPLITS}
+        scale = 0.5 / hidden["train"].square().mean().sqrt()  # else the geometry would be too small to matter
+        vectors = caption_vectors(*(drawn[split].captions for split in SPLITS))
+        for (split, (_, _, geometry, arrays, captions)), caps in zip(drawn.items(), vectors, strict=True):
+            activations = (hidden[split] * scale).numpy().reshape(*geometry.shape[:-1], size)
+            ims = np.concatenate([activations, geometry], axis=-1)
+            for name, array in {"ims": ims, "caps": caps, **arrays}.items():
+                np.save(folder / f"{split}_{name}.npy", array)
+            write_lines(folder / f"{split}_caps.txt", captions)
+            write_lines(folder / f"{split}_ids.txt", (f"{split}_{i:05d}" for i in range(getattr(self, split))))
+        return right
 
     def file_names(self) -> list[str]:
         """Return the names of all files but the manifest."""
-        return [f"{split}_{end}" for split in SPLITS for end in self.files]
-
-    def generator(self, split: str, purpose: str) -> np.random.Generator:
-        """Return a random stream of its own for each split and purpose; 0 is the pools'."""
-        return np.random.default_rng([self.seed, 1 + SPLITS.index(split), PURPOSES.index(purpose)])
-
-
-# Files
+        ends = [f"{name}.npy" for name in ("ims", "caps", *self.arrays)] + ["caps.txt", "ids.txt"]
+        return [f"{split}_{end}" for split in SPLITS for end in ends]
 
 
 def build_embedded(folder: Path, settings: EmbeddedSettings, progress: Callable[[str], None] = print) -> bool:
@@ -103,24 +147,9 @@ def is_current(folder: Path, settings: EmbeddedSettings) -> bool:
     try:
         manifest = read_json(folder / "manifest.json")
         described = manifest["format_version"] == settings.format_version and manifest["settings"] == asdict(settings)
-        files = {name: manifest["files"][name] for name in settings.file_names()}
-    except (UWMLError, KeyError, TypeError):
+        return described and all(manifest["files"][name] == _describe(folder / name) for name in settings.file_names())
+    except (UWMLError, KeyError, TypeError, OSError):
         return False
-    present = {name: _describe(folder / name) for name in files if (folder / name).is_file()}
-    return described and files == present
-
-
-def write_texts(folder: Path, split: str, captions: list[str]) -> None:
-    """Write the captions of a split, image-major, and the ids of its items."""
-    write_lines(folder / f"{split}_caps.txt", captions)
-    write_lines(folder / f"{split}_ids.txt", (f"{split}_{i:05d}" for i in range(len(captions) // CAPTIONS_PER_IMAGE)))
-
-
-def write_vectors(folder: Path) -> None:
-    """Write `{split}_caps.npy` for the captions of every split; see `caption_vectors`."""
-    captions = [read_lines(folder / f"{split}_caps.txt") for split in SPLITS]
-    for split, vectors in zip(SPLITS, caption_vectors(*captions), strict=True):
-        np.save(folder / f"{split}_caps.npy", vectors)
 
 
 def _describe(file: Path) -> dict[str, int | str]:

@@ -11,23 +11,17 @@ from uwml_lib.datasets.digits.words import NOUNS, NUMBERS, colour_word, noun, sp
 PLURALS = ("zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines")
 SIZES = {True: ("big", "large", "huge"), False: ("small", "little", "tiny")}
 RELATIONS = {
-    "left": ("to the left of", "left of"),
-    "right": ("to the right of", "right of"),
-    "above": ("above", "over"),
-    "below": ("below", "under", "beneath"),
-    "beside": ("next to", "beside"),
-}
+    "left": ("to the left of", "left of"), "right": ("to the right of", "right of"), "above": ("above", "over"),
+    "below": ("below", "under", "beneath"), "beside": ("next to", "beside"),
+}  # fmt: skip
 PLACES = {
-    "top": ("at the top",),
-    "bottom": ("at the bottom",),
-    "left": ("on the left", "on the left side"),
-    "right": ("on the right", "on the right side"),
-    "middle": ("in the middle", "in the center"),
+    "top": ("at the top",), "bottom": ("at the bottom",), "left": ("on the left", "on the left side"),
+    "right": ("on the right", "on the right side"), "middle": ("in the middle", "in the center"),
     "top left": ("in the top left corner", "in the upper left"),
     "top right": ("in the top right corner", "in the upper right"),
     "bottom left": ("in the bottom left corner", "in the lower left"),
     "bottom right": ("in the bottom right corner", "in the lower right"),
-}
+}  # fmt: skip
 OPENERS = ("", "", "", "there is ", "a picture of ", "an image of ", "this is ", "we can see ")
 VERBS = ("is", "sits", "stands", "is written", "is placed")
 
@@ -44,9 +38,6 @@ class Thing:
     large: bool
     x: float
     y: float
-
-
-# Captions
 
 
 def caption(things: list[Thing], rng: random.Random) -> str:

@@ -4,42 +4,22 @@ Region proposals and features imitate bottom-up attention: jittered boxes and di
 layer of a classifier that was trained on object and attribute labels of the train split alone.
 """
 
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uwml_lib.datasets.digits.classifier import CropClassifier, crop, train_classifier
-from uwml_lib.datasets.digits.drawing import (
-    COLOUR_NAMES,
-    COLOURS,
-    develop,
-    digit_pools,
-    ground,
-    handwritten_digits,
-    ink,
-    paint,
-    tints,
-)
-from uwml_lib.datasets.digits.embedded import (
-    CAPTIONS_PER_IMAGE,
-    SPLITS,
-    TEXTS,
-    EmbeddedSettings,
-    write_texts,
-    write_vectors,
-)
+from uwml_lib.datasets.digits import drawing
+from uwml_lib.datasets.digits.classifier import crop
+from uwml_lib.datasets.digits.drawing import COLOURS
+from uwml_lib.datasets.digits.embedded import Drawn, EmbeddedSettings
 from uwml_lib.datasets.digits.scene_captions import Thing, caption
 from uwml_lib.datasets.digits.words import NUMBERS
 
 PICTURE_SIZE = 80
 REGIONS = 12
-FEATURE_SIZE = 128
 MAX_THINGS = 5
 
 
@@ -52,31 +32,25 @@ class ScenesSettings(EmbeddedSettings):
     test: int = 500
 
     kind: ClassVar[str] = "scenes"
+    background: ClassVar[bool] = True
     format_version: ClassVar[int] = 2
-    files: ClassVar[tuple[str, ...]] = ("ims.npy", "boxes.npy", "pictures.npy", *TEXTS)
+    arrays: ClassVar[tuple[str, ...]] = ("boxes", "pictures")
 
-    def write(self, folder: Path, progress: Callable[[str], None]) -> dict[str, float]:
-        """Write the files of every split; return the classifier's accuracy on dev.
+    def draw(self, split: str) -> Drawn:
+        """Draw a split. Features are (N, 12, 128); their geometry is the box's x1, y1, x2, y2 and area.
 
-        `_ims.npy` (N, 12, 128) float32, post-ReLU activations and then the box's x1, y1, x2, y2, area;
-        `_boxes.npy` (N, 12, 4) float32, fractions of the picture; `_pictures.npy` (N, 80, 80, 3) uint8;
-        `_caps.txt`, line 5 * i + k describes picture i; `_caps.npy`, vectors of these; `_ids.txt`.
+        `_boxes.npy` (N, 12, 4) float32, fractions of the picture; `_pictures.npy` (N, 80, 80, 3) uint8.
         """
-        progress(f"drawing {self.train + self.dev + self.test} pictures of handwritten digits")
-        pictures = {split: draw_pictures(split, self) for split in SPLITS}
-        proposals = {split: propose(pictures[split], self.generator(split, "boxes")) for split in SPLITS}
-        crops = {split: crop(pictures[split].pixels, proposals[split]) for split in SPLITS}
-        labels = {split: region_labels(pictures[split], proposals[split]) for split in SPLITS}
-        classifier = CropClassifier(FEATURE_SIZE - 5, len(NUMBERS) + 1, len(COLOURS) + 1)  # one more: background
-        train_classifier(classifier, crops["train"], *labels["train"], self.classifier_epochs, progress)
-        accuracy = classifier_accuracy(classifier, crops["dev"], *labels["dev"])
-        progress("the classifier on dev regions: " + ", ".join(f"{name} {x:.1%}" for name, x in accuracy.items()))
-        hidden = {s: torch.cat([classifier(part)[0] for part in crops[s].split(1024)]) for s in SPLITS}
-        scale = 0.5 / hidden["train"].square().mean().sqrt()  # else the geometry would be too small to matter
-        for split in SPLITS:
-            _write_split(folder, split, pictures[split], proposals[split], hidden[split] * scale, self.seed)
-        write_vectors(folder)
-        return accuracy
+        pictures = draw_pictures(split, self)
+        boxes = propose(pictures, self.generator(split, "boxes"))
+        x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
+        return Drawn(
+            crops=crop(pictures.pixels, boxes),
+            labels=region_labels(pictures, boxes),
+            geometry=np.concatenate([boxes, ((x2 - x1) * (y2 - y1))[..., None]], axis=-1),
+            arrays={"boxes": boxes, "pictures": pictures.pixels},
+            captions=self.captions(split, caption, map(pictures.things, range(len(boxes)))),
+        )
 
 
 SCENES: dict[str, ScenesSettings] = {
@@ -106,7 +80,7 @@ class Pictures:
         return [
             Thing(
                 digit=int(self.digit[i, k]),
-                colour=COLOUR_NAMES[self.colour[i, k]],
+                colour=drawing.COLOUR_NAMES[self.colour[i, k]],
                 large=bool(self.large[i, k]),
                 x=float(self.boxes[i, k, 0::2].mean()),
                 y=float(self.boxes[i, k, 1::2].mean()),
@@ -115,15 +89,12 @@ class Pictures:
         ]
 
 
-# Pictures
-
-
 def draw_pictures(split: str, settings: ScenesSettings) -> Pictures:
     """Draw the pictures of one split: three to five digits in the cells of a jittered 3 x 3 grid on a noisy ground."""
     rng = settings.generator(split, "pictures")
     n, shape = getattr(settings, split), (getattr(settings, split), MAX_THINGS)
-    glyphs, names = handwritten_digits()
-    source = rng.choice(digit_pools(settings.seed)[split], shape)
+    glyphs, names = drawing.handwritten_digits()
+    source = rng.choice(drawing.digit_pools(settings.seed)[split], shape)
     colour, large = rng.integers(len(COLOURS), size=shape), rng.random(shape) < 0.5
     cells = np.argsort(rng.random((n, 9)), axis=1)[:, :MAX_THINGS]
     count = rng.integers(3, MAX_THINGS + 1, n)
@@ -131,18 +102,20 @@ def draw_pictures(split: str, settings: ScenesSettings) -> Pictures:
     centres = (np.stack([cells % 3, cells // 3], axis=-1) + 0.5) / 3 + rng.uniform(-0.05, 0.05, (*shape, 2))
     centres = centres.clip(extent[..., None] / 2, 1 - extent[..., None] / 2)
     angle = rng.uniform(-0.2, 0.2, shape)
-    rgb = tints(colour, rng)
+    rgb = drawing.tints(colour, rng)
 
     pixels = np.empty((n, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
     boxes = np.zeros((*shape, 4), np.float32)
     for rows in np.array_split(np.arange(n), -(-n // 256)):  # chunks bound the memory
-        canvas = ground(len(rows), PICTURE_SIZE, rng)
+        canvas = drawing.ground(len(rows), PICTURE_SIZE, rng)
         for k in range(MAX_THINGS):
-            drawn = ink(glyphs[source[rows, k]], PICTURE_SIZE, centres[rows, k], extent[rows, k], angle[rows, k])
+            drawn = drawing.ink(
+                glyphs[source[rows, k]], PICTURE_SIZE, centres[rows, k], extent[rows, k], angle[rows, k]
+            )
             drawn *= torch.from_numpy(count[rows] > k)[:, None, None]
             boxes[rows, k] = _tight_boxes(drawn)
-            canvas = paint(canvas, drawn, rgb[rows, k])
-        pixels[rows] = develop(canvas, rng)
+            canvas = drawing.paint(canvas, drawn, rgb[rows, k])
+        pixels[rows] = drawing.develop(canvas, rng)
     return Pictures(pixels, count, names[source], colour, large, source, boxes)
 
 
@@ -156,9 +129,6 @@ def _tight_boxes(drawn: Tensor) -> np.ndarray:
     (x1, x2), (y1, y2) = sides
     boxes = np.stack([x1, y1, x2, y2], axis=1) / PICTURE_SIZE
     return np.where(np.any(inked, axis=(1, 2))[:, None], boxes, 0).astype(np.float32)
-
-
-# Regions
 
 
 def propose(pictures: Pictures, rng: np.random.Generator) -> np.ndarray:
@@ -214,31 +184,3 @@ def region_labels(pictures: Pictures, boxes: np.ndarray) -> tuple[Tensor, Tensor
     digit = np.where(empty, len(NUMBERS), np.take_along_axis(pictures.digit, best, axis=1))
     colour = np.where(empty, len(COLOURS), np.take_along_axis(pictures.colour, best, axis=1))
     return torch.from_numpy(digit.ravel()), torch.from_numpy(colour.ravel())
-
-
-def classifier_accuracy(classifier: CropClassifier, crops: Tensor, digit: Tensor, colour: Tensor) -> dict[str, float]:
-    """Return the share of right answers in 0..1: digit and colour where there is one, background where not."""
-    _, digit_logits, colour_logits = classifier(crops)
-    background = digit == len(NUMBERS)
-    digit_right, colour_right = digit_logits.argmax(1) == digit, colour_logits.argmax(1) == colour
-    answers = {
-        "digit": digit_right[~background],
-        "colour": colour_right[~background],
-        "background": digit_right[background],
-    }
-    return {name: round(right.float().mean().item(), 4) for name, right in answers.items()}
-
-
-# Files
-
-
-def _write_split(folder: Path, split: str, pictures: Pictures, boxes: np.ndarray, hidden: Tensor, seed: int) -> None:
-    x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
-    geometry = np.concatenate([boxes, ((x2 - x1) * (y2 - y1))[..., None]], axis=-1)
-    activations = hidden.numpy().reshape(*boxes.shape[:2], -1)
-    rng = random.Random(f"{seed} {split}")
-    captions = [caption(pictures.things(i), rng) for i in range(len(boxes)) for _ in range(CAPTIONS_PER_IMAGE)]
-    np.save(folder / f"{split}_ims.npy", np.concatenate([activations, geometry], axis=-1).astype(np.float32))
-    np.save(folder / f"{split}_boxes.npy", boxes)
-    np.save(folder / f"{split}_pictures.npy", pictures.pixels)
-    write_texts(folder, split, captions)

@@ -7,11 +7,8 @@ from uwml_lib.datasets.digits.drawing import COLOURS
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NOUNS = ("digit", "digit", "number", "number", "numeral")
 
-# How often a caption says what it could say: the lower, the more items it fits.
+# How often a caption names a digit's value and its colour: the lower, the more items a caption fits.
 SAY_DIGIT, SAY_COLOUR = 0.93, 0.9
-
-
-# Captions
 
 
 def spoken(text: str, rng: random.Random) -> str:

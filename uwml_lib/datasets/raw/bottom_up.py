@@ -2,18 +2,19 @@
 
 import base64
 import binascii
-import contextlib
 import hashlib
-import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from uwml_lib.datasets.raw.growing import Shapes, begin, finish, note, open_arrays, refuse_foreign
-from uwml_lib.datasets.raw.items import listed, names
+from uwml_lib.datasets.raw.growing import Filled, Growing, refuse_foreign
+from uwml_lib.datasets.raw.items import listed, listing, names
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_is_file, lock, read_lines
 from uwml_lib.support.progress import Say, progress, say
@@ -30,29 +31,13 @@ Places = dict[str, list[tuple[str, int]]]
 
 
 class Row(NamedTuple):
-    """Where the row of a wanted image is: its line, counted from 1, and the byte it starts at."""
+    """A row and where it is, in words; boxes and features are base64 of little-endian float32."""
 
-    image: str
-    path: Path
-    line: int
-    offset: int
-
-
-class Columns(NamedTuple):
-    """What a row says; boxes and features are base64 of little-endian float32."""
-
+    where: str
     image: str
     num_boxes: int
     boxes: bytes
     features: bytes
-
-
-class Found(NamedTuple):
-    """The rows of all wanted images in the order of the files, the (boxes, dim) of each, and a digest of the files."""
-
-    rows: list[Row]
-    shape: tuple[int, int]
-    digest: str
 
 
 def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: Say = say) -> None:
@@ -79,23 +64,16 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
     for path in tsvs:
         check_is_file(path)
     places = _read_places(folder)
-    images = Counter(split for rows in places.values() for split, _ in rows)
+    counts = Counter(split for rows in places.values() for split, _ in rows)
     with lock(folder, say):
-        refuse_foreign(folder, images)
+        refuse_foreign(folder, counts)
         size = sum(path.stat().st_size for path in tsvs)
         say(f"1/2 looking for {len(places):,} images in {names(tsvs)}, {size / 1e9:.1f} GB")
-        found = _find(tsvs, places, boxes, say)
-        shapes: Shapes = {f"{split}_ims": (n, *found.shape) for split, n in images.items()}
-        shapes |= {f"{split}_boxes": (n, boxes, 4) for split, n in images.items()}
-        inputs = hashlib.sha256(json.dumps([found.digest, boxes, places]).encode()).hexdigest()
-        done = begin(folder, images, shapes, inputs, len(found.rows))
-        say(
-            f"2/2 writing {len(found.rows):,} rows of {boxes} boxes x {found.shape[1]:,} numbers"
-            + (f", {done:,} of which were written before" if done else "")
-        )
-        if done < len(found.rows):
-            _write(folder, shapes, places, found, inputs, done)
-        finish(folder, shapes, say)
+        dim, digest = _find(tsvs, places, boxes, say)
+        arrays = Growing(folder, counts, (boxes, dim), [digest, boxes, places], len(places))
+        before = f", {arrays.done:,} of which were written before" if arrays.done else ""
+        say(f"2/2 writing {len(places):,} rows of {boxes} boxes x {dim:,} numbers{before}")
+        arrays.fill(_decoded(tsvs, places, (boxes, dim), arrays.done), ROWS_A_STEP, say)
 
 
 def _read_places(folder: Path) -> Places:
@@ -115,123 +93,94 @@ def _read_places(folder: Path) -> Places:
     return places
 
 
-# Reading
+def _find(tsvs: Sequence[Path], places: Places, boxes: int, say: Say) -> tuple[int, str]:
+    """Return the numbers a box of every wanted image, and a digest of the files.
 
-
-def _find(tsvs: Sequence[Path], places: Places, boxes: int, say: Say) -> Found:
-    """Find the row of every wanted image; raises UWMLError listing those that have none, several, or another shape."""
-    rows: list[Row] = []
+    Raises UWMLError listing the images that have no row, several, or one of another shape.
+    """
     times: Counter[str] = Counter()
     wrong: dict[str, int] = {}
     others, dim, digest = 0, 0, hashlib.sha256()
-    for path in tsvs:
-        for row, line in progress(_lines(path), f"{path.name}: rows"):
-            digest.update(line)
-            columns = _columns(row, line)
-            if columns.image not in places:
-                others += 1
-                continue
-            row = row._replace(image=columns.image)
-            times[row.image] += 1
-            if columns.num_boxes != boxes:
-                wrong[row.image] = columns.num_boxes
-                continue
-            _check_size(row, "boxes", columns.boxes, boxes, 4)
-            dim = dim or max(1, _decoded_size(columns.features) // (4 * boxes))
-            _check_size(row, "features", columns.features, boxes, dim)
-            rows.append(row)
+    for row in _rows(tsvs, digest):
+        if row.image not in places:
+            others += 1
+            continue
+        times[row.image] += 1
+        if row.num_boxes != boxes:
+            wrong[row.image] = row.num_boxes
+            continue
+        _check_length(row, "boxes", boxes, 4)
+        dim = dim or max(1, len(row.features) * 3 // 4 // (4 * boxes))
+        _check_length(row, "features", boxes, dim)
     counts = ", ".join(map(str, sorted(set(wrong.values()))[:10]))
     problems = {
         "are missing": [image for image in places if image not in times],
         "have several rows, expected one": [image for image, count in times.items() if count > 1],
         f"have {counts} boxes, expected {boxes} (--boxes takes another number)": list(wrong),
     }
-    if sentences := [
-        f"{names(tsvs)}: {len(ids):,} of the {len(places):,} images {what}: {listed(ids)}"
-        for what, ids in problems.items()
-        if ids
-    ]:
-        raise UWMLError("\n".join(sentences))
+    if any(problems.values()):
+        source, total = names(tsvs), len(places)
+        raise UWMLError("\n".join(listing(source, ids, total, "image", what) for what, ids in problems.items() if ids))
     if others:
         say(f"  rows left out, for no split has their image: {others:,}")
-    return Found(rows, (boxes, dim), digest.hexdigest())
+    return dim, digest.hexdigest()
 
 
-def _lines(path: Path) -> Iterator[tuple[Row, bytes]]:
-    """Yield every line and where it is; whose row it is, is yet to be read."""
-    number = offset = 0
-    with open(path, "rb", buffering=2**20) as file:
-        while line := file.readline(LONGEST_ROW):
-            number += 1
-            row = Row("", path, number, offset)
-            if len(line) == LONGEST_ROW:
-                raise UWMLError(f"{_where(row)}: found {LONGEST_ROW:,} bytes and no end, expected a row of a TSV file")
-            yield row, line
-            offset += len(line)
-    if not number:
-        raise UWMLError(f"{path}: is empty, expected rows of {', '.join(COLUMNS)}")
+def _decoded(tsvs: Sequence[Path], places: Places, shape: tuple[int, int], done: int) -> Iterator[Filled]:
+    """Yield what the rows of wanted images hold, but for the first that are done."""
+    wanted = (row for row in _rows(tsvs) if row.image in places)
+    for row in islice(wanted, done, None):
+        boxes = _numbers(row, "boxes", (shape[0], 4))
+        yield places[row.image], _numbers(row, "features", shape), boxes
 
 
-def _where(row: Row) -> str:
-    return f"{row.path}: line {row.line}" + (f", image {row.image}" if row.image else "")
+def _rows(tsvs: Sequence[Path], digest: Any = None) -> Iterator[Row]:
+    """Yield every row; digest: a hash that takes in every line."""
+    for path in tsvs:
+        number = 0
+        with open(path, "rb", buffering=2**20) as file:
+            lines = iter(partial(file.readline, LONGEST_ROW), b"")
+            for number, line in enumerate(progress(lines, f"{path.name}: rows"), 1):
+                where = f"{path}: line {number}"
+                if len(line) == LONGEST_ROW:
+                    raise UWMLError(f"{where}: found {LONGEST_ROW:,} bytes and no end, expected a row of a TSV file")
+                if digest:
+                    digest.update(line)
+                yield _row(where, line)
+        if not number:
+            raise UWMLError(f"{path}: is empty, expected rows of {', '.join(COLUMNS)}")
 
 
-def _columns(row: Row, line: bytes) -> Columns:
+def _row(where: str, line: bytes) -> Row:
     words = line.rstrip(b"\r\n").split(b"\t")
     if len(words) != len(COLUMNS):
-        raise UWMLError(
-            f"{_where(row)}: found {len(words)} columns, expected {len(COLUMNS)}, between tabs: {', '.join(COLUMNS)}"
-        )
+        expected = f"{len(COLUMNS)}, between tabs: {', '.join(COLUMNS)}"
+        raise UWMLError(f"{where}: found {len(words)} columns, expected {expected}")
     try:
         image = words[0].decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UWMLError(f"{_where(row)}: image_id: not readable as UTF-8 text ({error})") from error
+        raise UWMLError(f"{where}: image_id: not readable as UTF-8 text ({error})") from error
     for name, word in zip(COLUMNS[1:4], words[1:4], strict=True):
         if not word.isdigit() or len(word) > 9:
-            raise UWMLError(f"{_where(row)}: {name}: found {word[:20]!r}, expected a whole number")
-    return Columns(image, int(words[3]), words[4], words[5])
+            raise UWMLError(f"{where}: {name}: found {word[:20]!r}, expected a whole number")
+    return Row(f"{where}, image {image}", image, int(words[3]), words[4], words[5])
 
 
-def _decoded_size(text: bytes) -> int:
-    """Return how many bytes base64 text stands for."""
-    return len(text) // 4 * 3 - text[-2:].count(b"=")
-
-
-def _check_size(row: Row, name: str, text: bytes, boxes: int, dim: int) -> None:
-    size, expected = _decoded_size(text), 4 * boxes * dim
-    if size != expected or len(text) % 4:
+def _check_length(row: Row, name: str, boxes: int, dim: int) -> None:
+    found, expected = len(getattr(row, name)), 4 * math.ceil(4 * boxes * dim / 3)
+    if found != expected:
         raise UWMLError(
-            f"{_where(row)}: {name}: found {len(text):,} letters of base64 for {size:,} bytes, expected {expected:,} "
-            f"bytes: {boxes} boxes x {dim:,} numbers in float32, as in every row"
+            f"{row.where}: {name}: found {found:,} letters of base64, expected {expected:,} for {boxes} boxes x "
+            f"{dim:,} numbers in float32, as in every row"
         )
 
 
-def _numbers(row: Row, name: str, text: bytes, shape: tuple[int, int]) -> np.ndarray:
+def _numbers(row: Row, name: str, shape: tuple[int, int]) -> np.ndarray:
     """Decode a column of a row; float32."""
     try:
-        numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f4").reshape(shape)
+        numbers = np.frombuffer(base64.b64decode(getattr(row, name), validate=True), "<f4").reshape(shape)
     except (binascii.Error, ValueError) as error:
-        raise UWMLError(f"{_where(row)}: {name}: not readable as base64 of float32 ({error})") from error
+        raise UWMLError(f"{row.where}: {name}: not readable as base64 of float32 ({error})") from error
     if not np.isfinite(numbers).all():
-        raise UWMLError(f"{_where(row)}: {name}: found NaN or infinity, expected finite numbers")
+        raise UWMLError(f"{row.where}: {name}: found NaN or infinity, expected finite numbers")
     return numbers
-
-
-# Writing
-
-
-def _write(folder: Path, shapes: Shapes, places: Places, found: Found, inputs: str, done: int) -> None:
-    """Decode the rows that are not done into the arrays."""
-    rows, arrays = found.rows, open_arrays(folder, shapes)
-    with contextlib.ExitStack() as stack:
-        files = {path: stack.enter_context(open(path, "rb")) for path in dict.fromkeys(row.path for row in rows)}
-        for number, row in enumerate(progress(rows[done:], "rows"), done + 1):
-            files[row.path].seek(row.offset)
-            columns = _columns(row, files[row.path].readline(LONGEST_ROW))
-            boxes = _numbers(row, "boxes", columns.boxes, (found.shape[0], 4))
-            features = _numbers(row, "features", columns.features, found.shape)
-            for split, place in places[row.image]:
-                arrays[f"{split}_boxes"][place] = boxes
-                arrays[f"{split}_ims"][place] = features
-            if number % ROWS_A_STEP == 0 or number == len(rows):
-                note(folder, arrays, inputs, number)

@@ -1,6 +1,5 @@
 """Features of the cells of a grid over a whole picture, from any image model of `timm`."""
 
-import functools
 import hashlib
 import math
 import re
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 """What pictures are read from: of all that Pillow knows, some start other programs."""
 
 
@@ -53,22 +52,17 @@ def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained
     except RuntimeError:  # weights that the model does not have
         known = None
     if known is None:
-        raise UWMLError(f"backbone: found {name!r}, expected a model of timm{_meant(timm, name)}")
+        near = get_close_matches(name, [*timm.list_models(), *timm.list_models(pretrained=True)], n=1)
+        hint = f"; did you mean {near[0]}?" if near else f" such as {BACKBONE}"
+        raise UWMLError(f"backbone: found {name!r}, expected a model of timm{hint}")
     if weights:
         model = _with_weights(timm, name, weights)
     elif not pretrained:
         model = timm.create_model(name)
-    elif not known.has_weights:
-        raise UWMLError(f"backbone: timm has no weights of {name}; choose another, or name a file by --weights")
+    elif known.has_weights:
+        model = _downloaded(timm, name, known)
     else:
-        try:
-            model = timm.create_model(name, pretrained=True)
-        except Exception as error:  # the hub's, the network's, the operating system's
-            hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
-            raise UWMLError(
-                f"{name}: its weights could not be downloaded ({_said(error)}); fetch "
-                f"{hub if known.hf_hub_id else known.url}, put it anywhere on this machine and name it by --weights"
-            ) from error
+        raise UWMLError(f"backbone: timm has no weights of {name}; choose another, or name a file by --weights")
     model.eval()
     # The model's own size, colours and interpolation; but a cut from the middle loses what captions speak of.
     config = {**timm.data.resolve_model_data_config(model), "crop_mode": "squash", "crop_pct": 1.0}
@@ -77,15 +71,9 @@ def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained
         digest.update(key.encode())
         digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
     with torch.inference_mode():
-        found = feature_map(name, model, torch.zeros(1, *config["input_size"]))
-    return Backbone(
-        name=name,
-        model=model,
-        transform=timm.data.create_transform(**config, is_training=False),
-        dim=found.shape[1],
-        map_size=(found.shape[2], found.shape[3]),
-        digest=digest.hexdigest(),
-    )
+        _, dim, *map_size = feature_map(name, model, torch.zeros(1, *config["input_size"])).shape
+    transform = timm.data.create_transform(**config, is_training=False)
+    return Backbone(name, model, transform, dim, (map_size[0], map_size[1]), digest.hexdigest())
 
 
 def _import_timm() -> ModuleType:
@@ -118,42 +106,39 @@ def _import_torchvision() -> None:
         import torchvision  # noqa: F401
 
 
-def _meant(timm: ModuleType, name: str) -> str:
-    near = get_close_matches(name, [*timm.list_models(), *timm.list_models(pretrained=True)], n=1)
-    return f"; did you mean {near[0]}?" if near else " such as " + BACKBONE
-
-
-def _said(error: Exception) -> str:
-    """The first sentence of what an error says."""
-    return re.split(r"\.?(?:\s*\n|\.\s|$)", str(error).strip())[0] or type(error).__name__
+def _downloaded(timm: ModuleType, name: str, known: Any) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's, the network's, the operating system's
+        hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
+        raise UWMLError(
+            f"{name}: its weights could not be downloaded ({_said(error)}); fetch "
+            f"{hub if known.hf_hub_id else known.url}, put it anywhere on this machine and name it by --weights"
+        ) from error
 
 
 def _with_weights(timm: ModuleType, name: str, path: Path) -> nn.Module:
-    state = _read_weights(path)
-    try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
-    except Exception as error:  # of names and shapes that are not this model's, timm's own conversions raise anything
-        words = " ".join(str(error).split())
-        raise UWMLError(f"{path}: does not fit {name} ({words[:200]})") from error
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     check_is_file(path)
     try:
-        state: Any
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        is_safe = path.suffix == ".safetensors"
+        state: Any = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises nearly anything
         raise UWMLError(f"{path}: not readable as weights, from which no code is run ({_said(error)})") from error
     for key in ("state_dict", "model"):  # what trainings wrap them in
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UWMLError(f"{path}: found no weights, expected tensors by their names")
-    return state
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    except Exception as error:  # of names and shapes that are not this model's, timm's own conversions raise anything
+        raise UWMLError(f"{path}: does not fit {name} ({' '.join(str(error).split())[:200]})") from error
+
+
+def _said(error: Exception) -> str:
+    """The first sentence of what an error says."""
+    return re.split(r"\.?(?:\s*\n|\.\s|$)", str(error).strip())[0] or type(error).__name__
 
 
 def feature_map(name: str, model: nn.Module, pixels: Tensor) -> Tensor:
@@ -197,7 +182,7 @@ def load_picture(path: Path) -> "Image":
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path, formats=_formats()) as file:
+        with Image.open(path, formats=FORMATS) as file:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I;16"):  # which Pillow would cut off above 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -209,18 +194,3 @@ def load_picture(path: Path) -> "Image":
             return image.convert("RGB")
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         raise UWMLError(f"{path}: not readable as an image ({_said(error)})") from error
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    from PIL import Image
-
-    Image.init()
-    return tuple(kind for kind in FORMATS if kind in Image.OPEN)
-
-
-def picture_endings() -> set[str]:
-    """Return how the names of pictures end, such as .jpg."""
-    from PIL import Image
-
-    return {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}

@@ -1,23 +1,25 @@
-"""Arrays of float32 that grow on the disk, with a journal of how many rows are done: a kill costs a few rows."""
+"""Arrays of float32 that grow on the disk, with a journal of how many images are done: a kill costs a few images."""
 
-import errno
+import contextlib
+import hashlib
+import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
-from uwml_lib.datasets.precomputed import load_array
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import read_sealed_json, write_sealed_json
+from uwml_lib.support.files import load_array, read_sealed_json, write_sealed_json, writing
 from uwml_lib.support.progress import Say
 
 JOURNAL = ".features.json"
 
-Shapes = dict[str, tuple[int, int, int]]
-"""Array, such as train_ims -> its shape."""
+Filled = tuple[Sequence[tuple[str, int]], np.ndarray, np.ndarray]
+"""An image's splits and its row in each, its features (regions, dim) and its boxes (regions, 4)."""
 
 
 def refuse_foreign(folder: Path, splits: Iterable[str]) -> None:
@@ -33,88 +35,88 @@ def _refuse_finished(folder: Path, splits: Iterable[str]) -> None:
                 raise UWMLError(f"{path}: is there already; move it away to have it made from these files and ids")
 
 
-def begin(folder: Path, splits: Iterable[str], shapes: Shapes, inputs: str, total: int) -> int:
-    """Return how many of `total` rows are done, of these inputs, known by a digest; hold the folder's lock.
+class Growing:
+    """`{split}_ims.npy` (n, regions, dim) and `{split}_boxes.npy` (n, regions, 4) until they are whole.
 
-    Where none are, the arrays are made, with their room on the disk. Raises UWMLError for arrays of other inputs.
+    They grow under hidden names. A journal says how many images are done, and of which inputs; it stays, so that
+    finished work is known again. Hold the folder's lock.
     """
-    journal = folder / JOURNAL
-    record = read_sealed_json(journal) if journal.exists() else {}
-    finished = record == {"inputs": inputs, "done": total}
-    goes_on = record.get("inputs") == inputs and _are_there(folder, shapes, finished)
-    if not (finished and goes_on):
-        _refuse_finished(folder, splits)
-    if not goes_on:
-        journal.unlink(missing_ok=True)
-        _create(folder, shapes)
-        record = {"inputs": inputs, "done": 0}
-        write_sealed_json(journal, record)
-    return record["done"]
+
+    def __init__(self, folder: Path, counts: Mapping[str, int], shape: tuple[int, int], inputs: Any, total: int):
+        """Find what an earlier call left, or begin.
+
+        counts: split -> its images. shape: regions and dim. inputs: JSON that says all that the numbers depend on.
+        total: images, `done` of which are done. Raises UWMLError for arrays of other inputs, or for want of room.
+        """
+        regions, dim = shape
+        self.folder, self.total, self.done, self._counts = folder, total, 0, counts
+        self._inputs = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+        self._shapes = {f"{split}_ims": (n, regions, dim) for split, n in counts.items()}
+        self._shapes |= {f"{split}_boxes": (n, regions, 4) for split, n in counts.items()}
+        journal = folder / JOURNAL
+        record = read_sealed_json(journal) if journal.exists() else {}
+        finished = record == {"inputs": self._inputs, "done": total}
+        goes_on = record.get("inputs") == self._inputs and all(map(self._is_there, self._shapes))
+        if not (finished and goes_on):
+            _refuse_finished(folder, counts)
+        if goes_on:
+            self.done = record["done"]
+        else:
+            journal.unlink(missing_ok=True)
+            self._create()
+            self._note(0)
+
+    def fill(self, images: Iterable[Filled], step: int, say: Say) -> None:
+        """Take the images that are not done, noting how far it is after every `step`; give the arrays their names."""
+        if self.done < self.total:
+            with contextlib.ExitStack() as stack:
+                files = {name: stack.enter_context(open(self._part(name), "r+b")) for name in self._shapes}
+                for done, (places, features, boxes) in enumerate(images, self.done + 1):
+                    with writing(self.folder):
+                        for split, row in places:
+                            _write_row(files[f"{split}_ims"], row - self._counts[split], features)
+                            _write_row(files[f"{split}_boxes"], row - self._counts[split], boxes)
+                        if done % step == 0 or done == self.total:
+                            for file in files.values():  # the journal may say only what is surely on the disk
+                                file.flush()
+                                os.fsync(file.fileno())
+                            self._note(done)
+        for name, shape in self._shapes.items():
+            if (part := self._part(name)).exists():  # else it got its name in an earlier call
+                os.replace(part, self.folder / f"{name}.npy")
+            say(f"{self.folder / name}.npy: {' x '.join(map(str, shape))}")
+
+    def _note(self, done: int) -> None:
+        self.done = done
+        write_sealed_json(self.folder / JOURNAL, {"inputs": self._inputs, "done": done})
+
+    def _part(self, name: str) -> Path:
+        """Where an array grows until it is whole."""
+        return self.folder / f".{name}.npy.part"
+
+    def _is_there(self, name: str) -> bool:
+        """Tell whether an array is there to go on with; one that is finished has its name."""
+        for path in (self._part(name), self.folder / f"{name}.npy"):
+            with contextlib.suppress(UWMLError):
+                if load_array(path, 3).shape == self._shapes[name]:
+                    return True
+        return False
+
+    def _create(self) -> None:
+        parts = {self._part(name): shape for name, shape in self._shapes.items()}
+        for part in parts:
+            part.unlink(missing_ok=True)
+        needed, free = 4 * sum(map(math.prod, parts.values())), shutil.disk_usage(self.folder).free
+        if needed > free:
+            found = f"found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f} for the features"
+            raise UWMLError(f"{self.folder}: {found}")
+        for part, shape in parts.items():
+            with writing(part):
+                np.lib.format.open_memmap(part, mode="w+", dtype="<f4", shape=shape)
 
 
-def open_arrays(folder: Path, shapes: Shapes) -> dict[str, np.memmap]:
-    """Open the growing arrays for writing."""
-    return {name: np.lib.format.open_memmap(_part(folder, name), mode="r+") for name in shapes}
-
-
-def note(folder: Path, arrays: Mapping[str, np.memmap], inputs: str, done: int) -> None:
-    """Note in the journal how many rows are done, once they are surely on the disk.
-
-    The journal stays: by it, finished work is known again.
-    """
-    for array in arrays.values():
-        array.flush()
-    write_sealed_json(folder / JOURNAL, {"inputs": inputs, "done": done})
-
-
-def finish(folder: Path, shapes: Shapes, say: Say) -> None:
-    """Give the arrays their names, and say what they are."""
-    for name in shapes:
-        if (part := _part(folder, name)).exists():  # else it got its name in an earlier call
-            os.replace(part, folder / f"{name}.npy")
-    for name, shape in shapes.items():
-        say(f"{folder / name}.npy: {' x '.join(map(str, shape))}")
-
-
-def _part(folder: Path, name: str) -> Path:
-    """Where an array grows until it is whole."""
-    return folder / f".{name}.npy.part"
-
-
-def _are_there(folder: Path, shapes: Shapes, finished: bool) -> bool:
-    """Tell whether every array is there to go on with; finished ones may have their names."""
-
-    def holds(path: Path, shape: tuple[int, int, int]) -> bool:
-        try:
-            return load_array(path, 3).shape == shape
-        except UWMLError:
-            return False
-
-    return all(
-        holds(_part(folder, name), shape) or (finished and holds(folder / f"{name}.npy", shape))
-        for name, shape in shapes.items()
-    )
-
-
-def _create(folder: Path, shapes: Shapes) -> None:
-    """Make the arrays and take their room on the disk: were it full later, writing to a map would end the process."""
-    parts = {_part(folder, name): shape for name, shape in shapes.items()}
-    needed = sum(4 * math.prod(shape) for shape in shapes.values())
-    for part in parts:
-        part.unlink(missing_ok=True)
-    if needed > (free := shutil.disk_usage(folder).free):
-        raise UWMLError(f"{folder}: found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f} for the features")
-    for part, shape in parts.items():
-        np.lib.format.open_memmap(part, mode="w+", dtype="<f4", shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            try:
-                with open(part, "r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-            except OSError as error:
-                if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot promise room
-                    continue
-                for each in parts:
-                    each.unlink(missing_ok=True)
-                raise UWMLError(
-                    f"{part}: cannot be written ({error.strerror}); {needed / 1e9:.1f} GB are needed in all"
-                ) from error
+def _write_row(file: IO[bytes], row: int, numbers: np.ndarray) -> None:
+    """Write a row, counted backwards from the end: -1 is the last. A map would end the process on a full disk."""
+    content = numbers.astype("<f4").tobytes()
+    file.seek(row * len(content), os.SEEK_END)
+    file.write(content)

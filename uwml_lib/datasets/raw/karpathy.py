@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from uwml_lib.datasets.raw.items import Item, caption_of, read_entries, shown, write_items
+from uwml_lib.datasets.raw import items
+from uwml_lib.datasets.raw.items import Item, shown
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, read_json
 from uwml_lib.support.progress import Say, say
@@ -32,7 +33,7 @@ def write_captions(folder: Path, path: Path, /, say: Say = say) -> None:
     """
     splits = read_karpathy(path)
     with lock(folder, say):
-        write_items(folder, splits, path.name)
+        items.write_items(folder, splits, path.name)
     for split, images in splits.items():
         say(f"{split}: {len(images):,} images, {CAPTIONS_PER_IMAGE} captions each")
 
@@ -44,36 +45,30 @@ def read_karpathy(path: Path) -> dict[str, list[Item]]:
     UWMLError, naming the file and the image, for what has another shape, fewer captions or an id given before.
     """
     content = read_json(path)
-    entries = read_entries(path, content, "images")
+    entries = items.read_entries(path, content, "images")
     coco = content.get("dataset") == "coco" or any("cocoid" in entry for _, entry in entries)
-    splits: dict[str, list[Item]] = {split: [] for split in SPLITS.values()}
-    seen: dict[str, int] = {}
-    for number, (split, image) in enumerate(_images(entries, coco)):
-        if (first := seen.setdefault(image.id, number)) != number:
-            raise UWMLError(f"{path}: images[{first}] and images[{number}] are both {image.id}, expected each once")
-        splits[split].append(image)
-    if coco:
+    splits = items.by_split(dict.fromkeys(SPLITS.values()), _images(entries, coco))
+    if coco and "test" in splits:
         splits["testall"] = splits["test"]
         splits["test"] = splits["testall"][:TEST_1K]
-    return {split: images for split, images in splits.items() if images}
+    return splits
 
 
-def _images(entries: list[tuple[str, dict[str, Any]]], coco: bool) -> Iterator[tuple[str, Item]]:
+def _images(entries: list[items.Entry], coco: bool) -> Iterator[tuple[str, Item]]:
+    places: dict[str, str] = {}
     for where, entry in entries:
-        image_id = _image_id(where, entry, coco)
-        where = f"{where}, {image_id}"
-        split = entry.get("split")
-        if not isinstance(split, str) or split not in SPLITS:
-            raise UWMLError(f"{where}: split: found {shown(split)}, expected one of {', '.join(SPLITS)}")
-        sentences = entry.get("sentences")
-        if not isinstance(sentences, list) or len(sentences) < CAPTIONS_PER_IMAGE:
-            found = len(sentences) if isinstance(sentences, list) else shown(sentences)
-            raise UWMLError(f"{where}: sentences: found {found}, expected at least {CAPTIONS_PER_IMAGE}")
+        image = _image_id(where, entry, coco)
+        items.check_once(places, image, where)
+        where = f"{where}, {image}"
+        split = items.split_of(where, entry, SPLITS)
+        sentences = items.read_entries(where, entry, "sentences")
+        if len(sentences) < CAPTIONS_PER_IMAGE:
+            raise UWMLError(f"{where}: sentences: found {len(sentences)}, expected at least {CAPTIONS_PER_IMAGE}")
         captions = [
-            caption_of(f"{where}: sentences[{place}]", sentence, "raw")
-            for place, sentence in enumerate(sentences[:CAPTIONS_PER_IMAGE])
+            items.caption_line(f"{place}: raw", sentence.get("raw"))
+            for place, sentence in sentences[:CAPTIONS_PER_IMAGE]
         ]
-        yield SPLITS[split], Item(image_id, captions)
+        yield split, Item(image, captions)
 
 
 def _image_id(where: str, entry: dict[str, Any], coco: bool) -> str:

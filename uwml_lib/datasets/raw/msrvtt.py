@@ -4,13 +4,15 @@ Videos differ in length: `{split}_ims.npy` has the frames of all videos of a spl
 `{split}_offsets.npy` says where each video's begin and end.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uwml_lib.datasets.raw.items import Item, caption_of, listed, names, read_entries, shown, write_items
+from uwml_lib.datasets.batches import finite_float32
+from uwml_lib.datasets.raw import items
+from uwml_lib.datasets.raw.items import Item, names, shown
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_path, load_array, lock, read_json
 from uwml_lib.support.progress import Say, progress, say
@@ -39,61 +41,45 @@ def write_videos(
         UWMLError: The file and the place are named, or the videos listed.
     """
     splits = read_msrvtt(jsons, captions_per_video, say)
-    lengths, dim = _read_shapes(features, [video.id for videos in splits.values() for video in videos])
+    shapes = _read_shapes(features, [video.id for videos in splits.values() for video in videos])
     with lock(folder, say):
-        write_items(folder, splits, names(jsons))
+        items.write_items(folder, splits, names(jsons))
         for split, videos in splits.items():
-            offsets = np.cumsum([0, *(lengths[video.id] for video in videos)], dtype=np.int64)
-            _write_offsets(folder / f"{split}_offsets.npy", offsets)
-            _write_frames(folder / f"{split}_ims.npy", features, videos, offsets, dim)
-            say(f"{split}: {len(videos):,} videos, {offsets[-1]:,} frames of {dim:,} numbers")
+            offsets = np.cumsum([0, *(shapes[video.id][0] for video in videos)], dtype=np.int64)
+            _write(folder / f"{split}_offsets.npy", offsets.shape, offsets.dtype, [offsets])
+            shape = int(offsets[-1]), shapes[videos[0].id][1]
+            frames = (_read_frames(features, video.id) for video in progress(videos, f"{split}: videos"))
+            _write(folder / f"{split}_ims.npy", shape, np.dtype("<f4"), frames)
+            say(f"{split}: {len(videos):,} videos, {shape[0]:,} frames of {shape[1]:,} numbers")
 
 
 def read_msrvtt(jsons: Sequence[Path], captions_per_video: int = 0, say: Say = say) -> dict[str, list[Item]]:
     """Return split -> its videos in the order of the JSON files, all with the same number of captions.
 
     Raises UWMLError, naming the file and the place, for what has another shape, and listing the videos that have no
-    sentence, or fewer than asked for.
+    caption, or fewer than asked for.
     """
     if not jsons:
         raise UWMLError("JSON: found no file, expected at least one")
     if captions_per_video < 0:
         raise UWMLError(f"captions_per_video: found {captions_per_video}, expected at least 1, or 0 for the fewest")
     contents = {path: read_json(path) for path in jsons}
-    videos: dict[str, tuple[str, Item]] = {}
+    splits: dict[str, str] = {}
     places: dict[str, str] = {}
     for path, content in contents.items():
-        for where, entry in read_entries(path, content, "videos"):
-            name = _video_id(where, entry)
-            if (first := places.setdefault(name, where)) != where:
-                raise UWMLError(f"{where} and {first} are both {name}, expected each video once")
-            if (split := entry.get("split")) not in list(SPLITS):
-                raise UWMLError(f"{where}, {name}: split: found {shown(split)}, expected one of {', '.join(SPLITS)}")
-            videos[name] = (SPLITS[split], Item(name, []))
+        for where, entry in items.read_entries(path, content, "videos"):
+            video = _video_id(where, entry)
+            items.check_once(places, video, where)
+            splits[video] = items.split_of(f"{where}, {video}", entry, SPLITS)
+    captions: dict[str, list[str]] = {video: [] for video in splits}
     for path, content in contents.items():
-        for where, sentence in read_entries(path, content, "sentences"):
-            video_id = sentence.get("video_id")
-            if not isinstance(video_id, str) or video_id not in videos:
-                raise UWMLError(
-                    f"{where}: video_id: found {shown(video_id)}, expected that of a video of {names(jsons)}"
-                )
-            videos[video_id][1].captions.append(caption_of(f"{where}, {video_id}", sentence, "caption"))
-    counts = {name: len(video.captions) for name, (_, video) in videos.items()}
-    _refuse(jsons, videos, [name for name, count in counts.items() if not count], "have no sentence")
-    taken = captions_per_video or min(counts.values())
-    few = [name for name, count in counts.items() if count < taken]
-    _refuse(jsons, videos, few, f"have fewer than {taken} sentences (--captions-per-video takes another number)")
-    left_out = sum(counts.values()) - taken * len(counts)
-    say(f"captions of each of the {len(counts):,} videos: {taken}; left out: {left_out:,}")
-    splits: dict[str, list[Item]] = {split: [] for split in SPLITS.values()}
-    for split, video in videos.values():
-        splits[split].append(Item(video.id, video.captions[:taken]))
-    return {split: some for split, some in splits.items() if some}
-
-
-def _refuse(jsons: Sequence[Path], videos: Collection[str], some: Sequence[str], what: str) -> None:
-    if some:
-        raise UWMLError(f"{names(jsons)}: {len(some):,} of the {len(videos):,} videos {what}: {listed(some)}")
+        for where, sentence in items.read_entries(path, content, "sentences"):
+            of = sentence.get("video_id")
+            if not isinstance(of, str) or of not in captions:
+                raise UWMLError(f"{where}: video_id: found {shown(of)}, expected that of a video of {names(jsons)}")
+            captions[of].append(items.caption_line(f"{where}, {of}: caption", sentence.get("caption")))
+    kept = items.first_captions(names(jsons), captions, captions_per_video, "video", say)
+    return items.by_split(SPLITS.values(), ((splits[video], Item(video, texts)) for video, texts in kept.items()))
 
 
 def _video_id(where: str, entry: dict[str, Any]) -> str:
@@ -104,64 +90,38 @@ def _video_id(where: str, entry: dict[str, Any]) -> str:
     return name
 
 
-# Features
-
-
-def _read_shapes(features: Path, ids: Sequence[str]) -> tuple[dict[str, int], int]:
+def _read_shapes(features: Path, videos: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Return the frames of each video, and the numbers a frame, which must be the same in all."""
-    if missing := [name for name in ids if not (features / f"{name}.npy").exists()]:
-        raise UWMLError(f"{features}: {len(missing):,} of the {len(ids):,} videos have no file: {listed(missing)}")
-    lengths, dim = {}, 0
-    for name in progress(ids, "videos: shapes"):
-        path = features / f"{name}.npy"
-        frames, numbers = load_array(path, dimensions=2).shape
-        dim = dim or numbers
-        if numbers != dim:
-            raise UWMLError(f"{path}: found {numbers:,} numbers a frame, expected {dim:,} as in {ids[0]}.npy")
-        lengths[name] = frames
-    return lengths, dim
+    if missing := [video for video in videos if not (features / f"{video}.npy").exists()]:
+        raise UWMLError(items.listing(features, missing, len(videos), "video", "have no file"))
+    shapes: dict[str, tuple[int, int]] = {}
+    for video in progress(videos, "videos: shapes"):
+        path = features / f"{video}.npy"
+        frames, dim = load_array(path, 2).shape
+        if dim != (expected := shapes.get(videos[0], (0, dim))[1]):
+            raise UWMLError(f"{path}: found {dim:,} numbers a frame, expected {expected:,} as in {videos[0]}.npy")
+        shapes[video] = frames, dim
+    return shapes
 
 
-def _read_frames(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Read the features of a video, float32; raises UWMLError naming the frame if one is not finite."""
-    array = load_array(path, dimensions=2)
-    if array.shape != shape:
-        raise UWMLError(f"{path}: found {array.shape}, expected {shape} as a moment ago; was it changed?")
-    with np.errstate(over="ignore"):
-        frames = array.astype("<f4")
-    if not (finite := np.isfinite(frames).all(axis=1)).all():
-        raise UWMLError(
-            f"{path}: frame {finite.argmin()} (counted from 0) holds NaN, infinity or what is too large for float32, "
-            "expected finite numbers"
-        )
-    return frames
+def _read_frames(features: Path, video: str) -> np.ndarray:
+    path = features / f"{video}.npy"
+    return finite_float32(np.array(load_array(path, 2)), f"{path}: frame").numpy()
 
 
-def _write_offsets(path: Path, offsets: np.ndarray) -> None:
+def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[np.ndarray]) -> None:
+    """Write an array block by block, or compare it with what is there."""
     if not path.exists():
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, offsets)
-    elif not np.array_equal(load_array(path, dimensions=1), offsets):
-        _refuse_other(path)
-
-
-def _write_frames(path: Path, features: Path, videos: Sequence[Item], offsets: np.ndarray, dim: int) -> None:
-    """Write the frames of a split one video after the other, or compare them with what is there."""
-    shape = (int(offsets[-1]), dim)
-    blocks = (
-        (start, _read_frames(features / f"{video.id}.npy", (int(stop - start), dim)))
-        for video, start, stop in zip(progress(videos, f"{path.name}: videos"), offsets, offsets[1:], strict=False)
-    )
-    if path.exists():
-        array = load_array(path, dimensions=2)
-        if array.shape != shape or not all(np.array_equal(array[at : at + len(x)], x) for at, x in blocks):
-            _refuse_other(path)
+            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for block in blocks:
+                file.write(block.astype(dtype).tobytes())
         return
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for _, frames in blocks:
-            file.write(frames.tobytes())
-
-
-def _refuse_other(path: Path) -> None:
-    raise UWMLError(f"{path}: found other numbers than these files give; move it away, or choose another folder")
+    there, start = load_array(path, len(shape)), 0
+    same = there.shape == shape
+    for block in blocks if same else ():
+        same &= np.array_equal(there[start : start + len(block)], block)
+        start += len(block)
+    if not same:
+        raise UWMLError(f"{path}: found other numbers than these files give; move it away, or choose another folder")

@@ -1,29 +1,21 @@
 """Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, grid features."""
 
 import hashlib
-import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from uwml_lib.config import BACKBONE
+from uwml_lib.datasets.raw import grid_features as grids
 from uwml_lib.datasets.raw.caption_files import read_captions
-from uwml_lib.datasets.raw.grid_features import (
-    Backbone,
-    build_backbone,
-    grid_boxes,
-    grid_features,
-    load_picture,
-    picture_endings,
-)
-from uwml_lib.datasets.raw.growing import Shapes, begin, finish, note, open_arrays, refuse_foreign
-from uwml_lib.datasets.raw.items import Item, listed, write_items
+from uwml_lib.datasets.raw.growing import Filled, Growing, refuse_foreign
+from uwml_lib.datasets.raw.items import Item, first_captions, listing, write_items
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, make_folder, read_bytes, write_json
 from uwml_lib.support.progress import Say, progress, say
@@ -81,63 +73,56 @@ def write_pictures(
     for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise UWMLError(f"{name}: found {value}, expected at least 1")
+    kept = _captions_of(images, captions, captions_per_image, say)
+    splits = {
+        split: [Item(name, kept[name]) for name in part] for split, part in split_names(kept, dev, test, seed).items()
+    }
+    built = grids.build_backbone(backbone, weights)
+    if grid > min(built.map_size):
+        size = " x ".join(map(str, built.map_size))
+        raise UWMLError(f"grid: found {grid}, expected no more than the {size} of the feature map of {backbone}")
+    about = {"weights": str(weights or "timm's"), "grid": grid, "dev": dev, "test": test, "seed": seed}
+    _write(folder, images, captions.name, splits, built, about, batch_size, say)
+    say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
+
+
+def _write(
+    folder: Path,
+    images: Path,
+    source: str,
+    splits: Mapping[str, list[Item]],
+    built: grids.Backbone,
+    about: dict[str, Any],
+    batch_size: int,
+    say: Say,
+) -> None:
+    """Look at all pictures, then write captions, ids, settings and features."""
+    places = [Place(split, row, item.id) for split, part in splits.items() for row, item in enumerate(part)]
+    counts, grid = {split: len(part) for split, part in splits.items()}, about["grid"]
+    with lock(make_folder(folder), say):
+        refuse_foreign(folder, splits)
+        say(f"1/2 looking at {', '.join(f'{n:,} images of {split}' for split, n in counts.items())}")
+        inputs = [built.digest, grid, places, _look(images, [place.name for place in places])]
+        write_items(folder, splits, source)
+        arrays = Growing(folder, counts, (grid**2, built.dim), inputs, len(places))
+        device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        before = f"; {arrays.done:,} images were done before" if arrays.done else ""
+        say(f"2/2 features by {built.name} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
+        if arrays.done < len(places):
+            given = {"backbone": built.name, "digest": built.digest, "timm": version("timm")}
+            write_json(folder / "pictures.json", {**given, **about})
+        arrays.fill(_features(images, places[arrays.done :], built, device, grid, batch_size), IMAGES_A_STEP, say)
+
+
+def _captions_of(images: Path, captions: Path, captions_per_image: int | None, say: Say) -> dict[str, list[str]]:
+    """Return the captions of every image that has some, and say what is left out."""
     if not images.is_dir():
         raise UWMLError(f"{images}: no such folder, expected one of images")
     names = {path.relative_to(images).as_posix() for path in images.rglob("*") if path.is_file()}
     form, found = read_captions(captions, images, {name for name in names if name.isprintable()})
-    say(f"{captions}: {form}; {sum(map(len, found.values())):,} captions of {len(found):,} images")
-    kept = _same_number(captions, found, captions_per_image, say)
-    splits = {
-        split: [Item(name, kept[name]) for name in part] for split, part in split_names(kept, dev, test, seed).items()
-    }
-    built = build_backbone(backbone, weights)
-    if others := sum(Path(name).suffix.lower() in picture_endings() for name in names - kept.keys()):
-        say(f"  images left out, for they have no captions: {others:,}")
-    if grid > min(built.map_size):
-        size = " x ".join(map(str, built.map_size))
-        raise UWMLError(f"grid: found {grid}, expected no more than the {size} of the feature map of {backbone}")
-    places = [Place(split, row, image.id) for split, part in splits.items() for row, image in enumerate(part)]
-    make_folder(folder)
-    with lock(folder, say):
-        refuse_foreign(folder, splits)
-        say(f"1/2 looking at {len(places):,} images")
-        digests = _look(images, [place.name for place in places])
-        write_items(folder, splits, captions.name)
-        for split, part in splits.items():
-            say(f"  {split}: {len(part):,} images, {len(part[0].captions)} captions each")
-        cells = grid**2
-        shapes: Shapes = {f"{split}_ims": (len(part), cells, built.dim) for split, part in splits.items()}
-        shapes |= {f"{split}_boxes": (len(part), cells, 4) for split, part in splits.items()}
-        inputs = hashlib.sha256(json.dumps([built.digest, grid, places, digests]).encode()).hexdigest()
-        done = begin(folder, splits, shapes, inputs, len(places))
-        device = torch.accelerator.current_accelerator() or torch.device("cpu")
-        say(
-            f"2/2 features by {built.name} on {device.type}: {cells} regions of {built.dim:,} numbers an image"
-            + (f"; {done:,} images were done before" if done else "")
-        )
-        if done < len(places):
-            settings = {
-                "backbone": built.name, "weights": str(weights or "timm's"), "digest": built.digest, "grid": grid,
-                "dev": dev, "test": test, "seed": seed, "timm": version("timm"),
-            }  # fmt: skip
-            write_json(folder / "pictures.json", settings)
-            batches = _batches(images, places[done:], built, device, grid, batch_size)
-            _write(folder, shapes, batches, inputs, done, len(places))
-        finish(folder, shapes, say)
-    say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
-
-
-def _same_number(path: Path, captions: dict[str, list[str]], wanted: int | None, say: Say) -> dict[str, list[str]]:
-    """Keep the first captions of every image, as many as all of them have, or as wanted."""
-    number = wanted or min(map(len, captions.values()))
-    if few := [name for name, lines in captions.items() if len(lines) < number]:
-        raise UWMLError(
-            f"{path}: {len(few):,} of the {len(captions):,} images have fewer than the {number} captions of "
-            f"--captions-per-image: {listed(few)}"
-        )
-    if more := sum(len(lines) - number for lines in captions.values()):
-        say(f"  captions left out, for every image gets {number}: {more:,}")
-    return {name: lines[:number] for name, lines in captions.items()}
+    count, others = sum(map(len, found.values())), len(names - found.keys())
+    say(f"{captions}: {form}; {count:,} captions of {len(found):,} images; files without captions: {others:,}")
+    return first_captions(str(captions), found, captions_per_image, "image", say)
 
 
 def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dict[str, list[str]]:
@@ -152,11 +137,7 @@ def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dic
         raise UWMLError(
             f"found {len(order)} images with captions, expected at least 3, for one in each of train, dev and test"
         )
-    return {
-        "train": order[:n_train],
-        "dev": order[n_train : n_train + n_dev],
-        "test": order[n_train + n_dev :],
-    }
+    return {"train": order[:n_train], "dev": order[n_train:-n_test], "test": order[-n_test:]}
 
 
 def _look(images: Path, names: list[str]) -> list[str]:
@@ -164,56 +145,37 @@ def _look(images: Path, names: list[str]) -> list[str]:
 
     def look(name: str) -> str | UWMLError:
         try:
-            load_picture(images / name)
+            grids.load_picture(images / name)
             return hashlib.sha256(read_bytes(images / name)).hexdigest()
         except UWMLError as error:
             return error
 
     found: list[str | UWMLError] = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:  # in steps, for a pool that is interrupted ends what was given to it
         for start in progress(range(0, len(names), IMAGES_A_STEP), "images looked at, in steps"):
             found += pool.map(look, names[start : start + IMAGES_A_STEP])
     if wrong := [str(error).removeprefix(f"{images}/") for error in found if isinstance(error, UWMLError)]:
-        raise UWMLError(f"{images}: {len(wrong):,} of the {len(names):,} images cannot be read: {listed(wrong)}")
+        raise UWMLError(listing(images, wrong, len(names), "image", "cannot be read"))
     return [digest for digest in found if isinstance(digest, str)]
 
 
-def _batches(
-    images: Path, places: list[Place], backbone: Backbone, device: torch.device, grid: int, batch_size: int
-) -> Iterator[list[tuple[Place, np.ndarray, np.ndarray]]]:
-    """Yield the features (grid * grid, dim) and the boxes (grid * grid, 4) of every image, batch by batch."""
-    cells = grid_boxes(backbone.map_size, grid)
+def _features(
+    images: Path, places: list[Place], backbone: grids.Backbone, device: torch.device, grid: int, batch_size: int
+) -> Iterator[Filled]:
+    """Yield the features (grid * grid, dim) and the boxes (grid * grid, 4) of every image, computed in batches."""
+    cells = grids.grid_boxes(backbone.map_size, grid)
     backbone.model.to(device)
 
     def load(place: Place) -> tuple[torch.Tensor, tuple[int, int]]:
-        picture = load_picture(images / place.name)
+        picture = grids.load_picture(images / place.name)
         return backbone.transform(picture), picture.size
 
     with ThreadPoolExecutor() as pool:
         for start in progress(range(0, len(places), batch_size), f"batches of {batch_size} images"):
             batch = places[start : start + batch_size]
             pixels, sizes = zip(*pool.map(load, batch), strict=True)
-            features = grid_features(backbone, torch.stack(pixels).to(device), grid).numpy()
-            for place, numbers in zip(batch, features, strict=True):
+            features = grids.grid_features(backbone, torch.stack(pixels).to(device), grid).numpy()
+            for (split, row, name), numbers, size in zip(batch, features, sizes, strict=True):
                 if not np.isfinite(numbers).all():
-                    raise UWMLError(f"{images / place.name}: {backbone.name} gives NaN or infinity for this image")
-            yield list(zip(batch, features, (cells * (*size, *size) for size in sizes), strict=True))
-
-
-def _write(
-    folder: Path,
-    shapes: Shapes,
-    batches: Iterable[list[tuple[Place, np.ndarray, np.ndarray]]],
-    inputs: str,
-    done: int,
-    total: int,
-) -> None:
-    arrays, noted = open_arrays(folder, shapes), done
-    for batch in batches:
-        for (split, row, _), features, boxes in batch:
-            arrays[f"{split}_ims"][row] = features
-            arrays[f"{split}_boxes"][row] = boxes
-        done += len(batch)
-        if done == total or done - noted >= IMAGES_A_STEP:
-            note(folder, arrays, inputs, done)
-            noted = done
+                    raise UWMLError(f"{images / name}: {backbone.name} gives NaN or infinity for this image")
+                yield [(split, row)], numbers, cells * (*size, *size)
