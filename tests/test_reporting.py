@@ -5,6 +5,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests import torture
@@ -24,6 +25,7 @@ from uwml_lib.reporting import (
     run_table,
     save_experiment,
     summary_json,
+    warmup_effect,
 )
 
 N_IMAGES, K = 40, 5
@@ -148,6 +150,18 @@ def test_options_may_differ_between_losses_but_not_between_seeds(experiment):
         comparison(experiment)
 
 
+def test_losses_of_other_seeds_are_not_compared(experiment):
+    experiment.by_loss()["polynomial"][2].config["seed"] = 7
+    with pytest.raises(UWMLError, match="expected the same for both losses"):
+        comparison(experiment)
+
+
+def test_a_run_without_warm_up_is_compared_after_as_many_epochs(experiment):
+    experiment.without_warmup[0].config["epochs"] = 1
+    (row,) = warmup_effect(experiment).itertuples()
+    assert (row.without_warmup, row.with_warmup) == (100.0, 100.0)
+
+
 def test_another_split_is_not_compared(experiment):
     experiment.by_loss()["triplet"][0].results["split"] = "dev"
     with pytest.raises(UWMLError, match="in split, expected"):
@@ -235,6 +249,21 @@ def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
         assert words in page
 
 
+def test_a_page_of_a_run_that_is_gone_goes_too(tmp_path, monkeypatch):
+    for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", tmp_path / "speed")):
+        monkeypatch.setattr(site, name, value)
+    page = tmp_path / "pages/scenes/polynomial-seed0.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    site.build()
+    assert not page.exists()
+
+
+def test_a_curve_rises_where_its_values_do():
+    lines = pd.DataFrame({"epochs_done": [1.0, 2.0, 4.0], "dev_rsum": [100.0, 200.0, 150.0]})
+    assert site._curve(lines, "dev_rsum", "rsum")["points"] == "80.0,130.0 160.0,20.0 320.0,75.0"  # y points down
+
+
 def test_what_the_features_are(experiment):
     for run in experiment.runs:
         run.results["features"] = {run.results["split"]: [10, 36, 128]}
@@ -258,6 +287,10 @@ def test_agreement_with_the_published_run(published):
     published["losses"]["triplet"]["metrics"]["rsum"]["mean"] += 100
     assert "triplet: rsum" in agreement_with_reference(published)
     assert agreement_with_reference(published).count("differs from") == 1
+    polynomial = published["losses"]["polynomial"]["metrics"]["rsum"]
+    for stds, differ in ((1.9, 1), (0.2, 2)):
+        polynomial["mean"] += stds * polynomial["std"]
+        assert agreement_with_reference(published).count("differs from") == differ
     assert agreement_with_reference({**published, "dataset": "other"}) == ""
     assert agreement_with_reference({**published, "losses": {}}) == ""
 

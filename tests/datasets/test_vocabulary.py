@@ -168,6 +168,11 @@ def test_round_trip(tmp_path):
     assert content["idx"] == len(made)
 
 
+def test_the_word_tokenizer_is_kept(tmp_path, no_punkt):
+    Vocabulary.build(4 * ["a dog"]).save(tmp_path / "vocabulary.json")
+    assert Vocabulary.load(tmp_path / "vocabulary.json").tokenizer == "word"
+
+
 def released_json(path, **changes):
     words = [*SPECIALS, "dog", "a"]
     content = {"word2idx": {word: k for k, word in enumerate(words)}, "idx2word": dict(enumerate(words)), "idx": 6}
