@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.faults import mutants as mutants_list
 from tests.faults.areas import AREAS
-from tests.faults.faults import FAULTS, Fault
+from tests.faults.faults import FAULTS, Fault, caught_by, save_caught
 from tests.faults.mutants import ROOT, Mutant
+from tests.faults.mutants import load as load_mutants
+from tests.faults.mutants import save as save_mutants
 from tests.faults.places import Place, find_line, find_text, library
-from tests.faults.runner import changed, copy_checkout, preload, run_tests
+from tests.faults.runner import NoTests, changed, copy_checkout, preload, run_tests
 
 SLOWEST = 1800.0
 """Seconds that the tests of an area may take without a fault."""
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument("--faults", action="store_true", help="only the seeded faults")
     parser.add_argument("--mutants", action="store_true", help="only the drawn mutants")
     parser.add_argument("--only", action="append", help="only of this name or area; may be given again")
-    parser.add_argument("--write", action="store_true", help="note in mutants.json which mutants were killed")
+    parser.add_argument("--write", action="store_true", help="note which test caught or killed each")
     wanted = parser.parse_args()
     both = wanted.faults == wanted.mutants
     began = time.monotonic()
@@ -35,14 +36,16 @@ def main() -> int:
         trial = Trial(Path(folder).resolve() / "kit")
         bad = 0
         if both or wanted.faults:
-            bad += try_faults(trial, [fault for fault in FAULTS if _asked(fault, wanted.only)])
-        if both or wanted.mutants:
-            drawn = mutants_list.load()
-            tried, worse = try_mutants(trial, [mutant for mutant in drawn if _asked(mutant, wanted.only)])
-            bad += worse
+            caught, missed = try_faults(trial, [fault for fault in FAULTS if _asked(fault, wanted.only)])
+            bad += missed
             if wanted.write:
-                now = {mutant.name: mutant for mutant in tried}
-                mutants_list.save([now.get(mutant.name, mutant) for mutant in mutants_list.load()])
+                save_caught(caught_by() | caught)
+        if both or wanted.mutants:
+            drawn = load_mutants()
+            tried, lost = try_mutants(trial, [mutant for mutant in drawn if _asked(mutant, wanted.only)])
+            bad += lost
+            if wanted.write:
+                save_mutants([tried.get(mutant.name, mutant) for mutant in drawn])
     print(f"in {(time.monotonic() - began) / 60:.0f} minutes")
     return int(bad > 0)
 
@@ -59,13 +62,18 @@ class Trial:
         self.usual: dict[tuple[str, ...], float] = {}
         copy_checkout(ROOT, copy)
 
-    def run(self, place: Place, after: str, area: str) -> tuple[str, float]:
-        """Return the test that notices a change, "" if none does, and the seconds that took."""
+    def run(self, place: Place, after: str, area: str, likely: str) -> tuple[str, float]:
+        """Return the test that notices a change, "" if none does, and the seconds that took; ask `likely` first."""
+        selections = [*filter(None, AREAS[area])]
+        asked = [((likely,), tests) for tests in selections if likely.startswith(tests)]
         seconds = 0.0
-        for tests in filter(None, AREAS[area]):
-            limit = 60 + 4 * self.usual_seconds(tests)
-            with changed(place, after):
-                outcome = run_tests(self.copy, tests, limit)
+        for tests, of in [*asked, *((tests, tests) for tests in selections)]:
+            limit = 60 + 4 * self.usual_seconds(of)
+            try:
+                with changed(place, after):
+                    outcome = run_tests(self.copy, tests, limit)
+            except NoTests:  # the likely one was renamed
+                continue
             seconds += outcome.seconds
             if outcome.failed:
                 return outcome.failed, seconds
@@ -74,7 +82,10 @@ class Trial:
     def usual_seconds(self, tests: tuple[str, ...]) -> float:
         """Run tests without a fault, once: they must pass, else what fails anyway would look like a fault caught."""
         if tests not in self.usual:
-            outcome = run_tests(self.copy, tests, SLOWEST)
+            try:
+                outcome = run_tests(self.copy, tests, SLOWEST)
+            except NoTests as error:
+                raise SystemExit(f"tests.faults: {error}") from error
             if outcome.failed:
                 log = self.copy.with_name("log").read_text(encoding="utf-8", errors="replace")
                 raise SystemExit(f"{log[-4000:]}\ntests.faults: without any fault, {outcome.failed} fails")
@@ -83,41 +94,47 @@ class Trial:
         return self.usual[tests]
 
 
-def try_faults(trial: Trial, faults: Sequence[Fault]) -> int:
-    """Try faults, say what came of each, and return how many were not caught."""
+def try_faults(trial: Trial, faults: Sequence[Fault]) -> tuple[dict[str, str], int]:
+    """Try faults, and say what came of each; return which test caught each, and how many were not caught."""
+    caught: dict[str, str] = {}
     counts: Counter[str] = Counter()
+    likely = caught_by()
     for fault in faults:
         places = find_text(library(trial.copy), fault.before)
         if len(places) != 1:
             print(f"fault {fault.name}: found {len(places)} places, expected 1", flush=True)
             counts["not placed"] += 1
             continue
-        test, seconds = trial.run(places[0], fault.after, fault.area)
+        test, seconds = trial.run(places[0], fault.after, fault.area, likely.get(fault.name, ""))
         counts["caught" if test else "survived"] += 1
+        if test:
+            caught[fault.name] = test
         print(f"{fault.name}: {f'caught by {test}' if test else 'SURVIVED'} in {seconds:.0f} s", flush=True)
     print(f"{len(faults)} faults: {_words(counts)}")
-    return counts["survived"] + counts["not placed"]
+    return caught, counts["survived"] + counts["not placed"]
 
 
-def try_mutants(trial: Trial, mutants: Sequence[Mutant]) -> tuple[list[Mutant], int]:
-    """Try mutants; return them with what came of each, and how many survive now that were killed before."""
+def try_mutants(trial: Trial, mutants: Sequence[Mutant]) -> tuple[dict[str, Mutant], int]:
+    """Try mutants; return them by name, with what came of each, and how many survive now that were killed before."""
+    tried: dict[str, Mutant] = {}
     counts: Counter[str] = Counter()
-    tried = []
     for mutant in mutants:
         places = find_line(library(trial.copy), mutant.before, mutant.scope)
         if len(places) != 1:
             print(f"{mutant.name}: not applicable, {len(places)} places: {mutant.before}", flush=True)
             counts["not applicable"] += 1
             continue
-        test, seconds = trial.run(places[0], mutant.after, mutant.area)
-        words = f"killed by {test}" if test else f"survived: {mutant.before} -> {mutant.after}"
+        test, seconds = trial.run(places[0], mutant.after, mutant.area, mutant.by)
         lost = not test and mutant.killed is True
+        words = (
+            f"killed by {test}" if test else f"{'SURVIVED' if lost else 'survived'}: {mutant.before} -> {mutant.after}"
+        )
         counts["killed" if test else "survived"] += 1
-        counts["survived, but killed before"] += lost
-        print(f"{mutant.name}: {'LOST, ' if lost else ''}{words} in {seconds:.0f} s", flush=True)
-        tried.append(replace(mutant, killed=bool(test)))
+        counts["killed before, but not now"] += lost
+        print(f"{mutant.name}: {words} in {seconds:.0f} s", flush=True)
+        tried[mutant.name] = replace(mutant, killed=bool(test), by=test)
     print(f"{len(mutants)} mutants: {_words(counts)}")
-    return tried, counts["survived, but killed before"]
+    return tried, counts["killed before, but not now"]
 
 
 def _words(counts: Counter[str]) -> str:

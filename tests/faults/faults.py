@@ -6,7 +6,12 @@ sentence that is not true.
 """
 # ruff: noqa: E501
 
+import json
+from pathlib import Path
 from typing import NamedTuple
+
+CAUGHT = Path(__file__).with_name("caught.json")
+"""Fault -> the test that caught it last, which is asked first the next time."""
 
 
 class Fault(NamedTuple):
@@ -66,7 +71,7 @@ rare words one occurrence late | vocabulary | count >= threshold and ==> count >
 unknown words are padding | vocabulary | self.index.get(token, UNKNOWN) ==> self.index.get(token, PAD)
 capitals kept | vocabulary | caption = caption.lower() ==> caption = caption.strip()
 cannot left in one | vocabulary | cannot|gimme ==> gimme
-special words found in captions | vocabulary | and word not in SPECIALS ==>
+caption without its end | vocabulary | for token in tokens), END] ==> for token in tokens)]
 tokenizer not kept | vocabulary | "tokenizer": self.tokenizer, ==> "tokenizer": "punkt",
 captions not padded with <pad> | data | padding_value=PAD ==> padding_value=1
 caption of another image | data | index // self.captions_per_image ==> index % len(self.features)
@@ -152,3 +157,14 @@ def _read(table: str) -> list[Fault]:
 
 
 FAULTS = _read(TABLE)
+
+
+def caught_by() -> dict[str, str]:
+    """Return which test caught each fault last, of those that were tried."""
+    return json.loads(CAUGHT.read_text(encoding="utf-8")) if CAUGHT.exists() else {}
+
+
+def save_caught(caught: dict[str, str]) -> None:
+    """Keep which test caught each fault that is still in the list."""
+    known = {fault.name: caught[fault.name] for fault in FAULTS if fault.name in caught}
+    CAUGHT.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

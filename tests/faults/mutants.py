@@ -44,7 +44,9 @@ MESSAGES = ("say", "UWMLError", "warn")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed line. scope: class and function it is in. killed: by the tests as they were; None: not tried yet."""
+    """A changed line. scope: class and function it is in. killed: by the tests as they were; None: not tried yet. by:
+    the test that killed it, which is asked first the next time.
+    """
 
     name: str
     area: str
@@ -52,6 +54,7 @@ class Mutant:
     before: str
     after: str
     killed: bool | None = None
+    by: str = ""
 
 
 class Edit(NamedTuple):

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import cache_from_source
@@ -35,6 +36,10 @@ class Outcome(NamedTuple):
 
     failed: str
     seconds: float
+
+
+class NoTests(Exception):
+    """What was asked for is no test, or none that is quick."""
 
 
 def preload() -> None:
@@ -91,8 +96,8 @@ def run_tests(copy: Path, tests: Sequence[str], limit: float) -> Outcome:
         os.killpg(child, signal.SIGKILL)  # it has said all, or hangs; what it started goes with it
     os.waitpid(child, 0)
     answer = json.loads(said) if said else {"code": None, "failed": ""}
-    if answer["code"] in (4, 5):
-        raise SystemExit(f"tests.faults: pytest found no tests in {' '.join(tests)}; see tests/faults/areas.py")
+    if answer["code"] in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise NoTests(f"pytest found no tests in {' '.join(tests)}; see tests/faults/areas.py")
     seconds = time.monotonic() - began
     if answer["code"] is None:
         return Outcome("a hang" if left <= 0 else "a crash", seconds)
@@ -122,6 +127,7 @@ def _be_pytest(copy: Path, tests: Sequence[str], write: int) -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "uwml_lib")]:
             del sys.modules[name]
         sys.path[0] = os.environ["PYTHONPATH"] = str(copy)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(copy.parent)
         with open(copy.with_name("log"), "w") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
