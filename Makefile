@@ -161,9 +161,10 @@ test: $(READY)
 test-all: test
 	$(PYTEST) -m slow
 
-## attack the kit (kills, damaged files, a full disk) and note what came of it: half an hour
+## attack the kit (kills, damaged files, a full disk) and note what came of it, then the tests with faults: an hour
 torture: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m tests.torture$(call option,kills,KILLS)$(call option,mutations,MUTATIONS)
+	$(PY) -m tests.faults
 
 ## measure how fast the kit is, against the release's way and the floor: up to 10 minutes
 bench: $(READY)

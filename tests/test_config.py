@@ -1,6 +1,7 @@
 """The one dataclass of an experiment: what it refuses, and what tells two experiments apart."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -34,6 +35,11 @@ def test_the_run_name_tells_apart_what_can_change_a_result_and_nothing_else():
         assert (changed in names) == (name in COSMETIC), name
         names.add(changed)
     assert ExperimentConfig().run_name("other data") not in names
+
+
+def test_the_run_name_leaves_defaults_out_so_that_a_new_setting_renames_no_run():
+    digest = hashlib.sha256(b'[{}, "data"]').hexdigest()[:8]
+    assert ExperimentConfig().run_name("data") == f"polynomial-seed0-nowarmup-{digest}"
 
 
 def test_the_words_of_a_run_name():

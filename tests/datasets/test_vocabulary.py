@@ -106,9 +106,9 @@ def no_nltk(monkeypatch):
     """Be a machine without nltk."""
     for name in ("nltk", "nltk.tokenize", "nltk.tokenize.punkt"):
         monkeypatch.setitem(sys.modules, name, None)
-    vocabulary.available_tokenizer.cache_clear()
+    vocabulary._punkt.cache_clear()
     yield
-    vocabulary.available_tokenizer.cache_clear()
+    vocabulary._punkt.cache_clear()
 
 
 @pytest.mark.parametrize("item", RECORDED, ids=lambda item: item["caption"][:12])
@@ -127,14 +127,14 @@ def test_a_vocabulary_made_without_nltk_is_read_alike_with_it(tmp_path, monkeypa
     made.save(tmp_path / "vocabulary.json")
     numbers = made.encode('a "ball"')
     assert made.decode(numbers[1:-1]) == ["a", '"', "ball", '"']
-    with pytest.raises(UWMLError, match="captions: the released tokens need nltk's Punkt"):
+    with pytest.raises(UWMLError, match="captions: these tokens need nltk's Punkt"):
         tokenize_released("A man .")
     download_punkt()
     assert "nltk is not installed" in capsys.readouterr().out
     with pytest.warns(UserWarning, match="made with the Punkt .*, read here with the plain expression"):
         Vocabulary.load(released_json(tmp_path / "vocab.json"))
     monkeypatch.undo()
-    vocabulary.available_tokenizer.cache_clear()
+    vocabulary._punkt.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Vocabulary.load(tmp_path / "vocabulary.json").encode('a "ball"') == numbers
@@ -207,6 +207,11 @@ def test_round_trip(tmp_path):
     assert content["word2idx"]["<end>"] == 2
     assert content["idx2word"]["2"] == "<end>"
     assert content["idx"] == len(made)
+
+
+def test_the_word_tokenizer_is_kept(tmp_path, no_punkt):
+    Vocabulary.build(4 * ["a dog"]).save(tmp_path / "vocabulary.json")
+    assert Vocabulary.load(tmp_path / "vocabulary.json").tokenizer == "word"
 
 
 def released_json(path, **changes):

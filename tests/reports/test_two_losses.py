@@ -1,6 +1,7 @@
 """The report of two losses, from run folders written by the test: table, verdict, remarks, agreement, pages."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.made import altered, write_run
@@ -9,8 +10,9 @@ from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.reports import figures
 from uwml_lib.reports.agreement import agreement_with_reference
 from uwml_lib.reports.report import Report
+from uwml_lib.reports.site import site
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
-from uwml_lib.reports.two_losses import linear_cca_text, two_losses
+from uwml_lib.reports.two_losses import linear_cca_text, two_losses, warmup_effect
 from uwml_lib.runs import Run, StudyRuns, save_study
 from uwml_lib.studies import build_pages
 from uwml_lib.support import paths
@@ -123,6 +125,26 @@ def test_a_report_is_the_same_in_markdown_and_in_html(study):
     assert strange["about"] == ["a &lt; b in <code>code</code>"]
 
 
+def test_a_run_without_warm_up_is_compared_after_as_many_epochs(study):
+    (row,) = warmup_effect(altered(study, study["without_warmup"], epochs=1)).itertuples()
+    assert (row.without_warmup, row.with_warmup) == (100.0, 100.0)
+
+
+def test_a_page_of_a_run_that_is_gone_goes_too(tmp_path, monkeypatch):
+    for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", tmp_path / "speed")):
+        monkeypatch.setattr(paths, name, value)
+    page = tmp_path / "pages/scenes/polynomial-seed0.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    build_pages()
+    assert not page.exists()
+
+
+def test_a_curve_rises_where_its_values_do():
+    lines = pd.DataFrame({"epochs_done": [1.0, 2.0, 4.0], "dev_rsum": [100.0, 200.0, 150.0]})
+    assert site._curve(lines, "dev_rsum", "rsum")["points"] == "80.0,130.0 160.0,20.0 320.0,75.0"  # y points down
+
+
 def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
     speed = tmp_path / "reference/speed"
     for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", speed)):
@@ -162,6 +184,10 @@ def test_agreement_with_the_published_run(published):
     published["losses"]["triplet"]["metrics"]["rsum"]["mean"] += 100
     assert "triplet: rsum" in agreement_with_reference(published)
     assert agreement_with_reference(published).count("differs from") == 1
+    polynomial = published["losses"]["polynomial"]["metrics"]["rsum"]
+    for stds, differ in ((1.9, 1), (0.2, 2)):
+        polynomial["mean"] += stds * polynomial["std"]
+        assert agreement_with_reference(published).count("differs from") == differ
     assert agreement_with_reference({**published, "dataset": "other"}) == ""
     assert agreement_with_reference({**published, "losses": {}}) == ""
 

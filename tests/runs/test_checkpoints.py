@@ -13,7 +13,7 @@ from uwml_lib.datasets import Vocabulary
 from uwml_lib.datasets.vocabulary import SPECIALS, available_tokenizer
 from uwml_lib.models import build_model
 from uwml_lib.runs import load_model
-from uwml_lib.runs.checkpoints import load_state, save_model, save_state
+from uwml_lib.runs.checkpoints import load_state, read_metrics, save_model, save_state
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import write_json
 
@@ -146,3 +146,13 @@ def test_damaged_run_folders(run, damage, message):
     damage(folder)
     with pytest.raises(UWMLError, match=message):
         load_model(folder)
+
+
+def test_of_the_metrics_a_last_line_that_was_cut_off_is_left_out_and_no_other(tmp_path):
+    line = json.dumps({"kind": "step", "epoch": 0, "step": 1, "loss": 0.5})
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{line}\n{line[:9]}", encoding="utf-8")
+    assert read_metrics(tmp_path) == [json.loads(line)]
+    path.write_text(f"{line}\n{line[:9]}\n{line}\n", encoding="utf-8")
+    with pytest.raises(UWMLError, match=r"metrics\.jsonl: line 2 is no record of a training"):
+        read_metrics(tmp_path)

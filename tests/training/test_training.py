@@ -386,6 +386,19 @@ def test_every_caption_is_seen_once_an_epoch_in_another_order(config, tmp_path):
     assert orders[0] == orders[2]
 
 
+def test_a_training_gives_every_epoch_an_order_of_its_own(config, tmp_path, monkeypatch):
+    seen, step = [], Trainer.step
+
+    def spy(self, batch, loss):
+        seen.append(batch.image_ids.tolist())
+        return step(self, batch, loss)
+
+    monkeypatch.setattr(Trainer, "step", spy)
+    train(replace(config, epochs=2), tmp_path / "run", quiet)
+    assert len(seen) == 2 * STEPS
+    assert seen[:STEPS] != seen[STEPS:]
+
+
 # ------------------------------------------------------------------------------------------------ what goes wrong
 
 

@@ -191,6 +191,7 @@ class HardestNegatives(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
+        # Negatives that tie for the hardest share its gradient equally, as those of amax do.
         scores, negative_mask, *hardest = ctx.saved_tensors
         total = None
         for dim, of_dim, value in zip(ctx.dims, grads, hardest, strict=True):

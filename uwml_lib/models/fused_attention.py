@@ -1,12 +1,12 @@
 """The cross attention of `cross_attention.py`: the same numbers, in fewer passes over memory, its gradients by hand.
 
-With A = context @ queries^T over all words of a batch, what makes it quick and changes no more than the last bits:
+A = context @ queries^T holds all similarities of a batch. Three things make this quick, and change only the last bits:
 
-- captions are taken by length, so that no padding is multiplied and nothing is masked;
-- the cosine of a query with its attended vector does not see that vector's length. So the softmax's denominator
-  cancels and x = exp(z) does for P, where z is lambda times A after the L2 normalisation, so that nothing can overflow;
-- what follows the matrix product is done block by block, small enough for a processor's cache, and is done again in
-  the backward pass instead of being stored; only what is smaller than A by a factor of a caption or image is kept.
+- Captions of equal length are taken together, so that no padding is multiplied and nothing is masked.
+- A cosine does not depend on the length of the attended vector, so the softmax's denominator cancels, and x = exp(z)
+  takes the place of P. Here z is lambda times the L2-normalised A, at most lambda, so that exp cannot overflow.
+- What follows the product A is computed in blocks that fit into a processor's cache, and computed again in the backward
+  pass instead of being stored. Kept are A and what is smaller by the size of a caption or an image.
 
 For a query q and the m vectors of a context, with their Gram matrix G,
 

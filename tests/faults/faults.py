@@ -1,0 +1,165 @@
+"""Faults as people make them, one a line: name | area | what the library says ==> what the fault makes of it.
+
+The text before the arrow must stand in the library exactly once, wherever that is. Write it short, so that it outlives
+a move; a blank in it may be a line break there. A fault must be one that matters: a wrong number, a lost file, a
+sentence that is not true.
+"""
+# ruff: noqa: E501
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+CAUGHT = Path(__file__).with_name("caught.json")
+"""Fault -> the test that caught it last, which is asked first the next time."""
+
+
+class Fault(NamedTuple):
+    """A text of the library, and a wrong one for its place; `areas.py` says which tests should notice."""
+
+    name: str
+    area: str
+    before: str
+    after: str
+
+
+TABLE = r"""
+positive among its negatives | losses | ~torch.eye(size, dtype=torch.bool, ==> torch.ones((size, size), dtype=torch.bool,
+siblings as negatives | losses | image_ids[:, None] != image_ids[None, :] ==> ~torch.eye(size, dtype=torch.bool, device=scores.device)
+mean over 2 N | losses | (total / len(scores) if ==> (total / (2 * len(scores)) if
+one direction twice | losses | self.direction(scores.T, negative_mask.T) ==> self.direction(scores, negative_mask)
+ties do not share the gradient | losses | of_dim / tied.sum(dim).clamp(min=1) ==> of_dim * tied.sum(dim).clamp(max=1)
+anchors without negatives in the statistics | losses | hardest.masked_fill(hardest == -torch.inf, torch.nan) ==> hardest.masked_fill(hardest == -torch.inf, 0)
+ceiling forgotten | losses | (n + self.margin <= p) | (p >= self.positive_ceiling) ==> (n + self.margin <= p)
+clamp on one polynomial alone | losses | P.clamp(min=0) + Q.clamp(min=0) ==> P.clamp(min=0) + Q
+average over the batch | losses | informative.sum(dim=1).clamp(min=1)).sum() ==> len(scores)).sum()
+all negatives without mask | losses | (self.margin + scores - p[:, None]).clamp(min=0).masked_fill(~negative_mask, 0) ==> (self.margin + scores - p[:, None]).clamp(min=0)
+tied negative is semi-hard | losses | ~(scores >= scores.diagonal()[:, None]) ==> ~(scores > scores.diagonal()[:, None])
+soft margin without its scale | losses | (softplus(gaps) * share).sum() / self.scale ==> (softplus(gaps) * share).sum()
+InfoNCE counted twice | losses | (log_sum_exp(logits, negative_mask) - logits.diagonal()).sum() / 2 ==> (log_sum_exp(logits, negative_mask) - logits.diagonal()).sum()
+circle differentiates its factors | losses | (scores.detach() + m).clamp(min=0) ==> (scores + m).clamp(min=0)
+multi-similarity without beta | losses | softplus(log_sum_exp(logits, informative)) / self.beta ==> softplus(log_sum_exp(logits, informative))
+sigmoid pushes positives | losses | softplus(-logits.diagonal()).sum() ==> softplus(logits.diagonal()).sum()
+dense form is sparse | losses | PolynomialRelativeLoss(self.coefficients, self.margin, "average", ==> PolynomialRelativeLoss(self.coefficients, self.margin, "hardest",
+derivative one power off | losses | in enumerate(coefficients))[1:] ==> in enumerate(coefficients, 1))[1:]
+float16 is not widened | losses | in (torch.float16, torch.bfloat16) ==> in (torch.bfloat16,)
+attention clipped to zero | attention | a = F.leaky_relu(a, SLOPE) ==> a = F.relu(a)
+normalised over the context | attention | torch.linalg.vector_norm(a, dim=2, keepdim=True) ==> torch.linalg.vector_norm(a, dim=3, keepdim=True)
+padding is attended to | attention | logits.masked_fill(~context_mask[:, None, None, :], -torch.inf) ==> logits.masked_fill(~context_mask[:, None, None, :], 0)
+mean over the padding too | attention | query_mask is None else query_mask.sum(dim=-1) ==> query_mask is None else relevance.shape[-1]
+one lambda for the other | attention | DEFAULT_LAMBDA_LSE[direction] if ==> DEFAULT_LAMBDA_SOFTMAX[direction] if
+captions handed back in another order | attention | order.argsort().to(captions.device ==> order.to(captions.device
+gradient of the wrong sign | attention | (-inner * scale.square()) ==> (inner * scale.square())
+Gram gradient halved | attention | grad_part.baddbmm_(grad_gram.to(part.dtype), part) ==> grad_part.baddbmm_(grad_gram.to(part.dtype), part, alpha=0.5)
+last states in another order | models | last.index_select(1, back) ==> last
+directions of the GRU mixed up | models | words.unflatten(-1, (2, -1)).mean(dim=-2) ==> words.unflatten(-1, (-1, 2)).mean(dim=-1)
+ties count for us, images | metrics | (block_scores >= best_true[rows, None]) ==> (block_scores > best_true[rows, None])
+ties count for us, captions | metrics | (block_scores >= true) ==> (block_scores > true)
+captions of other images are true | metrics | true.view(-1, captions_per_image).amax(dim=1) ==> true.view(captions_per_image, -1).amax(dim=0)
+median rounded up | metrics | np.floor(np.median(values)) + 1 ==> np.ceil(np.median(values)) + 1
+recall one rank too far | metrics | (values < k).mean() ==> (values <= k).mean()
+best fold for the mean of folds | metrics | np.mean([fold[name] for fold in folds]) ==> np.max([fold[name] for fold in folds])
+every fold the captions of the first | metrics | (first * K + chosen).tolist() ==> chosen.tolist()
+model left in evaluation mode | metrics | model.train(was_training) ==> model.eval()
+spread of a population | statistics | array.std(ddof=1) ==> array.std(ddof=0)
+one degree of freedom too many | statistics | / 2, len(difference) - 1) ==> / 2, len(difference))
+one-sided bootstrap | statistics | [(1 - confidence) / 2, (1 + confidence) / 2] ==> [1 - confidence, confidence]
+best caption for the mean of captions | statistics | (per_caption < k).mean(axis=1) ==> (per_caption < k).max(axis=1)
+seeds alone decide | statistics | self.over_seeds.sign != self.over_images.sign ==> False
+ahead though the interval holds 0 | statistics | int(self.low > 0) - int(self.high < 0) ==> int(self.high > 0) - int(self.low < 0)
+rare words one occurrence late | vocabulary | count >= threshold and ==> count > threshold and
+unknown words are padding | vocabulary | self.index.get(token, UNKNOWN) ==> self.index.get(token, PAD)
+capitals kept | vocabulary | caption = caption.lower() ==> caption = caption.strip()
+cannot left in one | vocabulary | cannot|gimme ==> gimme
+caption without its end | vocabulary | for token in tokens), END] ==> for token in tokens)]
+tokenizer not kept | vocabulary | "tokenizer": self.tokenizer} ==> "tokenizer": "punkt"}
+captions not padded with <pad> | data | padding_value=PAD ==> padding_value=1
+caption of another image | data | index // self.captions_per_image ==> index % len(self.features)
+captions of the images before | data | slice(start * self.captions_per_image, stop * self.captions_per_image) ==> slice(start, start + (stop - start) * self.captions_per_image)
+fingerprint blind to captions | data | digest.update(read_bytes(text)) ==> digest.update(text.name.encode())
+test replaced by dev in silence | data | if there := [path.name for path in others if path.exists()] ==> if there := []
+selection images trained on | data | n_images = len(dataset.features) - config.selection_images ==> n_images = len(dataset.features) - config.selection_images // 2
+Adam starts afresh | resume | self.optimizer.load_state_dict(state["optimizer"]) ==> self.optimizer.load_state_dict(self.optimizer.state_dict())
+same order of captions every epoch | resume | self.loader.set_epoch(epoch) ==> self.loader.set_epoch(0)
+learning rate falls an epoch early | resume | 0.1 ** (epoch // ==> 0.1 ** ((epoch + 1) //
+last of equal epochs is best | resume | record["dev_rsum"] > self.best_rsum ==> record["dev_rsum"] >= self.best_rsum
+best rsum forgotten on resuming | resume | self.best_rsum, files = state["records"], state["best_rsum"], ==> self.best_rsum, files = state["records"], -math.inf,
+half a renaming left undone | resume | sha256_of(self.new_weights) == self.best_digest ==> sha256_of(self.new_weights) != self.best_digest
+damaged line in the middle passed over | resume | number == len(lines) and isinstance(error, json.JSONDecodeError) ==> isinstance(error, json.JSONDecodeError)
+damaged archive is read | resume | if damaged := file.testzip() ==> if damaged := None
+gradients never clipped | resume | self.config.gradient_clip or math.inf ==> math.inf
+one epoch of warm-up too many | resume | loss = self.warmup_loss if epoch < ==> loss = self.warmup_loss if epoch <=
+siblings setting upside down | resume | self.config.siblings == "negatives" ==> self.config.siblings != "negatives"
+run folder of other settings is taken | resume | if "cosmetic" not in item.metadata and found != wanted ==> if "cosmetic" in item.metadata and found != wanted
+vocabulary of another size is taken | resume | if vocabulary_size != len(vocabulary) ==> if vocabulary_size < len(vocabulary)
+big-endian boxes | importers | validate=True), "<f4") ==> validate=True), ">f4")
+image in two rows | importers | for image, count in times.items() if count > 1 ==> for image, count in times.items() if count > 2
+only caption 0 of an image recognised | importers | r"#\d+$" ==> r"#0$"
+restval to dev | importers | "restval": "train" ==> "restval": "dev"
+last five captions | importers | sentences[:CAPTIONS_PER_IMAGE] ==> sentences[-CAPTIONS_PER_IMAGE:]
+last thousand test images | importers | splits["testall"][:TEST_1K] ==> splits["testall"][-TEST_1K:]
+videos with unequal captions | importers | wanted or min(map(len, captions.values())) ==> wanted or max(map(len, captions.values()))
+first video without offset | importers | np.cumsum([0, *( ==> np.cumsum([*(
+width for height | importers | cells * (*size, *size) ==> cells * (*size[::-1], *size[::-1])
+test images in dev | importers | order[n_train:-n_test] ==> order[n_train:]
+split by the order of the file | importers | order = sorted(names) ==> order = list(names)
+features missing on the page passed over | download | status == 404 and file.path.startswith(VOCABULARIES) ==> status == 404
+what came is not checked | download | _check(arrived) ==> str(arrived)
+disk too small for unzipping | download | size + largest - there ==> size - there
+digest of every setting, cosmetic too | config | for item in fields(self) if "cosmetic" not in item.metadata} ==> for item in fields(self)}
+digest blind to the data | config | json.dumps([identity, data_fingerprint] ==> json.dumps([identity]
+default in the digest | config | if value != usual[name]} ==> }
+batch of one | config | least=2, most=10**6 ==> least=1, most=10**6
+infinite setting | config | type(value) in (int, float) and abs(value) <= sys.float_info.max ==> type(value) in (int, float)
+all negatives with --max_violation | config | loss == "triplet" and not flags["max_violation"] ==> loss == "triplet" and flags["max_violation"]
+pull shown as push | weights | 0 - gradient.diagonal() ==> gradient.diagonal()
+positives among the negatives' weights | weights | gradient.clone().fill_diagonal_(0) ==> gradient.clone()
+clamp of the sum forgotten | weights | (lowest[partner] if loss.clamp == "sum" else 0) ==> 0
+clamp bites the found coefficients | weights | (loss - _minimum(loss, score_range)).coef ==> loss.coef
+first caption alone in batches | weights | start * captions_per_image + k : ==> start * captions_per_image :
+agreement within one std | reports | <= 2 * spread ==> <= spread
+chance of one caption | reports | 100 * min(k / n_images, 1) ==> 100 * min(k / n_captions, 1)
+Holm forgets where to stop | statistics | family -= significant ==> family -= 1
+spreads taken for equal | statistics | equal_var=False ==> equal_var=True
+digest of another file | reports | "SHA-256": sha256_of(run.folder / "results.json") ==> "SHA-256": sha256_of(run.folder / "config.json")
+seeds out of order | reports | sorted(group, key=lambda run: run.seed) ==> sorted(group, key=lambda run: -run.seed)
+last epoch against the one reached | reports | ["dev_rsum"].iloc[epochs - 1] ==> ["dev_rsum"].iloc[-1]
+losses of other seeds compared | statistics | sides[0].keys() ^ sides[1].keys() ==> sides[0].keys() - sides[0].keys()
+collapse upside down | reports | abs(gap) < COLLAPSED ==> abs(gap) > COLLAPSED
+page with unescaped text | site | html.escape(text)) ==> text)
+curve upside down | site | (high - values) / ((high - low) or 1) ==> (values - low) / ((high - low) or 1)
+pages of runs that are gone | site | page.unlink() ==> str(page)
+explorer's margin forgotten | site | n + margin <= p || p >= ceiling ==> n <= p || p >= ceiling
+explorer's clamp on the sum forgotten | site | : Math.max(P + Q, 0), ==> : P + Q,
+explorer's curves averaged | site | Loss(reduction="sum") ==> Loss()
+link replaced by a file | files | Path(path).resolve()  # through a link ==> Path(path)  # through a link
+NaN in JSON | files | indent=1, allow_nan=False ==> indent=1, allow_nan=True
+changed results are read | files | if seal != _seal(value) ==> if not seal
+lines end at any separator | files | text.removesuffix("\n").split("\n") ==> text.splitlines()
+array cut short | files | (expected := array.offset + array.nbytes) != ( ==> (expected := array.offset + array.nbytes) < (
+file changed since | files | if sha256_of(path) != digest ==> if not digest
+nothing kept of a full folder | files | os.replace(path, retired) ==> shutil.rmtree(path)
+"""
+
+
+def _read(table: str) -> list[Fault]:
+    faults = []
+    for line in table.strip().splitlines():
+        name, area, change = line.split(" | ", 2)
+        before, _, after = change.partition(" ==>")
+        faults.append(Fault(name, area, before, after.strip()))
+    return faults
+
+
+FAULTS = _read(TABLE)
+
+
+def caught_by() -> dict[str, str]:
+    """Return which test caught each fault last, of those that were tried."""
+    return json.loads(CAUGHT.read_text(encoding="utf-8")) if CAUGHT.exists() else {}
+
+
+def save_caught(caught: dict[str, str]) -> None:
+    """Keep which test caught each fault that is still in the list."""
+    known = {fault.name: caught[fault.name] for fault in FAULTS if fault.name in caught}
+    CAUGHT.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
