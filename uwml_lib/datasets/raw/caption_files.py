@@ -54,15 +54,15 @@ def _text_entries(path: Path, folder: Path, names: Collection[str]) -> tuple[str
     first = next((number for number, line in enumerate(lines, 1) if line.strip()), None)
     if first is None:
         raise UWMLError(f"{path}: is empty, expected captions")
-    readings = {form: _read(lines, separator, names) for form, separator in SEPARATORS.items()}
-    fits = {form: sum(cells[0] in names for _, cells in rows) for form, (rows, _) in readings.items()}
+    readings = ((form, _read(lines, separator, names)[0]) for form, separator in SEPARATORS.items())  # one at a time
+    fits = {form: sum(cells[0] in names for _, cells in rows) for form, rows in readings}
     form = max(fits, key=lambda form: fits[form])
     if not fits[form]:
         raise UWMLError(
             f"{path}: line {first}: found {shown(lines[first - 1])}, expected the name of an image of {folder}, then "
             f"{', '.join(SEPARATORS)}, then a caption; no line begins so"
         )
-    rows, error = readings[form]
+    rows, error = _read(lines, SEPARATORS[form], names)
     if error:
         raise UWMLError(f"{path}: {error}")
     number, columns = rows[0]
