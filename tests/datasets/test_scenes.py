@@ -405,7 +405,7 @@ def form_of(caption: str, things: list[Thing]) -> str:
 
 def test_every_caption_is_true(many: Pictures) -> None:
     rng = random.Random(0)
-    forms = [form_of(tell(many.things(i), rng), many.things(i)) for i in range(len(many.count)) for _ in range(20)]
+    forms = [form_of(tell(many.things(i), rng), many.things(i)) for i in range(len(many.count)) for _ in range(8)]
     assert set(forms) == {*RELATION, "between", "place", "two places", "list", "count", "group"}
 
 
