@@ -237,10 +237,12 @@ def test_what_a_killed_worker_leaves_is_tried_again(home, shared, monkeypatch):
     assert sorted(states) == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_of_two_that_do_not_see_each_others_locks_the_later_leaves_a_setting(home, fake):
-    sweep = a_sweep(home)
+    sweep = a_sweep(home, storage=f"sqlite:///{home}/sweeps.db")
     study = sweep.study()
     study.ask().set_user_attr("setting", 1)
+    assert not tuning._settle(sweep, study, optuna.samplers.TPESampler(), 1, 0, quiet)
     with pytest.raises(UWMLError, match="with another worker"):
         tuning._train_trial(sweep, 1, quiet, study.ask())
     assert fake == []
