@@ -41,5 +41,5 @@ for name in ("triplet", "polynomial"):
     with tempfile.TemporaryDirectory() as place:
         run = Run.load(train(preset("scenes_smoke", loss=name), Path(place) / name))
         norms = run.history().query("kind == 'step' and warmup == False")["gradient_norm"]
-    share = (norms > run.config["gradient_clip"]).mean()
+    share = (norms > run.config.gradient_clip).mean()
     print(f"3. {name}: median gradient norm {norms.median():.1f}; a clip at 2 cuts {share:.0%} of the readings")
