@@ -154,6 +154,11 @@ def warmup_effect(study: StudyRuns) -> pd.DataFrame:
     rows = []
     for run in study["without_warmup"]:
         loss, epochs = run.config.loss, run.config.epochs
+        if run.config.warmup_epochs:
+            raise UWMLError(
+                f"{run.folder.name}: is listed as without warm-up; "
+                f"found warmup_epochs {run.config.warmup_epochs}, expected 0"
+            )
         same = [other for other in study.by_loss().get(loss, []) if other.seed == run.seed]
         other = next((other for other in same if other.config.epochs >= epochs), None)
         if other is None:
