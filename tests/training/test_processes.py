@@ -219,6 +219,7 @@ assert captions.shape == (4, 3, 5) and lengths.tolist() == [3, 3, 2, 2]
 (whole.flatten(1).sum(1)[:, None] * other[:4]).square().sum().backward()
 torch.testing.assert_close(part.grad, 2 * whole.grad[2 * mine : 2 * mine + 2])  # both differentiate the whole loss
 assert add_up(torch.tensor([1.0 + mine, 0.0]), torch.device("cpu")).tolist() == [3, 0]
+dist.destroy_process_group()  # a process that ends while the other still talks may abort
 """
 
 
