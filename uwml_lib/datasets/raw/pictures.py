@@ -105,7 +105,9 @@ def _write(
         inputs = [built.digest, grid, places, _look(images, [place.name for place in places])]
         write_items(folder, splits, source)
         arrays = Growing(folder, counts, (grid**2, built.dim), inputs, len(places))
-        device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        # Asked first, as a build for CUDA names CUDA where there is no card, too.
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        device = found or torch.device("cpu")
         before = f"; {arrays.done:,} images were done before" if arrays.done else ""
         say(f"2/2 features by {built.name} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
         if arrays.done < len(places):
