@@ -3,7 +3,6 @@
 import base64
 import binascii
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uwml_lib.datasets.raw.growing import Filled, Growing, refuse_foreign
-from uwml_lib.datasets.raw.items import listed, listing, names
+from uwml_lib.datasets.raw.growing import JOURNAL, Growing, refuse_finished
+from uwml_lib.datasets.raw.items import expect, listed, listing
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_is_file, lock, read_lines
 from uwml_lib.support.progress import Say, progress, say
@@ -44,10 +43,9 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
     """Write the features and boxes of every split, from bottom-up attention's TSV files. Called again it goes on.
 
     They go to `{split}_ims.npy` (n, boxes, dim) and `{split}_boxes.npy` (n, boxes, 4), float32, in the order of
-    `{split}_ids.txt`. Boxes stay as the TSV has them, in pixels. The files are read twice: once to find every wanted
-    image, once to decode its row, so that only damaged base64 and numbers that are not finite are found late. An image
-    of several splits is written to each; rows of other images are passed over. One row at a time is in memory. After a
-    kill the same call goes on, to the same bytes.
+    `{split}_ids.txt`. Boxes stay as the TSV has them, in pixels. The files are read twice: once to look at the row of
+    every wanted image, once to write it. An image of several splits is written to each; rows of other images are passed
+    over. One row at a time is in memory. After a kill the same call goes on, to the same bytes.
 
     Args:
         folder: The data set's folder, with the ids that `uwml captions` writes.
@@ -65,15 +63,18 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
         check_is_file(path)
     places = _read_places(folder)
     counts = Counter(split for rows in places.values() for split, _ in rows)
+    source = ", ".join(path.name for path in tsvs)
     with lock(folder, say):
-        refuse_foreign(folder, counts)
+        if not (folder / JOURNAL).exists():
+            refuse_finished(folder, counts)
         size = sum(path.stat().st_size for path in tsvs)
-        say(f"1/2 looking for {len(places):,} images in {names(tsvs)}, {size / 1e9:.1f} GB")
-        dim, digest = _find(tsvs, places, boxes, say)
+        say(f"1/2 looking for {len(places):,} images in {source}, {size / 1e9:.1f} GB")
+        dim, digest = _look(tsvs, source, places, boxes, say)
         arrays = Growing(folder, counts, (boxes, dim), [digest, boxes, places], len(places))
         before = f", {arrays.done:,} of which were written before" if arrays.done else ""
         say(f"2/2 writing {len(places):,} rows of {boxes} boxes x {dim:,} numbers{before}")
-        arrays.fill(_decoded(tsvs, places, (boxes, dim), arrays.done), ROWS_A_STEP, say)
+        rows = islice((row for row in _rows(tsvs) if row.image in places), arrays.done, None)
+        arrays.fill(((places[row.image], *_decoded(row, boxes, dim)) for row in rows), ROWS_A_STEP, say)
 
 
 def _read_places(folder: Path) -> Places:
@@ -93,10 +94,11 @@ def _read_places(folder: Path) -> Places:
     return places
 
 
-def _find(tsvs: Sequence[Path], places: Places, boxes: int, say: Say) -> tuple[int, str]:
+def _look(tsvs: Sequence[Path], source: str, places: Places, boxes: int, say: Say) -> tuple[int, str]:
     """Return the numbers a box of every wanted image, and a digest of the files.
 
-    Raises UWMLError listing the images that have no row, several, or one of another shape.
+    Raises UWMLError naming a row that is damaged, or listing the images that have no row, several, or one of another
+    number of boxes.
     """
     times: Counter[str] = Counter()
     wrong: dict[str, int] = {}
@@ -109,9 +111,8 @@ def _find(tsvs: Sequence[Path], places: Places, boxes: int, say: Say) -> tuple[i
         if row.num_boxes != boxes:
             wrong[row.image] = row.num_boxes
             continue
-        _check_length(row, "boxes", boxes, 4)
         dim = dim or max(1, len(row.features) * 3 // 4 // (4 * boxes))
-        _check_length(row, "features", boxes, dim)
+        _decoded(row, boxes, dim)
     counts = ", ".join(map(str, sorted(set(wrong.values()))[:10]))
     problems = {
         "are missing": [image for image in places if image not in times],
@@ -119,19 +120,11 @@ def _find(tsvs: Sequence[Path], places: Places, boxes: int, say: Say) -> tuple[i
         f"have {counts} boxes, expected {boxes} (--boxes takes another number)": list(wrong),
     }
     if any(problems.values()):
-        source, total = names(tsvs), len(places)
-        raise UWMLError("\n".join(listing(source, ids, total, "image", what) for what, ids in problems.items() if ids))
+        sentences = (listing(source, ids, len(places), "image", what) for what, ids in problems.items() if ids)
+        raise UWMLError("\n".join(sentences))
     if others:
         say(f"  rows left out, for no split has their image: {others:,}")
     return dim, digest.hexdigest()
-
-
-def _decoded(tsvs: Sequence[Path], places: Places, shape: tuple[int, int], done: int) -> Iterator[Filled]:
-    """Yield what the rows of wanted images hold, but for the first that are done."""
-    wanted = (row for row in _rows(tsvs) if row.image in places)
-    for row in islice(wanted, done, None):
-        boxes = _numbers(row, "boxes", (shape[0], 4))
-        yield places[row.image], _numbers(row, "features", shape), boxes
 
 
 def _rows(tsvs: Sequence[Path], digest: Any = None) -> Iterator[Row]:
@@ -161,26 +154,20 @@ def _row(where: str, line: bytes) -> Row:
     except UnicodeDecodeError as error:
         raise UWMLError(f"{where}: image_id: not readable as UTF-8 text ({error})") from error
     for name, word in zip(COLUMNS[1:4], words[1:4], strict=True):
-        if not word.isdigit() or len(word) > 9:
-            raise UWMLError(f"{where}: {name}: found {word[:20]!r}, expected a whole number")
+        expect(word.isdigit() and len(word) < 10, f"{where}: {name}", word, "a whole number")
     return Row(f"{where}, image {image}", image, int(words[3]), words[4], words[5])
 
 
-def _check_length(row: Row, name: str, boxes: int, dim: int) -> None:
-    found, expected = len(getattr(row, name)), 4 * math.ceil(4 * boxes * dim / 3)
-    if found != expected:
-        raise UWMLError(
-            f"{row.where}: {name}: found {found:,} letters of base64, expected {expected:,} for {boxes} boxes x "
-            f"{dim:,} numbers in float32, as in every row"
-        )
-
-
-def _numbers(row: Row, name: str, shape: tuple[int, int]) -> np.ndarray:
-    """Decode a column of a row; float32."""
-    try:
-        numbers = np.frombuffer(base64.b64decode(getattr(row, name), validate=True), "<f4").reshape(shape)
-    except (binascii.Error, ValueError) as error:
-        raise UWMLError(f"{row.where}: {name}: not readable as base64 of float32 ({error})") from error
-    if not np.isfinite(numbers).all():
-        raise UWMLError(f"{row.where}: {name}: found NaN or infinity, expected finite numbers")
-    return numbers
+def _decoded(row: Row, boxes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features (boxes, dim) and the boxes (boxes, 4) of a row, float32."""
+    found = {}
+    for name, size in (("features", dim), ("boxes", 4)):
+        try:
+            content = base64.b64decode(getattr(row, name), validate=True)
+            found[name] = np.frombuffer(content, "<f4").reshape(boxes, size)
+        except (binascii.Error, ValueError) as error:
+            expected = f"base64 of float32, {boxes} boxes x {size:,} numbers as in every row"
+            raise UWMLError(f"{row.where}: {name}: not readable as {expected} ({error})") from error
+        if not np.isfinite(found[name]).all():
+            raise UWMLError(f"{row.where}: {name}: found NaN or infinity, expected finite numbers")
+    return found["features"], found["boxes"]

@@ -55,15 +55,7 @@ def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained
         near = get_close_matches(name, [*timm.list_models(), *timm.list_models(pretrained=True)], n=1)
         hint = f"; did you mean {near[0]}?" if near else f" such as {BACKBONE}"
         raise UWMLError(f"backbone: found {name!r}, expected a model of timm{hint}")
-    if weights:
-        model = _with_weights(timm, name, weights)
-    elif not pretrained:
-        model = timm.create_model(name)
-    elif known.has_weights:
-        model = _downloaded(timm, name, known)
-    else:
-        raise UWMLError(f"backbone: timm has no weights of {name}; choose another, or name a file by --weights")
-    model.eval()
+    model = (_with_weights(timm, name, known, weights) if pretrained or weights else timm.create_model(name)).eval()
     # The model's own size, colours and interpolation; but a cut from the middle loses what captions speak of.
     config = {**timm.data.resolve_model_data_config(model), "crop_mode": "squash", "crop_pct": 1.0}
     digest = hashlib.sha256(f"{name} {config}".encode())
@@ -71,25 +63,22 @@ def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained
         digest.update(key.encode())
         digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
     with torch.inference_mode():
-        _, dim, *map_size = feature_map(name, model, torch.zeros(1, *config["input_size"])).shape
+        _, dim, rows, columns = feature_map(name, model, torch.zeros(1, *config["input_size"])).shape
     transform = timm.data.create_transform(**config, is_training=False)
-    return Backbone(name, model, transform, dim, (map_size[0], map_size[1]), digest.hexdigest())
+    return Backbone(name, model, transform, dim, (rows, columns), digest.hexdigest())
 
 
 def _import_timm() -> ModuleType:
     try:
         _import_torchvision()
         import timm
-        import timm.data
     except ModuleNotFoundError as error:
         raise UWMLError(
             "features of pictures need timm: `make setup`, or pip install '/path/to/the/kit[vision]'"
         ) from error
     except (ImportError, RuntimeError) as error:
-        raise UWMLError(
-            f"timm or torchvision cannot be imported ({_said(error)}); install the torchvision that belongs to "
-            f"torch {torch.__version__}"
-        ) from error
+        mended = f"install the torchvision that belongs to torch {torch.__version__}"
+        raise UWMLError(f"timm or torchvision cannot be imported ({_said(error)}); {mended}") from error
     return timm
 
 
@@ -106,30 +95,26 @@ def _import_torchvision() -> None:
         import torchvision  # noqa: F401
 
 
-def _downloaded(timm: ModuleType, name: str, known: Any) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub's, the network's, the operating system's
-        hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
-        raise UWMLError(
-            f"{name}: its weights could not be downloaded ({_said(error)}); fetch "
-            f"{hub if known.hf_hub_id else known.url}, put it anywhere on this machine and name it by --weights"
-        ) from error
-
-
-def _with_weights(timm: ModuleType, name: str, path: Path) -> nn.Module:
-    from safetensors.torch import load_file
-
+def _with_weights(timm: ModuleType, name: str, known: Any, path: Path | None) -> nn.Module:
+    """Build a model with the weights of a file, or else those that timm downloads."""
+    if path is None:
+        if not known.has_weights:
+            raise UWMLError(f"backbone: timm has no weights of {name}; choose another, or name a file by --weights")
+        try:
+            return timm.create_model(name, pretrained=True)
+        except Exception as error:  # the hub's, the network's, the operating system's
+            hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
+            raise UWMLError(
+                f"{name}: its weights could not be downloaded ({_said(error)}); fetch "
+                f"{hub if known.hf_hub_id else known.url}, put it anywhere on this machine and name it by --weights"
+            ) from error
     check_is_file(path)
     try:
-        is_safe = path.suffix == ".safetensors"
-        state: Any = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+        state = timm.models.load_state_dict(str(path), weights_only=True)
+        if not state or not all(isinstance(value, Tensor) for value in state.values()):
+            raise ValueError("found no weights, expected tensors by their names")
     except Exception as error:  # a damaged or hostile file raises nearly anything
         raise UWMLError(f"{path}: not readable as weights, from which no code is run ({_said(error)})") from error
-    for key in ("state_dict", "model"):  # what trainings wrap them in
-        state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UWMLError(f"{path}: found no weights, expected tensors by their names")
     try:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
     except Exception as error:  # of names and shapes that are not this model's, timm's own conversions raise anything
@@ -147,17 +132,15 @@ def feature_map(name: str, model: nn.Module, pixels: Tensor) -> Tensor:
     Maps may have their channels last, and tokens are laid out in a square. Raises UWMLError for other outputs.
     """
     found, dim = model.forward_features(pixels), model.num_features  # type: ignore[operator]  # as every model of timm
-    if isinstance(found, Tensor) and found.ndim == 3:
+    dimensions = found.ndim if isinstance(found, Tensor) else 0
+    if dimensions == 3:
         patches = found[:, getattr(model, "num_prefix_tokens", 0) :]
         side = math.isqrt(patches.shape[1])
         if side and side**2 == patches.shape[1]:
             return patches.transpose(1, 2).unflatten(2, (side, side))
-    if isinstance(found, Tensor) and found.ndim == 4:
-        if found.shape[1] == dim:
-            return found
-        if found.shape[3] == dim:
-            return found.permute(0, 3, 1, 2)
-    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if dimensions == 4 and dim in (found.shape[1], found.shape[3]):
+        return found if found.shape[1] == dim else found.permute(0, 3, 1, 2)
+    shape = tuple(found.shape) if dimensions else type(found).__name__
     raise UWMLError(f"backbone: {name} gives {shape}, expected a feature map or a square of tokens; choose another")
 
 

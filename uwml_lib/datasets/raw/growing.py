@@ -22,24 +22,18 @@ Filled = tuple[Sequence[tuple[str, int]], np.ndarray, np.ndarray]
 """An image's splits and its row in each, its features (regions, dim) and its boxes (regions, 4)."""
 
 
-def refuse_foreign(folder: Path, splits: Iterable[str]) -> None:
-    """Raise UWMLError if there are arrays and no journal: they were downloaded, say, and are to be left alone."""
-    if not (folder / JOURNAL).exists():
-        _refuse_finished(folder, splits)
-
-
-def _refuse_finished(folder: Path, splits: Iterable[str]) -> None:
-    for split in splits:
-        for path in (folder / f"{split}_ims.npy", folder / f"{split}_boxes.npy"):
-            if path.exists():
-                raise UWMLError(f"{path}: is there already; move it away to have it made from these files and ids")
+def refuse_finished(folder: Path, splits: Iterable[str]) -> None:
+    """Raise UWMLError if a split has arrays: without a journal they were downloaded, say, and are to be left alone."""
+    for path in (folder / f"{split}_{kind}.npy" for split in splits for kind in ("ims", "boxes")):
+        if path.exists():
+            raise UWMLError(f"{path}: is there already; move it away to have it made from these files and ids")
 
 
 class Growing:
-    """`{split}_ims.npy` (n, regions, dim) and `{split}_boxes.npy` (n, regions, 4) until they are whole.
+    """`{split}_ims.npy` (n, regions, dim) and `{split}_boxes.npy` (n, regions, 4), under hidden names until whole.
 
-    They grow under hidden names. A journal says how many images are done, and of which inputs; it stays, so that
-    finished work is known again. Hold the folder's lock.
+    A journal says how many images are done, and of which inputs; it stays, so that finished work is known again. Hold
+    the folder's lock.
     """
 
     def __init__(self, folder: Path, counts: Mapping[str, int], shape: tuple[int, int], inputs: Any, total: int):
@@ -48,23 +42,30 @@ class Growing:
         counts: split -> its images. shape: regions and dim. inputs: JSON that says all that the numbers depend on.
         total: images, `done` of which are done. Raises UWMLError for arrays of other inputs, or for want of room.
         """
-        regions, dim = shape
-        self.folder, self.total, self.done, self._counts = folder, total, 0, counts
+        self.folder, self.total, self._counts = folder, total, counts
         self._inputs = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-        self._shapes = {f"{split}_ims": (n, regions, dim) for split, n in counts.items()}
-        self._shapes |= {f"{split}_boxes": (n, regions, 4) for split, n in counts.items()}
+        sizes = {"ims": shape[1], "boxes": 4}
+        self._shapes = {f"{split}_{kind}": (n, shape[0], sizes[kind]) for kind in sizes for split, n in counts.items()}
         journal = folder / JOURNAL
         record = read_sealed_json(journal) if journal.exists() else {}
-        finished = record == {"inputs": self._inputs, "done": total}
         goes_on = record.get("inputs") == self._inputs and all(map(self._is_there, self._shapes))
-        if not (finished and goes_on):
-            _refuse_finished(folder, counts)
+        self.done = record["done"] if goes_on else 0
+        if self.done < total:
+            refuse_finished(folder, counts)
         if goes_on:
-            self.done = record["done"]
-        else:
-            journal.unlink(missing_ok=True)
-            self._create()
-            self._note(0)
+            return
+        journal.unlink(missing_ok=True)
+        parts = {self._part(name): shape for name, shape in self._shapes.items()}
+        for part in parts:
+            part.unlink(missing_ok=True)
+        needed, free = 4 * sum(map(math.prod, parts.values())), shutil.disk_usage(folder).free
+        if needed > free:
+            found = f"found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f} for the features"
+            raise UWMLError(f"{folder}: {found}")
+        for part, part_shape in parts.items():
+            with writing(part):
+                np.lib.format.open_memmap(part, mode="w+", dtype="<f4", shape=part_shape)
+        self._note(0)
 
     def fill(self, images: Iterable[Filled], step: int, say: Say) -> None:
         """Take the images that are not done, noting how far it is after every `step`; give the arrays their names."""
@@ -91,28 +92,14 @@ class Growing:
         write_sealed_json(self.folder / JOURNAL, {"inputs": self._inputs, "done": done})
 
     def _part(self, name: str) -> Path:
-        """Where an array grows until it is whole."""
         return self.folder / f".{name}.npy.part"
 
     def _is_there(self, name: str) -> bool:
-        """Tell whether an array is there to go on with; one that is finished has its name."""
         for path in (self._part(name), self.folder / f"{name}.npy"):
             with contextlib.suppress(UWMLError):
                 if load_array(path, 3).shape == self._shapes[name]:
                     return True
         return False
-
-    def _create(self) -> None:
-        parts = {self._part(name): shape for name, shape in self._shapes.items()}
-        for part in parts:
-            part.unlink(missing_ok=True)
-        needed, free = 4 * sum(map(math.prod, parts.values())), shutil.disk_usage(self.folder).free
-        if needed > free:
-            found = f"found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f} for the features"
-            raise UWMLError(f"{self.folder}: {found}")
-        for part, shape in parts.items():
-            with writing(part):
-                np.lib.format.open_memmap(part, mode="w+", dtype="<f4", shape=shape)
 
 
 def _write_row(file: IO[bytes], row: int, numbers: np.ndarray) -> None:

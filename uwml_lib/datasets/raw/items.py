@@ -1,8 +1,9 @@
-"""What every importer of raw files needs: items with their captions, checks, and sentences about what is wrong."""
+"""What every importer of raw files needs: checks, captions, sentences about what is wrong, and the text files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from uwml_lib.datasets.precomputed import LONGEST_CAPTION
 from uwml_lib.support.errors import UWMLError
@@ -11,40 +12,28 @@ from uwml_lib.support.progress import Say
 
 IDS_SHOWN = 100
 
+Splits = dict[str, dict[str, list[str]]]
+"""Split -> the ids of its images or videos, in order -> the captions of each."""
+
 Entry = tuple[str, dict[str, Any]]
 """A JSON object, and before it where it stands."""
 
 
-class Item(NamedTuple):
-    """What the layout keeps of an image or a video."""
-
-    id: str
-    captions: list[str]
-
-
-def write_items(folder: Path, splits: Mapping[str, Sequence[Item]], source: str) -> None:
+def write_items(folder: Path, splits: Splits, source: str) -> None:
     """Write `{split}_caps.txt` and `{split}_ids.txt` of every split; hold the folder's lock.
 
-    Files that are there already are left alone where they say the same. Raises UWMLError, and writes nothing, if they
-    say something else than source, the names of the raw files, gives.
+    Files that say the same already are left alone. Raises UWMLError, and writes nothing, where one says something else
+    than source, the names of the raw files, gives.
     """
-    files = {}
+    files: dict[Path, list[str]] = {}
     for split, items in splits.items():
-        files[folder / f"{split}_caps.txt"] = [caption for item in items for caption in item.captions]
-        files[folder / f"{split}_ids.txt"] = [item.id for item in items]
+        files[folder / f"{split}_caps.txt"] = list(chain.from_iterable(items.values()))
+        files[folder / f"{split}_ids.txt"] = list(items)
     for file, lines in files.items():
         if file.exists() and read_lines(file) != lines:
             raise UWMLError(f"{file}: found other lines than {source} gives; move it away, or choose another folder")
     for file, lines in files.items():
         write_lines(file, lines)
-
-
-def by_split(splits: Iterable[str], items: Iterable[tuple[str, Item]]) -> dict[str, list[Item]]:
-    """Return split -> its items, in the order of splits; splits without items are left out."""
-    found: dict[str, list[Item]] = {split: [] for split in splits}
-    for split, item in items:
-        found[split].append(item)
-    return {split: some for split, some in found.items() if some}
 
 
 def first_captions(
@@ -54,33 +43,36 @@ def first_captions(
 
     kind: image or video. Raises UWMLError listing the items that have fewer.
     """
-    number = wanted or min(map(len, captions.values()))
-    few = [name for name, texts in captions.items() if len(texts) < max(1, number)]
-    if few and number:
-        what = f"have fewer than {number} captions (--captions-per-{kind} takes another number)"
+    number = wanted or max(1, min(map(len, captions.values())))
+    if few := [name for name, texts in captions.items() if len(texts) < number]:
+        fewer = f"have fewer than {number} captions (--captions-per-{kind} takes another number)"
+        what = fewer if number > 1 else "have no caption"
         raise UWMLError(listing(source, few, len(captions), kind, what))
-    if few:
-        raise UWMLError(listing(source, few, len(captions), kind, "have no caption"))
     left_out = sum(map(len, captions.values())) - number * len(captions)
     say(f"captions of each of the {len(captions):,} {kind}s: {number}; left out: {left_out:,}")
     return {name: texts[:number] for name, texts in captions.items()}
 
 
+def expect(holds: object, where: Path | str, found: Any, expected: str) -> None:
+    """Raise UWMLError about a value of a JSON file unless something holds."""
+    if not holds:
+        raise UWMLError(f"{where}: found {shown(found)}, expected {expected}")
+
+
 def read_entries(where: Path | str, content: Mapping[str, Any], key: str) -> list[Entry]:
     """Return the JSON objects in a list of a file's content; raises UWMLError naming the place."""
-    entries = content.get(key)
-    if not isinstance(entries, list) or not entries:
-        raise UWMLError(f"{where}: {key}: found {shown(entries)}, expected a list of at least one")
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise UWMLError(f"{where}: {key}[{number}]: found {shown(entry)}, expected a JSON object")
-    return [(f"{where}: {key}[{number}]", entry) for number, entry in enumerate(entries)]
+    entries: Any = content.get(key)
+    expect(isinstance(entries, list) and entries, f"{where}: {key}", entries, "a list of at least one")
+    found = [(f"{where}: {key}[{number}]", entry) for number, entry in enumerate(entries)]
+    for place, entry in found:
+        expect(isinstance(entry, dict), place, entry, "a JSON object")
+    return found
 
 
 def split_of(where: str, entry: Mapping[str, Any], splits: Mapping[str, str]) -> str:
     """Return the split of the SCAN layout that an entry's split stands for; raises UWMLError naming the place."""
-    if (split := entry.get("split")) not in list(splits):
-        raise UWMLError(f"{where}: split: found {shown(split)}, expected one of {', '.join(splits)}")
+    split: Any = entry.get("split")
+    expect(split in list(splits), f"{where}: split", split, f"one of {', '.join(splits)}")
     return splits[split]
 
 
@@ -115,8 +107,3 @@ def listed(ids: Sequence[str]) -> str:
 def listing(source: Path | str, ids: Sequence[str], total: int, kind: str, what: str) -> str:
     """A sentence about some of the images or videos of a source."""
     return f"{source}: {len(ids):,} of the {total:,} {kind}s {what}: {listed(ids)}"
-
-
-def names(paths: Sequence[Path]) -> str:
-    """Names of files in a row."""
-    return ", ".join(path.name for path in paths)

@@ -1,12 +1,9 @@
 """Karpathy's `dataset_{flickr8k,flickr30k,coco}.json` to the SCAN layout: captions and ids of every split."""
 
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from uwml_lib.datasets.raw import items
-from uwml_lib.datasets.raw.items import Item, shown
-from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, read_json
 from uwml_lib.support.progress import Say, say
 
@@ -20,8 +17,7 @@ TEST_1K = 1000
 def write_captions(folder: Path, path: Path, /, say: Say = say) -> None:
     """Write the captions and ids of every split, from Karpathy's dataset_flickr8k.json, _flickr30k or _coco.
 
-    They go to `{split}_caps.txt` and `{split}_ids.txt`. Files that are there already are left alone where they say the
-    same.
+    They go to `{split}_caps.txt` and `{split}_ids.txt`. Files that say the same already are left alone.
 
     Args:
         folder: The data set's folder, such as data/f30k_precomp.
@@ -38,8 +34,8 @@ def write_captions(folder: Path, path: Path, /, say: Say = say) -> None:
         say(f"{split}: {len(images):,} images, {CAPTIONS_PER_IMAGE} captions each")
 
 
-def read_karpathy(path: Path) -> dict[str, list[Item]]:
-    """Return split -> its images in the order of the JSON, each with its first five captions.
+def read_karpathy(path: Path) -> items.Splits:
+    """Return split -> its images in the order of the JSON -> the first five captions of each.
 
     Of COCO, whose images have a `cocoid`, `testall` are all test images and `test` the first 1,000 of them. Raises
     UWMLError, naming the file and the image, for what has another shape, fewer captions or an id given before.
@@ -47,14 +43,7 @@ def read_karpathy(path: Path) -> dict[str, list[Item]]:
     content = read_json(path)
     entries = items.read_entries(path, content, "images")
     coco = content.get("dataset") == "coco" or any("cocoid" in entry for _, entry in entries)
-    splits = items.by_split(dict.fromkeys(SPLITS.values()), _images(entries, coco))
-    if coco and "test" in splits:
-        splits["testall"] = splits["test"]
-        splits["test"] = splits["testall"][:TEST_1K]
-    return splits
-
-
-def _images(entries: list[items.Entry], coco: bool) -> Iterator[tuple[str, Item]]:
+    splits: items.Splits = {}
     places: dict[str, str] = {}
     for where, entry in entries:
         image = _image_id(where, entry, coco)
@@ -62,23 +51,25 @@ def _images(entries: list[items.Entry], coco: bool) -> Iterator[tuple[str, Item]
         where = f"{where}, {image}"
         split = items.split_of(where, entry, SPLITS)
         sentences = items.read_entries(where, entry, "sentences")
-        if len(sentences) < CAPTIONS_PER_IMAGE:
-            raise UWMLError(f"{where}: sentences: found {len(sentences)}, expected at least {CAPTIONS_PER_IMAGE}")
-        captions = [
+        few = len(sentences) < CAPTIONS_PER_IMAGE
+        items.expect(not few, f"{where}: sentences", len(sentences), f"at least {CAPTIONS_PER_IMAGE}")
+        splits.setdefault(split, {})[image] = [
             items.caption_line(f"{place}: raw", sentence.get("raw"))
             for place, sentence in sentences[:CAPTIONS_PER_IMAGE]
         ]
-        yield split, Item(image, captions)
+    if coco and "test" in splits:
+        splits["testall"] = splits["test"]
+        splits["test"] = dict(list(splits["testall"].items())[:TEST_1K])
+    return splits
 
 
 def _image_id(where: str, entry: dict[str, Any], coco: bool) -> str:
     """Return the id that the TSV files of features have: COCO's number, else the file's name without its ending."""
     if coco:
         number = entry.get("cocoid")
-        if type(number) is not int:
-            raise UWMLError(f"{where}: cocoid: found {shown(number)}, expected a number, as every image of COCO has")
+        items.expect(type(number) is int, f"{where}: cocoid", number, "a number, as every image of COCO has")
         return str(number)
-    name = entry.get("filename")
-    if not isinstance(name, str) or not name.isprintable() or not (stem := PurePosixPath(name).stem):
-        raise UWMLError(f"{where}: filename: found {shown(name)}, expected the name of a file")
+    name: Any = entry.get("filename")
+    stem = PurePosixPath(name).stem if isinstance(name, str) and name.isprintable() else ""
+    items.expect(stem, f"{where}: filename", name, "the name of a file")
     return stem

@@ -5,6 +5,7 @@ Videos differ in length: `{split}_ims.npy` has the frames of all videos of a spl
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from uwml_lib.datasets.batches import finite_float32
 from uwml_lib.datasets.raw import items
-from uwml_lib.datasets.raw.items import Item, names, shown
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_path, load_array, lock, read_json
 from uwml_lib.support.progress import Say, progress, say
@@ -40,54 +40,46 @@ def write_videos(
     Raises:
         UWMLError: The file and the place are named, or the videos listed.
     """
-    splits = read_msrvtt(jsons, captions_per_video, say)
-    shapes = _read_shapes(features, [video.id for videos in splits.values() for video in videos])
-    with lock(folder, say):
-        items.write_items(folder, splits, names(jsons))
-        for split, videos in splits.items():
-            offsets = np.cumsum([0, *(shapes[video.id][0] for video in videos)], dtype=np.int64)
-            _write(folder / f"{split}_offsets.npy", offsets.shape, offsets.dtype, [offsets])
-            shape = int(offsets[-1]), shapes[videos[0].id][1]
-            frames = (_read_frames(features, video.id) for video in progress(videos, f"{split}: videos"))
-            _write(folder / f"{split}_ims.npy", shape, np.dtype("<f4"), frames)
-            say(f"{split}: {len(videos):,} videos, {shape[0]:,} frames of {shape[1]:,} numbers")
-
-
-def read_msrvtt(jsons: Sequence[Path], captions_per_video: int = 0, say: Say = say) -> dict[str, list[Item]]:
-    """Return split -> its videos in the order of the JSON files, all with the same number of captions.
-
-    Raises UWMLError, naming the file and the place, for what has another shape, and listing the videos that have no
-    caption, or fewer than asked for.
-    """
     if not jsons:
         raise UWMLError("JSON: found no file, expected at least one")
     if captions_per_video < 0:
         raise UWMLError(f"captions_per_video: found {captions_per_video}, expected at least 1, or 0 for the fewest")
-    contents = {path: read_json(path) for path in jsons}
-    splits: dict[str, str] = {}
+    source = ", ".join(path.name for path in jsons)
+    splits = _read_splits({path: read_json(path) for path in jsons}, source, captions_per_video, say)
+    shapes = _read_shapes(features, [video for videos in splits.values() for video in videos])
+    with lock(folder, say):
+        items.write_items(folder, splits, source)
+        for split, videos in splits.items():
+            offsets = np.cumsum([0, *(shapes[video][0] for video in videos)], dtype=np.int64)
+            _write(folder / f"{split}_offsets.npy", offsets.shape, offsets.dtype, [offsets])
+            shape = int(offsets[-1]), shapes[next(iter(videos))][1]
+            frames = (_read_frames(features, video) for video in progress(videos, f"{split}: videos"))
+            _write(folder / f"{split}_ims.npy", shape, np.dtype("<f4"), frames)
+            say(f"{split}: {len(videos):,} videos, {shape[0]:,} frames of {shape[1]:,} numbers")
+
+
+def _read_splits(contents: dict[Path, Any], source: str, captions_per_video: int, say: Say) -> items.Splits:
+    """Return split -> its videos in the order of the files -> as many captions of each; sentences may be anywhere."""
+    split_of: dict[str, str] = {}
     places: dict[str, str] = {}
     for path, content in contents.items():
         for where, entry in items.read_entries(path, content, "videos"):
-            video = _video_id(where, entry)
+            video: Any = entry.get("video_id")
+            a_name = isinstance(video, str) and video.isprintable() and video.strip() and not {*"/\\"} & {*video}
+            items.expect(a_name, f"{where}: video_id", video, "the name of VIDEO_ID.npy")
             items.check_once(places, video, where)
-            splits[video] = items.split_of(f"{where}, {video}", entry, SPLITS)
-    captions: dict[str, list[str]] = {video: [] for video in splits}
+            split_of[video] = items.split_of(f"{where}, {video}", entry, SPLITS)
+    captions: dict[str, list[str]] = {video: [] for video in split_of}
     for path, content in contents.items():
         for where, sentence in items.read_entries(path, content, "sentences"):
-            of = sentence.get("video_id")
-            if not isinstance(of, str) or of not in captions:
-                raise UWMLError(f"{where}: video_id: found {shown(of)}, expected that of a video of {names(jsons)}")
-            captions[of].append(items.caption_line(f"{where}, {of}: caption", sentence.get("caption")))
-    kept = items.first_captions(names(jsons), captions, captions_per_video, "video", say)
-    return items.by_split(SPLITS.values(), ((splits[video], Item(video, texts)) for video, texts in kept.items()))
-
-
-def _video_id(where: str, entry: dict[str, Any]) -> str:
-    """Return the id, which is also the name of a file."""
-    name = entry.get("video_id")
-    if not isinstance(name, str) or not name.isprintable() or not name.strip() or set("/\\") & set(name):
-        raise UWMLError(f"{where}: video_id: found {shown(name)}, expected the name of VIDEO_ID.npy")
-    return name
+            video = sentence.get("video_id")
+            known = isinstance(video, str) and video in captions
+            items.expect(known, f"{where}: video_id", video, f"that of a video of {source}")
+            captions[video].append(items.caption_line(f"{where}, {video}: caption", sentence.get("caption")))
+    splits: items.Splits = {}
+    for video, texts in items.first_captions(source, captions, captions_per_video, "video", say).items():
+        splits.setdefault(split_of[video], {})[video] = texts
+    return splits
 
 
 def _read_shapes(features: Path, videos: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -118,10 +110,6 @@ def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable
             for block in blocks:
                 file.write(block.astype(dtype).tobytes())
         return
-    there, start = load_array(path, len(shape)), 0
-    same = there.shape == shape
-    for block in blocks if same else ():
-        same &= np.array_equal(there[start : start + len(block)], block)
-        start += len(block)
-    if not same:
+    there = load_array(path, len(shape))
+    if there.shape != shape or not all(map(np.array_equal, there, chain.from_iterable(blocks))):
         raise UWMLError(f"{path}: found other numbers than these files give; move it away, or choose another folder")

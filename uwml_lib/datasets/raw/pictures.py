@@ -1,12 +1,10 @@
 """Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, grid features."""
 
-import hashlib
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,22 +12,17 @@ import torch
 from uwml_lib.config import BACKBONE
 from uwml_lib.datasets.raw import grid_features as grids
 from uwml_lib.datasets.raw.caption_files import read_captions
-from uwml_lib.datasets.raw.growing import Filled, Growing, refuse_foreign
-from uwml_lib.datasets.raw.items import Item, first_captions, listing, write_items
+from uwml_lib.datasets.raw.growing import JOURNAL, Filled, Growing, refuse_finished
+from uwml_lib.datasets.raw.items import first_captions, listing, write_items
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import lock, make_folder, read_bytes, write_json
+from uwml_lib.support.files import lock, make_folder, sha256_of, write_json
 from uwml_lib.support.progress import Say, progress, say
 
 IMAGES_A_STEP = 256
 """Images between two notes of how far the work is: so many and a batch, at most, are done again after a kill."""
 
-
-class Place(NamedTuple):
-    """Where an image goes: its split, and its row there."""
-
-    split: str
-    row: int
-    name: str
+Place = tuple[str, int, str]
+"""Where an image goes, its split and its row there, and its name."""
 
 
 def write_pictures(
@@ -74,46 +67,35 @@ def write_pictures(
         if value is not None and value < 1:
             raise UWMLError(f"{name}: found {value}, expected at least 1")
     kept = _captions_of(images, captions, captions_per_image, say)
-    splits = {
-        split: [Item(name, kept[name]) for name in part] for split, part in split_names(kept, dev, test, seed).items()
-    }
+    parts = split_names(kept, dev, test, seed)
     built = grids.build_backbone(backbone, weights)
     if grid > min(built.map_size):
         size = " x ".join(map(str, built.map_size))
         raise UWMLError(f"grid: found {grid}, expected no more than the {size} of the feature map of {backbone}")
-    about = {"weights": str(weights or "timm's"), "grid": grid, "dev": dev, "test": test, "seed": seed}
-    _write(folder, images, captions.name, splits, built, about, batch_size, say)
-    say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
-
-
-def _write(
-    folder: Path,
-    images: Path,
-    source: str,
-    splits: Mapping[str, list[Item]],
-    built: grids.Backbone,
-    about: dict[str, Any],
-    batch_size: int,
-    say: Say,
-) -> None:
-    """Look at all pictures, then write captions, ids, settings and features."""
-    places = [Place(split, row, item.id) for split, part in splits.items() for row, item in enumerate(part)]
-    counts, grid = {split: len(part) for split, part in splits.items()}, about["grid"]
+    places = [(split, row, name) for split, part in parts.items() for row, name in enumerate(part)]
+    counts = {split: len(part) for split, part in parts.items()}
     with lock(make_folder(folder), say):
-        refuse_foreign(folder, splits)
+        if not (folder / JOURNAL).exists():
+            refuse_finished(folder, counts)
         say(f"1/2 looking at {', '.join(f'{n:,} images of {split}' for split, n in counts.items())}")
-        inputs = [built.digest, grid, places, _look(images, [place.name for place in places])]
-        write_items(folder, splits, source)
+        inputs = [built.digest, grid, places, _look(images, [name for _, _, name in places])]
+        write_items(
+            folder, {split: {name: kept[name] for name in part} for split, part in parts.items()}, captions.name
+        )
         arrays = Growing(folder, counts, (grid**2, built.dim), inputs, len(places))
+        if arrays.done < len(places):
+            about = {
+                "backbone": backbone, "digest": built.digest, "timm": version("timm"),
+                "weights": str(weights or "timm's"), "grid": grid, "dev": dev, "test": test, "seed": seed,
+            }  # fmt: skip
+            write_json(folder / "pictures.json", about)
         # Asked first, as a build for CUDA names CUDA where there is no card, too.
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = found or torch.device("cpu")
         before = f"; {arrays.done:,} images were done before" if arrays.done else ""
-        say(f"2/2 features by {built.name} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
-        if arrays.done < len(places):
-            given = {"backbone": built.name, "digest": built.digest, "timm": version("timm")}
-            write_json(folder / "pictures.json", {**given, **about})
+        say(f"2/2 features by {backbone} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
         arrays.fill(_features(images, places[arrays.done :], built, device, grid, batch_size), IMAGES_A_STEP, say)
+    say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
 
 
 def _captions_of(images: Path, captions: Path, captions_per_image: int | None, say: Say) -> dict[str, list[str]]:
@@ -142,34 +124,34 @@ def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dic
     return {"train": order[:n_train], "dev": order[n_train:-n_test], "test": order[-n_test:]}
 
 
-def _look(images: Path, names: list[str]) -> list[str]:
+def _look(images: Path, names: Sequence[str]) -> list[str]:
     """Return a digest of every picture; raises UWMLError listing those that cannot be read."""
 
-    def look(name: str) -> str | UWMLError:
+    def look(name: str) -> tuple[str, str]:
         try:
             grids.load_picture(images / name)
-            return hashlib.sha256(read_bytes(images / name)).hexdigest()
         except UWMLError as error:
-            return error
+            return "", str(error).removeprefix(f"{images}/")
+        return sha256_of(images / name), ""
 
-    found: list[str | UWMLError] = []
+    found: list[tuple[str, str]] = []
     with ThreadPoolExecutor() as pool:  # in steps, for a pool that is interrupted ends what was given to it
         for start in progress(range(0, len(names), IMAGES_A_STEP), "images looked at, in steps"):
             found += pool.map(look, names[start : start + IMAGES_A_STEP])
-    if wrong := [str(error).removeprefix(f"{images}/") for error in found if isinstance(error, UWMLError)]:
+    if wrong := [error for _, error in found if error]:
         raise UWMLError(listing(images, wrong, len(names), "image", "cannot be read"))
-    return [digest for digest in found if isinstance(digest, str)]
+    return [digest for digest, _ in found]
 
 
 def _features(
-    images: Path, places: list[Place], backbone: grids.Backbone, device: torch.device, grid: int, batch_size: int
+    images: Path, places: Sequence[Place], backbone: grids.Backbone, device: torch.device, grid: int, batch_size: int
 ) -> Iterator[Filled]:
     """Yield the features (grid * grid, dim) and the boxes (grid * grid, 4) of every image, computed in batches."""
     cells = grids.grid_boxes(backbone.map_size, grid)
     backbone.model.to(device)
 
     def load(place: Place) -> tuple[torch.Tensor, tuple[int, int]]:
-        picture = grids.load_picture(images / place.name)
+        picture = grids.load_picture(images / place[2])
         return backbone.transform(picture), picture.size
 
     with ThreadPoolExecutor() as pool:
