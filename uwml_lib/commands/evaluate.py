@@ -41,8 +41,8 @@ def evaluate(
         dev_captions: Of released checkpoints: take only the first captions of dev, the release 5000; 0 means all.
         evaluation_precision: Of released checkpoints: precision of attention and ranks.
     """
-    from uwml_lib.released.scoring import evaluate_together
-    from uwml_lib.runs.scoring import evaluate_run, is_run
+    from uwml_lib.released.checkpoints import released_member
+    from uwml_lib.runs.scoring import evaluate_members, evaluate_run, is_run, member_of
     from uwml_lib.support.files import lock
 
     if not models:
@@ -57,7 +57,12 @@ def evaluate(
         with lock(models[0]):
             return print_results(evaluate_run(models[0], split, data_root, folds), models[0])
     settings = {name: FIDELITY[fidelity][name] for name in EVALUATED} | given
-    return print_results(*evaluate_together(models, split, data_root, folds, settings, dataset, vocabulary))
+    members = [
+        member_of(path, data_root) if run else released_member(path, data_root, dataset, vocabulary, settings)
+        for path, run in zip(models, runs, strict=True)
+    ]
+    kind = "" if all(runs) else f"-{members[0].config.fidelity}"
+    return print_results(*evaluate_members(members, split, folds, kind))
 
 
 def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:

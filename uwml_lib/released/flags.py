@@ -1,12 +1,8 @@
 """The flags of the released train.py, of SCAN and of PolyLoss alike, read as a configuration of this kit.
 
-Both releases have the same flags and defaults, apart from `--a` and `--b`, which PolyLoss adds and never reads. They
-differ in `--max_violation`: SCAN's triplet loss takes the hardest negatives with it and all of them without, PolyLoss
-always takes the hardest. The loss, which is no flag of theirs, is this kit's `--loss`: polynomial, as in PolyLoss, or
-triplet, as in SCAN.
-
-Defaults that are not the kit's: `--cross_attn t2i`, `--agg_func LogSumExp`, a GRU in one direction unless `--bi_gru` is
-given, `--lambda_lse 6` and `--lambda_softmax 9` in both directions, and 30 epochs at 2e-4 on MSCOCO too.
+Both releases have the same flags and defaults, but `--a` and `--b`, which PolyLoss adds and never reads. SCAN's triplet
+loss takes the hardest negatives with `--max_violation` and all of them without; PolyLoss always takes the hardest. The
+loss, which is no flag of theirs, is this kit's `--loss`.
 """
 
 import argparse
@@ -15,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import Any, NamedTuple, NoReturn, get_args
+from typing import Any, NamedTuple, get_args
 
 from uwml_lib.config import FIDELITY, Aggregation, Direction, ExperimentConfig, Normalisation
 from uwml_lib.models.attention_common import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
@@ -81,15 +77,19 @@ def read_released_flags(words: Sequence[str]) -> ReadFlags:
     Raises UWMLError for a flag that neither the release nor this kit has, with the nearest one that there is, for a
     value that cannot be read, and for what this kit does not do.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS, exit_on_error=False
+    )
     for name, default in DEFAULTS.items():
         how = {"action": "store_true"} if default is False else {"type": type(default), "choices": CHOICES.get(name)}
         parser.add_argument(f"--{name}", **how)
     parser.add_argument("--loss", default=ExperimentConfig.loss)
     parser.add_argument("--loss-options", "--loss_options", type=json_object, default={})
-    known, rest = parser.parse_known_args(words)
-    for word in rest:
-        _check_is_ours(word)
+    try:
+        known, rest = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UWMLError(str(error).removeprefix("argument ")) from error
+    _check_are_ours(rest)
     given = vars(known)
     loss, options = given.pop("loss"), given.pop("loss_options")
     warnings = [f"--{name} is ignored: {IGNORED[name]}" for name in given if name in IGNORED]
@@ -153,19 +153,15 @@ def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], *
     return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options, **more)
 
 
-def _check_is_ours(word: str) -> None:
+def _check_are_ours(words: Sequence[str]) -> None:
     """Raise UWMLError for a flag that this kit does not have either; values and `--help` are left to its parser."""
-    if not word.startswith("--") or word == "--help":
-        return
-    name = word[2:].partition("=")[0].replace("-", "_")
-    ours = {item.name for item in fields(ExperimentConfig)} | {"run_folder", "fidelity", "processes"}
-    switches = {f"no_{item.name}" for item in fields(ExperimentConfig) if item.type is bool}
-    if name not in ours | switches:
-        near = get_close_matches(name, [*DEFAULTS, *sorted(ours)], n=1)
-        hint = f"did you mean --{near[0]}?" if near else "expected one of the released train.py or of uwml train"
-        raise UWMLError(f"found the flag {word.partition('=')[0]}; {hint}")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UWMLError(message.removeprefix("argument "))
+    settings = fields(ExperimentConfig)
+    ours = {item.name for item in settings} | {"run_folder", "fidelity", "processes", "help"}
+    switches = {f"no_{item.name}" for item in settings if item.type is bool}
+    for word in words:
+        flag = word.partition("=")[0]
+        name = flag[2:].replace("-", "_")
+        if word.startswith("--") and name not in ours | switches:
+            near = get_close_matches(name, [*DEFAULTS, *sorted(ours)], n=1)
+            hint = f"did you mean --{near[0]}?" if near else "expected one of the released train.py or of uwml train"
+            raise UWMLError(f"found the flag {flag}; {hint}")

@@ -180,7 +180,7 @@ def _cells(row: PublishedRow, way: tuple[str, str], runs: Sequence[Run], reason:
     summaries = {name: summarize([run.metrics[name] for run in runs]) for name in row.metrics}
     means = {name: value.mean for name, value in summaries.items()}
     std = {"rsum": summaries["rsum"].std} if len(runs) > 1 else {}
-    difference = means["rsum"] - row.rsum  # type: ignore[operator]  # every row with runs has one
+    difference = means["rsum"] - row.metrics["rsum"]  # type: ignore[operator]  # every row with runs has one
     words = verdict(difference, std.get("rsum", 0.0), row) + ("" if std else " (one seed)")
     return (
         row.name,

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -43,9 +44,10 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
     """Write the features and boxes of every split, from bottom-up attention's TSV files. Called again it goes on.
 
     They go to `{split}_ims.npy` (n, boxes, dim) and `{split}_boxes.npy` (n, boxes, 4), float32, in the order of
-    `{split}_ids.txt`. Boxes stay as the TSV has them, in pixels. The files are read twice: once to look at the row of
-    every wanted image, once to write it. An image of several splits is written to each; rows of other images are passed
-    over. One row at a time is in memory. After a kill the same call goes on, to the same bytes.
+    `{split}_ids.txt`. Boxes stay as the TSV has them, in pixels. The files are read twice, to find every wanted image
+    and to decode its row, so that only damaged base64 and numbers that are not finite are found late. An image of
+    several splits is written to each; rows of other images are passed over. One row at a time is in memory. After a
+    kill the same call goes on, to the same bytes.
 
     Args:
         folder: The data set's folder, with the ids that `uwml captions` writes.
@@ -69,7 +71,7 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
             refuse_finished(folder, counts)
         size = sum(path.stat().st_size for path in tsvs)
         say(f"1/2 looking for {len(places):,} images in {source}, {size / 1e9:.1f} GB")
-        dim, digest = _look(tsvs, source, places, boxes, say)
+        dim, digest = _find(tsvs, source, places, boxes, say)
         arrays = Growing(folder, counts, (boxes, dim), [digest, boxes, places], len(places))
         before = f", {arrays.done:,} of which were written before" if arrays.done else ""
         say(f"2/2 writing {len(places):,} rows of {boxes} boxes x {dim:,} numbers{before}")
@@ -94,11 +96,10 @@ def _read_places(folder: Path) -> Places:
     return places
 
 
-def _look(tsvs: Sequence[Path], source: str, places: Places, boxes: int, say: Say) -> tuple[int, str]:
+def _find(tsvs: Sequence[Path], source: str, places: Places, boxes: int, say: Say) -> tuple[int, str]:
     """Return the numbers a box of every wanted image, and a digest of the files.
 
-    Raises UWMLError naming a row that is damaged, or listing the images that have no row, several, or one of another
-    number of boxes.
+    Raises UWMLError listing the images that have no row, several, or one of another shape.
     """
     times: Counter[str] = Counter()
     wrong: dict[str, int] = {}
@@ -112,7 +113,12 @@ def _look(tsvs: Sequence[Path], source: str, places: Places, boxes: int, say: Sa
             wrong[row.image] = row.num_boxes
             continue
         dim = dim or max(1, len(row.features) * 3 // 4 // (4 * boxes))
-        _decoded(row, boxes, dim)
+        for name, size in (("boxes", 4), ("features", dim)):
+            found, expected = len(getattr(row, name)), 4 * math.ceil(4 * boxes * size / 3)
+            if found != expected:
+                letters = f"found {found:,} letters of base64, expected {expected:,}"
+                shape = f"{boxes} boxes x {size:,} numbers in float32, as in every row"
+                raise UWMLError(f"{row.where}: {name}: {letters} for {shape}")
     counts = ", ".join(map(str, sorted(set(wrong.values()))[:10]))
     problems = {
         "are missing": [image for image in places if image not in times],
@@ -166,8 +172,7 @@ def _decoded(row: Row, boxes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
             content = base64.b64decode(getattr(row, name), validate=True)
             found[name] = np.frombuffer(content, "<f4").reshape(boxes, size)
         except (binascii.Error, ValueError) as error:
-            expected = f"base64 of float32, {boxes} boxes x {size:,} numbers as in every row"
-            raise UWMLError(f"{row.where}: {name}: not readable as {expected} ({error})") from error
+            raise UWMLError(f"{row.where}: {name}: not readable as base64 of float32 ({error})") from error
         if not np.isfinite(found[name]).all():
             raise UWMLError(f"{row.where}: {name}: found NaN or infinity, expected finite numbers")
     return found["features"], found["boxes"]

@@ -43,8 +43,8 @@ class Backbone(NamedTuple):
 def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained: bool = True) -> Backbone:
     """Build a model of `timm` on the CPU, with the weights of a file, or else those that timm downloads and keeps.
 
-    weights: safetensors, or a state dict of torch, from which no code is run. pretrained: False leaves the weights
-    random. Raises UWMLError for a name or a file that is no such thing, and where nothing can be downloaded.
+    weights: safetensors, or a state dict of torch, from which no code is run. pretrained: False leaves them random.
+    Raises UWMLError for a name or a file that is no such thing, and where nothing can be downloaded.
     """
     timm = _import_timm()
     try:
@@ -73,9 +73,8 @@ def _import_timm() -> ModuleType:
         _import_torchvision()
         import timm
     except ModuleNotFoundError as error:
-        raise UWMLError(
-            "features of pictures need timm: `make setup`, or pip install '/path/to/the/kit[vision]'"
-        ) from error
+        install = "`make setup`, or pip install '/path/to/the/kit[vision]'"
+        raise UWMLError(f"features of pictures need timm: {install}") from error
     except (ImportError, RuntimeError) as error:
         mended = f"install the torchvision that belongs to torch {torch.__version__}"
         raise UWMLError(f"timm or torchvision cannot be imported ({_said(error)}); {mended}") from error
@@ -104,10 +103,9 @@ def _with_weights(timm: ModuleType, name: str, known: Any, path: Path | None) ->
             return timm.create_model(name, pretrained=True)
         except Exception as error:  # the hub's, the network's, the operating system's
             hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
-            raise UWMLError(
-                f"{name}: its weights could not be downloaded ({_said(error)}); fetch "
-                f"{hub if known.hf_hub_id else known.url}, put it anywhere on this machine and name it by --weights"
-            ) from error
+            source = hub if known.hf_hub_id else known.url
+            way = f"fetch {source}, put it anywhere on this machine and name it by --weights"
+            raise UWMLError(f"{name}: its weights could not be downloaded ({_said(error)}); {way}") from error
     check_is_file(path)
     try:
         state = timm.models.load_state_dict(str(path), weights_only=True)

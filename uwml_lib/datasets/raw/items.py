@@ -15,9 +15,6 @@ IDS_SHOWN = 100
 Splits = dict[str, dict[str, list[str]]]
 """Split -> the ids of its images or videos, in order -> the captions of each."""
 
-Entry = tuple[str, dict[str, Any]]
-"""A JSON object, and before it where it stands."""
-
 
 def write_items(folder: Path, splits: Splits, source: str) -> None:
     """Write `{split}_caps.txt` and `{split}_ids.txt` of every split; hold the folder's lock.
@@ -59,8 +56,8 @@ def expect(holds: object, where: Path | str, found: Any, expected: str) -> None:
         raise UWMLError(f"{where}: found {shown(found)}, expected {expected}")
 
 
-def read_entries(where: Path | str, content: Mapping[str, Any], key: str) -> list[Entry]:
-    """Return the JSON objects in a list of a file's content; raises UWMLError naming the place."""
+def read_entries(where: Path | str, content: Mapping[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return where each JSON object in a list of a file's content stands, and the object; raises UWMLError."""
     entries: Any = content.get(key)
     expect(isinstance(entries, list) and entries, f"{where}: {key}", entries, "a list of at least one")
     found = [(f"{where}: {key}[{number}]", entry) for number, entry in enumerate(entries)]

@@ -37,8 +37,9 @@ def write_captions(folder: Path, path: Path, /, say: Say = say) -> None:
 def read_karpathy(path: Path) -> items.Splits:
     """Return split -> its images in the order of the JSON -> the first five captions of each.
 
-    Of COCO, whose images have a `cocoid`, `testall` are all test images and `test` the first 1,000 of them. Raises
-    UWMLError, naming the file and the image, for what has another shape, fewer captions or an id given before.
+    An image's id is its file's name without the ending, or COCO's `cocoid`. Of COCO `testall` are all test images, and
+    `test` the first 1,000 of them. Raises UWMLError, naming the file and the image, for what has another shape, fewer
+    captions or an id given before.
     """
     content = read_json(path)
     entries = items.read_entries(path, content, "images")
@@ -46,13 +47,20 @@ def read_karpathy(path: Path) -> items.Splits:
     splits: items.Splits = {}
     places: dict[str, str] = {}
     for where, entry in entries:
-        image = _image_id(where, entry, coco)
+        if coco:  # the ids are those of the TSV files of features
+            image: Any = entry.get("cocoid")
+            items.expect(type(image) is int, f"{where}: cocoid", image, "a number, as every image of COCO has")
+        else:
+            name: Any = entry.get("filename")
+            image = PurePosixPath(name).stem if isinstance(name, str) and name.isprintable() else ""
+            items.expect(image, f"{where}: filename", name, "the name of a file")
+        image = str(image)
         items.check_once(places, image, where)
         where = f"{where}, {image}"
         split = items.split_of(where, entry, SPLITS)
         sentences = items.read_entries(where, entry, "sentences")
-        few = len(sentences) < CAPTIONS_PER_IMAGE
-        items.expect(not few, f"{where}: sentences", len(sentences), f"at least {CAPTIONS_PER_IMAGE}")
+        number = len(sentences)
+        items.expect(number >= CAPTIONS_PER_IMAGE, f"{where}: sentences", number, f"at least {CAPTIONS_PER_IMAGE}")
         splits.setdefault(split, {})[image] = [
             items.caption_line(f"{place}: raw", sentence.get("raw"))
             for place, sentence in sentences[:CAPTIONS_PER_IMAGE]
@@ -61,15 +69,3 @@ def read_karpathy(path: Path) -> items.Splits:
         splits["testall"] = splits["test"]
         splits["test"] = dict(list(splits["testall"].items())[:TEST_1K])
     return splits
-
-
-def _image_id(where: str, entry: dict[str, Any], coco: bool) -> str:
-    """Return the id that the TSV files of features have: COCO's number, else the file's name without its ending."""
-    if coco:
-        number = entry.get("cocoid")
-        items.expect(type(number) is int, f"{where}: cocoid", number, "a number, as every image of COCO has")
-        return str(number)
-    name: Any = entry.get("filename")
-    stem = PurePosixPath(name).stem if isinstance(name, str) and name.isprintable() else ""
-    items.expect(stem, f"{where}: filename", name, "the name of a file")
-    return stem

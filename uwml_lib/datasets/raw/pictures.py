@@ -1,7 +1,7 @@
 """Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, grid features."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,6 @@ from uwml_lib.support.progress import Say, progress, say
 
 IMAGES_A_STEP = 256
 """Images between two notes of how far the work is: so many and a batch, at most, are done again after a kill."""
-
 Place = tuple[str, int, str]
 """Where an image goes, its split and its row there, and its name."""
 
@@ -44,7 +43,7 @@ def write_pictures(
 
     The features, `{split}_ims.npy` (n, grid * grid, dim) float32, are means of a backbone's last feature map over the
     cells of a grid; `{split}_boxes.npy` (n, grid * grid, 4) float32 has those cells: x1, y1, x2, y2 in pixels of the
-    picture. Every picture is decoded once before anything is written. After a kill the same call goes on, to the same
+    picture. All pictures are decoded once before anything is written. After a kill the same call goes on, to the same
     bytes; another batch size or device changes last bits.
 
     Args:
@@ -118,13 +117,12 @@ def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dic
     n_dev, n_test = (max(1, round(len(order) * share / 100)) for share in (dev, test))
     n_train = len(order) - n_dev - n_test
     if n_train < 1:
-        raise UWMLError(
-            f"found {len(order)} images with captions, expected at least 3, for one in each of train, dev and test"
-        )
+        expected = "at least 3, for one in each of train, dev and test"
+        raise UWMLError(f"found {len(order)} images with captions, expected {expected}")
     return {"train": order[:n_train], "dev": order[n_train:-n_test], "test": order[-n_test:]}
 
 
-def _look(images: Path, names: Sequence[str]) -> list[str]:
+def _look(images: Path, names: list[str]) -> list[str]:
     """Return a digest of every picture; raises UWMLError listing those that cannot be read."""
 
     def look(name: str) -> tuple[str, str]:
@@ -144,9 +142,9 @@ def _look(images: Path, names: Sequence[str]) -> list[str]:
 
 
 def _features(
-    images: Path, places: Sequence[Place], backbone: grids.Backbone, device: torch.device, grid: int, batch_size: int
+    images: Path, places: list[Place], backbone: grids.Backbone, device: torch.device, grid: int, batch_size: int
 ) -> Iterator[Filled]:
-    """Yield the features (grid * grid, dim) and the boxes (grid * grid, 4) of every image, computed in batches."""
+    """Yield what the arrays hold of every image, computed in batches."""
     cells = grids.grid_boxes(backbone.map_size, grid)
     backbone.model.to(device)
 
