@@ -77,12 +77,10 @@ def read_released_flags(words: Sequence[str]) -> ReadFlags:
     Raises UWMLError for a flag that neither the release nor this kit has, with the nearest one that there is, for a
     value that cannot be read, and for what this kit does not do.
     """
-    parser = argparse.ArgumentParser(
-        add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS, exit_on_error=False
-    )
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name, default in DEFAULTS.items():
         how = {"action": "store_true"} if default is False else {"type": type(default), "choices": CHOICES.get(name)}
-        parser.add_argument(f"--{name}", **how)
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, **how)
     parser.add_argument("--loss", default=ExperimentConfig.loss)
     parser.add_argument("--loss-options", "--loss_options", type=json_object, default={})
     try:

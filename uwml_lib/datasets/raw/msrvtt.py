@@ -27,15 +27,14 @@ def write_videos(
     """Write the captions, ids and frame features of every split, from JSON files like MSR-VTT's and a file a video.
 
     The features go to `{split}_ims.npy` (all frames, dim) float32 and `{split}_offsets.npy` (n + 1,) int64. One video
-    at a time is in memory. A split that is there already is compared and left alone, so after a kill the same call goes
-    on. Only numbers that are not finite are found after captions and ids are written.
+    at a time is in memory. What is there already is compared and left alone, so after a kill the same call goes on.
+    Only numbers that are not finite are found after captions and ids are written.
 
     Args:
         folder: The data set's folder, such as data/msrvtt.
         features: A folder with VIDEO_ID.npy (frames, dim) for each video.
         jsons: The JSON files; MSR-VTT has one for train and validate, and one for test.
-        captions_per_video: How many captions of each video to take, the first ones; 0: as many as the video with the
-            fewest has.
+        captions_per_video: Captions of each video, the first ones; 0: as many as the video with the fewest has.
 
     Raises:
         UWMLError: The file and the place are named, or the videos listed.
