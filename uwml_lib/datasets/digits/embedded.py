@@ -19,6 +19,7 @@ from uwml_lib.datasets.embeddings import caption_vectors
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_folder, read_json, write_json, write_lines
 from uwml_lib.support.numerics import threads
+from uwml_lib.support.progress import Say
 
 CAPTIONS_PER_IMAGE = 5
 FEATURE_SIZE = 128
@@ -69,7 +70,7 @@ class EmbeddedSettings:
         rng = random.Random(f"{self.seed} {split}")
         return [caption(content, rng) for content in contents for _ in range(CAPTIONS_PER_IMAGE)]
 
-    def write(self, folder: Path, progress: Callable[[str], None]) -> dict[str, float]:
+    def write(self, folder: Path, progress: Say) -> dict[str, float]:
         """Write the files of every split; return the classifier's accuracy on dev. Draws from torch's random state.
 
         `_ims.npy` float32: post-ReLU activations and then the geometry, 128 numbers; `_caps.txt`; `_caps.npy`, vectors
@@ -79,8 +80,8 @@ class EmbeddedSettings:
         drawn = {split: self.draw(split) for split in SPLITS}
         train, dev, size = drawn["train"], drawn["dev"], FEATURE_SIZE - drawn["train"].geometry.shape[-1]
         model = CropClassifier(size, len(NUMBERS) + self.background, len(COLOURS) + self.background)
-        train_classifier(model, train.crops, *train.labels, self.classifier_epochs, progress)
-        right = classifier_accuracy(model, dev.crops, *dev.labels, background=len(NUMBERS))
+        model.fit(train.crops, *train.labels, self.classifier_epochs, progress)
+        right = model.accuracy(dev.crops, *dev.labels)
         progress("the classifier on dev: " + ", ".join(f"{name} {share:.1%}" for name, share in right.items()))
         hidden = {s: torch.cat([model(part)[0] for part in drawn[s].crops.split(1024)]) for s in SPLITS}
         scale = 0.5 / hidden["train"].square().mean().sqrt()  # else the geometry would be too small to matter
@@ -136,48 +137,43 @@ class CropClassifier(nn.Module):
         hidden = self.body(crops)
         return hidden, self.digit(hidden), self.colour(hidden)
 
+    def fit(self, crops: Tensor, digit: Tensor, colour: Tensor, epochs: int, progress: Say) -> None:
+        """Train on crops (B, 3, 16, 16) with labels (B,); draws from torch's global random state."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=2e-3)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        for epoch in range(epochs):
+            total = 0.0
+            for rows in torch.randperm(len(crops)).split(128):
+                _, digit_logits, colour_logits = self(crops[rows])
+                loss = F.cross_entropy(digit_logits, digit[rows]) + F.cross_entropy(colour_logits, colour[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(rows)
+            scheduler.step()
+            progress(f"training the classifier: epoch {epoch + 1} of {epochs}, loss {total / len(crops):.2f}")
+        self.eval().requires_grad_(False)
 
-def train_classifier(
-    model: CropClassifier, crops: Tensor, digit: Tensor, colour: Tensor, epochs: int, progress: Callable[[str], None]
-) -> None:
-    """Train on crops (B, 3, 16, 16) with labels digit and colour (B,); draws from torch's global random state."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    for epoch in range(epochs):
-        total = 0.0
-        for rows in torch.randperm(len(crops)).split(128):
-            _, digit_logits, colour_logits = model(crops[rows])
-            loss = F.cross_entropy(digit_logits, digit[rows]) + F.cross_entropy(colour_logits, colour[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(rows)
-        scheduler.step()
-        progress(f"training the classifier: epoch {epoch + 1} of {epochs}, loss {total / len(crops):.2f}")
-    model.eval().requires_grad_(False)
+    def accuracy(self, crops: Tensor, digit: Tensor, colour: Tensor) -> dict[str, float]:
+        """Return the share of right answers in 0..1: digit and colour where there is a digit, else that there is none.
 
-
-def classifier_accuracy(
-    model: CropClassifier, crops: Tensor, digit: Tensor, colour: Tensor, background: int
-) -> dict[str, float]:
-    """Return the share of right answers in 0..1: digit and colour where there is one, else that there is none.
-
-    background: the label of crops that show no digit; where there are no such crops, nothing is said of them.
-    """
-    _, digit_logits, colour_logits = model(crops)
-    empty = digit == background
-    digit_right, colour_right = digit_logits.argmax(1) == digit, colour_logits.argmax(1) == colour
-    answers = {"digit": digit_right[~empty], "colour": colour_right[~empty], "background": digit_right[empty]}
-    return {name: round(right.float().mean().item(), 4) for name, right in answers.items() if len(right)}
+        Where every crop shows a digit, nothing is said of those that do not.
+        """
+        _, digit_logits, colour_logits = self(crops)
+        empty = digit == len(NUMBERS)
+        digit_right, colour_right = digit_logits.argmax(1) == digit, colour_logits.argmax(1) == colour
+        answers = {"digit": digit_right[~empty], "colour": colour_right[~empty], "background": digit_right[empty]}
+        return {name: round(right.float().mean().item(), 4) for name, right in answers.items() if len(right)}
 
 
-def build_embedded(folder: Path, settings: EmbeddedSettings, progress: Callable[[str], None] = print) -> bool:
+def build_embedded(folder: Path, settings: EmbeddedSettings, progress: Say = print) -> bool:
     """Write a data set into `folder` unless it is there already; return whether it was built.
 
     Beside the files of `settings.write` there is a `manifest.json`. The folder appears whole or not at all, and the
     caller's random state and thread count stay as they are.
     Raises UWMLError if `folder` is a file, or holds a file that is not of this data set.
     """
+    folder = Path(folder)
     if is_current(folder, settings):
         return False
     if folder.exists():  # replacing it removes what is in it

@@ -122,7 +122,7 @@ def _tight_boxes(drawn: Tensor) -> np.ndarray:
     inked = (drawn > 0.3).numpy()
     used = np.stack([inked.any(axis=1), inked.any(axis=2)], axis=-1)  # columns, which give x, and rows, which give y
     boxes = np.concatenate([used.argmax(axis=1), PICTURE_SIZE - used[:, ::-1].argmax(axis=1)], axis=1) / PICTURE_SIZE
-    return np.where(inked.any(axis=(1, 2))[:, None], boxes, 0).astype(np.float32)
+    return np.where(np.any(inked, axis=(1, 2))[:, None], boxes, 0).astype(np.float32)
 
 
 def propose(pictures: Pictures, rng: np.random.Generator) -> np.ndarray:
