@@ -14,12 +14,10 @@ from torch.nn import functional as F
 from uwml_lib import config
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.datasets.digits import clips
-from uwml_lib.datasets.digits.clip_captions import Event
-from uwml_lib.datasets.digits.clip_captions import caption as tell
-from uwml_lib.datasets.digits.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, draw_clips
-from uwml_lib.datasets.digits.drawing import COLOURS, digit_pools
+from uwml_lib.datasets.digits.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, Event, draw_clips
+from uwml_lib.datasets.digits.clips import caption as tell
+from uwml_lib.datasets.digits.drawing import COLOURS, NUMBERS, digit_pools
 from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, is_current
-from uwml_lib.datasets.digits.words import NUMBERS
 from uwml_lib.studies.engine import base_config
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError

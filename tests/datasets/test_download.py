@@ -351,7 +351,7 @@ def test_credentials_that_cannot_be_read(kaggle, folder, tmp_path):
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_asked(kaggle, folder, monkeypatch):
-    monkeypatch.setitem(FILES, DATASET, tuple(module._files(DATASET)))
+    monkeypatch.setitem(FILES, DATASET, module._files(DATASET))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(20.0e9))
     said = []
     with pytest.raises(UWMLError, match=f"{DATASET}: found 20.0 GB free, expected 20.1: the files, and the largest"):

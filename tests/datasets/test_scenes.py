@@ -12,11 +12,9 @@ import pytest
 import torch
 
 from uwml_lib.datasets.digits import drawing, embedded, scenes
-from uwml_lib.datasets.digits.classifier import crop
-from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, is_current
-from uwml_lib.datasets.digits.scene_captions import Thing, is_between, places, relations
-from uwml_lib.datasets.digits.scene_captions import caption as tell
-from uwml_lib.datasets.digits.scenes import SCENES, Pictures, ScenesSettings
+from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, crop, is_current
+from uwml_lib.datasets.digits.scenes import SCENES, Pictures, ScenesSettings, Thing, is_between, places, relations
+from uwml_lib.datasets.digits.scenes import caption as tell
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
 

@@ -8,8 +8,8 @@ import torch
 
 from tests.tiny import make_varying, write_caption_vectors, write_tiny
 from uwml_lib.datasets import PrecomputedDataset, build_vocabulary, captions_there, evaluation_split, fingerprint
+from uwml_lib.datasets.batches import Sequences
 from uwml_lib.datasets.precomputed import check_same_shape
-from uwml_lib.datasets.sequences import Sequences
 from uwml_lib.support.errors import UWMLError
 
 

@@ -1,7 +1,8 @@
-"""What a training reads: captions as numbers, and batches of caption-image pairs."""
+"""What a training reads: items of unequal length, captions as numbers, and batches of caption-image pairs."""
 
 from array import array
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from uwml_lib.datasets.vocabulary import PAD
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import load_array
 
 
 class Batch(NamedTuple):
@@ -31,11 +33,56 @@ class Batch(NamedTuple):
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in there})
 
 
-class EncodedCaptions(Sequence):
-    """Captions as lists of numbers, kept in one array: a third of the memory, and worker processes share it.
+class Sequences:
+    """Looks like an array (n, longest, dim) that is zero past an item's end, and reads only what is asked for.
 
-    (Lists they would not share: reading a Python object changes its reference count, and so copies its memory page.)
+    rows: (all, dim), memory-mapped, an item's rows one after the other. starts, counts: (n,) int64, where an item's
+    rows begin and how many they are.
     """
+
+    def __init__(self, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> None:
+        self.rows, self.starts, self.counts = rows, starts, counts
+
+    @classmethod
+    def load(cls, rows: Path, offsets: Path) -> "Sequences":
+        """Read two .npy files, (all, dim) and (n + 1,): rows offsets[i] to offsets[i + 1] - 1 are item i's.
+
+        Raises UWMLError, naming the file, for what is no such pair.
+        """
+        array, ends = load_array(rows, 2), np.array(load_array(offsets, 1))
+        if ends.dtype.kind not in "iu" or len(ends) < 2 or ends[0] != 0 or ends[-1] != len(array):
+            found = f"{len(ends)} numbers from {ends[0]} to {ends[-1]}, {ends.dtype}"
+            expected = f"whole ones from 0 to the {len(array)} rows of {rows.name}"
+            raise UWMLError(f"{offsets}: found {found}, expected {expected}")
+        counts = np.diff(ends.astype(np.int64))
+        if len(bad := np.flatnonzero(counts < 1)):
+            raise UWMLError(f"{offsets}: item {bad[0]} (counted from 0) has {counts[bad[0]]} rows, expected at least 1")
+        return cls(array, ends[:-1].astype(np.int64), counts)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Items, rows of the longest, numbers per row."""
+        return len(self), int(self.counts.max(initial=0)), self.rows.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, key: slice | tuple[slice, slice]) -> "Sequences":
+        """Some items, and of each the first rows alone: `[start:stop]` or `[start:stop, :rows]`."""
+        items, rows = key if isinstance(key, tuple) else (key, slice(None))
+        return Sequences(self.rows, self.starts[items], self.counts[items].clip(0, rows.stop))
+
+    def padded(self, numbers: Sequence[int]) -> np.ndarray:
+        """Rows of some items, (n, longest of these, dim) of the rows' own type, zero past an item's end."""
+        counts = self.counts[list(numbers)]
+        padded = np.zeros((len(counts), int(counts.max(initial=0)), self.rows.shape[1]), self.rows.dtype)
+        for item, number, count in zip(padded, numbers, counts, strict=True):
+            item[:count] = self.rows[self.starts[number] :][:count]
+        return padded
+
+
+class EncodedCaptions(Sequence):
+    """Captions as lists of numbers, kept in one array: a third of the memory, and worker processes share it."""
 
     def __init__(self, captions: Iterable[list[int]]) -> None:
         self._numbers, self._starts = array("i"), array("q", [0])
@@ -53,10 +100,10 @@ class EncodedCaptions(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         """The list of one caption, or for a slice a list of them."""
-        if isinstance(index, slice):
-            return [self[item] for item in range(len(self))[index]]
-        item = range(len(self))[index]
-        return self._numbers[self._starts[item] : self._starts[item + 1]].tolist()
+        items = range(len(self))[index]
+        if isinstance(items, range):
+            return [self[item] for item in items]
+        return self._numbers[self._starts[items] : self._starts[items + 1]].tolist()
 
 
 def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,6 @@ import shutil
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -26,7 +25,6 @@ class Remote(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in the data set's folder."""
         return PurePosixPath(self.path).name
 
 
@@ -44,20 +42,18 @@ ROWS = {
     "coco_precomp": {"testall": 25_000, "test": 5_000, "dev": 5_000, "train": 113_287},
 }
 BYTES_A_ROW = 36 * 2048 * 4  # float32
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError)  # raised while unzipping
 
 
-def _files(dataset: str) -> Iterator[Remote]:
+def _files(dataset: str) -> tuple[Remote, ...]:
     """Small files first and the training features last: where those are, the rest is."""
-    folder = FEATURES.format(dataset=dataset)
-    yield Remote(f"{VOCABULARIES}/{dataset}_vocab.json")
-    for split in ROWS[dataset]:
-        yield Remote(f"{folder}/{split}_ids.txt")
-        yield Remote(f"{folder}/{split}_caps.txt")
-    for split, rows in ROWS[dataset].items():
-        yield Remote(f"{folder}/{split}_ims.npy", rows * BYTES_A_ROW)
+    folder, rows = FEATURES.format(dataset=dataset), ROWS[dataset]
+    texts = [Remote(f"{folder}/{split}_{kind}.txt") for split in rows for kind in ("ids", "caps")]
+    features = [Remote(f"{folder}/{split}_ims.npy", count * BYTES_A_ROW) for split, count in rows.items()]
+    return (Remote(f"{VOCABULARIES}/{dataset}_vocab.json"), *texts, *features)
 
 
-FILES = {dataset: tuple(_files(dataset)) for dataset in ROWS}
+FILES = {dataset: _files(dataset) for dataset in ROWS}
 """The files of each data set that can be downloaded, in the order in which they are."""
 
 
@@ -97,29 +93,12 @@ def download(dataset: str, folder: Path, say: Say = say) -> None:
     _check_space(missing, folder, arrivals, say)
     for number, file in enumerate(missing, 1):
         say(f"{number}/{len(missing)} {file.name}" + (f", {file.size / 1e9:.1f} GB" if file.size else ""))
-        try:
-            if (arrived := _fetch(file, arrivals)) is None:
-                say(f"  not on Kaggle as {file.path}, and left out: only scoring the authors' checkpoints needs it")
-                continue
-            _check(arrived)
-        except _Damaged as error:
-            shutil.rmtree(arrivals)  # the next attempt must not go on from it
-            said = f"what Kaggle sent is damaged and was removed ({error}); the same command fetches it again."
-            raise UWMLError(f"{file.name}: {said} {by_hand(dataset, folder)}") from error
-        except _Refused as error:
-            said = f"{error} What is here is kept, and the same command goes on from there."
-            raise UWMLError(f"{file.name}: {said} {by_hand(dataset, folder)}") from error
+        if (arrived := _fetch(file, arrivals, by_hand(dataset, folder))) is None:
+            say(f"  not on Kaggle as {file.path}, and left out: only scoring the authors' checkpoints needs it")
+            continue
         with atomic_path(folder / file.name) as temporary:
             os.replace(arrived, temporary)
     shutil.rmtree(arrivals, ignore_errors=True)
-
-
-class _Refused(Exception):
-    """Nothing came, for a reason that is no fault of the files."""
-
-
-class _Damaged(Exception):
-    """Something came that must not be used."""
 
 
 def _check_space(missing: list[Remote], folder: Path, arrivals: Path, say: Say) -> None:
@@ -129,17 +108,19 @@ def _check_space(missing: list[Remote], folder: Path, arrivals: Path, say: Say) 
     needed, free = size + largest - there, shutil.disk_usage(folder).free
     say(f"{folder.name}: {size / 1e9:.1f} GB from {PAGE} into {folder}, where {free / 1e9:.1f} GB are free")
     if needed > free:
-        raise UWMLError(
-            f"{folder}: found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f}: the files, and the largest "
-            "once more while it is unzipped; make room, or name another disk with DATA_ROOT"
-        )
+        expected = f"{needed / 1e9:.1f}: the files, and the largest once more while it is unzipped"
+        advice = "make room, or name another disk with DATA_ROOT"
+        raise UWMLError(f"{folder}: found {free / 1e9:.1f} GB free, expected {expected}; {advice}")
 
 
-def _fetch(file: Remote, arrivals: Path) -> Path | None:
-    """Download one file into `arrivals`, going on where an earlier attempt stopped, and return where it lies.
+def _fetch(file: Remote, arrivals: Path, by_hand: str) -> Path | None:
+    """Download one file into `arrivals`, going on where an earlier attempt stopped, check it, and return where it lies.
 
-    kagglehub unzips what Kaggle has zipped. Returns None for a vocabulary that Kaggle lacks. Raises _Refused, _Damaged.
+    kagglehub unzips what Kaggle has zipped. Returns None for a vocabulary that Kaggle lacks. Raises UWMLError, ending
+    in the words `by_hand`; what is damaged is removed before.
     """
+    from unittest import mock  # slow to import
+
     try:
         import kagglehub
         import requests
@@ -148,60 +129,50 @@ def _fetch(file: Remote, arrivals: Path) -> Path | None:
         raise UWMLError("a download needs kagglehub: `make setup`, or pip install '/path/to/the/kit[data]'") from error
 
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
+    # It reads the folder from here alone: its `output_dir` refuses to go on with a file that is there in part.
+    settings = {"KAGGLEHUB_CACHE": str(arrivals), "DISABLE_KAGGLE_CACHE": "1", "DISABLE_COLAB_CACHE": "1"}
+    quiet = headless() or not sys.stderr.isatty()
+    bars = contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext()
+    kept = f"What is here is kept, and the same command goes on from there. {by_hand}"
     try:
-        with _kagglehub_settings(arrivals):
-            return Path(kagglehub.dataset_download(HANDLE, path=file.path))
+        with mock.patch.dict(os.environ, settings), bars:
+            arrived = Path(kagglehub.dataset_download(HANDLE, path=file.path))
+        _check(arrived)
+        return arrived
     except requests.HTTPError as error:
         status = error.response.status_code  # type: ignore[union-attr]  # raised for an answer, which it carries
         if status == 404 and file.path.startswith(VOCABULARIES):
             return None
-        raise _Refused(_reason(status, file)) from error
+        raise UWMLError(f"{file.name}: {_reason(status, file)} {kept}") from error
     except requests.RequestException as error:
-        raise _Refused(f"Kaggle cannot be reached, or the connection broke ({type(error).__name__}).") from error
-    except (DataCorruptionError, zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError) as error:
-        raise _Damaged(" ".join(str(error).split())) from error
+        reason = f"Kaggle cannot be reached, or the connection broke ({type(error).__name__})"
+        raise UWMLError(f"{file.name}: {reason}. {kept}") from error
+    except (DataCorruptionError, UWMLError, *DAMAGED) as error:
+        shutil.rmtree(arrivals)  # the next attempt must not go on from it
+        found = " ".join(str(error).split()).split(f"{file.name}: ")[-1]
+        said = f"what Kaggle sent is damaged and was removed ({found}); the same command fetches it again"
+        raise UWMLError(f"{file.name}: {said}. {by_hand}") from error
     except OSError as error:
-        raise _Refused(f"cannot be written ({error.strerror}).") from error
+        raise UWMLError(f"{file.name}: cannot be written ({error.strerror}). {kept}") from error
     except ValueError as error:  # credentials that are no JSON
-        raise _Refused(f"{error}.") from error
+        raise UWMLError(f"{file.name}: {error}. {kept}") from error
 
 
 def _reason(status: int, file: Remote) -> str:
     if status in (401, 403):
-        return (
-            f"Kaggle refuses ({status}), for want of credentials or because those here are not good: make a token at "
-            "https://www.kaggle.com/settings, and set KAGGLE_API_TOKEN to it or put its kaggle.json into ~/.kaggle/."
-        )
+        where = "set KAGGLE_API_TOKEN to it or put its kaggle.json into ~/.kaggle/"
+        token = f"make a token at https://www.kaggle.com/settings, and {where}"
+        return f"Kaggle refuses ({status}), for want of credentials or because those here are not good: {token}."
     if status == 404:
         return f"Kaggle has no {file.path} in {HANDLE} (404); mend the names in uwml_lib/datasets/download.py."
     return f"Kaggle answers {status}; try again later."
 
 
-@contextlib.contextmanager
-def _kagglehub_settings(arrivals: Path) -> Iterator[None]:
-    """Have kagglehub download into `arrivals` wherever it runs, with its bar only where somebody is looking.
-
-    It reads the folder from the environment alone: its `output_dir` refuses to go on with a file that is there in part.
-    """
-    from unittest import mock  # slow to import
-
-    settings = {"KAGGLEHUB_CACHE": str(arrivals), "DISABLE_KAGGLE_CACHE": "1", "DISABLE_COLAB_CACHE": "1"}
-    quiet = headless() or not sys.stderr.isatty()
-    with (
-        mock.patch.dict(os.environ, settings),
-        contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext(),
-    ):
-        yield
-
-
 def _check(path: Path) -> None:
-    """Raise _Damaged unless a file can be read: features are as long as their header says, the rest is text or JSON."""
-    try:
-        if path.suffix == ".npy":
-            load_array(path, 3)
-        elif path.suffix == ".json":
-            read_json(path)
-        else:
-            read_lines(path)
-    except UWMLError as error:
-        raise _Damaged(str(error).removeprefix(f"{path}: ")) from error
+    """Raise UWMLError unless a file can be read: features as long as their header says, text or JSON."""
+    if path.suffix == ".npy":
+        load_array(path, 3)
+    elif path.suffix == ".json":
+        read_json(path)
+    else:
+        read_lines(path)

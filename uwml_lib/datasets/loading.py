@@ -1,5 +1,6 @@
 """From a configuration to its data."""
 
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -8,11 +9,10 @@ from uwml_lib.datasets.digits.clips import CLIPS
 from uwml_lib.datasets.digits.embedded import EmbeddedSettings, build_embedded, is_current
 from uwml_lib.datasets.digits.scenes import SCENES
 from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
-from uwml_lib.datasets.folder import evaluation_split
-from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape
+from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import lock
+from uwml_lib.support.files import lock, read_lines
 from uwml_lib.support.progress import Say, say
 
 EMBEDDED: dict[str, EmbeddedSettings] = {**SCENES, **CLIPS}
@@ -58,17 +58,21 @@ def check_data(config: ExperimentConfig, scan: bool = True) -> list[PrecomputedD
 
 def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None = None) -> PrecomputedDataset:
     """Load a split as a configuration uses it; raises UWMLError, naming the file, for what cannot be used."""
-    dataset = _whole_split(config, split, vocabulary)
+    dataset = PrecomputedDataset(
+        config.data_folder, split, vocabulary, config.max_images, config.regions, config.captions
+    )
     if split == "dev" and config.dev_captions:
         n_images, rest = divmod(config.dev_captions, dataset.captions_per_image)
         if rest:
-            raise UWMLError(
-                f"dev_captions: found {config.dev_captions}, expected a multiple of the {dataset.captions_per_image} "
-                f"captions an image of {dataset.folder}"
-            )
+            expected = f"a multiple of the {dataset.captions_per_image} captions an image of {dataset.folder}"
+            raise UWMLError(f"dev_captions: found {config.dev_captions}, expected {expected}")
         dataset.keep(0, n_images)
     if split == "train":
-        dataset.keep(0, _training_images(config, dataset))
+        n_images = len(dataset.features) - config.selection_images
+        if n_images < 1:
+            expected = f"fewer than the {len(dataset.features)} training images of {dataset.folder}"
+            raise UWMLError(f"selection_images: found {config.selection_images}, expected {expected}")
+        dataset.keep(0, n_images)
     return dataset
 
 
@@ -76,20 +80,14 @@ def load_selection(config: ExperimentConfig, vocabulary: Vocabulary | None = Non
     """Load the images that choose the best epoch: dev, or the last training images where the configuration says so."""
     if not config.selection_images:
         return load_split(config, "dev", vocabulary)
-    dataset = _whole_split(config, "train", vocabulary)
-    dataset.keep(_training_images(config, dataset), len(dataset.features))
+    n_training = len(load_split(config, "train").features)
+    dataset = load_split(replace(config, selection_images=0), "train", vocabulary)
+    dataset.keep(n_training, len(dataset.features))
     return dataset
 
 
-def _training_images(config: ExperimentConfig, dataset: PrecomputedDataset) -> int:
-    n_images = len(dataset.features) - config.selection_images
-    if n_images < 1:
-        raise UWMLError(
-            f"selection_images: found {config.selection_images}, expected fewer than the {len(dataset.features)} "
-            f"training images of {dataset.folder}"
-        )
-    return n_images
-
-
-def _whole_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | None) -> PrecomputedDataset:
-    return PrecomputedDataset(config.data_folder, split, vocabulary, config.max_images, config.regions, config.captions)
+def build_vocabulary(folder: Path | str) -> Vocabulary:
+    """Build the vocabulary of a folder from its train and dev captions, as the released ones were."""
+    return Vocabulary.build(
+        caption for split in ("train", "dev") for caption in read_lines(Path(folder) / f"{split}_caps.txt")
+    )

@@ -4,9 +4,11 @@ Two files more are this kit's: `{split}_offsets.npy`, where images have unequal 
 and `{split}_caps.npy`, captions as vectors.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uwml_lib.config import Captions
-from uwml_lib.datasets.batches import Batch, EncodedCaptions, finite_float32, pad_captions
-from uwml_lib.datasets.sequences import Sequences
-from uwml_lib.datasets.vocabulary import Vocabulary
+from uwml_lib.datasets.batches import Batch, EncodedCaptions, Sequences, finite_float32, pad_captions
+from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import load_array, read_lines
+from uwml_lib.support.files import check_is_file, load_array, read_bytes, read_lines, sha256_of
 from uwml_lib.support.progress import progress
 
 LONGEST_CAPTION = 5000
 """Characters; a longer line is no caption, and padding a batch to its length would fill the memory."""
+READ_WHOLE = 200 * 10**6
+"""Bytes; of larger files the fingerprint takes samples."""
 
 
 class PrecomputedDataset(Dataset):
@@ -50,58 +53,68 @@ class PrecomputedDataset(Dataset):
         caption_style: Captions = "text",
     ) -> None:
         self.folder, self.split, self.vocabulary, self.caption_style = Path(folder), split, vocabulary, caption_style
-        self.features = load_features(self.folder, split)
-        self.vectors = load_array(self._file("caps.npy"), 2) if caption_style == "vectors" else None
-        self.captions = self._read_texts()
+        self._regions = regions or None
+        self.features, self.captions, self.vectors = self._load_features(), *self._load_captions()
         ids = read_lines(self._file("ids.txt")) if self._file("ids.txt").exists() else None
         self._copies = self._rows_per_image(ids)
         self.features = self.features[:: self._copies]
         n_images, n_captions = len(self.features), len(self.captions)
-        path = self._file("caps.txt" if self.vectors is None else "caps.npy")
-        if n_images == 0 or n_captions == 0 or n_captions % n_images:
+        if n_captions % n_images:
+            path = self._file("caps.txt" if self.vectors is None else "caps.npy")
             found = f"{n_captions} captions for the {n_images} images of {split}_ims.npy"
             raise UWMLError(f"{path}: found {found}, expected the same number of captions for every image")
-        _check_captions(path, self.captions)
+        for line, caption in enumerate(self.captions, 1):
+            if wrong := _fault_of(caption):
+                raise UWMLError(f"{self._file('caps.txt')}: line {line} {wrong}")
         self.captions_per_image = n_captions // n_images
         self.ids = self._one_id_an_image(ids)
-        self._first, self._regions = 0, regions
-        self._encoded: EncodedCaptions | None = None
-        if max_images:
-            self.keep(0, max_images)
         if regions > (most := self.features.shape[1]) and not self.varying:
             raise UWMLError(f"regions: found {regions}, expected at most the {most} of {self._file('ims.npy')}")
-        self.features = self._with_first_regions(self.features)
+        self._first = 0
+        self.features = self.features[:, : self._regions]
+        self.keep(0, max_images or n_images)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{self.split}_{name}"
 
-    def _read_texts(self) -> list[str]:
+    def _load_features(self) -> np.ndarray | Sequences:
+        """Memory-map every row, (n, regions, dim); (n, dim) is taken for one region an image."""
+        path, offsets = self._file("ims.npy"), self._file("offsets.npy")
+        if offsets.exists():
+            return Sequences.load(path, offsets)
+        array = load_array(path, 2, 3)
+        return array if array.ndim == 3 else array[:, None]
+
+    def _load_captions(self) -> tuple[list[str], np.ndarray | None]:
+        """Read the texts and, where the style says so, the vectors."""
         path = self._file("caps.txt")
-        if self.vectors is None:
-            return read_lines(path)
-        captions = read_lines(path) if path.exists() else [f"caption {number}" for number in range(len(self.vectors))]
-        if len(captions) != len(self.vectors):
+        if self.caption_style != "vectors":
+            return read_lines(path), None
+        vectors = load_array(self._file("caps.npy"), 2)
+        captions = read_lines(path) if path.exists() else [f"caption {number}" for number in range(len(vectors))]
+        if len(captions) != len(vectors):
             expected = f"one for each of the {len(captions)} captions of {path.name}"
-            raise UWMLError(f"{self._file('caps.npy')}: found {len(self.vectors)} vectors, expected {expected}")
-        return captions
+            raise UWMLError(f"{self._file('caps.npy')}: found {len(vectors)} vectors, expected {expected}")
+        return captions, vectors
 
     def _rows_per_image(self, ids: list[str] | None) -> int:
         """Say how often each image is stored: once, or once for each caption where its id stands there as often."""
-        if len(self.features) != len(self.captions) or isinstance(self.features, Sequences):
+        features = self.features
+        if len(features) != len(self.captions) or isinstance(features, Sequences):
             return 1
         if ids is None:
-            if len(self.features) > 1 and self.features[0].tobytes() == self.features[1].tobytes():
+            if len(features) > 1 and features[0].tobytes() == features[1].tobytes():
                 raise UWMLError(
                     f"{self._file('ids.txt')}: no such file, though rows 0 and 1 of {self.split}_ims.npy are one "
                     "image; expected a line for each row, the same for the rows of one image"
                 )
             return 1
-        copies = next((row for row, name in enumerate(ids) if name != ids[0]), len(ids))
-        repeats = copies > 1 and ids == [name for name in ids[::copies] for _ in range(copies)]
-        if not repeats or len(ids) != len(self.features):
+        runs = {len(list(run)) for _, run in groupby(ids)}
+        if len(runs) > 1 or len(ids) != len(features):
             return 1
+        copies = runs.pop()
         for row in (0, len(ids) - copies):
-            if self.features[row].tobytes() != self.features[row + copies - 1].tobytes():
+            if features[row].tobytes() != features[row + copies - 1].tobytes():
                 raise UWMLError(
                     f"{self._file('ims.npy')}: rows {row} and {row + copies - 1} differ, expected one image, for "
                     f"{self.split}_ids.txt says {ids[row]!r} for both"
@@ -121,18 +134,14 @@ class PrecomputedDataset(Dataset):
             raise UWMLError(f"{path}: found {name!r} more than once, expected one row of features for each image")
         return ids
 
-    def _with_first_regions(self, features: np.ndarray | Sequences) -> np.ndarray | Sequences:
-        if not self._regions:
-            return features
-        return features.first(self._regions) if isinstance(features, Sequences) else features[:, : self._regions]
-
     def keep(self, start: int, stop: int) -> None:
         """Keep the images start to stop - 1 and their captions alone."""
         self.features, self.ids = self.features[start:stop], self.ids[start:stop]
         captions = slice(start * self.captions_per_image, stop * self.captions_per_image)
         self.captions = self.captions[captions]
         self.vectors = None if self.vectors is None else self.vectors[captions]
-        self._first, self._encoded = self._first + start, None
+        self._first += start
+        self.__dict__.pop("encoded", None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the features out: a worker process opens the file itself instead of receiving a copy."""
@@ -140,8 +149,8 @@ class PrecomputedDataset(Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        features = load_features(self.folder, self.split)[:: self._copies]
-        self.features = self._with_first_regions(features[self._first : self._first + state["features"]])
+        features = self._load_features()[:: self._copies]
+        self.features = features[self._first : self._first + state["features"], : self._regions]
 
     @property
     def feature_dim(self) -> int:
@@ -163,15 +172,12 @@ class PrecomputedDataset(Dataset):
         """Words of every caption, with `<start>` and `<end>`, (n_captions,) int64; 1 where captions are vectors."""
         return self.encoded.lengths if self.vectors is None else np.ones(len(self), np.int64)
 
-    @property
+    @cached_property
     def encoded(self) -> EncodedCaptions:
         """Every caption as numbers, with `<start>` and `<end>`."""
-        if self._encoded is None:
-            if self.vocabulary is None:
-                raise UWMLError(f"{self.folder}: captions can be encoded only with a vocabulary")
-            encode = partial(self.vocabulary.encode, style=self.caption_style)
-            self._encoded = EncodedCaptions(map(encode, self.captions))
-        return self._encoded
+        if self.vocabulary is None:
+            raise UWMLError(f"{self.folder}: captions can be encoded only with a vocabulary")
+        return EncodedCaptions(self.vocabulary.encode(caption, self.caption_style) for caption in self.captions)
 
     def optional_array(self, name: str, dimensions: int) -> np.ndarray | None:
         """Memory-map `{split}_{name}.npy`, such as pictures or boxes, which few data sets have; None without it."""
@@ -229,30 +235,66 @@ def check_same_shape(*splits: PrecomputedDataset) -> None:
     """Raise UWMLError if splits of one data set differ in what a model is made for: numbers per region, or vector."""
     first, *others = splits
     for other in others:
-        sizes = [("ims.npy", "region", other.feature_dim, first.feature_dim)]
-        if first.vectors is not None:
-            sizes.append(("caps.npy", "caption", other.caption_size, first.caption_size))
-        for name, unit, found, expected in sizes:
-            if found != expected:
+        for name, unit, size in (("ims.npy", "region", "feature_dim"), ("caps.npy", "caption", "caption_size")):
+            if (found := getattr(other, size)) != (expected := getattr(first, size)):
                 path, wanted = other._file(name), first._file(name).name
                 raise UWMLError(f"{path}: found {found} numbers a {unit}, expected {expected} as in {wanted}")
 
 
-def load_features(folder: Path, split: str) -> np.ndarray | Sequences:
-    """Memory-map the features of a split, (n, regions, dim); (n, dim) is taken for one region an image."""
-    path, offsets = (folder / f"{split}_{name}.npy" for name in ("ims", "offsets"))
-    if offsets.exists():
-        return Sequences.load(path, offsets)
-    array = load_array(path, 2, 3)
-    return array if array.ndim == 3 else array[:, None]
+def _fault_of(caption: str) -> str:
+    if not caption.strip():
+        return "is empty, expected a caption"
+    if "\0" in caption:
+        return "holds a NUL character, expected text"
+    too_long = len(caption) > LONGEST_CAPTION
+    return f"has {len(caption):,} characters, expected at most {LONGEST_CAPTION:,}" if too_long else ""
 
 
-def _check_captions(path: Path, captions: Sequence[str]) -> None:
-    for line, caption in enumerate(captions, 1):
-        if not caption.strip():
-            raise UWMLError(f"{path}: line {line} is empty, expected a caption")
-        if "\0" in caption:
-            raise UWMLError(f"{path}: line {line} holds a NUL character, expected text")
-        if (length := len(caption)) > LONGEST_CAPTION:
-            expected = f"a caption of at most {LONGEST_CAPTION:,}"
-            raise UWMLError(f"{path}: line {line} has {length:,} characters, expected {expected}")
+def evaluation_split(folder: Path | str) -> str:
+    """Return "test", or "dev" where there is no test split; whoever reports numbers must say which.
+
+    Raises UWMLError for a test split without features, which would be passed over in silence.
+    """
+    features, *others = (Path(folder) / f"test_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy"))
+    if features.exists():
+        return "test"
+    if there := [path.name for path in others if path.exists()]:
+        raise UWMLError(f"{features}: no such file, though there is {there[0]}; remove that to report dev")
+    if features.is_symlink():
+        raise UWMLError(f"{features}: leads nowhere; remove it to report dev")
+    return "dev"
+
+
+def captions_there(folder: Path | str) -> Captions:
+    """Return "vectors" for a folder with vectors of its captions and no text of them, and "text" for any other."""
+    text, vectors = (Path(folder) / f"train_caps.{ending}" for ending in ("txt", "npy"))
+    return "vectors" if vectors.exists() and not text.exists() else "text"
+
+
+def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
+    """Digest of a folder's captions, features and tokenizer; of files above 200 MB, of 64 images (COCO is 36 GB).
+
+    captions: "vectors" takes these in, too.
+    """
+    folder, digest = Path(folder), hashlib.sha256(available_tokenizer().encode())
+    for split in ("train", "dev", "test"):
+        path, text, vectors, offsets = (
+            folder / f"{split}_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy")
+        )
+        if not path.exists():
+            continue
+        features = load_array(path, 2, 3)
+        digest.update(f"{split} {features.shape} {features.dtype}".encode())
+        if captions != "vectors" or text.exists():
+            digest.update(read_bytes(text))
+        if captions == "vectors":
+            check_is_file(vectors)
+            digest.update(sha256_of(vectors).encode())
+        if offsets.exists():
+            digest.update(sha256_of(offsets).encode())
+        if path.stat().st_size <= READ_WHOLE:
+            digest.update(sha256_of(path).encode())
+        else:
+            for row in np.linspace(0, len(features) - 1, 64, dtype=int):
+                digest.update(features[row].tobytes())
+    return digest.hexdigest()[:16]

@@ -40,53 +40,42 @@ def _punkt() -> Any:
     try:
         import nltk
         from nltk.tokenize.punkt import PunktTokenizer
-    except ImportError:
-        return None
 
-    # nltk reads only what lies in its own list of folders, whatever path it is given.
-    with mock.patch.object(nltk.data, "path", [*nltk.data.path, str(NLTK_DATA)]):
-        try:
+        # nltk reads only what lies in its own list of folders, whatever path it is given.
+        with mock.patch.object(nltk.data, "path", [*nltk.data.path, str(NLTK_DATA)]):
             return PunktTokenizer("english")
-        except (LookupError, OSError, ValueError, zipfile.BadZipFile):  # a broken download leaves pieces of it
-            return None
+    except (ImportError, LookupError, OSError, ValueError, zipfile.BadZipFile):  # a broken download leaves pieces
+        return None
 
 
 def available_tokenizer() -> Tokenizer:
     """Return "punkt" if nltk can load its English sentence tokenizer, else "word", and "plain" without nltk."""
-    if _punkt():
-        return "punkt"
     try:
         import nltk  # noqa: F401
     except ImportError:
         return "plain"
-    return "word"
+    return "punkt" if _punkt() else "word"
 
 
 def download_punkt(timeout: float = 20.0) -> None:
     """Try to bring Punkt into the project's data folder; one sentence says how it went, and nothing fails."""
     if _punkt():
         return
-    if available_tokenizer() == "plain":
-        print(
-            "Punkt sentence tokenizer: not to be had (nltk is not installed); captions are split by a plain expression"
-        )
-        return
-    import nltk
-
-    reason = ""
-    before = socket.getdefaulttimeout()
+    reason, before = "", socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)
     try:
+        import nltk
+
         nltk.download("punkt_tab", download_dir=str(NLTK_DATA), quiet=True, print_error_to=io.StringIO())
+    except ImportError:
+        reason = " (nltk is not installed)"
     except Exception as error:  # whatever a proxy, a full disk or a broken archive may raise
         reason = f" ({error})"
     finally:
         socket.setdefaulttimeout(before)
     _punkt.cache_clear()
-    if _punkt():
-        print(f"Punkt sentence tokenizer: in {NLTK_DATA}")
-    else:
-        print(f"Punkt sentence tokenizer: not to be had{reason}; captions are split by the word tokenizer alone")
+    instead = f"not to be had{reason}; captions are split by the {TOKENIZERS[available_tokenizer()]}"
+    print(f"Punkt sentence tokenizer: {f'in {NLTK_DATA}' if _punkt() else instead}")
 
 
 def tokenize(caption: str, tokenizer: Tokenizer | None = None) -> list[str]:
@@ -139,9 +128,8 @@ class Vocabulary:
         self.tokenizer: Tokenizer = tokenizer
         if tuple(self.words[: len(SPECIALS)]) != SPECIALS:
             raise UWMLError(f"vocabulary: found {self.words[:4]} at 0 to 3, expected {' '.join(SPECIALS)}")
-        if len(self.index) != len(self.words):
-            twice = next(word for word, count in Counter(self.words).items() if count > 1)
-            raise UWMLError(f"vocabulary: found {twice!r} twice, expected every word once")
+        if twice := [word for word, count in Counter(self.words).items() if count > 1]:
+            raise UWMLError(f"vocabulary: found {twice[0]!r} twice, expected every word once")
 
     @classmethod
     def build(cls, captions: Iterable[str], threshold: int = 4) -> "Vocabulary":
@@ -160,10 +148,8 @@ class Vocabulary:
         content = read_json(path)
         numbers = content.get("word2idx")
         if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
-            raise UWMLError(
-                f"{path}: word2idx: found {textwrap.shorten(repr(numbers), 80)}, expected a number for every word, "
-                "from 0 upwards without holes"
-            )
+            expected = "a number for every word, from 0 upwards without holes"
+            raise UWMLError(f"{path}: word2idx: found {textwrap.shorten(repr(numbers), 80)}, expected {expected}")
         tokenizer = content.get("tokenizer", "punkt")
         if tokenizer not in tuple(TOKENIZERS):
             raise UWMLError(f"{path}: tokenizer: found {tokenizer!r}, expected one of {', '.join(TOKENIZERS)}")
@@ -171,11 +157,9 @@ class Vocabulary:
             vocabulary = cls(sorted(numbers, key=lambda word: int(numbers[word])), tokenizer)
         except UWMLError as error:
             raise UWMLError(f"{path}: {error}") from error
-        if tokenizer not in (available_tokenizer(), "plain"):
-            made, here = TOKENIZERS[tokenizer], TOKENIZERS[available_tokenizer()]
-            warnings.warn(
-                f"{path}: made with the {made}, read here with the {here}; rare words may differ", stacklevel=2
-            )
+        if tokenizer not in (here := available_tokenizer(), "plain"):
+            tokenizers = f"made with the {TOKENIZERS[tokenizer]}, read here with the {TOKENIZERS[here]}"
+            warnings.warn(f"{path}: {tokenizers}; rare words may differ", stacklevel=2)
         return vocabulary
 
     def save(self, path: Path | str) -> None:
@@ -190,15 +174,11 @@ class Vocabulary:
         style: bytes and bytes_glued are the tokens of `tokenize_released`.
         """
         if style == "text":
-            tokens = tokenize(caption, self._usable_tokenizer())
+            here = available_tokenizer()
+            tokens = tokenize(caption, self.tokenizer if here == "punkt" or self.tokenizer == "plain" else here)
         else:
             tokens = tokenize_released(caption, split_one_letter=style == "bytes")
         return [START, *(self.index.get(token, UNKNOWN) for token in tokens), END]
-
-    def _usable_tokenizer(self) -> Tokenizer:
-        """The tokenizer that this was made with, or what there is here in its place."""
-        here = available_tokenizer()
-        return self.tokenizer if here == "punkt" or self.tokenizer == "plain" else here
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """Return the words of the numbers."""

@@ -6,21 +6,20 @@ with opposite motions. So whoever looks at the frames without their order cannot
 
 A frame is described by where a detector that is a little off finds the digit, and by the last hidden layer of a
 classifier that was trained on the digits and colours of the train split alone. One frame says nothing about a motion.
+A caption is one true English sentence about some of the events.
 """
 
+import random
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from uwml_lib.datasets.digits import drawing
-from uwml_lib.datasets.digits.classifier import crop
-from uwml_lib.datasets.digits.clip_captions import Event, caption
-from uwml_lib.datasets.digits.drawing import COLOURS
-from uwml_lib.datasets.digits.embedded import Drawn, EmbeddedSettings
-from uwml_lib.datasets.digits.words import NUMBERS
+from uwml_lib.datasets.digits.drawing import COLOUR_NAMES, COLOURS, NOUNS, NUMBERS, phrase, spoken
+from uwml_lib.datasets.digits.embedded import Drawn, EmbeddedSettings, crop
 
 FRAME_SIZE = 36
 PLACE_SIZE = 3
@@ -57,55 +56,52 @@ class ClipsSettings(EmbeddedSettings):
         `_pictures.npy` (all frames, 36, 36, 3) uint8.
         """
         clips = draw_clips(split, self)
-        place = detect(clips, self.generator(split, "boxes"))
+        misses = self.generator(split, "boxes").normal(0, 0.02, clips.place.shape)  # the detector is a little off
+        place = (clips.place + misses).clip(0, 1).astype(np.float32)
+        digit, colour = (np.repeat(kind.ravel(), clips.lengths.ravel()) for kind in (clips.digit, clips.colour))
         return Drawn(
             crops=cut_out(clips.pixels, place),
-            labels=clips.labels(),
+            labels=(torch.from_numpy(digit), torch.from_numpy(colour)),
             geometry=place,
             arrays={"offsets": clips.offsets, "pictures": clips.pixels},
             captions=self.captions(split, caption, map(clips.events, range(len(clips.count)))),
         )
 
 
-CLIPS: dict[str, ClipsSettings] = {
-    "clips": ClipsSettings(),
-    "clips_smoke": ClipsSettings(train=160, dev=40, test=40),
-}
+CLIPS = {"clips": ClipsSettings(), "clips_smoke": ClipsSettings(train=160, dev=40, test=40)}
+
+
+class Event(NamedTuple):
+    """What happens for some frames; motion is a key of `MOTIONS`."""
+
+    digit: int
+    colour: str
+    motion: str
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips and what truly happens in them. Slots k >= count[i] of clip i are empty: an event of no frames.
+    """Clips and what truly happens in them. Slots k >= count[i] of clip i are empty: an event of no frames."""
 
-    count (N,) int64; digit, colour, motion, source, lengths (N, 3) int64: source are rows of scikit-learn's digits,
-    lengths the frames of each event; pixels (all frames, 36, 36, 3) uint8; place (all frames, 3) float32, x, y, extent.
-    """
-
-    count: np.ndarray
-    digit: np.ndarray
-    colour: np.ndarray
-    motion: np.ndarray
-    source: np.ndarray
-    lengths: np.ndarray
-    pixels: np.ndarray
-    place: np.ndarray
+    count: np.ndarray  # (N,) int64, as are the next five
+    digit: np.ndarray  # (N, 3)
+    colour: np.ndarray  # (N, 3)
+    motion: np.ndarray  # (N, 3)
+    source: np.ndarray  # (N, 3), rows of scikit-learn's digits
+    lengths: np.ndarray  # (N, 3), frames of each event
+    pixels: np.ndarray  # (all frames, 36, 36, 3) uint8
+    place: np.ndarray  # (all frames, 3) float32, x, y, extent
 
     @property
     def offsets(self) -> np.ndarray:
         """Where each clip's frames start, and the last one's end, (N + 1,) int64."""
         return np.concatenate([[0], self.lengths.sum(axis=1).cumsum()])
 
-    def labels(self) -> tuple[Tensor, Tensor]:
-        """Return the digit and the colour in each frame, (all frames,) int64."""
-        event = np.repeat(np.arange(self.lengths.size), self.lengths.ravel())
-        return torch.from_numpy(self.digit.ravel()[event]), torch.from_numpy(self.colour.ravel()[event])
-
     def events(self, i: int) -> list[Event]:
         """Return the events of clip i in order."""
-        return [
-            Event(int(self.digit[i, k]), drawing.COLOUR_NAMES[self.colour[i, k]], MOTION_NAMES[self.motion[i, k]])
-            for k in range(self.count[i])
-        ]
+        rows = zip(self.digit[i].tolist(), self.colour[i], self.motion[i], strict=True)
+        events = [Event(digit, COLOUR_NAMES[colour], MOTION_NAMES[motion]) for digit, colour, motion in rows]
+        return events[: self.count[i]]
 
 
 def draw_clips(split: str, settings: ClipsSettings) -> Clips:
@@ -122,14 +118,12 @@ def draw_clips(split: str, settings: ClipsSettings) -> Clips:
     of_frame = np.repeat(np.arange(n * MAX_EVENTS), lengths.ravel())  # which event
     grounds = drawing.ground(n, FRAME_SIZE, rng)
     pixels = np.empty((len(place), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
-    for rows in np.array_split(np.arange(len(place)), -(-len(place) // 1024)):  # chunks bound the memory
+    for rows in _chunks(len(place)):
         event = of_frame[rows]
-        drawn = drawing.ink(
-            glyphs[source.ravel()[event]], FRAME_SIZE, place[rows, :2], place[rows, 2], angle.ravel()[event]
-        )
-        pixels[rows] = drawing.develop(
-            drawing.paint(grounds[event // MAX_EVENTS], drawn, rgb.reshape(-1, 3)[event]), rng
-        )
+        glyph, centre, extent = glyphs[source.ravel()[event]], place[rows, :2], place[rows, 2]
+        drawn = drawing.ink(glyph, FRAME_SIZE, centre, extent, angle.ravel()[event])
+        canvas = drawing.paint(grounds[event // MAX_EVENTS], drawn, rgb.reshape(-1, 3)[event])
+        pixels[rows] = drawing.develop(canvas, rng)
     return Clips(count, digit, colour, motion, source, lengths, pixels, place.astype(np.float32))
 
 
@@ -174,19 +168,97 @@ def _places(motion: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -
     middle = np.concatenate([centre, extent], axis=-1).reshape(-1, PLACE_SIZE)
     way = (sign[..., None] * half).reshape(-1, PLACE_SIZE)
     time = np.concatenate([np.linspace(-1, 1, frames) for frames in lengths.ravel()])
-    event = np.repeat(np.arange(lengths.size), lengths.ravel())
-    return middle[event] + time[:, None] * way[event]
+    middle, way = (np.repeat(of_event, lengths.ravel(), axis=0) for of_event in (middle, way))
+    return middle + time[:, None] * way
 
 
-def detect(clips: Clips, rng: np.random.Generator) -> np.ndarray:
-    """Return where a detector that is a little off finds the digit of each frame, (all frames, 3) float32."""
-    return (clips.place + rng.normal(0, 0.02, clips.place.shape)).clip(0, 1).astype(np.float32)
+def _chunks(n_frames: int) -> list[np.ndarray]:
+    """Numbers of frames to be worked on at once, which bounds the memory."""
+    return np.array_split(np.arange(n_frames), -(-n_frames // 1024))
 
 
 def cut_out(pixels: np.ndarray, place: np.ndarray) -> Tensor:
     """Return what is at a place (n, 3) of each frame (n, 36, 36, 3), (n, 3, 16, 16) float32 in about -1..1."""
     sides = place[:, 2:] / 2
     boxes = np.concatenate([place[:, :2] - sides, place[:, :2] + sides], axis=1)[:, None]
-    chunks = -(-len(pixels) // 1024)  # which bound the memory
-    pairs = zip(np.array_split(pixels, chunks), np.array_split(boxes, chunks), strict=True)
-    return torch.cat([crop(*pair) for pair in pairs])
+    return torch.cat([crop(pixels[rows], boxes[rows]) for rows in _chunks(len(pixels))])
+
+
+# Captions
+
+MOTION_WORDS = {
+    "right": ("moves to the right", "moves right", "goes to the right", "goes right", "slides to the right"),
+    "left": ("moves to the left", "moves left", "goes to the left", "goes left", "slides to the left"),
+    "up": ("moves up", "goes up", "rises", "climbs"),
+    "down": ("moves down", "goes down", "falls", "sinks"),
+    "grow": ("grows", "gets bigger", "becomes larger"),
+    "shrink": ("shrinks", "gets smaller", "becomes smaller"),
+    "still": ("stands still", "stays in place", "stays where it is"),
+}
+"""What captions call a motion; the first word is the verb."""
+VERBS = {
+    "moves": ("moved", "moving"), "goes": ("went", "going"), "slides": ("slid", "sliding"), "rises": ("rose", "rising"),
+    "climbs": ("climbed", "climbing"), "falls": ("fell", "falling"), "sinks": ("sank", "sinking"),
+    "grows": ("grew", "growing"), "gets": ("got", "getting"), "becomes": ("became", "becoming"),
+    "shrinks": ("shrank", "shrinking"), "stands": ("stood", "standing"), "stays": ("stayed", "staying"),
+}  # fmt: skip
+"""Verb -> past tense and present participle."""
+PAST, PARTICIPLE = 0, 1
+OPENERS = ("", "", "a video of ", "a clip of ", "we see ")
+FORMS = {"one": 1.5, "then": 4, "after": 3, "all": 3, "things": 1.5, "and": 0.5, "count": 1}
+"""Form of a caption of several events -> how often it is taken."""
+
+
+def caption(events: list[Event], rng: random.Random) -> str:
+    """Return one true English sentence about some of one to three events."""
+    (form,) = rng.choices(list(FORMS), weights=list(FORMS.values())) if len(events) > 1 else ["one"]
+    return spoken(_told(form, events, rng), rng)
+
+
+def _told(form: str, events: list[Event], rng: random.Random) -> str:
+    """Return a sentence of a form; all but "one" take two events or more."""
+
+    def name(event: Event) -> str:
+        return phrase(event.digit, event.colour, rng)
+
+    def does(event: Event, tense: int | None = None) -> str:
+        verb, *rest = rng.choice(MOTION_WORDS[event.motion]).split()
+        return " ".join([name(event), verb if tense is None else VERBS[verb][tense], *rest])
+
+    if form in ("then", "after", "things"):
+        a, b = (events[k] for k in sorted(rng.sample(range(len(events)), 2)))
+    match form:
+        case "then" if rng.random() < 0.3:
+            link, opener = rng.choice((", then", "and then", ", followed by")), rng.choice(OPENERS)
+            return f"{opener}{does(a, PARTICIPLE)} {link} {does(b, PARTICIPLE)}"
+        case "then":
+            link = rng.choice((", then", "and then", ", after that", "before"))
+            return f"{does(a)} {link} {does(b)}"
+        case "after":
+            later, earlier = does(b), does(a, rng.choice((None, PAST)))
+            return f"{later} after {earlier}" if rng.random() < 0.6 else f"after {earlier} , {later}"
+        case "things":
+            earlier, later = name(a), name(b)
+            if rng.random() < 0.3:
+                return f"{rng.choice(OPENERS)}{later} after {earlier}"
+            links = (", then", "and then", "followed by", "before")
+            return f"{rng.choice(OPENERS)}{earlier} {rng.choice(links)} {later}"
+        case "all":
+            told = " , then ".join([does(event) for event in events[:-1]]), does(events[-1])
+            return f"first {told[0]} {rng.choice((', then', 'and finally', ', and at last'))} {told[1]}"
+        case "and":
+            *others, last = [name(event) for event in rng.sample(events, len(events))]
+            return f"{rng.choice(OPENERS)}{' , '.join(others)} and {last}"
+        case "count":
+            how_many = NUMBERS[len(events)] if rng.random() < 0.7 else str(len(events))
+            which, event = rng.choice((("first", events[0]), ("last", events[-1])))
+            what = f"is {name(event)}" if rng.random() < 0.5 else f"one is {does(event, PARTICIPLE)}"
+            row = rng.choice(("one after the other", "in a row"))
+            return f"{rng.choice(OPENERS)}{how_many} {rng.choice(NOUNS)}s {row} , the {which} {what}"
+    place = rng.randrange(len(events))
+    if len(events) > 1 and place in (0, len(events) - 1) and rng.random() < 0.5:
+        when = rng.choice(("at the end", "finally") if place else ("at first", "at the beginning"))
+        return f"{when} {does(events[place])}"
+    if rng.random() < 0.4:
+        return rng.choice(OPENERS) + does(events[place], PARTICIPLE)
+    return does(events[place])

@@ -1,4 +1,7 @@
-"""Pictures of coloured handwritten digits: the 1,797 real ones inside scikit-learn, so nothing is downloaded."""
+"""Coloured digits, drawn and named; the handwriting is scikit-learn's 1,797 digits, so nothing is downloaded."""
+
+import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,6 +26,10 @@ COLOURS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
     "white": ((240, 240, 240), ("white",)),
 }
 COLOUR_NAMES = tuple(COLOURS)
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NOUNS = ("digit", "digit", "number", "number", "numeral")
+SAY_DIGIT, SAY_COLOUR, SAY_SIZE = 0.93, 0.9, 0.3
+"""How often a caption names a digit's value, its colour and its size: the lower, the more items a caption fits."""
 
 
 def digit_pools(seed: int) -> dict[str, np.ndarray]:
@@ -76,3 +83,35 @@ def develop(canvas: Tensor, rng: np.random.Generator) -> np.ndarray:
     pixels = canvas.permute(0, 2, 3, 1).numpy()
     noisy = pixels + NOISE * rng.standard_normal(pixels.shape, np.float32)
     return noisy.clip(0, 255).astype(np.uint8)
+
+
+def phrase(digit: int, colour: str, rng: random.Random, sizes: Sequence[str] = ()) -> str:
+    """Name a digit, with an article: by its value and its colour or one of these, and maybe by a word of `sizes`."""
+    say_digit, say_colour = rng.random() < SAY_DIGIT, rng.random() < SAY_COLOUR
+    if not say_digit and not say_colour:
+        say_digit = rng.random() < 0.5
+        say_colour = not say_digit
+    words = rng.choice(NOUNS)
+    if say_digit:
+        value = NUMBERS[digit] if rng.random() < 0.6 else str(digit)
+        words = f"{words} {value}" if rng.random() < 0.2 else value
+    if say_colour:
+        word = colour_word(colour, rng)
+        words = f"{word} {words}" if rng.random() < 0.85 else f"{words} in {colour}"
+    if sizes and rng.random() < SAY_SIZE:
+        words = f"{rng.choice(sizes)} {words}"
+    vowel = words[0] in "aeiou8" and not words.startswith("one")
+    return f"{'an' if vowel else 'a'} {words}"
+
+
+def colour_word(colour: str, rng: random.Random) -> str:
+    """Return a word for a colour, mostly the usual one."""
+    words = COLOURS[colour][1]
+    return words[0] if rng.random() < 0.6 else rng.choice(words)
+
+
+def spoken(text: str, rng: random.Random) -> str:
+    """Return a caption with a capital and a full stop, or without, as people write them."""
+    if rng.random() < 0.5:
+        text = text[0].upper() + text[1:]
+    return text + (" ." if rng.random() < 0.6 else "")

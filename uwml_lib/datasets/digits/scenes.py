@@ -1,22 +1,22 @@
 """The embedded data set `scenes`: pictures of coloured handwritten digits with five captions each, made on the spot.
 
 Region proposals and features imitate bottom-up attention: jittered boxes and distractors, described by the last hidden
-layer of a classifier that was trained on object and attribute labels of the train split alone.
+layer of a classifier that was trained on object and attribute labels of the train split alone. A caption is one true
+English sentence about some of the digits.
 """
 
+import random
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import islice
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from uwml_lib.datasets.digits import drawing
-from uwml_lib.datasets.digits.classifier import crop
-from uwml_lib.datasets.digits.drawing import COLOURS
-from uwml_lib.datasets.digits.embedded import Drawn, EmbeddedSettings
-from uwml_lib.datasets.digits.scene_captions import Thing, caption
-from uwml_lib.datasets.digits.words import NUMBERS
+from uwml_lib.datasets.digits.drawing import COLOUR_NAMES, COLOURS, NOUNS, NUMBERS, colour_word, phrase, spoken
+from uwml_lib.datasets.digits.embedded import Drawn, EmbeddedSettings, crop
 
 PICTURE_SIZE = 80
 REGIONS = 12
@@ -53,40 +53,39 @@ class ScenesSettings(EmbeddedSettings):
         )
 
 
-SCENES: dict[str, ScenesSettings] = {
+SCENES = {
     "scenes": ScenesSettings(),
     "scenes_smoke": ScenesSettings(train=160, dev=40, test=40, classifier_epochs=6),
 }
 
 
+class Thing(NamedTuple):
+    """One digit of a picture; x and y are the centre of its box as fractions of the picture, y downwards."""
+
+    digit: int
+    colour: str
+    large: bool
+    x: float
+    y: float
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures and what is truly in them. Slots k >= count[i] of picture i are empty: no ink, a box of zeros.
+    """Pictures and what is truly in them. Slots k >= count[i] of picture i are empty: no ink, a box of zeros."""
 
-    pixels (N, 80, 80, 3) uint8; count (N,), digit, colour (N, 5) int64; large (N, 5) bool;
-    source (N, 5) int64, rows of scikit-learn's digits; boxes (N, 5, 4) float32, x1, y1, x2, y2 as fractions.
-    """
-
-    pixels: np.ndarray
-    count: np.ndarray
-    digit: np.ndarray
-    colour: np.ndarray
-    large: np.ndarray
-    source: np.ndarray
-    boxes: np.ndarray
+    pixels: np.ndarray  # (N, 80, 80, 3) uint8
+    count: np.ndarray  # (N,) int64
+    digit: np.ndarray  # (N, 5) int64
+    colour: np.ndarray  # (N, 5) int64
+    large: np.ndarray  # (N, 5) bool
+    source: np.ndarray  # (N, 5) int64, rows of scikit-learn's digits
+    boxes: np.ndarray  # (N, 5, 4) float32, x1, y1, x2, y2 as fractions
 
     def things(self, i: int) -> list[Thing]:
         """Return the digits of picture i."""
-        return [
-            Thing(
-                digit=int(self.digit[i, k]),
-                colour=drawing.COLOUR_NAMES[self.colour[i, k]],
-                large=bool(self.large[i, k]),
-                x=float(self.boxes[i, k, 0::2].mean()),
-                y=float(self.boxes[i, k, 1::2].mean()),
-            )
-            for k in range(self.count[i])
-        ]
+        colours, centres = [COLOUR_NAMES[k] for k in self.colour[i]], self.boxes[i].reshape(-1, 2, 2).mean(axis=1)
+        rows = zip(self.digit[i].tolist(), colours, self.large[i].tolist(), *centres.T.tolist(), strict=True)
+        return [Thing(*row) for row in islice(rows, self.count[i])]
 
 
 def draw_pictures(split: str, settings: ScenesSettings) -> Pictures:
@@ -109,9 +108,8 @@ def draw_pictures(split: str, settings: ScenesSettings) -> Pictures:
     for rows in np.array_split(np.arange(n), -(-n // 256)):  # chunks bound the memory
         canvas = drawing.ground(len(rows), PICTURE_SIZE, rng)
         for k in range(MAX_THINGS):
-            drawn = drawing.ink(
-                glyphs[source[rows, k]], PICTURE_SIZE, centres[rows, k], extent[rows, k], angle[rows, k]
-            )
+            place = centres[rows, k], extent[rows, k], angle[rows, k]
+            drawn = drawing.ink(glyphs[source[rows, k]], PICTURE_SIZE, *place)
             drawn *= torch.from_numpy(count[rows] > k)[:, None, None]
             boxes[rows, k] = _tight_boxes(drawn)
             canvas = drawing.paint(canvas, drawn, rgb[rows, k])
@@ -122,12 +120,8 @@ def draw_pictures(split: str, settings: ScenesSettings) -> Pictures:
 def _tight_boxes(drawn: Tensor) -> np.ndarray:
     """Return the boxes around the ink, (n, 4) float32 fractions; zeros where there is none."""
     inked = (drawn > 0.3).numpy()
-    sides = []
-    for axis in (1, 2):  # columns give x, rows give y
-        used = np.any(inked, axis=axis)
-        sides.append((used.argmax(axis=1), PICTURE_SIZE - used[:, ::-1].argmax(axis=1)))
-    (x1, x2), (y1, y2) = sides
-    boxes = np.stack([x1, y1, x2, y2], axis=1) / PICTURE_SIZE
+    used = np.stack([inked.any(axis=1), inked.any(axis=2)], axis=-1)  # columns, which give x, and rows, which give y
+    boxes = np.concatenate([used.argmax(axis=1), PICTURE_SIZE - used[:, ::-1].argmax(axis=1)], axis=1) / PICTURE_SIZE
     return np.where(np.any(inked, axis=(1, 2))[:, None], boxes, 0).astype(np.float32)
 
 
@@ -184,3 +178,113 @@ def region_labels(pictures: Pictures, boxes: np.ndarray) -> tuple[Tensor, Tensor
     digit = np.where(empty, len(NUMBERS), np.take_along_axis(pictures.digit, best, axis=1))
     colour = np.where(empty, len(COLOURS), np.take_along_axis(pictures.colour, best, axis=1))
     return torch.from_numpy(digit.ravel()), torch.from_numpy(colour.ravel())
+
+
+# Captions
+
+PLURALS = ("zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines")
+SIZES = {True: ("big", "large", "huge"), False: ("small", "little", "tiny")}
+RELATIONS = {
+    "left": ("to the left of", "left of"), "right": ("to the right of", "right of"), "above": ("above", "over"),
+    "below": ("below", "under", "beneath"), "beside": ("next to", "beside"),
+}  # fmt: skip
+PLACES = {
+    "top": ("at the top",), "bottom": ("at the bottom",), "left": ("on the left", "on the left side"),
+    "right": ("on the right", "on the right side"), "middle": ("in the middle", "in the center"),
+    "top left": ("in the top left corner", "in the upper left"),
+    "top right": ("in the top right corner", "in the upper right"),
+    "bottom left": ("in the bottom left corner", "in the lower left"),
+    "bottom right": ("in the bottom right corner", "in the lower right"),
+}  # fmt: skip
+OPENERS = ("", "", "", "there is ", "a picture of ", "an image of ", "this is ", "we can see ")
+PLURAL_OPENERS = ("", "", "", "there are ", "a picture of ", "an image of ", "these are ", "we can see ")
+VERBS = ("is", "sits", "stands", "is written", "is placed")
+FORMS = {"place": 0.5, "two places": 1, "relation": 5, "between": 1, "two": 2, "three": 5, "count": 1, "group": 1}
+"""Form of a caption -> how often it is tried."""
+
+
+def caption(things: list[Thing], rng: random.Random) -> str:
+    """Return one true English sentence about some of three to five things."""
+    text = ""
+    while not text:  # not every picture has, say, one thing between two others
+        (form,) = rng.choices(list(FORMS), weights=list(FORMS.values()))
+        text = _told(form, rng.sample(things, len(things)), rng)
+    return spoken(text, rng)
+
+
+def _told(form: str, things: list[Thing], rng: random.Random) -> str:
+    """Return a sentence of a form, about the first things as far as possible; "" where it would not be true of them."""
+
+    def name(thing: Thing) -> str:
+        return phrase(thing.digit, thing.colour, rng, SIZES[thing.large])
+
+    def place(thing: Thing) -> str:
+        return rng.choice(PLACES[rng.choice(places(thing))])
+
+    a, b, c, *_ = things
+    match form:
+        case "place":
+            where = place(a)
+            if rng.random() < 0.4:
+                return f"{name(a)} {rng.choice(VERBS)} {where}"
+            return f"{rng.choice(OPENERS)}{name(a)} {where}"
+        case "two places":
+            parts = [f"{name(thing)} {place(thing)}" for thing in (a, b)]
+            return rng.choice(OPENERS) + " and ".join(parts)
+        case "relation" if kinds := relations(a, b):
+            how = rng.choice(RELATIONS[rng.choice(kinds)])
+            if rng.random() < 0.5:
+                return f"{name(a)} {rng.choice(VERBS)} {how} {name(b)}"
+            return f"{rng.choice(OPENERS)}{name(a)} {how} {name(b)}"
+        case "between" if is_between(a, b, c):
+            return f"{rng.choice(OPENERS)}{name(a)} between {name(b)} and {name(c)}"
+        case "two":
+            named = [name(a), name(b)]
+            return f"{rng.choice(OPENERS)}{named[0]} {rng.choice(('and', 'and', 'with'))} {named[1]}"
+        case "three":
+            named = [name(a), name(b), name(c)]
+            return f"{rng.choice(OPENERS)}{named[0]} , {named[1]} and {named[2]}"
+        case "count":
+            how_many = NUMBERS[len(things)] if rng.random() < 0.7 else str(len(things))
+            link = rng.choice(("including", "with", ", one is", ", one of them is"))
+            where = f" {place(a)}" if rng.random() < 0.3 else ""
+            return f"{rng.choice(PLURAL_OPENERS)}{how_many} {rng.choice(NOUNS)}s {link} {name(a)}{where}"
+        case "group":
+            by_colour = rng.random() < 0.5
+            group = [x for x in things if (x.colour == a.colour if by_colour else x.digit == a.digit)]
+            if len(group) > 1:
+                kind = f"{colour_word(a.colour, rng)} {rng.choice(NOUNS)}s" if by_colour else PLURALS[a.digit]
+                text = f"{rng.choice(PLURAL_OPENERS)}{NUMBERS[len(group)]} {kind}"
+                others = [thing for thing in things if thing not in group]
+                return f"{text} and {name(others[0])}" if others and rng.random() < 0.7 else text
+    return ""
+
+
+def relations(a: Thing, b: Thing) -> list[str]:
+    """Return the keys of RELATIONS that truly lead from a to b: far apart along one axis, less so along the other."""
+    dx, dy = a.x - b.x, a.y - b.y
+    if max(abs(dx), abs(dy)) < 0.15:
+        return []
+    if abs(dx) > 1.5 * abs(dy):
+        return ["left" if dx < 0 else "right"] + (["beside"] if abs(dx) < 0.45 else [])
+    if abs(dy) > 1.5 * abs(dx):
+        return ["above" if dy < 0 else "below"]
+    return []
+
+
+def is_between(a: Thing, b: Thing, c: Thing) -> bool:
+    """Tell whether a lies near the middle of the line from b to c."""
+    line, way = np.array([c.x - b.x, c.y - b.y]), np.array([a.x - b.x, a.y - b.y])
+    length = np.linalg.norm(line)
+    if length < 0.4:
+        return False
+    along, aside = way @ line / length**2, abs(line[0] * way[1] - line[1] * way[0]) / length
+    return bool(0.3 < along < 0.7 and aside < 0.12)
+
+
+def places(thing: Thing) -> list[str]:
+    """Return the keys of PLACES where a thing's centre truly is: the picture's thirds."""
+    column = "left" if thing.x < 1 / 3 else "right" if thing.x > 2 / 3 else ""
+    row = "top" if thing.y < 1 / 3 else "bottom" if thing.y > 2 / 3 else ""
+    both = [f"{row} {column}"] if row and column else []
+    return both + [name for name in (row, column) if name] or ["middle"]
