@@ -29,10 +29,9 @@ def plan(request: Request) -> Plan:
     if available_tokenizer() != "punkt":
         request.say("captions as bytes: left out, for nltk's Punkt is not here; `make setup` downloads it")
         habits = {name: changes for name, changes in HABITS.items() if "captions" not in changes}
-    configs = [
-        replace(request.base, loss="polynomial", seed=seed, **habits[name]) for name in habits for seed in request.seeds
-    ]
-    return {"runs": configs[: len(request.seeds)], "released": configs[len(request.seeds) :]}
+    base, n = replace(request.base, loss="polynomial"), len(request.seeds)
+    configs = [replace(base, seed=seed, **changes) for changes in habits.values() for seed in request.seeds]
+    return {"runs": configs[:n], "released": configs[n:]}
 
 
 def habit_of(run: Run) -> str:

@@ -68,19 +68,16 @@ def settings_of(space: Space, sampler: Sampler, samples: int = 0, seed: int = 0)
         grid = product(*([_stored(value) for value in choice] for choice in space.values()))
         return [dict(zip(space, values, strict=True)) for values in grid]
     study = optuna.create_study()
-    trials = []
     for number in range(1, samples + 1):
         study.sampler = optuna.samplers.RandomSampler((seed * LARGEST + number) % 2**32)
-        trials.append(study.ask())
-        suggest(trials[-1], space)
-    return [trial.params for trial in trials]
+        suggest(study.ask(), space)
+    return [trial.params for trial in study.trials]
 
 
 def examples(space: Space) -> list[dict[str, Any]]:
     """Return settings, name -> value, in which every value of a list, and both ends of every range, occur."""
     ends = {name: [of["low"], of["high"]] if isinstance(of, Mapping) else of for name, of in space.items()}
-    places = range(max(map(len, ends.values())))
-    return [{name: values[place % len(values)] for name, values in ends.items()} for place in places]
+    return [{name: of[place % len(of)] for name, of in ends.items()} for place in range(max(map(len, ends.values())))]
 
 
 def check_space(space: Space, drawn: bool) -> None:
@@ -142,6 +139,6 @@ def suggest(trial: Any, space: Space) -> dict[str, Any]:
 
 def configured(base: ExperimentConfig, values: Mapping[str, Any], seed: int) -> ExperimentConfig:
     """Return the configuration of a setting with a seed; raises UWMLError for a value of the wrong type."""
-    options = {name.removeprefix("loss."): value for name, value in values.items() if name.startswith("loss.")}
     others = {name: value for name, value in values.items() if not name.startswith("loss.")}
+    options = {name.removeprefix("loss."): value for name, value in values.items() if name not in others}
     return replace(base, **others, loss_options={**base.loss_options, **options}, seed=seed)

@@ -1,6 +1,7 @@
 """Trainings side by side, each in a process of its own."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -34,10 +35,9 @@ def check_runs(configs: Sequence[ExperimentConfig]) -> None:
 
 def run_folders(configs: Sequence[ExperimentConfig]) -> list[Path]:
     """Where the runs of configurations go, which must be of data that are there."""
-    data = {of: fingerprint(*of) for of in {(config.data_folder, config.captions) for config in configs}}
-    return [
-        paths.RUNS / config.dataset / config.run_name(data[config.data_folder, config.captions]) for config in configs
-    ]
+    of_data = functools.cache(fingerprint)
+    names = [config.run_name(of_data(config.data_folder, config.captions)) for config in configs]
+    return [paths.RUNS / config.dataset / name for config, name in zip(configs, names, strict=True)]
 
 
 def workers(threads: int) -> int:
@@ -51,7 +51,7 @@ def workers(threads: int) -> int:
 @contextlib.contextmanager
 def side_by_side(threads: int) -> Iterator[SpawnContext]:
     """Yield what starts processes that train side by side, each with so many threads and without a bar."""
-    # Bars of several processes would overwrite each other; OpenMP reads its variable when a process starts.
+    # Bars would overwrite each other; OpenMP reads its variable when a process starts.
     with environment_variables(OMP_NUM_THREADS=str(threads), UWML_HEADLESS="1"):
         yield multiprocessing.get_context("spawn")
 
@@ -89,10 +89,7 @@ def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
 
 
 def die_with_parent() -> None:
-    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback.
-
-    The next call goes on after the last finished epoch.
-    """
+    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def wait() -> None:

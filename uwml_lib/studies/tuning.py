@@ -183,9 +183,10 @@ def _fill_the_queue(sweep: Sweep, study: optuna.Study, failed: bool = False) -> 
         if trial.state == TrialState.RUNNING:
             with contextlib.suppress(Timeout), sweep.lock(f"trials/{trial.number}").acquire(timeout=0):
                 study.tell(trial.number, state=TrialState.FAIL)
-    params, there = {}, set()
+    params: dict[int | None, dict[str, Any]] = {}
+    there = set()
     for trial in study.get_trials(deepcopy=False):
-        params[number := trial.user_attrs.get("setting")] = trial.params  # what was drawn stays
+        params.setdefault(number := trial.user_attrs.get("setting"), {}).update(trial.params)  # what was drawn stays
         if trial.state != TrialState.FAIL or ("error" in trial.user_attrs and not failed):
             there.add(number)
     for number, setting in enumerate(sweep.settings, 1):
@@ -214,9 +215,9 @@ def _train_trial(sweep: Sweep, turn: FileLock, say: Say, trial: Trial) -> float:
     Only the first seed is watched, so that like is compared with like: the same batches in the same order.
     """
     number, study = trial.user_attrs["setting"], trial.study
-    others = [other for other in study.get_trials(deepcopy=False)[: trial.number] if other.state != TrialState.FAIL]
-    if any(other.user_attrs.get("setting") == number for other in others):
-        raise UWMLError("is with another worker, which does not see this one's locks")
+    for other in study.get_trials(deepcopy=False)[: trial.number]:
+        if other.user_attrs.get("setting") == number and other.state != TrialState.FAIL:
+            raise UWMLError("is with another worker, which does not see this one's locks")
     with sweep.lock(f"trials/{trial.number}"):
         turn.release()
         try:
@@ -268,7 +269,7 @@ def _work_side_by_side(sweep: Sweep, settings: int, say: Say) -> None:
 
 def _outcomes(sweep: Sweep, study: optuna.Study) -> list[Outcome]:
     """What became of every setting, the best first."""
-    trials = {}
+    trials: dict[int, optuna.trial.FrozenTrial] = {}
     for state in reversed(STATES):  # so that of several trials of a setting the best state counts
         for trial in study.get_trials(deepcopy=False, states=(state,)):
             if state != TrialState.FAIL or "error" in trial.user_attrs:
@@ -284,5 +285,4 @@ def _outcomes(sweep: Sweep, study: optuna.Study) -> list[Outcome]:
         runs = train_all(sweep.configs(values) if trial.state == TrialState.COMPLETE else [], lambda line: None)
         dev = summarize([run.results["dev_rsum"] for run in runs]) if runs else None
         outcomes.append(Outcome(number, values, STATES[trial.state], tuple(runs), dev, error))
-    order = list(STATES.values())
-    return sorted(outcomes, key=lambda one: (order.index(one.state), -one.dev.mean if one.dev else 0))
+    return sorted(outcomes, key=lambda one: ([*STATES.values()].index(one.state), -one.dev.mean if one.dev else 0))
