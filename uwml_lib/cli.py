@@ -23,7 +23,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "features": ("datasets.raw.bottom_up:write_features", "write features and boxes, from bottom-up attention"),
         "msrvtt": ("datasets.raw.msrvtt:write_videos", "make a data set of videos, from files like MSR-VTT's"),
         "pictures": ("datasets.raw.pictures:write_pictures", "make a data set of your own pictures"),
-        "doctor": ("commands.doctor:doctor", "say whether this machine can run the kit, else what to do"),
+        "doctor": ("commands.data:doctor", "say whether this machine can run the kit, else what to do"),
     },
     "train": {
         "train": ("commands.train:train", "train one model and evaluate it; an interrupted run goes on"),
@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "fidelity": ("commands.studies:fidelity", "what the habits of the released code change; notebook 07"),
         "models": ("commands.studies:models", "both losses on every model; notebook 08"),
         "videos": ("commands.studies:videos", "both losses on videos; notebook 09"),
-        "sweep": ("commands.sweep:sweep", "try settings, on one machine or several; choose by dev"),
+        "sweep": ("commands.studies:sweep", "try settings, on one machine or several; choose by dev"),
     },
     "results": {
         "evaluate": ("commands.evaluate:evaluate", "evaluate a run, a released checkpoint, or several as an ensemble"),
@@ -47,8 +47,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 """Group -> command -> its function, "module:function" in `uwml_lib`, and what it does."""
 
 COMMANDS = {name: function for group in GROUPS.values() for name, (function, _) in group.items()}
-"""Command -> its function, "module:function" in `uwml_lib`."""
-
 DEFAULTS = {"train": "commands.train:with_preset", "train-released": "commands.train:with_released_flags"}
 """Command -> what sets its defaults where they depend on its words: words -> the function with them, the words left."""
 
@@ -92,12 +90,9 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
         return partial(function, *arguments, **options)
 
     as_json = tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="JSON",
-        instance_from_str=lambda words: json.loads(words[0]),
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [json.dumps(value)],
-    )
+        nargs=1, metavar="JSON", instance_from_str=lambda words: json.loads(words[0]),
+        is_instance=lambda value: isinstance(value, dict), str_from_instance=lambda value: [json.dumps(value)],
+    )  # fmt: skip
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(lambda info: as_json if info.type == dict[str, Any] else None)
     with registry:
@@ -129,9 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UWMLError, OSError, RecursionError) as error:  # the last of JSON nested too deeply
         if "--debug" in switches:
             raise
-        sentence = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            sentence = f"{error.filename or 'writing'}: {error.strerror}"
+        reason = error.strerror if isinstance(error, OSError) else None
+        sentence = f"{getattr(error, 'filename', None) or 'writing'}: {reason}" if reason else error
         print(f"uwml {command}: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -150,12 +144,9 @@ def _run(command: str, words: list[str], switches: list[str]) -> None:
             check_config(call.keywords["experiment"], processes)
             launch(processes, [*switches, command, *words])
             return
-    if "--json" not in switches:
-        call()
-        return
-    with _standard_error_alone() as out:
+    with _standard_error_alone() if "--json" in switches else contextlib.nullcontext() as out:
         found = call() or {}
-        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        if out and os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             print(json.dumps(found, indent=1), file=out)
 
 

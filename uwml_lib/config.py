@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -30,8 +31,8 @@ FIDELITY: dict[Fidelity, dict[str, Any]] = {
 
 
 def setting(
-    default: Any, *, least: float | None = None, above: float | None = None, most: int | None = None, why: str = "",
-    cosmetic: bool = False,
+    default: Any, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, why: str = "",
+    **cosmetic: bool,
 ) -> Any:  # fmt: skip
     """A field with its bounds. why: what stands behind the least value, for the error.
 
@@ -39,11 +40,11 @@ def setting(
     change a result, and so does not tell one experiment from another.
     """
     bounds = [
-        (lambda value: least is None or value >= least, f"at least {least}{why}"),
-        (lambda value: above is None or value > above, f"above {above}"),
-        (lambda value: most is None or value <= most, f"at most {most:,}" if most else ""),
+        (lambda value: value >= least, f"at least {least}{why}"),
+        (lambda value: value > above, f"above {above}"),
+        (lambda value: value <= most, f"at most {most:,}"),
     ]
-    return field(default=default, metadata={"bounds": bounds} | ({"cosmetic": True} if cosmetic else {}))
+    return field(default=default, metadata={"bounds": bounds, **cosmetic})
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,8 @@ class ExperimentConfig:
     """One experiment: data, model, loss, optimisation; SCAN's settings on Flickr30K, which `preset` adapts."""
 
     dataset: str = "scenes"
-    """Folder name of the data set: scenes, clips, their smoke sizes scenes_smoke and clips_smoke, f8k_precomp,
-    f30k_precomp, coco_precomp or your own."""
-    data_root: str = setting("", cosmetic=True)
+    """Folder name of the data set: scenes, clips (or NAME_smoke), f8k_precomp, f30k_precomp, coco_precomp, your own."""
+    data_root: str = field(default="", metadata={"cosmetic": True})
     """Folder that holds the data set's folder; empty means the project's data/."""
     max_images: int = setting(0, least=0, most=10**9)
     """Take only the first images of every split; 0 means all."""
@@ -63,18 +63,16 @@ class ExperimentConfig:
     """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: the same as under nltk
     3.2.5, 3.3 or 3.10.4; vectors: from {split}_caps.npy, one row for each caption, for the model frozen."""
     siblings: Literal["ignored", "negatives"] = "ignored"
-    """Other captions of the same image in a batch: ignored by the loss, or taken for negatives as in the released
-    code."""
+    """Other captions of the same image in a batch: ignored by the loss, or, as in the release, taken for negatives."""
     dev_captions: int = setting(0, least=0, most=10**9)
     """Take only the first captions of dev; the released code takes 5000, 0 means all."""
     selection_images: int = setting(0, least=0, most=10**9)
     """Keep the last training images out of the training and choose the best epoch by them; 0: by dev."""
     evaluation_precision: Precision = "float32"
-    """Precision in which attention and ranks are computed; the released code has float64. tf32 and bf16 are
-    for the matrix products of the attention alone, on an accelerator that has them."""
+    """Precision of attention and ranks; the released code has float64. tf32 and bf16 are for the matrix products of the
+    attention alone, on an accelerator that has them."""
     model: str = "scan"
-    """Model name: a name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity, bfan, dual_encoding or
-    frozen."""
+    """A name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity, bfan, dual_encoding or frozen."""
     embed_size: int = setting(1024, least=1, most=2**16)
     """Width of the common space; the released code has 1024."""
     word_dim: int = setting(300, least=1, most=2**16)
@@ -96,7 +94,7 @@ class ExperimentConfig:
     lambda_lse: float | None = setting(None, above=0)
     """Inverse temperature of LogSumExp; None means 5 for i2t, 6 for t2i."""
     loss: str = "polynomial"
-    """Loss name: a name of `uwml_lib.losses.LOSSES`, such as polynomial or triplet."""
+    """A name of `uwml_lib.losses.LOSSES`, such as polynomial or triplet."""
     loss_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the loss's constructor, as JSON: '{"margin": 0.1}'."""
     epochs: int = setting(30, least=1, most=10**6)
@@ -133,9 +131,8 @@ class ExperimentConfig:
             for holds, expected in item.metadata.get("bounds", ()) if value is not None else ():
                 _check(item.name, value, holds(value), expected)
         _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
-        a_name = self.dataset not in ("", ".", "..") and Path(self.dataset).name == self.dataset
-        a_name = a_name and self.dataset.isprintable()
-        _check("dataset", self.dataset, a_name, "the name of a folder; where that lies goes into data_root")
+        where = "the name of a folder; where that lies goes into data_root"
+        _check("dataset", self.dataset, is_folder_name(self.dataset), where)
         if self.data_root:  # notebooks run in another folder than the shell
             object.__setattr__(self, "data_root", str(absolute_path("data_root", self.data_root)))
 
@@ -143,6 +140,11 @@ class ExperimentConfig:
     def data_folder(self) -> Path:
         """Folder of the data set."""
         return (Path(self.data_root) if self.data_root else paths.DATA) / self.dataset
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Every setting that can change a result: name -> value."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if "cosmetic" not in item.metadata}
 
     @property
     def chosen_by(self) -> str:
@@ -155,20 +157,16 @@ class ExperimentConfig:
         mine = {key: getattr(self, key) for key in FIDELITY["corrected"]}
         if mine["captions"] == "vectors":  # nothing of which the release mangles
             mine["captions"] = "text"
-        names = [name for name, values in FIDELITY.items() if mine == values]
-        return names[0] if names else "mixed"
+        return next((name for name, values in FIDELITY.items() if mine == values), "mixed")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":
         """Build a configuration from plain values; an unknown key is an error that names the nearest right one."""
         if not isinstance(values, Mapping):
             raise UWMLError(f"configuration: found {values!r}, expected names and values")
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                near = get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-                raise UWMLError(f"configuration: unknown key {key!r}; {hint}")
+        if unknown := [key for key in values if key not in cls.__dataclass_fields__]:
+            hint = nearest(unknown[0], [*cls.__dataclass_fields__])
+            raise UWMLError(f"configuration: unknown key {unknown[0]!r}; {hint}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,24 +179,30 @@ class ExperimentConfig:
         The digest covers every setting that can change a result, and the data. Defaults are left out, so that a setting
         that is new does not rename the runs from before it.
         """
-        values = {item.name: getattr(self, item.name) for item in fields(self) if "cosmetic" not in item.metadata}
-        usual = asdict(ExperimentConfig())
-        identity = {name: value for name, value in values.items() if value != usual[name]}
-        text = json.dumps([identity, data_fingerprint], sort_keys=True)
-        words = [self.loss, f"seed{self.seed}"] + (["nowarmup"] if not self.warmup_epochs else [])
-        return "-".join([*words, hashlib.sha256(text.encode()).hexdigest()[:8]])
+        usual = ExperimentConfig().identity
+        identity = {name: value for name, value in self.identity.items() if value != usual[name]}
+        digest = hashlib.sha256(json.dumps([identity, data_fingerprint], sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.loss}-seed{self.seed}-{'' if self.warmup_epochs else 'nowarmup-'}{digest}"
+
+
+def nearest(name: Any, known: Sequence[str]) -> str:
+    """The end of an error that a name is unknown: the one that was meant, or all."""
+    near = get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+
+
+def is_folder_name(name: str) -> bool:
+    """Say whether a folder can be called so."""
+    return name not in ("", "..") and Path(name).name == name and name.isprintable()
 
 
 def _check(name: str, value: Any, ok: bool, expected: str) -> None:
     if not ok:
-        raise UWMLError(f"{name}: found {_shown(value)}, expected {expected}")
-
-
-def _shown(value: Any) -> str:
-    try:
-        return textwrap.shorten(repr(value), 200, placeholder=" ...")
-    except (RecursionError, ValueError):  # nested too deeply; a number of thousands of digits
-        return f"a {type(value).__name__} too large to show"
+        try:
+            found = textwrap.shorten(repr(value), 200, placeholder=" ...")
+        except (RecursionError, ValueError):  # nested too deeply; a number of thousands of digits
+            found = f"a {type(value).__name__} too large to show"
+        raise UWMLError(f"{name}: found {found}, expected {expected}")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -214,12 +218,10 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
     """Say whether a value is JSON with finite numbers, nested no deeper than anybody would."""
-    if depth > 10:
-        return False
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item, depth + 1) for key, item in value.items())
+        return all(isinstance(key, str) for key in value) and _is_plain([*value.values()], depth)
     if isinstance(value, list | tuple):
-        return all(_is_plain(item, depth + 1) for item in value)
+        return depth < 10 and all(_is_plain(item, depth + 1) for item in value)
     return value is None or isinstance(value, bool | str) or _fits(value, float)
 
 
@@ -232,24 +234,20 @@ def _words(kind: Any) -> str:
     return words.get(kind, "a JSON object")
 
 
+_EMBEDDED = {
+    "embed_size": 256, "word_dim": 128, "batch_size": 64, "learning_rate": 1e-3, "epochs": 8, "decay_epoch": 6,
+    "warmup_epochs": 2,
+}  # fmt: skip
+_SMOKE = {
+    "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3, "epochs": 2, "decay_epoch": 1,
+    "warmup_epochs": 1, "log_every": 2,
+}  # fmt: skip
 # What differs from the defaults, data set by data set. Flickr30K and MSCOCO: settings of the SCAN release.
 PRESETS: dict[str, dict[str, Any]] = {
-    "scenes": {
-        "embed_size": 256, "word_dim": 128, "batch_size": 64, "learning_rate": 1e-3,
-        "epochs": 8, "decay_epoch": 6, "warmup_epochs": 2,
-    },
-    "scenes_smoke": {
-        "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3,
-        "epochs": 2, "decay_epoch": 1, "warmup_epochs": 1, "log_every": 2,
-    },
-    "clips": {
-        "model": "dual_encoding", "embed_size": 256, "word_dim": 128, "batch_size": 64, "learning_rate": 1e-3,
-        "epochs": 8, "decay_epoch": 6, "warmup_epochs": 2,
-    },
-    "clips_smoke": {
-        "model": "dual_encoding", "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3,
-        "epochs": 2, "decay_epoch": 1, "warmup_epochs": 1, "log_every": 2,
-    },
+    "scenes": _EMBEDDED,
+    "scenes_smoke": _SMOKE,
+    "clips": {**_EMBEDDED, "model": "dual_encoding"},
+    "clips_smoke": {**_SMOKE, "model": "dual_encoding"},
     "f8k_precomp": {
         "embed_size": 256, "epochs": 8, "decay_epoch": 5, "learning_rate": 2e-3, "warmup_epochs": 2,
         "lambda_softmax": 10.0,  # of 4, 10 and 20 for the polynomial loss, by the held-out images; both losses get it
@@ -258,16 +256,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "f30k_precomp": {},
     "coco_precomp": {"epochs": 20, "decay_epoch": 10, "learning_rate": 5e-4},
 }  # fmt: skip
-
-
+OWN: dict[str, Any] = {"warmup_epochs": 2}
+"""What differs for any other data set: those of one's own are small, as a rule, and from scratch a loss on hardest
+negatives alone may collapse on them."""
 BACKBONE = "resnet50.tv_in1k"
 """What makes features of pictures unless told otherwise: `timm`'s ResNet-50, small and everywhere, with 2,048 numbers a
 region as bottom-up attention; its weights from a plain softmax, which transfer best frozen (Kornblith et al. 2021)."""
-
-
-OWN: dict[str, Any] = {"warmup_epochs": 2}
-"""What differs from the defaults for any other data set: those of one's own are small, as a rule, and from scratch a
-loss on hardest negatives alone may collapse on them."""
 
 
 def preset(dataset: str, **overrides: Any) -> ExperimentConfig:

@@ -91,7 +91,7 @@ def test_failed_notebook_is_never_called_done(tmp_path):
 
 def test_unknown_parameter_names_the_nearest(tmp_path):
     path = small_notebook(tmp_path, "print(NUMBER)")
-    with pytest.raises(UWMLError, match="has no parameter NUMBR; did you mean NUMBER?"):
+    with pytest.raises(UWMLError, match="has no parameter NUMBR; did you mean 'NUMBER'?"):
         run(path, {"NUMBR": 1}, tmp_path / "out")
 
 

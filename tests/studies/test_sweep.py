@@ -196,7 +196,7 @@ def log(home: Path) -> list[list[str]]:
 
 
 def in_process(sweep: Sweep) -> multiprocessing.Process:
-    process = multiprocessing.get_context("fork").Process(target=tuning.work, args=(sweep, 0, quiet))
+    process = multiprocessing.get_context("fork").Process(target=tune, args=(sweep, quiet))
     process.start()
     return process
 
@@ -204,7 +204,6 @@ def in_process(sweep: Sweep) -> multiprocessing.Process:
 def test_two_processes_train_each_setting_once(home, shared):
     margins = [number / 100 for number in range(8 if shared["storage"] else 25)]
     sweep = a_sweep(home, margins, **shared)
-    sweep.study()
     processes = [in_process(sweep) for _ in range(2)]
     for process in processes:
         process.join()
@@ -225,7 +224,7 @@ def test_what_a_killed_worker_leaves_is_tried_again(home, shared, monkeypatch):
         time.sleep(0.01)
     (home / "hang").unlink()
     with pytest.raises(UWMLError, match="not all settings are done, for a worker stopped or was killed"):
-        tuning._outcome(sweep, sweep.study(), 1)
+        tuning._outcomes(sweep, sweep.study())
     sleep = time.sleep  # a worker sleeps once only what others have is left
     monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=lambda seconds: (process.kill(), sleep(seconds))))
     assert len(tune(sweep, quiet)) == 3
@@ -241,10 +240,11 @@ def test_what_a_killed_worker_leaves_is_tried_again(home, shared, monkeypatch):
 def test_of_two_that_do_not_see_each_others_locks_the_later_leaves_a_setting(home, fake):
     sweep = a_sweep(home, storage=f"sqlite:///{home}/sweeps.db")
     study = sweep.study()
-    study.ask().set_user_attr("setting", 1)
-    assert not tuning._settle(sweep, study, optuna.samplers.TPESampler(), 1, 0, quiet)
+    for _ in range(2):
+        study.enqueue_trial({"loss.margin": 0.1}, {"setting": 1})
+    study.ask()
     with pytest.raises(UWMLError, match="with another worker"):
-        tuning._train_trial(sweep, 1, quiet, study.ask())
+        tuning._train_trial(sweep, sweep.lock("study"), quiet, study.ask())
     assert fake == []
 
 

@@ -70,10 +70,9 @@ def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     from uwml_lib.evaluation.metrics import released_lines
 
     metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
-    settings = ExperimentConfig.from_dict(results["config"])
+    settings, members = ExperimentConfig.from_dict(results["config"]), len(results.get("members", ()))
     about = f", mean of {len(folds)} folds" if folds else ""
-    if len(results.get("members", ())) > 1:
-        about += f", an ensemble of {len(results['members'])} models"
+    about += f", an ensemble of {members} models" if members > 1 else ""
     if "best_epoch" in results:
         about += f", best epoch {results['best_epoch']} ({settings.chosen_by} rsum {results['dev_rsum']:.1f})"
     print(f"{results['split']} split{about}:")
@@ -116,8 +115,7 @@ def report(dataset: str = "scenes", publish: bool = False) -> dict[str, Any]:
     from uwml_lib.studies.publish import publish as publish_studies
     from uwml_lib.support import paths
 
-    there = [name for name in STUDIES if (paths.RUNS / dataset / f"{name}.json").exists()]
-    name = (there or list(STUDIES))[0]
+    name = next((name for name in STUDIES if (paths.RUNS / dataset / f"{name}.json").exists()), [*STUDIES][0])
     found = STUDIES[name].report(load_study(dataset, name))
     print(found.to_markdown())
     if publish:

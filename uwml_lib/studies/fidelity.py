@@ -29,59 +29,48 @@ def plan(request: Request) -> Plan:
     if available_tokenizer() != "punkt":
         request.say("captions as bytes: left out, for nltk's Punkt is not here; `make setup` downloads it")
         habits = {name: changes for name, changes in HABITS.items() if "captions" not in changes}
-    base = replace(request.base, loss="polynomial")
-    of = {name: [replace(base, seed=seed, **habits[name]) for seed in request.seeds] for name in habits}
-    return {"runs": of.pop("none"), "released": [config for configs in of.values() for config in configs]}
+    base, n = replace(request.base, loss="polynomial"), len(request.seeds)
+    configs = [replace(base, seed=seed, **changes) for changes in habits.values() for seed in request.seeds]
+    return {"runs": configs[:n], "released": configs[n:]}
 
 
 def habit_of(run: Run) -> str:
     """Name the habit of the released code that a run was trained with, the most of several."""
-    found = [
-        name for name, changes in HABITS.items() if all(getattr(run.config, key) == changes[key] for key in changes)
-    ]
-    return found[-1]
+    settings = run.config.to_dict().items()
+    return [name for name, changes in HABITS.items() if changes.items() <= settings][-1]
 
 
-def by_habit(study: StudyRuns) -> dict[str, list[Run]]:
-    """Habit -> its runs."""
-    found: dict[str, list[Run]] = {}
+def compared(study: StudyRuns) -> tuple[dict[str, list[Run]], dict[str, Comparison]]:
+    """Habit -> its runs, and how they compare with those without any, corrected for the number of habits."""
+    runs: dict[str, list[Run]] = {}
     for run in (*study.runs, *study["released"]):
-        found.setdefault(habit_of(run), []).append(run)
-    return found
-
-
-def compared(study: StudyRuns) -> dict[str, Comparison]:
-    """Habit -> how its runs compare with those without any, corrected for the number of habits."""
-    groups = by_habit(study)
-    return compare_all({habit: (runs, groups["none"]) for habit, runs in groups.items() if habit != "none"})
+        runs.setdefault(habit_of(run), []).append(run)
+    return runs, compare_all({habit: (runs[habit], runs["none"]) for habit in runs if habit != "none"})
 
 
 def fidelity_table(study: StudyRuns) -> pd.DataFrame:
     """One row a habit of the released code, after one without any: mean ± std, and the difference in rsum to that."""
-    found, rows = compared(study), {}
-    for habit, runs in by_habit(study).items():
+    (groups, comparisons), rows = compared(study), {}
+    for habit, runs in groups.items():
         row = {COLUMNS[name]: mean_and_std(runs, name) for name in RECALL_AT_1_AND_RSUM}
-        if habit in found:
-            row |= {f"difference, {name}": cell for name, cell in differences(found[habit]).items()}
+        if habit in comparisons:
+            row |= {f"difference, {name}": cell for name, cell in differences(comparisons[habit]).items()}
         rows[habit] = row | {"seeds": len(runs)}
-    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
-    table.index.name = f"habit ({study.split} split)"
-    return table
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis(f"habit ({study.split} split)")
 
 
 def report(study: StudyRuns) -> Report:
     """The table, and which habits have an effect."""
-    found = compared(study)
+    _, found = compared(study)
     said = "; ".join(f"{habit} {comparison.over_seeds}" for habit, comparison in found.items())
     shown = ", ".join(habit for habit, comparison in found.items() if comparison.winner)
     end = f"statistically significant: {shown}" if shown else "none is statistically significant"
-    habits = [habit_of(run) for run in study.all_runs]
     return Report(
         title=f"{study.dataset}: habits of the released code",
         table=fidelity_table(study),
-        runs=run_table(study.all_runs, habit=habits),
+        runs=run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs]),
         findings=(f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else (),
     )
 
 
-STUDY = Study(name="fidelity", notebooks=("07_fidelity",), plan=plan, report=report)
+STUDY = Study("fidelity", ("07_fidelity",), plan, report)

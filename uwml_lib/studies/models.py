@@ -19,11 +19,7 @@ MODELS_OF_IMAGES: tuple[dict[str, Any], ...] = (
     {"model": "frozen", "captions": "vectors", "hidden": 256},
 )
 """Settings of the models that are compared. SCAN's two directions are also scored together, as an ensemble."""
-MODELS_OF_SEQUENCES: tuple[dict[str, Any], ...] = (
-    {"model": "vse"},
-    {"model": "vse_infinity"},
-    {"model": "dual_encoding"},
-)
+MODELS_OF_SEQUENCES = tuple({"model": name} for name in ("vse", "vse_infinity", "dual_encoding"))
 NEED_ALL_NEGATIVES = ("vse", "dual_encoding", "frozen")
 """Models that see an image as a plain mean. On hardest negatives alone their trainings collapse with either loss
 (notebook 8), so they take all informative negatives, the losses' dense form, to the end."""
@@ -31,56 +27,48 @@ NEED_ALL_NEGATIVES = ("vse", "dual_encoding", "frozen")
 
 def plan_images(request: Request) -> Plan:
     """Both losses on every model of images, as far as the data have what it reads."""
-    tried = MODELS_OF_IMAGES
+    tried = [*MODELS_OF_IMAGES]
     if not (request.base.data_folder / "train_caps.npy").exists():
-        tried = tuple(settings for settings in tried if settings.get("captions") != "vectors")
+        tried = [settings for settings in tried if settings.get("captions") != "vectors"]
         request.say(f"frozen: left out, for {request.base.data_folder} has no vectors of its captions, train_caps.npy")
     to_the_end = {"warmup_epochs": request.base.epochs}
-    return request.grid([{**(to_the_end if each["model"] in NEED_ALL_NEGATIVES else {}), **each} for each in tried])
+    tried = [{**to_the_end, **each} if each["model"] in NEED_ALL_NEGATIVES else each for each in tried]
+    return {"runs": request.grid(*tried)}
 
 
 def plan_sequences(request: Request) -> Plan:
     """Both losses on every model of sequences."""
-    return request.grid(MODELS_OF_SEQUENCES)
+    return {"runs": request.grid(*MODELS_OF_SEQUENCES)}
 
 
 def score_ensembles(request: Request, groups: Groups) -> Groups:
     """Score SCAN's two directions together, seed by seed."""
-    study = StudyRuns(request.base.dataset, {"runs": tuple(groups["runs"])})
-    for pair in study.scan_pairs():
+    for pair in StudyRuns(request.base.dataset, {"runs": tuple(groups["runs"])}).scan_pairs():
         evaluate_members([member_of(run.folder, request.base.data_root) for run in pair])
     return {}
 
 
 def report(study: StudyRuns) -> Report:
     """The table, and which loss is ahead on which model."""
-    outcomes = {}
-    for model, found in losses_by_model(study).items():
-        winner = {"a": "polynomial", "b": "triplet", "": ""}[found.comparison.winner]
-        outcomes[model] = "collapsed" if found.collapsed else winner
     words = {
         "polynomial": "the polynomial loss is ahead with", "triplet": "the triplet loss is ahead with",
         "": "not decided with", "collapsed": "nothing to compare, as trainings collapsed to nearly equal scores, with",
     }  # fmt: skip
-    models = {who: [_in_a_list(model) for model, winner in outcomes.items() if winner == who] for who in words}
-    said = "; ".join(f"{words[who]} {', '.join(names)}" for who, names in models.items() if names)
+    outcomes, models = {}, dict[str, list[str]]()
+    for model, found in losses_by_model(study).items():
+        winner = {"a": "polynomial", "b": "triplet", "": ""}[found.comparison.winner]
+        outcomes[f"{model} on {study.dataset}"] = winner = "collapsed" if found.collapsed else winner
+        title, _, which = model.partition(", ")
+        models.setdefault(winner, []).append(f"{title} ({which})" if which else title)  # for a list with commas
+    said = "; ".join(f"{words[winner]} {', '.join(models[winner])}" for winner in words if winner in models)
     return Report(
         title=f"{study.dataset}: both losses on every model",
         table=models_table(study),
         runs=run_table(study.all_runs),
         findings=(f"Model by model on {study.dataset}: {said}.",),
-        outcomes={f"{model} on {study.dataset}": winner for model, winner in outcomes.items()},
+        outcomes=outcomes,
     )
 
 
-def _in_a_list(model: str) -> str:
-    title, _, which = model.partition(", ")
-    return f"{title} ({which})" if which else title
-
-
-MODELS = Study(
-    name="models", notebooks=("08_other_models",), plan=plan_images, report=report, more=score_ensembles
-)  # fmt: skip
-VIDEOS = Study(
-    name="videos", notebooks=("09_video_text",), plan=plan_sequences, report=report, dataset="clips", sequences=True
-)  # fmt: skip
+MODELS = Study("models", ("08_other_models",), plan_images, report, score_ensembles)
+VIDEOS = Study("videos", ("09_video_text",), plan_sequences, report, dataset="clips", sequences=True)

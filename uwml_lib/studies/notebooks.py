@@ -1,11 +1,10 @@
 """Execute the numbered notebooks headlessly and render them; a notebook that failed is never called done."""
 
-import ast
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from modulefinder import ModuleFinder
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +14,7 @@ import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
+from uwml_lib.config import nearest
 from uwml_lib.reports.executed import key_of
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
@@ -51,9 +51,8 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     """Execute a notebook into `folder` and return the executed copy; one that is current is left alone.
 
     It is current if it was made from the same notebook, parameters, `inputs` (a digest of what it reads) and code: the
-    modules of this library that it imports, and those that they import.
-    Raises UWMLError for parameters the notebook does not have, and if a cell fails: the failed copy is then kept as
-    `NAME.failed.ipynb` for reading.
+    modules of this library that it imports, and those that they import. Raises UWMLError for parameters that the
+    notebook does not have, and if a cell fails: the failed copy is then kept as `NAME.failed.ipynb` for reading.
     """
     done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
     if is_current(notebook, parameters, folder, inputs):
@@ -66,9 +65,11 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     part = folder / f"{notebook.stem}.part.ipynb"
     try:
         with TemporaryDirectory(prefix="uwml-") as sockets, environment_variables(UWML_HEADLESS="1"):
+            # Sockets in a folder instead of TCP: no network port, and no warning that it is not encrypted.
+            sockets_of = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
             papermill.execute_notebook(
                 notebook, part, parameters, kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar=False,
-                execution_timeout=TIMEOUT, config=_kernel(sockets),
+                execution_timeout=TIMEOUT, config=Config(KernelManager=sockets_of),
             )  # fmt: skip
     except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
         os.replace(part, failed)
@@ -92,17 +93,10 @@ def is_current(notebook: Path, parameters: dict[str, Any], folder: Path, inputs:
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
     """Raise UWMLError, with the nearest right name, for parameters a notebook does not have; papermill only warns."""
-    known = list(papermill.inspect_notebook(notebook))
+    known = papermill.inspect_notebook(notebook)
     for name in parameters:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}"
-            raise UWMLError(f"{notebook.name}: has no parameter {name}{hint}")
-
-
-def _kernel(sockets: str) -> Config:
-    """Talk to the kernel through sockets in a folder: no network port, no warning about unencrypted TCP."""
-    return Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {})
+            raise UWMLError(f"{notebook.name}: has no parameter {name}; {nearest(name, list(known))}")
 
 
 def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:
@@ -116,28 +110,18 @@ def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:
 def sources_of(notebook: Path) -> set[Path]:
     """The files of this library that a notebook's result depends on: what it imports, and what that imports."""
     cells = nbformat.read(notebook, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    finder: Any = ModuleFinder([str(CHECKOUT)])
+    with TemporaryDirectory(prefix="uwml-") as folder:
+        script = Path(folder) / "cells.py"
+        script.write_text("\n".join(cell.source for cell in cells if cell.cell_type == "code"), encoding="utf-8")
+        finder.run_script(str(script))
+    seen: set[str] = set()
     found: set[Path] = set()
-    waiting = _imported(code)
-    while waiting:
-        if (source := waiting.pop()) not in found:
-            found.add(source)
-            waiting |= _imported(source.read_text(encoding="utf-8")) if source.suffix == ".py" else set()
-    return found
-
-
-def _imported(code: str) -> set[Path]:
-    """The files of this library that code imports, with the packages around them."""
-    found: set[Path] = set()
-    for node in ast.walk(ast.parse(code)):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-        if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{name}" for name in names]
-        for name in names:
-            place = CHECKOUT
-            for part in name.split(".") if name.startswith("uwml_lib") else ():
-                place = place / part
-                found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()}
-                if (place / "__init__.py").exists() and "__getattr__" in (place / "__init__.py").read_text("utf-8"):
-                    found |= {*place.glob("*.py"), *place.glob("*.mplstyle")}  # looked up when asked for
+    while new := {name for name in finder.modules if name.startswith("uwml_lib")} - seen:
+        seen |= new
+        for name in new:
+            found.add(source := Path(finder.modules[name].__file__))
+            if source.name == "__init__.py" and "__getattr__" in source.read_text("utf-8"):  # looked up when asked for
+                finder.import_hook(name, fromlist=["*"])
+                found |= {*source.parent.glob("*.mplstyle")}
     return found

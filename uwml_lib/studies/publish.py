@@ -14,8 +14,6 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
 from uwml_lib.support.paths import reference_folder, report_folder
 
-Found = Mapping[Study, StudyRuns]
-
 
 def publish(dataset: str, studies: Mapping[str, Study]) -> None:
     """Copy the executed notebooks, figures, tables and per-run JSON of all studies that ran on a data set.
@@ -23,75 +21,61 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
     Of data that may not be passed on, numbers alone. Raises UWMLError if a notebook is missing or shows something else,
     or if the runs that are compared were made with other settings than the data set's preset.
     """
-    with lock(report_folder(dataset)):  # a study may be at work on it
+    source = report_folder(dataset)
+    with lock(source):  # a study may be at work on it
         names = [name for name in studies if (paths.RUNS / dataset / f"{name}.json").exists()] or [next(iter(studies))]
-        found = {studies[name]: load_study(dataset, name).without_tuning() for name in names}
+        found = {studies[name]: load_study(dataset, name) for name in names}
         for study, runs in found.items():
-            if study.publishes_preset:
-                _check_settings(runs)
-            if dataset in EMBEDDED:
-                _check_notebooks(study, load_study(dataset, study.name))
+            _check(study, runs, source)
+        found = {study: runs.without_tuning() for study, runs in found.items()}
         with lock(paths.REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
-            if folder.parent == paths.REFERENCE.parent:
-                _keep_others(folder)
+            if folder.parent == paths.REFERENCE.parent:  # what was measured apart from any run, or is of other data
+                _copy(paths.RELIABILITY, folder / paths.RELIABILITY.name)
+                for other in (paths.PERFORMANCE, *(runs.parent for runs in paths.REFERENCE.glob("*/runs"))):
+                    if other.exists():
+                        shutil.copytree(other, folder / other.name)
             _write_numbers(found, folder)
             if dataset in EMBEDDED:
-                _copy_pictures(found, report_folder(dataset), folder)
+                _copy_pictures(found, source, folder)
             else:
                 for file in ("figures/recall_curves.png", "linear_cca.json"):
-                    _copy(report_folder(dataset) / file, folder / Path(file).name)
+                    _copy(source / file, folder / Path(file).name)
 
 
-def _copy_pictures(found: Found, source: Path, folder: Path) -> None:
-    """Copy what shows the data: executed notebooks and figures; and how long those runs took, if that was noted."""
-    for study in found:
-        for notebook in paths_of(study):
-            _copy(source / notebook.name, folder / "notebooks" / notebook.name)
-    shutil.copytree(source / "figures", folder / "figures")
-    names = {study.name: [run.folder.name for run in runs.all_runs] for study, runs in found.items()}
-    noted = read_json(source / "durations.json") if (source / "durations.json").exists() else {}
-    kept = {name: entry for name, entry in noted.items() if entry["runs"] == names.get(name)}
-    write_json(folder / "durations.json", kept)
-
-
-def _keep_others(folder: Path) -> None:
-    """Copy what is in reports/reference and not of `scenes`: measured apart from any run, or of other data sets."""
-    _copy(paths.RELIABILITY, folder / paths.RELIABILITY.name)
-    if paths.PERFORMANCE.exists():
-        shutil.copytree(paths.PERFORMANCE, folder / paths.PERFORMANCE.name)
-    for other in paths.REFERENCE.glob("*/runs"):
-        shutil.copytree(other.parent, folder / other.parent.name)
-
-
-def _check_settings(study: StudyRuns) -> None:
-    usual = preset(study.dataset)
-    for run in study.runs:
-        if other := settings_that_differ(run.config, usual):
-            raise UWMLError(
-                f"{run.folder.name}: not a run to publish, for it differs from the preset in {', '.join(other)}"
-            )
-
-
-def _check_notebooks(study: Study, runs: StudyRuns) -> None:
+def _check(study: Study, runs: StudyRuns, folder: Path) -> None:
+    for run in runs.runs if study.publishes_preset else ():
+        if other := settings_that_differ(run.config, preset(runs.dataset)):
+            differs = f"it differs from the preset in {', '.join(other)}"
+            raise UWMLError(f"{run.folder.name}: not a run to publish, for {differs}")
     parameters = {"DATASET": runs.dataset, "DATA_ROOT": runs.runs[0].config.data_root}
-    folder = report_folder(runs.dataset)
-    for notebook in paths_of(study):
+    for notebook in paths_of(study) if runs.dataset in EMBEDDED else ():
         if not is_current(notebook, parameters, folder, runs.digest):
-            raise UWMLError(
-                f"{folder / notebook.name}: missing, or shows other runs or code; run `make {study.name}` again"
-            )
+            advice = f"missing, or shows other runs or code; run `make {study.name}` again"
+            raise UWMLError(f"{folder / notebook.name}: {advice}")
 
 
-def _write_numbers(found: Found, folder: Path) -> None:
+def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
     """Write tables, the summary and the runs behind them."""
     for study, runs in found.items():
         report = study.report(runs)
-        write_text(folder / f"{study.table}.md", report.with_runs())
+        write_text(folder / f"{study.table or study.name}.md", report.with_runs())
         if report.data:
             write_json(folder / "summary.json", report.data)
         for run in runs.all_runs:
             for file in ("config.json", "results.json", "metrics.jsonl"):
                 _copy(run.folder / file, folder / "runs" / run.folder.name / file)
+
+
+def _copy_pictures(found: Mapping[Study, StudyRuns], source: Path, folder: Path) -> None:
+    """Copy what shows the data: executed notebooks and figures; and how long those runs took, if that was noted."""
+    noted = read_json(source / "durations.json") if (source / "durations.json").exists() else {}
+    names = {study.name: [run.folder.name for run in runs.all_runs] for study, runs in found.items()}
+    kept = {name: entry for name, entry in noted.items() if entry["runs"] == names.get(name)}
+    write_json(folder / "durations.json", kept)
+    shutil.copytree(source / "figures", folder / "figures")
+    for study in found:
+        for notebook in paths_of(study):
+            _copy(source / notebook.name, folder / "notebooks" / notebook.name)
 
 
 def _copy(source: Path, target: Path) -> None:

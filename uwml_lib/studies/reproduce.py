@@ -11,27 +11,20 @@ EPOCHS_WITHOUT_WARMUP = 4  # enough to see whether such a training gets going
 
 def plan(request: Request) -> Plan:
     """Both losses with every seed; on `scenes`, where it costs least, one seed without warm-up too."""
-    base = request.base
-    runs = [replace(base, loss=loss, seed=seed) for seed in request.seeds for loss in LOSSES_COMPARED]
+    base, runs = request.base, request.grid({})
     if not base.warmup_epochs or base.dataset not in SCENES:
         return {"runs": runs}
-    once = replace(base, seed=request.seeds[0], warmup_epochs=0, epochs=min(base.epochs, EPOCHS_WITHOUT_WARMUP))
-    return {"runs": runs, "without_warmup": [replace(once, loss=loss) for loss in LOSSES_COMPARED]}
+    epochs, once = min(base.epochs, EPOCHS_WITHOUT_WARMUP), runs[: len(LOSSES_COMPARED)]
+    return {"runs": runs, "without_warmup": [replace(config, warmup_epochs=0, epochs=epochs) for config in once]}
 
 
 STUDY = Study(
     name="reproduce",
-    notebooks=(
-        "01_data_preparation",
-        "02_training",
-        "03_evaluation",
-        "04_weight_functions",
-        "10_your_own_model",
-    ),
+    notebooks=("01_data_preparation", "02_training", "03_evaluation", "04_weight_functions", "10_your_own_model"),
     plan=plan,
     report=two_losses,
     smoke_seeds=(0, 1),
-    published_as="table",
+    table="table",
     publishes_preset=True,
     next="Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.",
 )

@@ -5,11 +5,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from itertools import product
 from typing import Any, Literal
 
-from uwml_lib.config import ExperimentConfig
+import optuna
+
+from uwml_lib.config import ExperimentConfig, nearest
 from uwml_lib.losses import LOSSES
 from uwml_lib.losses.horner import is_real
 from uwml_lib.studies.compare import NO_DEAD_ZONE
@@ -27,6 +28,7 @@ DEFAULT_SPACE: Space = {
 """The polynomial loss's margin, and the coefficients for negatives: as released, and without a dead zone."""
 
 LARGEST = 1000  # settings; more are a slip
+WHOLE = {item.name for item in fields(ExperimentConfig) if item.type is int}
 
 _OTHER_IMAGES = "decides which images are there to choose by, so its values cannot be compared"
 NOT_SWEPT: dict[str, str] = {
@@ -49,26 +51,33 @@ def read_space(text: str) -> dict[str, Any]:
         raise UWMLError(f"space: not readable as JSON ({error})") from error
 
 
-def settings_of(space: Space, sampler: Sampler, samples: int = 0) -> list[dict[str, Any]]:
-    """Return the settings to try, name -> value: those of a grid, or `samples` empty ones, each drawn in its turn.
+def settings_of(space: Space, sampler: Sampler, samples: int = 0, seed: int = 0) -> list[dict[str, Any]]:
+    """Return the settings to try, as parameters of Optuna: a grid's, or drawn at random; TPE's are not known yet.
 
-    Raises UWMLError; see `check_space`.
+    Of a random setting the seed and its place decide. Raises UWMLError; see `check_space`.
     """
-    check_space(space, drawn=sampler != "grid")
-    if sampler != "grid":
-        if not 0 < samples <= LARGEST:
-            raise UWMLError(f"samples: found {samples:,}, expected how many settings to draw, 1 to {LARGEST:,}")
-        return [{} for _ in range(samples)]
-    if (size := math.prod(map(len, space.values()))) > LARGEST:
+    drawn = sampler != "grid"
+    check_space(space, drawn)
+    if drawn and not 0 < samples <= LARGEST:
+        raise UWMLError(f"samples: found {samples:,}, expected how many settings to draw, 1 to {LARGEST:,}")
+    if not drawn and (size := math.prod(map(len, space.values()))) > LARGEST:
         raise UWMLError(f"space: found a grid of {size:,} settings, expected at most {LARGEST:,}")
-    return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
+    if sampler == "tpe":
+        return [{}] * samples
+    if sampler == "grid":
+        grid = product(*([_stored(value) for value in choice] for choice in space.values()))
+        return [dict(zip(space, values, strict=True)) for values in grid]
+    study = optuna.create_study()
+    for number in range(1, samples + 1):
+        study.sampler = optuna.samplers.RandomSampler((seed * LARGEST + number) % 2**32)
+        suggest(study.ask(), space)
+    return [trial.params for trial in study.trials]
 
 
 def examples(space: Space) -> list[dict[str, Any]]:
-    """Return settings in which every value of a list, and both ends of every range, occur."""
+    """Return settings, name -> value, in which every value of a list, and both ends of every range, occur."""
     ends = {name: [of["low"], of["high"]] if isinstance(of, Mapping) else of for name, of in space.items()}
-    places = range(max(map(len, ends.values())))
-    return [{name: values[place % len(values)] for name, values in ends.items()} for place in places]
+    return [{name: of[place % len(of)] for name, of in ends.items()} for place in range(max(map(len, ends.values())))]
 
 
 def check_space(space: Space, drawn: bool) -> None:
@@ -79,16 +88,14 @@ def check_space(space: Space, drawn: bool) -> None:
     """
     if not space:
         raise UWMLError("space: found no settings, expected names and values")
-    known = [item.name for item in fields(ExperimentConfig) if item.name not in NOT_SWEPT]
     arguments = {name for loss in LOSSES.values() for name in inspect.signature(loss).parameters}
+    known = [item.name for item in fields(ExperimentConfig) if item.name not in NOT_SWEPT]
     known += [f"loss.{name}" for name in sorted(arguments - {"check_finite"})]  # which changes no result
     for name, choice in space.items():
         if name in NOT_SWEPT:
             raise UWMLError(f"space: {name} {NOT_SWEPT[name]}")
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-            raise UWMLError(f"space: unknown name {name!r}; {hint}")
+            raise UWMLError(f"space: unknown name {name!r}; {nearest(name, known)}")
         if isinstance(choice, Mapping):
             _check_range(name, choice, drawn)
         elif not isinstance(choice, list) or not choice:
@@ -101,33 +108,29 @@ def _check_range(name: str, found: Mapping[str, Any], drawn: bool) -> None:
     if not drawn:
         raise UWMLError(f"space: {name}: found a range, which is for --samples, expected a list of values")
     low, high, log = found.get("low", ""), found.get("high", ""), found.get("log", False)
-    number = (lambda value: type(value) is int) if _is_whole(name) else is_real
-    right = set(found) <= {"low", "high", "log"} and number(low) and number(high) and isinstance(log, bool)
-    if not (right and low < high and (low > 0 or not log)):
-        kind = "whole numbers" if _is_whole(name) else "numbers"
+    right = all(type(end) is int if name in WHOLE else is_real(end) for end in (low, high))
+    right = right and set(found) <= {"low", "high", "log"} and isinstance(log, bool)
+    if not right or low >= high or (log and low <= 0):
+        kind = "whole numbers" if name in WHOLE else "numbers"
         raise UWMLError(
             f'space: {name}: found {dict(found)!r}, expected {{"low": ..., "high": ...}}, {kind} with low below high, '
             'and for "log": true both above 0'
         )
 
 
-def _is_whole(name: str) -> bool:
-    return any(item.name == name and item.type is int for item in fields(ExperimentConfig))
-
-
-def stored(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a setting as Optuna stores it, which knows no lists: as JSON text."""
-    return {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in values.items()}
+def _stored(value: Any) -> Any:
+    """A value as Optuna stores it, which knows no lists: as JSON text."""
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def suggest(trial: Any, space: Space) -> dict[str, Any]:
-    """Return the setting of an Optuna trial, one that runs or a frozen one: name -> value."""
+    """Return the setting of an Optuna trial, one that runs, a frozen or a fixed one: name -> value."""
     values: dict[str, Any] = {}
     for name, choice in space.items():
         if not isinstance(choice, Mapping):
-            by_stored = {stored({name: value})[name]: value for value in choice}
+            by_stored = {_stored(value): value for value in choice}
             values[name] = by_stored[trial.suggest_categorical(name, list(by_stored))]
-        elif _is_whole(name):
+        elif name in WHOLE:
             values[name] = trial.suggest_int(name, **choice)
         else:  # rounded, for the last bits of a power depend on the machine
             values[name] = float(f"{trial.suggest_float(name, **choice):.6g}")
@@ -136,6 +139,6 @@ def suggest(trial: Any, space: Space) -> dict[str, Any]:
 
 def configured(base: ExperimentConfig, values: Mapping[str, Any], seed: int) -> ExperimentConfig:
     """Return the configuration of a setting with a seed; raises UWMLError for a value of the wrong type."""
-    options = {name.removeprefix("loss."): value for name, value in values.items() if name.startswith("loss.")}
     others = {name: value for name, value in values.items() if not name.startswith("loss.")}
+    options = {name.removeprefix("loss."): value for name, value in values.items() if name not in others}
     return replace(base, **others, loss_options={**base.loss_options, **options}, seed=seed)

@@ -1,6 +1,7 @@
 """Trainings side by side, each in a process of its own."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -20,16 +21,23 @@ from uwml_lib.support import paths
 from uwml_lib.support.environment import environment_variables
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.progress import Say, say
+from uwml_lib.training.checks import check_config, check_model_fits
 from uwml_lib.training.runner import train
+
+
+def check_runs(configs: Sequence[ExperimentConfig]) -> None:
+    """Raise UWMLError for runs that cannot be trained; their data must be there."""
+    for config in configs:
+        check_config(config)
+    for config in {(config.model, config.batch_size, config.captions): config for config in configs}.values():
+        check_model_fits(config)
 
 
 def run_folders(configs: Sequence[ExperimentConfig]) -> list[Path]:
     """Where the runs of configurations go, which must be of data that are there."""
-    sources = {(config.data_folder, config.captions) for config in configs}
-    data = {source: fingerprint(*source) for source in sources}
-    return [
-        paths.RUNS / config.dataset / config.run_name(data[config.data_folder, config.captions]) for config in configs
-    ]
+    of_data = functools.cache(fingerprint)
+    names = [config.run_name(of_data(config.data_folder, config.captions)) for config in configs]
+    return [paths.RUNS / config.dataset / name for config, name in zip(configs, names, strict=True)]
 
 
 def workers(threads: int) -> int:
@@ -43,57 +51,45 @@ def workers(threads: int) -> int:
 @contextlib.contextmanager
 def side_by_side(threads: int) -> Iterator[SpawnContext]:
     """Yield what starts processes that train side by side, each with so many threads and without a bar."""
-    # Bars of several processes would overwrite each other; OpenMP reads its variable when a process starts.
+    # Bars would overwrite each other; OpenMP reads its variable when a process starts.
     with environment_variables(OMP_NUM_THREADS=str(threads), UWML_HEADLESS="1"):
         yield multiprocessing.get_context("spawn")
 
 
-def train_side_by_side(configs: Sequence[ExperimentConfig], folders: Sequence[Path], say: Say = say) -> None:
-    """Train every configuration in a process of its own; a failure is reported once the others are finished."""
-    pending = [
-        (config, folder)
-        for config, folder in zip(configs, folders, strict=True)
-        if not (folder / "results.json").exists()
-    ]
+def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
+    """Train what is not finished yet, each in a process of its own and the usual folder; return all runs, in order.
+
+    A failure is a UWMLError once the others are finished.
+    """
+    folders, failures = run_folders(configs), {}
+    pending = [pair for pair in zip(configs, folders, strict=True) if not (pair[1] / "results.json").exists()]
     if len(pending) < len(configs):
         say(f"{len(configs) - len(pending)} of {len(configs)} runs were finished before")
     if not pending:
-        return
-    at_a_time = min(workers(configs[0].threads), len(pending))
-    failures = []
+        return [Run.load(folder) for folder in folders]
+    threads = configs[0].threads
     with (
-        side_by_side(configs[0].threads) as context,
-        ProcessPoolExecutor(at_a_time, context, die_with_parent) as pool,
+        side_by_side(threads) as context,
+        ProcessPoolExecutor(min(workers(threads), len(pending)), context, die_with_parent) as pool,
     ):
-        trainings = {pool.submit(train, config, folder): folder for config, folder in pending}
+        trainings = {pool.submit(train, config, folder): folder.name for config, folder in pending}
         try:
             for training in as_completed(trainings):
                 if error := training.exception():
                     killed = "killed, or out of memory; the same command goes on from there"
-                    words = killed if isinstance(error, BrokenProcessPool) else error
-                    failures.append((f"{trainings[training].name}: {words}", error))
+                    failures[trainings[training]] = killed if isinstance(error, BrokenProcessPool) else error
         except KeyboardInterrupt:
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
     if failures:
-        sentences, errors = zip(*failures, strict=True)
         count = f"{len(failures)} of {len(pending)} trainings failed; the others are kept:"
-        raise UWMLError("\n".join((count, *sentences))) from errors[0]
-
-
-def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
-    """Train what is not finished yet, in the usual folders, and return all runs, in order."""
-    folders = run_folders(configs)
-    train_side_by_side(configs, folders, say)
+        raise UWMLError("\n".join([count, *(f"{name}: {error}" for name, error in failures.items())]))
     return [Run.load(folder) for folder in folders]
 
 
 def die_with_parent() -> None:
-    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback.
-
-    The next call goes on after the last finished epoch.
-    """
+    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def wait() -> None:

@@ -8,7 +8,6 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.report import Report
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
-from uwml_lib.studies.side_by_side import train_all
 from uwml_lib.support.progress import Say
 
 LOSSES_COMPARED = ("triplet", "polynomial")
@@ -26,57 +25,36 @@ class Request:
     smoke: bool
     say: Say
 
-    def grid(self, settings: Sequence[Mapping[str, Any]], losses: Sequence[str] = LOSSES_COMPARED) -> Plan:
-        """The group "runs": every setting with every seed and loss."""
-        return {
-            "runs": [
-                replace(self.base, seed=seed, **{"loss": loss, **changes})
-                for changes in settings
-                for seed in self.seeds
-                for loss in losses
-            ]
-        }
-
-    def train(self, configs: Sequence[ExperimentConfig]) -> list[Run]:
-        """Train what is not finished yet, side by side, and return all runs, in order."""
-        return train_all(configs, self.say)
-
-
-def nothing_more(request: Request, groups: Groups) -> Groups:
-    """For a study that knows all its settings beforehand."""
-    return {}
+    def grid(self, *settings: Mapping[str, Any]) -> list[ExperimentConfig]:
+        """Every setting with every seed and both losses."""
+        return [
+            replace(self.base, **{"loss": loss, "seed": seed, **changes})
+            for changes in settings
+            for seed in self.seeds
+            for loss in LOSSES_COMPARED
+        ]
 
 
 @dataclass(frozen=True)
 class Study:
     """A study: one record, in one file of this folder.
 
-    name: of the make target, the command, and the file that lists its runs.
-    notebooks: stems of those that show it.
-    plan: what to train, as far as it is known beforehand.
-    report: what is said of the runs.
-    more: what can only be trained, or scored, once the planned runs are there: further groups.
-    dataset: where none is given.
-    smoke_seeds: for a tiny test.
-    sequences: is for items of unequal numbers of regions, as videos of frames.
-    next: a hint at the end.
-    published_as: stem of its table's file below reports/reference, if not its name.
-    publishes_preset: only runs with the settings of the data set's preset are published.
+    name: of the make target, the command, and the file that lists its runs. notebooks: stems of those that show it.
+    plan: what to train, as far as it is known beforehand. report: what is said of the runs. more: what can only be
+    trained, or scored, once the planned runs are there: further groups. dataset: where none is given. smoke_seeds: for
+    a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the end.
+    table: stem of its table's file below reports/reference, if not its name. publishes_preset: only runs with the
+    settings of the data set's preset are published.
     """
 
     name: str
     notebooks: tuple[str, ...]
     plan: Callable[[Request], Plan]
     report: Callable[[StudyRuns], Report]
-    more: Callable[[Request, Groups], Groups] = nothing_more
+    more: Callable[[Request, Groups], Groups] = lambda request, groups: {}
     dataset: str = "scenes"
     smoke_seeds: tuple[int, ...] = (0,)
     sequences: bool = False
     next: str = ""
-    published_as: str = ""
+    table: str = ""
     publishes_preset: bool = False
-
-    @property
-    def table(self) -> str:
-        """Stem of its table's file below reports/reference."""
-        return self.published_as or self.name

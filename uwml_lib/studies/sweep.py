@@ -21,6 +21,11 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_path, lock, sha256_of, write_sealed_json, write_text
 from uwml_lib.support.progress import Say, say
 
+PRUNED = (
+    "A setting was pruned if its first seed, after the warm-up and half of the epochs, fell below the median of the "
+    "complete ones; whether it would have caught up is not known."
+)
+
 
 def tune_and_report(sweeps: Sequence[Sweep], say: Say = say) -> dict[str, Any]:
     """Tune one loss after the other and report each; return the text, and loss -> the values that were chosen.
@@ -49,27 +54,28 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
 
     outcomes: of `tune`, at least one of them complete.
     """
-    complete, dataset = [one for one in outcomes if one.runs], sweep.base.dataset
-    chosen, dev, varied = complete[0], sweep.base.chosen_by, _varied(outcomes)
-    split = chosen.runs[0].results["split"]
+    complete, dataset, dev = [one for one in outcomes if one.runs], sweep.base.dataset, sweep.base.chosen_by
+    chosen, first = complete[0], outcomes[0].values
+    differ = [name for name in first if any(one.values[name] != first[name] for one in outcomes)]
+    varied, split = differ or list(first), chosen.runs[0].results["split"]
     settings = pd.DataFrame(
         {"setting": one.number, **{name: json.dumps(one.values[name]) for name in varied}}
         | {f"{dev} rsum": one.dev.mean_and_std if one.dev else "", "seeds": len(one.runs) or "", "state": one.state}
         for one in outcomes
     )
-    every = tuple(run for one in complete for run in one.runs)
-    runs = run_table(every, setting=[one.number for one in complete for _ in one.runs]).reset_index()
+    every = [(one.number, run) for one in complete for run in one.runs]
+    runs = run_table(tuple(run for _, run in every), setting=[number for number, _ in every]).reset_index()
     if split != dev:  # of what was not chosen, the dev numbers alone
         runs = runs.drop(columns=f"{split} rsum")
     numbers = results_table(StudyRuns(dataset, {"runs": chosen.runs})).reset_index()
     tables = {"settings": settings, "chosen": numbers, "runs": runs}
     shown = {name: table.to_markdown(index=False, disable_numparse=True) for name, table in tables.items()}
-    *sentences, last = _sentences(sweep, outcomes, split)
+    *sentences, last = _sentences(sweep, outcomes, varied, split)
     title = f"## {dataset}, sweep {sweep.name}: {len(outcomes)} settings"
     text = "\n\n".join([title, shown["settings"], *sentences, shown["chosen"], last])
-    figures = [f"![{name}]({name}.png)" for name in _draw(sweep, varied, len(complete))]
-    failed = [f"- setting {one.number}: {one.error}" for one in outcomes if one.error]
-    lists = [*figures, "### Runs", shown["runs"], *(["### Failed", "\n".join(failed)] if failed else [])]
+    lists = [f"![{name}]({name}.png)" for name in _draw(sweep, varied, len(complete))] + ["### Runs", shown["runs"]]
+    if failed := [f"- setting {one.number}: {one.error}" for one in outcomes if one.error]:
+        lists += ["### Failed", "\n".join(failed)]
     write_text(sweep.folder / "sweep.md", "\n\n".join([text, *lists]) + "\n")
     write_sealed_json(sweep.folder / "sweep.json", {
         "dataset": dataset, "name": sweep.name, "split": split, "chosen_by": dev, "varied": varied,
@@ -85,15 +91,10 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     return text
 
 
-def _varied(outcomes: Sequence[Outcome]) -> list[str]:
-    """The names that have more than one value; of a single setting, all."""
-    first = outcomes[0].values
-    return [name for name in first if any(one.values[name] != first[name] for one in outcomes)] or list(first)
-
-
+@quiet_optuna()
 def _draw(sweep: Sweep, varied: list[str], complete: int) -> list[str]:
     """Draw Optuna's own figures into the sweep's folder; return their names."""
-    dev = f"{sweep.base.chosen_by} rsum"
+    dev, study = f"{sweep.base.chosen_by} rsum", sweep.study()
     figures: dict[str, Callable[..., Any]] = {
         "sweep": partial(plots.plot_slice, params=varied, target_name=dev),
         "epochs": plots.plot_intermediate_values,
@@ -101,37 +102,33 @@ def _draw(sweep: Sweep, varied: list[str], complete: int) -> list[str]:
     }
     if len(varied) > 1 and complete >= COMPLETE_FIRST:
         figures["importances"] = partial(plots.plot_param_importances, params=varied, target_name=dev)
-    with plt.style.context(STYLE), quiet_optuna():  # Optuna would leave its style to all that follows
-        study = sweep.study()
-        for name, draw in figures.items():
+    for name, draw in figures.items():
+        # Optuna would leave its style to all that follows.
+        with plt.style.context(STYLE), atomic_path(sweep.folder / f"{name}.png") as path:
             figure = np.ravel(draw(study))[0].figure
-            with atomic_path(sweep.folder / f"{name}.png") as path:
-                figure.savefig(path, format="png")
+            figure.savefig(path, format="png")
             plt.close(figure)
     return list(figures)
 
 
-def _sentences(sweep: Sweep, outcomes: Sequence[Outcome], split: str) -> list[str]:
+def _sentences(sweep: Sweep, outcomes: Sequence[Outcome], varied: list[str], split: str) -> list[str]:
     """What the table means, and last, after the table of the chosen setting, what its numbers are worth."""
-    complete, dev, varied = [one for one in outcomes if one.runs], sweep.base.chosen_by, _varied(outcomes)
-    chosen, config = complete[0], {**sweep.base.to_dict(), **complete[0].values}
+    dev, (chosen, *others) = sweep.base.chosen_by, [one for one in outcomes if one.runs]
+    config = {**sweep.base.to_dict(), **chosen.values}
     names = dict.fromkeys(name for name in ("model", "loss", "epochs", *chosen.values) if name not in varied)
     same = ", ".join(f"{name} {json.dumps(config[name])}" for name in names)
     sentences = [
         f"In all settings: {same}. Sorted by rsum on {dev}, mean ± sample standard deviation over seeds. **Chosen by "
         f"that alone: setting {chosen.number}.**"
     ]
-    if len(complete) > 1:
-        best, after = ([run.results["dev_rsum"] for run in one.runs] for one in complete[:2])
+    if others:
+        best, after = ([run.results["dev_rsum"] for run in one.runs] for one in (chosen, others[0]))
         sentences.append(
-            f"Setting {chosen.number} − setting {complete[1].number}, the next: {paired_interval(best, after)} in rsum "
+            f"Setting {chosen.number} − setting {others[0].number}, the next: {paired_interval(best, after)} in rsum "
             f"on {dev} (95 % over seeds, paired t), and the best of many is in part the luckiest."
         )
     if any(one.state == "pruned" for one in outcomes):
-        sentences.append(
-            "A setting was pruned if its first seed, after the warm-up and half of the epochs, fell below the median "
-            "of the complete ones; whether it would have caught up is not known."
-        )
+        sentences.append(PRUNED)
     if split == dev:
         last = f"There is no test split here: these are the numbers on {split} which chose, and so flatter the setting."
     else:
