@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from uwml_lib.models.attention_common import aggregate, check_arguments
-from uwml_lib.models.cross_attention import relevance, without_padding
+from uwml_lib.models.cross_attention import check_arguments, plain_scores
 from uwml_lib.models.matcher import WithSCANEncoders
 
 
@@ -26,13 +25,9 @@ class BFAN(WithSCANEncoders):
         self.lambda_softmax = 20.0 if lambda_softmax is None else lambda_softmax
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]  # words need them
-        options: dict[str, Any] = {
-            "normalisation": "clipped_l2norm",
-            "lambda_softmax": self.lambda_softmax,
-            "focal": True,
-        }
         check_arguments(images, captions, lengths, "i2t", "clipped_l2norm", "Mean")
-        captions, mask = without_padding(captions, lengths)
-        i2t = aggregate(relevance(images, captions, None, mask, **options), None, "Mean", 1.0).T
-        t2i = aggregate(relevance(captions, images, mask, None, **options), mask, "Mean", 1.0)
+        i2t, t2i = (
+            plain_scores(images, captions, lengths, way, "clipped_l2norm", "Mean", self.lambda_softmax, 1.0, focal=True)
+            for way in ("i2t", "t2i")
+        )
         return ((i2t + t2i) / 2).to(images.dtype)
