@@ -34,10 +34,8 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
     gradient = torch.zeros_like(scores)  # of a constant, such as the release's detached zero
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, scores, torch.ones_like(value), materialize_grads=True)
-    return PairWeights(
-        0 - gradient.diagonal(),  # not -x, which makes -0.0 of 0
-        gradient.clone().fill_diagonal_(0),
-    )
+    # 0 - x and not -x, which makes -0.0 of 0
+    return PairWeights(0 - gradient.diagonal(), gradient.clone().fill_diagonal_(0))
 
 
 def one_anchor(positive: float, negative: float, far: float = 10.0) -> Tensor:
@@ -60,18 +58,20 @@ def weight_curve(
     """
     import pandas as pd
 
-    def weight(weights: PairWeights) -> float:
-        row, column = entry
-        return float(weights.positive[row] if row == column else weights.negative[row, column])
-
+    row, column = entry
     rows = []
     for similarity in similarities.tolist():
         swept = scores.clone()
         swept[entry] = similarity
-        rows.append({"similarity": similarity, "weight": weight(pair_weights(loss, swept, **arguments))})
+        found = {"weight": pair_weights(loss, swept, **arguments)}
         if hasattr(loss, "weights"):
             with contextlib.suppress(NotImplementedError):  # a loss of one's own without a closed form
-                rows[-1]["closed_form"] = weight(loss.weights(swept, **arguments))
+                found["closed_form"] = loss.weights(swept, **arguments)
+        of_pair = {
+            name: float(weights.positive[row] if row == column else weights.negative[entry])
+            for name, weights in found.items()
+        }
+        rows.append({"similarity": similarity, **of_pair})
     return pd.DataFrame(rows)
 
 
@@ -144,12 +144,9 @@ def batch_scores(scores: Tensor, captions_per_image: int, batch_size: int) -> Te
     batch; a batch is smaller only where there are fewer images than `batch_size`.
     """
     size = min(batch_size, len(scores))
-    cut = [
-        scores[
-            start : start + size,
-            start * captions_per_image + k : (start + size) * captions_per_image : captions_per_image,
-        ]
-        for start in range(0, len(scores) - size + 1, size)
-        for k in range(captions_per_image)
-    ]
+    cut = []
+    for start in range(0, len(scores) - size + 1, size):
+        stop = (start + size) * captions_per_image
+        for k in range(captions_per_image):  # the k-th caption of every image
+            cut.append(scores[start : start + size, start * captions_per_image + k : stop : captions_per_image])
     return torch.stack(cut)
