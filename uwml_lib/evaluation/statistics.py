@@ -106,9 +106,9 @@ def compare(a: Runs, b: Runs, *, paired: bool = True, family: int = 1) -> Compar
     """Compare two groups of runs by rsum; see `Comparison`.
 
     paired: members of one seed are a pair, as where the seed decides the same weights or order for both; else the
-    groups may differ in their seeds and in number (Welch). family: how many comparisons to correct for; `compare_all`
-    does so by Holm's method. Raises UWMLError for an empty group, a seed twice in one, seeds that only one has
-    (paired), and different numbers of images.
+    groups may differ in their seeds and in number (Welch). family: how many comparisons to correct for, as
+    `compare_all` does. Raises UWMLError for an empty group, a seed twice in one, and seeds that only one has (paired);
+    ValueError for different numbers of images.
     """
     sides = [{run.seed: run for run in group} for group in (a, b)]
     for name, group, by_seed in zip("ab", (a, b), sides, strict=True):

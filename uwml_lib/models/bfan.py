@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from uwml_lib.models.cross_attention import check_arguments, plain_scores
+from uwml_lib.models.cross_attention import aggregate, check_arguments, relevance, without_padding
 from uwml_lib.models.matcher import WithSCANEncoders
 
 
@@ -26,8 +26,8 @@ class BFAN(WithSCANEncoders):
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]  # words need them
         check_arguments(images, captions, lengths, "i2t", "clipped_l2norm", "Mean")
-        i2t, t2i = (
-            plain_scores(images, captions, lengths, way, "clipped_l2norm", "Mean", self.lambda_softmax, 1.0, focal=True)
-            for way in ("i2t", "t2i")
-        )
+        captions, mask = without_padding(captions, lengths)
+        i2t = relevance(images, captions, None, mask, "clipped_l2norm", self.lambda_softmax, focal=True)
+        t2i = relevance(captions, images, mask, None, "clipped_l2norm", self.lambda_softmax, focal=True)
+        i2t, t2i = aggregate(i2t, None, "Mean", 1.0).T, aggregate(t2i, mask, "Mean", 1.0)
         return ((i2t + t2i) / 2).to(images.dtype)

@@ -36,20 +36,21 @@ def plain_scores(
     aggregation: str,
     lambda_softmax: float,
     lambda_lse: float,
-    focal: bool = False,
 ) -> Tensor:
-    """Return the scores of `cross_attention_scores`, which has checked the arguments: (n_images, n_captions).
+    """Return the scores of `cross_attention_scores`, which has checked the arguments: (n_images, n_captions)."""
+    captions, word_mask = without_padding(captions, lengths)
+    if direction == "i2t":
+        r = relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
+        return aggregate(r, None, aggregation, lambda_lse).T
+    r = relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
+    return aggregate(r, word_mask, aggregation, lambda_lse)
 
-    focal: attention below the mean over its context is nothing, as in BFAN.
-    """
+
+def without_padding(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return captions (n, words, dim) with zeros at and past their lengths (n,), and which words are theirs."""
     words = torch.arange(captions.shape[1], device=captions.device)
     word_mask = words < lengths.to(captions.device, non_blocking=True)[:, None]
-    captions = captions.masked_fill(~word_mask[:, :, None], 0)
-    if direction == "i2t":
-        r = relevance(images, captions, None, word_mask, normalisation, lambda_softmax, focal)
-        return aggregate(r, None, aggregation, lambda_lse).T
-    r = relevance(captions, images, word_mask, None, normalisation, lambda_softmax, focal)
-    return aggregate(r, word_mask, aggregation, lambda_lse)
+    return captions.masked_fill(~word_mask[:, :, None], 0), word_mask
 
 
 def relevance(
@@ -59,9 +60,12 @@ def relevance(
     context_mask: Tensor | None,
     normalisation: str,
     lambda_softmax: float,
-    focal: bool,
+    focal: bool = False,
 ) -> Tensor:
-    """Return r for every query, (K, Q, n): queries (Q, n, dim), context (K, m, dim), masks (Q, n) and (K, m)."""
+    """Return r for every query, (K, Q, n): queries (Q, n, dim), context (K, m, dim), masks (Q, n) and (K, m).
+
+    focal: attention below the mean of the m is nothing, as in BFAN.
+    """
     Q, n, _ = queries.shape
     K, m, _ = context.shape
     a = (queries.flatten(0, 1) @ context.flatten(0, 1).T).view(Q, n, K, m).permute(2, 0, 1, 3)

@@ -101,15 +101,15 @@ def fused_scores(
 
 
 class Block(NamedTuple):
-    """Some contexts, of m vectors each, against some askers, of n queries each: a rectangle of A.
+    """A rectangle of A: some contexts, of m vectors each, against a group of askers, of n queries each.
 
-    An asker is an image or caption whose n regions or words ask; a context is one that is asked.
+    An asker is an image or caption whose n regions or words ask; a context is one that is asked. The rows are the m
+    vectors of the first context, then those of the second, and so on. The columns are query 1 of every asker, then
+    query 2 of every asker, up to n. `group`: of contexts of equal m, which these are in; `part`: where in it.
     """
 
     group: int
-    """Which group of contexts of equal m these belong to."""
     part: slice
-    """These contexts within their group."""
     contexts: slice
     rows: slice
     m: int

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) -> PairWeights:
     """Return the signed weight that `loss(scores, **arguments)` gives each pair, by automatic differentiation.
 
-    A loss acts on a network only through dL/dS. loss: any callable that returns a scalar. scores: (N, N), floating
-    point, positives on the diagonal. Returns positive (N,) = -dL/dS_ii and negative (N, N) = dL/dS_ij with a zero
-    diagonal, of the scores' dtype; a weight below zero pushes its pair the wrong way. Raises ValueError for scores of
-    another shape or dtype and for a loss that is no scalar tensor.
+    loss: any callable that returns a scalar; it acts on a network only through dL/dS. scores: (N, N), floating point,
+    positives on the diagonal. The weights have the scores' dtype; one below zero pushes its pair the wrong way. Raises
+    ValueError for scores of another shape or dtype and for a loss that is no scalar tensor.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not scores.is_floating_point():
         raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, N)")
