@@ -40,7 +40,7 @@ InfoNCE counted twice | losses | (log_sum_exp(logits, negative_mask) - logits.di
 circle differentiates its factors | losses | (scores.detach() + m).clamp(min=0) ==> (scores + m).clamp(min=0)
 multi-similarity without beta | losses | softplus(log_sum_exp(logits, informative)) / self.beta ==> softplus(log_sum_exp(logits, informative))
 sigmoid pushes positives | losses | softplus(-logits.diagonal()).sum() ==> softplus(logits.diagonal()).sum()
-dense form is sparse | losses | PolynomialRelativeLoss(self.coefficients, self.margin, "average", ==> PolynomialRelativeLoss(self.coefficients, self.margin, "hardest",
+dense form is sparse | losses | dense.negatives = self.dense_negatives ==> dense.negatives = self.negatives
 derivative one power off | losses | in enumerate(coefficients))[1:] ==> in enumerate(coefficients, 1))[1:]
 float16 is not widened | losses | in (torch.float16, torch.bfloat16) ==> in (torch.bfloat16,)
 attention clipped to zero | attention | a = F.leaky_relu(a, SLOPE) ==> a = F.relu(a)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from tests.conftest import golden
 from uwml_lib.models import attention_weights, cross_attention_scores
-from uwml_lib.models.attention_common import AGGREGATIONS, DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX, NORMALISATIONS
+from uwml_lib.models.cross_attention import AGGREGATIONS, NORMALISATIONS
+from uwml_lib.models.scan import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 
 DIRECTIONS = ("i2t", "t2i")
 plain_scores = partial(cross_attention_scores, implementation="plain")

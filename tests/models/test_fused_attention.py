@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tests.conftest import golden
 from tests.models.test_cross_attention import random_inputs
 from uwml_lib.models import cross_attention_scores, fused_attention
-from uwml_lib.models.attention_common import AGGREGATIONS
+from uwml_lib.models.cross_attention import AGGREGATIONS
 from uwml_lib.models.fused_attention import NORMALISATIONS
 
 DIRECTIONS = ("i2t", "t2i")

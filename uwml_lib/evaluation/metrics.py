@@ -8,16 +8,10 @@ import torch
 from torch import Tensor
 
 RECALL_AT = (1, 5, 10)
-METRICS = (
-    *(f"image_to_text_recall_at_{k}" for k in RECALL_AT),
-    "image_to_text_median_rank",
-    "image_to_text_mean_rank",
-    *(f"text_to_image_recall_at_{k}" for k in RECALL_AT),
-    "text_to_image_median_rank",
-    "text_to_image_mean_rank",
-    "rsum",
-)
-RANKS = ("image_to_text_ranks", "text_to_image_ranks")
+DIRECTIONS = ("image_to_text", "text_to_image")
+MEASURES = (*(f"recall_at_{k}" for k in RECALL_AT), "median_rank", "mean_rank")
+METRICS = (*(f"{direction}_{measure}" for direction in DIRECTIONS for measure in MEASURES), "rsum")
+RANKS = tuple(f"{direction}_ranks" for direction in DIRECTIONS)
 
 
 def retrieval_metrics(
@@ -41,18 +35,15 @@ def retrieval_metrics(
             f"scores: found shape {tuple(scores.shape)}, expected (n_images, n_images * captions_per_image) with "
             f"captions_per_image = {captions_per_image}"
         )
-    ranks = dict(zip(("image_to_text", "text_to_image"), _ranks(scores, captions_per_image), strict=True))
+    ranks = [found.cpu().numpy() for found in _ranks(scores, captions_per_image)]
     metrics: dict[str, Any] = {}
-    for name, found in ranks.items():
-        values = found.cpu().numpy()
+    for name, values in zip(DIRECTIONS, ranks, strict=True):
         for k in RECALL_AT:
             metrics[f"{name}_recall_at_{k}"] = 100.0 * float((values < k).mean())
         metrics[f"{name}_median_rank"] = float(np.floor(np.median(values)) + 1)
         metrics[f"{name}_mean_rank"] = float(values.mean() + 1)
-    metrics["rsum"] = sum(metrics[f"{name}_recall_at_{k}"] for name in ranks for k in RECALL_AT)
-    if return_ranks:
-        metrics |= {f"{name}_ranks": values.cpu().numpy() for name, values in ranks.items()}
-    return metrics
+    metrics["rsum"] = sum(metrics[f"{name}_recall_at_{k}"] for name in DIRECTIONS for k in RECALL_AT)
+    return metrics | (dict(zip(RANKS, ranks, strict=True)) if return_ranks else {})
 
 
 def _ranks(scores: Tensor, captions_per_image: int, block: int = 128) -> tuple[Tensor, Tensor]:
@@ -61,13 +52,15 @@ def _ranks(scores: Tensor, captions_per_image: int, block: int = 128) -> tuple[T
     """
     images, captions = (torch.arange(size, device=scores.device) for size in scores.shape)
     image_of = captions // captions_per_image
-    true = scores[image_of, captions]
+    true = scores[image_of, captions]  # of every caption with its image
     best_true = true.view(-1, captions_per_image).amax(dim=1)
     image_to_text, text_to_image = torch.zeros_like(images), torch.zeros_like(captions)
     for rows in images.split(block):
         block_scores = scores[rows[0] : rows[-1] + 1]
         if bool(block_scores.isnan().any()):
             raise ValueError("scores: found NaN, expected numbers that can be ranked")
+        # A true item ties with itself, and another caption of the image may with the best: neither is wrong. Whatever
+        # else scores at least as high counts as ranked before it.
         wrong = image_of != rows[:, None]
         image_to_text[rows] = ((block_scores >= best_true[rows, None]) & wrong).sum(dim=1)
         text_to_image += ((block_scores >= true) & wrong).sum(dim=0)
@@ -94,23 +87,22 @@ def released_lines(mean: Mapping[str, float], folds: Sequence[Mapping[str, float
     Behind the recalls stand median and mean rank. The release's summary of folds is made of the wrong columns: it takes
     "rsum" for six times the average image-to-text recall. Here the columns are right.
     """
-    sides = {"i2t": "image_to_text", "t2i": "text_to_image"}
-    columns = [*(f"recall_at_{k}" for k in RECALL_AT), "median_rank", "mean_rank"]
+    words = {"image_to_text": ("Image to text", "i2t"), "text_to_image": ("Text to image", "t2i")}
 
-    def row(metrics: Mapping[str, float], side: str, separator: str) -> str:
-        return separator.join(f"{metrics[f'{side}_{column}']:.1f}" for column in columns)
+    def row(metrics: Mapping[str, float], direction: str, separator: str) -> str:
+        return separator.join(f"{metrics[f'{direction}_{measure}']:.1f}" for measure in MEASURES)
 
-    def average(metrics: Mapping[str, float], side: str) -> float:
-        return sum(metrics[f"{side}_recall_at_{k}"] for k in RECALL_AT) / len(RECALL_AT)
+    def average(metrics: Mapping[str, float], direction: str) -> str:
+        return f"{sum(metrics[f'{direction}_recall_at_{k}'] for k in RECALL_AT) / len(RECALL_AT):.1f}"
 
     lines = []
     for fold in folds:
-        lines += [f"Image to text: {row(fold, sides['i2t'], ', ')}", f"Text to image: {row(fold, sides['t2i'], ', ')}"]
-        averages = f"ar: {average(fold, sides['i2t']):.1f} ari: {average(fold, sides['t2i']):.1f}"
-        lines += [f"rsum: {fold['rsum']:.1f} {averages}"]
+        lines += [f"{said}: {row(fold, direction, ', ')}" for direction, (said, _) in words.items()]
+        ar, ari = (average(fold, direction) for direction in DIRECTIONS)
+        lines += [f"rsum: {fold['rsum']:.1f} ar: {ar} ari: {ari}"]
     if folds:
         lines += ["-----------------------------------", "Mean metrics: "]
     lines += [f"rsum: {mean['rsum']:.1f}"]
-    for words, (short, side) in zip(("Image to text", "Text to image"), sides.items(), strict=True):
-        lines += [f"Average {short} Recall: {average(mean, side):.1f}", f"{words}: {row(mean, side, ' ')}"]
+    for direction, (said, short) in words.items():
+        lines += [f"Average {short} Recall: {average(mean, direction)}", f"{said}: {row(mean, direction, ' ')}"]
     return "\n".join(lines)

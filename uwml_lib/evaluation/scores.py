@@ -42,7 +42,9 @@ def score_matrix(
     by_length = dataset.caption_lengths[first * K : last * K].argsort(kind="stable")
     scores = torch.zeros(last - first, len(by_length), dtype=dtype, device=device)
     number, parts = part
-    with _evaluating(model):
+    was_training = model.training
+    model.eval()
+    try:
         embedded_images = []
         for start in range(first, last, block):
             rows = range(start, min(start + block, last))
@@ -57,17 +59,9 @@ def score_matrix(
                 with products(precision, device):
                     values = model.scores(embedded, captions, lengths)
                 scores[row * block : row * block + len(values)].index_copy_(1, columns, values.to(dtype))
-    return scores.cpu()
-
-
-@contextlib.contextmanager
-def _evaluating(model: Matcher) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
     finally:
         model.train(was_training)
+    return scores.cpu()
 
 
 @contextlib.contextmanager

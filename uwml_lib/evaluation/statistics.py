@@ -5,8 +5,7 @@ scipy, so it is imported where it is needed.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,23 +14,10 @@ from uwml_lib.support.errors import UWMLError
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # relative; a spread below it is that of floating point
+NAN = float("nan")
 Key = TypeVar("Key", bound=Hashable)
-
-
-class Scored(Protocol):
-    """What `compare` needs of each member of a group; a finished `Run` has it."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of the training."""
-
-    @property
-    def rsum(self) -> float:
-        """Sum of the six recalls, in percent."""
-
-    @property
-    def rsum_by_image(self) -> np.ndarray:
-        """One contribution to rsum for each image, (n_images,); see `rsum_by_image`."""
+Runs = Sequence[Any]
+"""Finished runs, or whatever else has their `seed`, `rsum` and `rsum_by_image`."""
 
 
 class Summary(NamedTuple):
@@ -54,8 +40,8 @@ class Interval(NamedTuple):
     """A difference and its confidence interval; the ends are NaN where there is too little to tell."""
 
     difference: float
-    low: float
-    high: float
+    low: float = NAN
+    high: float = NAN
 
     def __str__(self) -> str:
         if np.isnan(self.low):
@@ -68,8 +54,7 @@ class Interval(NamedTuple):
         return int(self.low > 0) - int(self.high < 0)
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """How far the rsum of a group of runs, a, is from that of another, b.
 
     over_seeds: mean(a) - mean(b), with its interval by Student's t over pairs of one seed, or by Welch's.
@@ -89,9 +74,8 @@ class Comparison:
     @property
     def winner(self) -> str:
         """ "a" or "b" if both intervals say so, and else ""."""
-        if self._obstacle() or self.over_seeds.sign != self.over_images.sign:
-            return ""
-        return {1: "a", -1: "b", 0: ""}[self.over_seeds.sign]
+        undecided = self._obstacle() or self.over_seeds.sign != self.over_images.sign
+        return "" if undecided else {1: "a", -1: "b", 0: ""}[self.over_seeds.sign]
 
     def verdict(self, a: str, b: str) -> str:
         """Say which is better, or why that is not decided; a and b: what to call the groups."""
@@ -118,13 +102,13 @@ class Comparison:
         return ""
 
 
-def compare(a: Sequence[Scored], b: Sequence[Scored], *, paired: bool = True, family: int = 1) -> Comparison:
+def compare(a: Runs, b: Runs, *, paired: bool = True, family: int = 1) -> Comparison:
     """Compare two groups of runs by rsum; see `Comparison`.
 
     paired: members of one seed are a pair, as where the seed decides the same weights or order for both; else the
-    groups may differ in their seeds and in number (Welch). family: how many comparisons to correct for; `compare_all`
-    does so by Holm's method. Raises UWMLError for an empty group, a seed twice in one, seeds that only one has
-    (paired), and different numbers of images.
+    groups may differ in their seeds and in number (Welch). family: how many comparisons to correct for, as
+    `compare_all` does. Raises UWMLError for an empty group, a seed twice in one, and seeds that only one has (paired);
+    ValueError for different numbers of images.
     """
     sides = [{run.seed: run for run in group} for group in (a, b)]
     for name, group, by_seed in zip("ab", (a, b), sides, strict=True):
@@ -132,21 +116,17 @@ def compare(a: Sequence[Scored], b: Sequence[Scored], *, paired: bool = True, fa
             raise UWMLError(f"{name}: found the seeds {[run.seed for run in group]}, expected at least one, each once")
     if paired and (unmatched := sorted(sides[0].keys() ^ sides[1].keys())):
         raise UWMLError(f"seeds: found {unmatched} in one group alone, expected the same in both, or paired=False")
-    runs_a, runs_b = ([by_seed[seed] for seed in sorted(by_seed)] for by_seed in sides)
+    groups = [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in sides]
     level = 1 - (1 - CONFIDENCE) / family
-    rsums = [np.array([run.rsum for run in group], dtype=float) for group in (runs_a, runs_b)]
-    over_seeds, p_value = _over_seeds(rsums[0], rsums[1], paired, level)
-    means = [np.mean([run.rsum_by_image for run in group], axis=0) for group in (runs_a, runs_b)]
-    over_images = paired_bootstrap(means[0], means[1], confidence=level)
-    return Comparison(
-        over_seeds, over_images, float(np.minimum(1.0, p_value * family)), (len(a), len(b)), paired,
-        family,
-    )  # fmt: skip
+    seeds_a, seeds_b = (np.array([run.rsum for run in group], dtype=float) for group in groups)
+    over_seeds, p_value = _over_seeds(seeds_a, seeds_b, paired, level)
+    images_a, images_b = (np.mean([run.rsum_by_image for run in group], axis=0) for group in groups)
+    over_images = paired_bootstrap(images_a, images_b, confidence=level)
+    p_value = float(np.minimum(1.0, p_value * family))  # NaN stays NaN
+    return Comparison(over_seeds, over_images, p_value, (len(a), len(b)), paired, family)
 
 
-def compare_all(
-    pairs: Mapping[Key, tuple[Sequence[Scored], Sequence[Scored]]], *, paired: bool = True
-) -> dict[Key, Comparison]:
+def compare_all(pairs: Mapping[Key, tuple[Runs, Runs]], *, paired: bool = True) -> dict[Key, Comparison]:
     """Compare many pairs of groups, corrected by Holm's method: the surest as one of all of them, the next as one of
     one less, and so on; from the first that is not significant on, none is.
     """
@@ -161,25 +141,18 @@ def compare_all(
 
 def _over_seeds(a: np.ndarray, b: np.ndarray, paired: bool, level: float) -> tuple[Interval, float]:
     """Interval of mean(a) - mean(b) by Student's t over pairs, or by Welch's, and its two-sided p-value."""
-    if paired:
-        return paired_interval(a, b, level), _paired_p_value(a - b)
     from scipy import stats
 
+    if paired:
+        undecided = len(a) < 2 or _alike(a - b)
+        return paired_interval(a, b, level), NAN if undecided else float(stats.ttest_1samp(a - b, 0.0).pvalue)
     difference = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2:
-        return Interval(difference, float("nan"), float("nan")), float("nan")
+        return Interval(difference), NAN
     if _alike(a) and _alike(b):
-        return Interval(difference, difference, difference), float("nan")
+        return Interval(difference, difference, difference), NAN
     found = stats.ttest_ind(a, b, equal_var=False)
     return Interval(difference, *map(float, found.confidence_interval(level))), float(found.pvalue)
-
-
-def _paired_p_value(difference: np.ndarray) -> float:
-    from scipy import stats
-
-    if len(difference) < 2 or _alike(difference):
-        return float("nan")
-    return float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 
 def _alike(values: np.ndarray) -> bool:
@@ -190,7 +163,7 @@ def _alike(values: np.ndarray) -> bool:
 def summarize(values: Sequence[float]) -> Summary:
     """Summarize the values of several seeds."""
     array = np.asarray(values, dtype=float)
-    return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan"), len(array))
+    return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else NAN, len(array))
 
 
 def paired_interval(
@@ -200,7 +173,7 @@ def paired_interval(
     difference = _paired_difference(a, b)
     mean = float(difference.mean())
     if len(difference) < 2:
-        return Interval(mean, float("nan"), float("nan"))
+        return Interval(mean)
     from scipy import stats
 
     half = float(stats.t.ppf((1 + confidence) / 2, len(difference) - 1) * stats.sem(difference))
@@ -226,7 +199,7 @@ def paired_bootstrap(
     """
     difference = _paired_difference(a, b)
     if len(difference) < 2:
-        return Interval(float(difference.mean()), float("nan"), float("nan"))
+        return Interval(float(difference.mean()))
     generator = np.random.default_rng(seed)
     means = np.concatenate([
         difference[generator.integers(len(difference), size=(min(500, draws - start), len(difference)))].mean(axis=1)

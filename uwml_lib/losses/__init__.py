@@ -29,20 +29,4 @@ LOSSES: dict[str, type[ScoreMatrixLoss]] = {
     "triplet_soft": TripletSoftLoss,
 }
 
-__all__ = [
-    "LOSSES",
-    "CircleLoss",
-    "InfoNCELoss",
-    "MultiSimilarityLoss",
-    "PairWeights",
-    "PolynomialAverageLoss",
-    "PolynomialLoss",
-    "PolynomialPublicVariantLoss",
-    "PolynomialRelativeLoss",
-    "ScoreMatrixLoss",
-    "SigmoidLoss",
-    "TripletAllLoss",
-    "TripletLoss",
-    "TripletSemihardLoss",
-    "TripletSoftLoss",
-]
+__all__ = ["LOSSES", "PairWeights", "ScoreMatrixLoss"] + [kind.__name__ for kind in LOSSES.values()]

@@ -1,5 +1,6 @@
-"""What every loss on a score matrix shares: checks, who counts as a negative, reduction."""
+"""What every loss on a score matrix shares: checks, who counts as a negative, both directions, reduction."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -23,9 +24,9 @@ class PairWeights(NamedTuple):
 class ScoreMatrixLoss(nn.Module):
     """A loss on an (N, N) score matrix whose diagonal holds the positives: rows images, columns captions.
 
-    A subclass implements `direction(scores, negative_mask)`, the sum of the loss over the N anchors of one
-    direction; the loss is that of the matrix plus that of its transpose, divided by N for `reduction="mean"`. A loss
-    whose source takes the mean of the two directions, or counts every pair once, returns half from `direction`.
+    A subclass implements `direction(scores, negative_mask)`, the sum of the loss over the N anchors of one direction.
+    The loss is that of the matrix plus that of its transpose, divided by N for `reduction="mean"`. A loss whose source
+    takes the mean of the two directions, or counts every pair once, returns half from `direction`.
     `class Variant(SomeLoss, option=value)` is `SomeLoss` with another default for that option, in its signature too.
 
     Parameters
@@ -34,9 +35,13 @@ class ScoreMatrixLoss(nn.Module):
         reduction: "mean" divides by N (not by 2N, not by the number of informative anchors), "sum" does not.
         check_finite: raise on NaN or infinite scores. None: on for eager CPU tensors, off on accelerators, where
             reading the answer would make the host wait for the device, and under compile and vmap.
+        negatives: "hardest", or what the loss's `dense_negatives` says; None for a loss without this choice.
     """
 
+    margin: Any  # a float, or None: each loss knows which
     needs_margin = True
+    dense_negatives: str | None = None
+    """What `negatives` is in the dense form, "all" or "average", for a loss with this choice."""
     of_hardest: Callable[[Tensor, Tensor], Tensor] | None = None
     """Sum over anchors with the positives (N,) and hardest negatives (..., N), for a loss whose `negatives="hardest"`
     sees no others: it is asked once for both directions."""
@@ -46,16 +51,19 @@ class ScoreMatrixLoss(nn.Module):
         if defaults:
             cls.__init__ = _with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]  # the same but for them
 
-    def __init__(self, margin: float | None, reduction: Reduction, check_finite: bool | None) -> None:
+    def __init__(
+        self, margin: float | None, reduction: Reduction, check_finite: bool | None, negatives: str | None = None
+    ) -> None:
         super().__init__()
-        check_choice("reduction", reduction, ("mean", "sum"))
+        self.reduction = check_choice("reduction", reduction, ("mean", "sum"))
         if self.needs_margin if margin is None else not (is_real(margin) and margin >= 0):
             raise ValueError(f"margin: found {margin!r}, expected a finite number of at least 0")
         if check_finite is not None and not isinstance(check_finite, bool):
             raise ValueError(f"check_finite: found {check_finite!r}, expected True, False or None")
+        if self.dense_negatives:
+            check_choice("negatives", negatives, ("hardest", self.dense_negatives))
         self.margin = None if margin is None else float(margin)
-        self.reduction = reduction
-        self.check_finite = check_finite
+        self.check_finite, self.negatives = check_finite, negatives
 
     def forward(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
         """Return the loss as a scalar of the scores' dtype, on their device, always with a graph.
@@ -66,15 +74,12 @@ class ScoreMatrixLoss(nn.Module):
         Raises ValueError for another shape or dtype and, if checked, for scores that are not finite.
         """
         negative_mask = self.negative_mask(scores, image_ids)
-        total = self.directions(scores, negative_mask)
-        return (total / len(scores) if self.reduction == "mean" else total).to(scores.dtype)
-
-    def directions(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        """Sum over the rows and over the columns of (N, N) `scores`."""
         if self.of_hardest and self.negatives == "hardest":
-            hardest = hardest_of_both(scores, negative_mask)  # before p: see `TripletSemihardLoss`
-            return self.of_hardest(scores.diagonal(), hardest)
-        return self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
+            hardest = hardest_of_both(scores, negative_mask)  # before the diagonal: see `TripletSemihardLoss`
+            total = self.of_hardest(scores.diagonal(), hardest)
+        else:
+            total = self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
+        return (total / len(scores) if self.reduction == "mean" else total).to(scores.dtype)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         """Sum over the rows of (N, N) `scores`; `negative_mask` (N, N) tells which entries are negatives. There may be
@@ -98,11 +103,12 @@ class ScoreMatrixLoss(nn.Module):
         return PairWeights(positive.to(scores.dtype), negative.to(scores.dtype))
 
     def dense(self) -> "ScoreMatrixLoss":
-        """The same loss over all informative negatives, for the first epochs of a training; itself if it is that.
-
-        A loss that picks single negatives must say what its dense form is.
-        """
-        return self
+        """Return the loss over all informative negatives, for the first epochs of a training; itself if it is that."""
+        if not self.dense_negatives:
+            return self
+        dense = copy.copy(self)
+        dense.negatives = self.dense_negatives
+        return dense
 
     def negative_mask(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
         """Check the arguments; return the (N, N) boolean mask of pairs that are negatives of each other."""
@@ -123,7 +129,8 @@ class ScoreMatrixLoss(nn.Module):
         """Raise ValueError for scores of any shape that are not finite, if `check_finite` has it so."""
         check = self.check_finite
         if check is None:
-            check = scores.device.type == "cpu" and not _traced(scores)
+            traced = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(scores)
+            check = scores.device.type == "cpu" and not traced
         if check and not bool(torch.isfinite(scores).all()):
             raise ValueError("scores: found NaN or infinity, expected finite numbers")
 
@@ -135,9 +142,8 @@ class ScoreMatrixLoss(nn.Module):
         loss without a margin, of those whose hardest negative scores above the positive. positive_score,
         hardest_negative_score: means over the anchors, siblings and anchors without a negative left out.
         """
-        negative_mask = self.negative_mask(scores, image_ids)
+        hardest = hardest_of_both(scores, self.negative_mask(scores, image_ids))
         positives = scores.diagonal()
-        hardest = hardest_of_both(scores, negative_mask)
         return {
             "informative_share": (hardest + (self.margin or 0) > positives).to(scores.dtype).mean(),
             "positive_score": positives.mean(),
@@ -191,7 +197,8 @@ class HardestNegatives(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
-        # Negatives that tie for the hardest share its gradient equally, as those of amax do.
+        # Negatives that tie for the hardest share its gradient equally, as those of amax do. Where there is no negative
+        # nothing ties, and the gradient is zero: clamp makes it 0 / 1 instead of 0 / 0.
         scores, negative_mask, *hardest = ctx.saved_tensors
         total = None
         for dim, of_dim, value in zip(ctx.dims, grads, hardest, strict=True):
@@ -201,17 +208,12 @@ class HardestNegatives(torch.autograd.Function):
         return total, None, None
 
 
-def tied_with(hardest: Tensor, scores: Tensor, negative_mask: Tensor) -> Tensor:
-    """Return which (N, N) negatives score as high as their row's hardest (N,)."""
-    return (scores == hardest[:, None]) & negative_mask
-
-
-def shares(scores: Tensor, candidates: Tensor, negatives: Literal["hardest", "average", "all"]) -> Tensor:
-    """Return how much each of (N, N) `candidates` counts in its row: the hardest alone, split among ties, or 1 / their
-    number, or 1.
+def shares(scores: Tensor, candidates: Tensor, negatives: str | None) -> Tensor:
+    """Return how much each of (N, N) `candidates` counts in its row: for "all" 1, for "average" 1 / their number, for
+    "hardest" 1 / the number of those that tie for the largest score and 0 for the rest.
     """
     if negatives == "hardest":
-        candidates = tied_with(hardest_negatives(scores, candidates), scores, candidates)
+        candidates = (scores == hardest_negatives(scores, candidates)[:, None]) & candidates
     share = candidates.to(scores.dtype)
     return share if negatives == "all" else share / candidates.sum(dim=1, keepdim=True).clamp(min=1)
 
@@ -233,18 +235,16 @@ def widened(scores: Tensor) -> Tensor:
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
-def check_number(name: str, value: float, above: float = -torch.inf) -> None:
-    """Raise ValueError unless `value` is finite and above a bound."""
+def check_number(name: str, value: float, above: float = -torch.inf) -> float:
+    """Return `value`; raise ValueError unless it is finite and above a bound."""
     if not (is_real(value) and above < value):
         bound = f" above {above:g}" if above > -torch.inf else ""
         raise ValueError(f"{name}: found {value!r}, expected a finite number{bound}")
+    return value
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    """Return `value`; raise ValueError unless it is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(map(repr, choices))}")
-
-
-def _traced(scores: Tensor) -> bool:
-    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(scores)
+    return value

@@ -20,12 +20,12 @@ class CircleLoss(ScoreMatrixLoss):
     the implementations in use; that the paper means it so is unverified. A negative at or below -m has no weight.
 
     Parameters
-        relaxation: m; the source uses 0.4 for fine-grained image retrieval and 0.25 for faces and persons, as
-            pytorch-metric-learning reports it.
-        gamma: scale; the source uses 80 for fine-grained image retrieval, 256 for faces and 128 for persons, as
-            pytorch-metric-learning reports it.
-        reduction: "mean", which divides the sum of both directions by N, or "sum"; the source gives the loss of one
-            anchor, pytorch-metric-learning uses the mean over the anchors whose loss is not zero.
+        relaxation: m; as pytorch-metric-learning reports, the source uses 0.4 for fine-grained image retrieval and 0.25
+            for faces and persons.
+        gamma: scale; as reported there, the source uses 80 for fine-grained image retrieval, 256 for faces and 128 for
+            persons.
+        reduction: "mean" or "sum"; the source gives the loss of one anchor, pytorch-metric-learning uses the mean over
+            the anchors whose loss is not zero.
         check_finite: see `ScoreMatrixLoss`.
     """
 
@@ -39,9 +39,8 @@ class CircleLoss(ScoreMatrixLoss):
         check_finite: bool | None = None,
     ) -> None:
         super().__init__(None, reduction, check_finite)
-        check_number("relaxation", relaxation)
-        check_number("gamma", gamma, above=0)
-        self.relaxation, self.gamma = relaxation, gamma
+        self.relaxation = check_number("relaxation", relaxation)
+        self.gamma = check_number("gamma", gamma, above=0)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         pull, push, _, _ = self._logits(widened(scores))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Evaluate a polynomial with coefficients in ascending powers (Horner's rule); same shape and dtype as x."""
+    """Evaluate a polynomial (Horner's rule); same shape and dtype as x."""
     *rest, leading = coefficients
     value = torch.full_like(x, leading)
     for coefficient in reversed(rest):
@@ -18,12 +18,12 @@ def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def derivative(coefficients: Sequence[float]) -> tuple[float, ...]:
-    """Return the derivative's coefficients, in ascending powers."""
+    """Return the derivative's coefficients."""
     return tuple(power * coefficient for power, coefficient in enumerate(coefficients))[1:] or (0.0,)
 
 
 def check_coefficients(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    """Return the coefficients as a tuple; raise ValueError unless there is one and all are finite."""
+    """Return the coefficients as floats; raise ValueError unless there is one and all are finite."""
     listed = isinstance(values, Iterable) and not isinstance(values, str | Mapping)
     coefficients = tuple(values) if listed else ()
     if not coefficients or not all(map(is_real, coefficients)):

@@ -19,7 +19,7 @@ class InfoNCELoss(ScoreMatrixLoss):
     Parameters
         temperature: divides the scores; CLIP learns it and starts from what it uses here, 0.07. It is fixed here; use 1
             for logits that are scaled already.
-        reduction: "mean", which divides the halved sum of both directions by N, or "sum"; CLIP uses "mean".
+        reduction: "mean" or "sum", of the halved directions; CLIP uses "mean".
         check_finite: see `ScoreMatrixLoss`.
     """
 
@@ -29,8 +29,7 @@ class InfoNCELoss(ScoreMatrixLoss):
         self, temperature: float = 0.07, reduction: Reduction = "mean", check_finite: bool | None = None
     ) -> None:
         super().__init__(None, reduction, check_finite)
-        check_number("temperature", temperature, above=0)
-        self.temperature = temperature
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         logits = widened(scores) / self.temperature

@@ -22,10 +22,9 @@ class MultiSimilarityLoss(ScoreMatrixLoss):
         alpha: sharpness for positives; the source uses 2.
         beta: sharpness for negatives; the source uses 50, some copies of its code 40.
         base: similarity from which pairs weigh much; the source uses 0.5, some copies of its code 1.
-        margin: how far below its positive a negative still informs, the source's epsilon; the source uses 0.1. None
-            drops nothing.
-        reduction: "mean", which divides the sum of both directions by N, or "sum"; the source, with one direction, uses
-            "mean".
+        margin: how far below its positive a negative still informs, the source's epsilon; it uses 0.1. None drops
+            nothing.
+        reduction: "mean" or "sum"; the source, with one direction, uses "mean".
         check_finite: see `ScoreMatrixLoss`.
     """
 
@@ -41,10 +40,9 @@ class MultiSimilarityLoss(ScoreMatrixLoss):
         check_finite: bool | None = None,
     ) -> None:
         super().__init__(margin, reduction, check_finite)
-        check_number("alpha", alpha, above=0)
-        check_number("beta", beta, above=0)
-        check_number("base", base)
-        self.alpha, self.beta, self.base = alpha, beta, base
+        self.alpha = check_number("alpha", alpha, above=0)
+        self.beta = check_number("beta", beta, above=0)
+        self.base = check_number("base", base)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         p, logits, informative = self._mined(widened(scores), negative_mask)

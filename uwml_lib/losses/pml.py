@@ -26,17 +26,15 @@ class LabelledPairsLoss(BaseMetricLossFunction):
         1/|R| sum_{(i, j) in R} L(S_ij, {S_ik : k of another label than i})
 
     An embedding is never its own positive, and further embeddings of the anchor's label are no negatives. This is the
-    project's reading; that the papers train on labels so is unverified. The same reading of InfoNCE is
-    pytorch-metric-learning's `NTXentLoss`, of which `InfoNCELoss` gives half: where a loss gives half to each of two
-    retrieval directions (`SigmoidLoss` too), every pair keeps its half here.
+    project's reading; that the papers train on labels so is unverified. Of `NTXentLoss`, the same reading of InfoNCE,
+    `InfoNCELoss` gives half: where a loss gives half to each retrieval direction (`SigmoidLoss` too), a pair keeps it.
 
     Called as pytorch-metric-learning's losses are: `loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)`.
     embeddings: (N, D), floating point. labels: (N,). ref_emb, ref_labels: (M, D) and (M,), where an anchor's partners
-    and negatives are looked for; by default the embeddings themselves. Given separately, they are other things than the
-    anchors, a copy of the embeddings included. indices_tuple: what a miner returns; its pairs take the place of all
-    those above, each counted once, triplets taken apart into pairs. Returns a scalar of the embeddings' dtype, 0 with a
-    graph if there is no positive pair. Raises ValueError for missing labels and, as `ScoreMatrixLoss` does, for scores
-    that are not finite.
+    and negatives are looked for; by default the embeddings themselves, and other things than the anchors if given, even
+    as a copy. indices_tuple: what a miner returns; its pairs take the place of all those above, each counted once,
+    triplets taken apart into pairs. Returns a scalar of the embeddings' dtype, 0 with a graph if there is no positive
+    pair. Raises ValueError for missing labels and, as `ScoreMatrixLoss` does, for scores that are not finite.
 
     Parameters
         loss: any loss of this kit, or one of your own with its `direction`; default `PolynomialLoss()`. Its reduction
@@ -79,8 +77,8 @@ class LabelledPairsLoss(BaseMetricLossFunction):
             positives.fill_diagonal_(False)
         anchors, partners = positives.nonzero(as_tuple=True)
         total = scores.new_zeros(())
-        # A loss takes a row for each pair and its positive from the diagonal, so as many pairs at a time as there are
-        # columns; what stood on the diagonal moves into a column of its own.
+        # A loss takes its positives from the diagonal, one a row: as many pairs at a time as there are columns. A
+        # pair's score is put there, and what stood there moves into a column at the end.
         for i, j in zip(anchors.split(len(ref_emb)), partners.split(len(ref_emb)), strict=True):
             rows = _with_diagonal(scores[i], scores[i, j])
             mask = _with_diagonal(negatives[i], torch.zeros_like(i, dtype=torch.bool))

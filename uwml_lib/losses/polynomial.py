@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, inf, no_grad
+import torch
+from torch import Tensor, inf
 
 from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
 from uwml_lib.losses.horner import check_coefficients, derivative, is_real, polynomial
@@ -38,7 +39,7 @@ class PolynomialLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
-    margin: float
+    dense_negatives = "average"
 
     def __init__(
         self,
@@ -51,12 +52,10 @@ class PolynomialLoss(ScoreMatrixLoss):
         reduction: Reduction = "mean",
         check_finite: bool | None = None,
     ) -> None:
-        super().__init__(margin, reduction, check_finite)
-        check_choice("negatives", negatives, ("hardest", "average"))
-        check_choice("clamp", clamp, ("each", "sum"))
+        super().__init__(margin, reduction, check_finite, negatives)
+        self.clamp = check_choice("clamp", clamp, ("each", "sum"))
         self.positive = check_coefficients("positive", positive)
         self.negative = check_coefficients("negative", negative)
-        self.negatives, self.clamp = negatives, clamp
         if positive_ceiling is not None and positive_ceiling != inf and not is_real(positive_ceiling):
             raise ValueError(f"positive_ceiling: found {positive_ceiling!r}, expected a number or None")
         self.positive_ceiling = inf if positive_ceiling is None else float(positive_ceiling)
@@ -76,14 +75,9 @@ class PolynomialLoss(ScoreMatrixLoss):
         P, Q = polynomial(p, self.positive), polynomial(n.masked_fill(skipped, 0), self.negative)
         return self._clamped(P, Q).masked_fill(skipped, 0).sum()
 
-    def dense(self) -> "PolynomialLoss":
-        kept = {name: getattr(self, name) for name in ("positive_ceiling", "reduction", "check_finite")}
-        return PolynomialLoss(self.positive, self.negative, self.margin, "average", self.clamp, **kept)
-
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
-        """With P' and Q' the derivatives of the polynomials: a used anchor's positive has the weight -P'(p), each of
-        its negatives Q'(S_ij) times its share, 1 for the hardest (split among ties) and 1 / |N_i| for the average;
-        both are zero where the clamp bites.
+        """A used anchor's positive has the weight -P'(p), each of its negatives Q'(S_ij) times its share: 1 for the
+        hardest (split among ties), 1 / |N_i| for the average. Both are zero where the clamp bites.
         """
         share = shares(scores, self._informative(scores, negative_mask), self.negatives)
         p = scores.diagonal()[:, None]
@@ -100,7 +94,7 @@ class PolynomialLoss(ScoreMatrixLoss):
     def _clamped(self, P: Tensor, Q: Tensor) -> Tensor:
         return P.clamp(min=0) + Q.clamp(min=0) if self.clamp == "each" else (P + Q).clamp(min=0)
 
-    @no_grad()
+    @torch.no_grad()
     def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
         statistics = super().statistics(scores, image_ids)
         above = scores.diagonal() >= self.positive_ceiling

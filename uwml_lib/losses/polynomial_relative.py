@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, shares
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, shares
 from uwml_lib.losses.horner import check_coefficients, derivative, polynomial
 
 
@@ -30,7 +30,7 @@ class PolynomialRelativeLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
-    margin: float
+    dense_negatives = "average"
 
     def __init__(
         self,
@@ -40,11 +40,9 @@ class PolynomialRelativeLoss(ScoreMatrixLoss):
         reduction: Reduction = "mean",
         check_finite: bool | None = None,
     ) -> None:
-        super().__init__(margin, reduction, check_finite)
-        check_choice("negatives", negatives, ("hardest", "average"))
+        super().__init__(margin, reduction, check_finite, negatives)
         self.coefficients = coefficients if coefficients is None else check_coefficients("coefficients", coefficients)
         self.R = (margin * margin, 2 * margin, 1.0) if self.coefficients is None else self.coefficients
-        self.negatives = negatives
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         x, share = self._compared(scores, negative_mask)
@@ -55,9 +53,6 @@ class PolynomialRelativeLoss(ScoreMatrixLoss):
         x, share = self._compared(scores, negative_mask)
         negative = polynomial(x, derivative(self.R)) * share * (polynomial(x, self.R) >= 0)
         return PairWeights(negative.sum(dim=1), negative)
-
-    def dense(self) -> "PolynomialRelativeLoss":
-        return PolynomialRelativeLoss(self.coefficients, self.margin, "average", self.reduction, self.check_finite)
 
     def _compared(self, scores: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
         p = scores.diagonal()[:, None]

@@ -29,24 +29,18 @@ class SigmoidLoss(ScoreMatrixLoss):
     needs_margin = False
 
     def __init__(
-        self,
-        scale: float = 10.0,
-        bias: float = -10.0,
-        reduction: Reduction = "mean",
-        check_finite: bool | None = None,
+        self, scale: float = 10.0, bias: float = -10.0, reduction: Reduction = "mean", check_finite: bool | None = None
     ) -> None:
         super().__init__(None, reduction, check_finite)
-        check_number("scale", scale, above=0)
-        check_number("bias", bias)
-        self.scale = scale
-        self.bias = bias
+        self.scale = check_number("scale", scale, above=0)
+        self.bias = check_number("bias", bias)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         logits = self.scale * widened(scores) + self.bias
         return (softplus(-logits.diagonal()).sum() + softplus(logits).masked_fill(~negative_mask, 0).sum()) / 2
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
-        """Of both directions: scale sigmoid(-logit) for a positive, scale sigmoid(logit) for a negative."""
+        """Half of scale sigmoid(-logit) for a positive and of scale sigmoid(logit) for a negative."""
         logits = self.scale * widened(scores) + self.bias
         negative = torch.sigmoid(logits).masked_fill(~negative_mask, 0)
         return PairWeights(torch.sigmoid(-logits.diagonal()) * self.scale / 2, negative * self.scale / 2)

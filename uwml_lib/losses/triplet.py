@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, hardest_negatives, shares
 
 
 class TripletLoss(ScoreMatrixLoss):
@@ -25,7 +25,7 @@ class TripletLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
-    margin: float
+    dense_negatives = "all"
 
     def __init__(
         self,
@@ -34,9 +34,7 @@ class TripletLoss(ScoreMatrixLoss):
         reduction: Reduction = "sum",
         check_finite: bool | None = None,
     ) -> None:
-        super().__init__(margin, reduction, check_finite)
-        check_choice("negatives", negatives, ("hardest", "all"))
-        self.negatives = negatives
+        super().__init__(margin, reduction, check_finite, negatives)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         p = scores.diagonal()
@@ -45,7 +43,7 @@ class TripletLoss(ScoreMatrixLoss):
         return (self.margin + scores - p[:, None]).clamp(min=0).masked_fill(~negative_mask, 0).sum()
 
     def of_hardest(self, p: Tensor, n: Tensor) -> Tensor:
-        """Sum over anchors, from the scores of their positives p and hardest negatives n, both (N,)."""
+        """Sum over anchors, from the scores of their positives p (N,) and hardest negatives n (..., N)."""
         return (self.margin + n - p).clamp(min=0).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
@@ -53,9 +51,6 @@ class TripletLoss(ScoreMatrixLoss):
         informative = negative_mask & (self.margin + scores - scores.diagonal()[:, None] >= 0)
         negative = shares(scores, informative, self.negatives)
         return PairWeights(negative.sum(dim=1), negative)
-
-    def dense(self) -> "TripletLoss":
-        return TripletLoss(self.margin, "all", self.reduction, self.check_finite)
 
 
 class TripletAllLoss(TripletLoss, negatives="all"):

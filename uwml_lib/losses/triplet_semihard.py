@@ -23,8 +23,6 @@ class TripletSemihardLoss(ScoreMatrixLoss):
         check_finite: see `ScoreMatrixLoss`.
     """
 
-    margin: float
-
     def __init__(self, margin: float = 0.2, reduction: Reduction = "sum", check_finite: bool | None = None) -> None:
         super().__init__(margin, reduction, check_finite)
 
@@ -34,9 +32,7 @@ class TripletSemihardLoss(ScoreMatrixLoss):
         return (self.margin + n - p).clamp(min=0).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
-        """The hardest semi-hard negative has the weight 1 (split among ties) if it is within the margin, its positive
-        the same.
-        """
+        """The hardest semi-hard negative, if within the margin, and its positive weigh 1; tied ones share it."""
         p = scores.diagonal()[:, None]
         semihard = negative_mask & ~(scores >= p) & (self.margin + scores - p >= 0)
         negative = shares(scores, semihard, "hardest")

@@ -5,16 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from uwml_lib.losses.base import (
-    PairWeights,
-    Reduction,
-    ScoreMatrixLoss,
-    check_choice,
-    check_number,
-    shares,
-    softplus,
-    widened,
-)
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_number, shares, softplus, widened
 
 
 class TripletSoftLoss(ScoreMatrixLoss):
@@ -37,6 +28,7 @@ class TripletSoftLoss(ScoreMatrixLoss):
     """
 
     needs_margin = False
+    dense_negatives = "all"
 
     def __init__(
         self,
@@ -45,11 +37,8 @@ class TripletSoftLoss(ScoreMatrixLoss):
         reduction: Reduction = "sum",
         check_finite: bool | None = None,
     ) -> None:
-        super().__init__(None, reduction, check_finite)
-        check_number("scale", scale, above=0)
-        check_choice("negatives", negatives, ("hardest", "all"))
-        self.scale = scale
-        self.negatives = negatives
+        super().__init__(None, reduction, check_finite, negatives)
+        self.scale = check_number("scale", scale, above=0)
 
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         gaps, share = self._gaps(scores, negative_mask)
@@ -60,9 +49,6 @@ class TripletSoftLoss(ScoreMatrixLoss):
         gaps, share = self._gaps(scores, negative_mask)
         negative = torch.sigmoid(gaps) * share
         return PairWeights(negative.sum(dim=1), negative)
-
-    def dense(self) -> "TripletSoftLoss":
-        return TripletSoftLoss(self.scale, "all", self.reduction, self.check_finite)
 
     def _gaps(self, scores: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
         scores = widened(scores)

@@ -2,11 +2,11 @@
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.models.bfan import BFAN
-from uwml_lib.models.cross_attention import attention_weights, cross_attention_scores
+from uwml_lib.models.cross_attention import attention_weights
 from uwml_lib.models.dual_encoding import DualEncoding
 from uwml_lib.models.frozen import FrozenEmbeddings
 from uwml_lib.models.matcher import Matcher
-from uwml_lib.models.scan import SCAN
+from uwml_lib.models.scan import SCAN, cross_attention_scores
 from uwml_lib.models.vse import VSE
 from uwml_lib.models.vse_infinity import VSEInfinity
 from uwml_lib.support.errors import UWMLError
@@ -38,16 +38,6 @@ def build_model(config: ExperimentConfig, feature_dim: int, caption_size: int) -
 
 
 __all__ = [
-    "BFAN",
-    "MODELS",
-    "SCAN",
-    "VSE",
-    "DualEncoding",
-    "FrozenEmbeddings",
-    "Matcher",
-    "VSEInfinity",
-    "attention_weights",
-    "build_model",
-    "cross_attention_scores",
-    "model_class",
-]
+    "BFAN", "MODELS", "SCAN", "VSE", "DualEncoding", "FrozenEmbeddings", "Matcher", "VSEInfinity", "attention_weights",
+    "build_model", "cross_attention_scores", "model_class",
+]  # fmt: skip

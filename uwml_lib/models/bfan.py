@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from uwml_lib.models.attention_common import aggregate, check_arguments
-from uwml_lib.models.cross_attention import relevance, without_padding
+from uwml_lib.models.cross_attention import aggregate, check_arguments, relevance, without_padding
 from uwml_lib.models.matcher import WithSCANEncoders
 
 
@@ -26,13 +25,9 @@ class BFAN(WithSCANEncoders):
         self.lambda_softmax = 20.0 if lambda_softmax is None else lambda_softmax
 
     def scores(self, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]  # words need them
-        options: dict[str, Any] = {
-            "normalisation": "clipped_l2norm",
-            "lambda_softmax": self.lambda_softmax,
-            "focal": True,
-        }
         check_arguments(images, captions, lengths, "i2t", "clipped_l2norm", "Mean")
         captions, mask = without_padding(captions, lengths)
-        i2t = aggregate(relevance(images, captions, None, mask, **options), None, "Mean", 1.0).T
-        t2i = aggregate(relevance(captions, images, mask, None, **options), mask, "Mean", 1.0)
+        i2t = relevance(images, captions, None, mask, "clipped_l2norm", self.lambda_softmax, focal=True)
+        t2i = relevance(captions, images, mask, None, "clipped_l2norm", self.lambda_softmax, focal=True)
+        i2t, t2i = aggregate(i2t, None, "Mean", 1.0).T, aggregate(t2i, mask, "Mean", 1.0)
         return ((i2t + t2i) / 2).to(images.dtype)

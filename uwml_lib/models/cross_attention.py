@@ -14,50 +14,36 @@ This is the plain form. `fused_attention.py` computes the same with fewer passes
 takes it where it can.
 """
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uwml_lib.config import Direction
-from uwml_lib.models.attention_common import EPSILON, SLOPE, aggregate, check_arguments, default_lambdas
-from uwml_lib.models.fused_attention import Implementation, fused_scores, takes_fused
+from uwml_lib.config import Aggregation, Direction, Normalisation
+
+NORMALISATIONS, AGGREGATIONS = get_args(Normalisation), get_args(Aggregation)
+EPSILON = 1e-8  # of the release, in the normalisation and in the cosine
+SLOPE = 0.1  # of the release's LeakyReLU
 
 
-def cross_attention_scores(
+def plain_scores(
     images: Tensor,
     captions: Tensor,
     lengths: Tensor,
-    direction: Direction = "i2t",
-    normalisation: str = "clipped_l2norm",
-    aggregation: str = "Mean",
-    lambda_softmax: float | None = None,
-    lambda_lse: float | None = None,
-    implementation: Implementation = "auto",
+    direction: str,
+    normalisation: str,
+    aggregation: str,
+    lambda_softmax: float,
+    lambda_lse: float,
 ) -> Tensor:
-    """Return the score of every image with every caption, (n_images, n_captions), of the inputs' dtype.
-
-    images: (n_images, regions, dim). captions: (n_captions, words, dim), floating point. lengths: (n_captions,)
-    integer, on any device (the CPU avoids a wait); positions at and past a caption's length have no influence and
-    get gradient zero. direction: who asks, regions ("i2t") or words ("t2i"). normalisation: of a over the queries.
-    aggregation: of r over the queries. lambda_softmax: None means 4 (i2t) or 9 (t2i). lambda_lse: None means 5 or 6.
-    implementation: "plain" is the equation as it stands here; "fused" is faster, within 1e-5 of it, and can be
-    differentiated once, not twice and not in forward mode. "auto" is fused for the normalisations "clipped_l2norm" and
-    "l2norm" with lengths on the CPU, outside torch.compile, functional transforms such as vmap, and the capture of a
-    CUDA graph; elsewhere it is plain.
-    Raises ValueError for shapes that do not fit, lengths outside 1..words, unknown names, and for "fused"
-    where it cannot be.
-    """
-    check_arguments(images, captions, lengths, direction, normalisation, aggregation)
-    lambda_softmax, lambda_lse = default_lambdas(direction, lambda_softmax, lambda_lse)
-    if takes_fused(implementation, images, lengths, normalisation):
-        clipped = normalisation == "clipped_l2norm"
-        return fused_scores(images, captions, lengths, direction, clipped, aggregation, lambda_softmax, lambda_lse)
+    """Return the scores of `cross_attention_scores`, which has checked the arguments: (n_images, n_captions)."""
     captions, word_mask = without_padding(captions, lengths)
     if direction == "i2t":
         r = relevance(images, captions, None, word_mask, normalisation, lambda_softmax)
-        return aggregate(r, None, aggregation, lambda_lse).T.to(images.dtype)
+        return aggregate(r, None, aggregation, lambda_lse).T
     r = relevance(captions, images, word_mask, None, normalisation, lambda_softmax)
-    return aggregate(r, word_mask, aggregation, lambda_lse).to(images.dtype)
+    return aggregate(r, word_mask, aggregation, lambda_lse)
 
 
 def without_padding(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,14 +51,6 @@ def without_padding(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     words = torch.arange(captions.shape[1], device=captions.device)
     word_mask = words < lengths.to(captions.device, non_blocking=True)[:, None]
     return captions.masked_fill(~word_mask[:, :, None], 0), word_mask
-
-
-def attention_weights(
-    queries: Tensor, context: Tensor, lambda_softmax: float, normalisation: str = "clipped_l2norm"
-) -> Tensor:
-    """Return the attention of one item's queries (n, dim) over another's context (m, dim): (n, m), rows sum to 1."""
-    similarity = _normalise((queries @ context.T)[None, None], None, normalisation)
-    return torch.softmax(lambda_softmax * similarity, dim=-1)[0, 0]
 
 
 def relevance(
@@ -118,3 +96,48 @@ def _normalise(a: Tensor, query_mask: Tensor | None, normalisation: str) -> Tens
             a = a.masked_fill(~query_mask[None, :, :, None], -torch.inf)
         return torch.softmax(a, dim=2)
     return a
+
+
+def aggregate(relevance: Tensor, query_mask: Tensor | None, aggregation: str, lambda_lse: float) -> Tensor:
+    """Aggregate r (K, Q, n) over the queries to (K, Q); masked queries do not count."""
+    mask = torch.ones((), dtype=torch.bool, device=relevance.device) if query_mask is None else query_mask
+    if aggregation == "Max":
+        return relevance.masked_fill(~mask, -torch.inf).amax(dim=-1)
+    if aggregation == "LogSumExp":
+        return torch.logsumexp(lambda_lse * relevance.masked_fill(~mask, -torch.inf), dim=-1) / lambda_lse
+    total = relevance.masked_fill(~mask, 0).sum(dim=-1)
+    if aggregation == "Sum":
+        return total
+    return total / (relevance.shape[-1] if query_mask is None else query_mask.sum(dim=-1))
+
+
+def attention_weights(
+    queries: Tensor, context: Tensor, lambda_softmax: float, normalisation: str = "clipped_l2norm"
+) -> Tensor:
+    """Return the attention of one item's queries (n, dim) over another's context (m, dim): (n, m), rows sum to 1."""
+    similarity = _normalise((queries @ context.T)[None, None], None, normalisation)
+    return torch.softmax(lambda_softmax * similarity, dim=-1)[0, 0]
+
+
+def check_arguments(
+    images: Tensor, captions: Tensor, lengths: Tensor, direction: str, normalisation: str, aggregation: str
+) -> None:
+    """Raise ValueError for shapes that do not fit, lengths outside 1..words and unknown names."""
+    for name, tensor in (("images", images), ("captions", captions)):
+        if tensor.ndim != 3 or not tensor.is_floating_point():
+            raise ValueError(f"{name}: found {tensor.dtype} {tuple(tensor.shape)}, expected floats (items, parts, dim)")
+    if images.shape[2] != captions.shape[2]:
+        raise ValueError(f"captions: found dim {captions.shape[2]}, expected {images.shape[2]} as of the images")
+    if lengths.shape != captions.shape[:1]:
+        raise ValueError(f"lengths: found shape {tuple(lengths.shape)}, expected ({len(captions)},)")
+    if lengths.device.type == "cpu" and len(lengths) and not torch.compiler.is_compiling():  # where they can be read
+        shortest, longest, words = int(lengths.min()), int(lengths.max()), captions.shape[1]
+        if not 1 <= shortest <= longest <= words:
+            raise ValueError(f"lengths: found {shortest} to {longest}, expected 1 to {words}")
+    for name, value, choices in (
+        ("direction", direction, get_args(Direction)),
+        ("normalisation", normalisation, NORMALISATIONS),
+        ("aggregation", aggregation, AGGREGATIONS),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")

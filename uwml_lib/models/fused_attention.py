@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from uwml_lib.models.attention_common import EPSILON, SLOPE, aggregate
+from uwml_lib.models.cross_attention import EPSILON, SLOPE, aggregate
 
 Implementation = Literal["auto", "plain", "fused"]
 NORMALISATIONS = ("clipped_l2norm", "l2norm")
@@ -38,9 +38,8 @@ def takes_fused(implementation: Implementation, images: Tensor, lengths: Tensor,
     The fused form cuts the batch by lengths, which it reads on the host: they cannot be symbols of a compiler or of a
     transform, and reading them would break the capture of a graph. On an accelerator the host would wait for them.
     """
-    if implementation not in get_args(Implementation):
-        expected = ", ".join(get_args(Implementation))
-        raise ValueError(f"implementation: found {implementation!r}, expected one of {expected}")
+    if implementation not in (forms := get_args(Implementation)):
+        raise ValueError(f"implementation: found {implementation!r}, expected one of {', '.join(forms)}")
     if implementation == "plain":
         return False
     hindrance = None
@@ -66,22 +65,22 @@ def fused_scores(
     captions: Tensor,
     lengths: Tensor,
     direction: str,
-    clipped: bool,
+    normalisation: str,
     aggregation: str,
     lambda_softmax: float,
     lambda_lse: float,
 ) -> Tensor:
     """Return the scores of `cross_attention_scores`, which has checked the arguments: (n_images, n_captions).
 
-    clipped: whether the L2 normalisation is the clipped one. The gradient of an all-zero query, whose cosine is held by
-    EPSILON, is of another size than in the plain form.
+    The gradient of an all-zero query, whose cosine is held by EPSILON, is of another size than in the plain form.
     """
     n_images, regions, _ = images.shape
-    # Captions of equal length make a group: `counts` captions of `sizes` words each, shortest first.
+    # Captions of equal length make a group: counts[k] captions of sizes[k] words each, shortest first.
     order = torch.argsort(lengths.cpu(), stable=True)
     sizes, counts = (t.tolist() for t in torch.unique_consecutive(lengths.cpu()[order], return_counts=True))
-    # Take the valid words alone, group after group. Within a group of askers, all first words come first, then all
-    # second ones, so that a sum over one asker's queries adds up whole rows; the words of a context stay together.
+    # Take the valid words alone, group after group. In a group of askers all first words come first, then all second
+    # ones, so that the sum over an asker's queries, made for all askers at once, adds up whole stretches of
+    # neighbours. The words of a context stay together.
     places = order[:, None] * captions.shape[1] + torch.arange(captions.shape[1])
     by_length = [chosen[:, :n] for chosen, n in zip(places.split(counts), sizes, strict=True)]
     places = torch.cat([(place if direction == "i2t" else place.T).flatten() for place in by_length])
@@ -92,30 +91,25 @@ def fused_scores(
     else:
         queries, context, askers, asked = words, images.flatten(0, 1), of_captions, of_images
     size = BLOCK * torch.get_num_threads() if images.device.type == "cpu" else DEVICE_BLOCK
-    blocks = list(_blocks(asked, askers, size))
-    relevance = Relevance.apply(queries, context, (asked, blocks, lambda_softmax, clipped))
+    options = (asked, list(_blocks(asked, askers, size)), lambda_softmax, normalisation.startswith("clipped"))
+    relevance = Relevance.apply(queries, context, options).split([count * n for count, n in askers], dim=1)
     # Back from the order of the queries to (contexts, askers, queries), group by group, and to the captions' own order.
-    widths = [count * n for count, n in askers]
-    parts = [
-        part.unflatten(1, (n, -1)).transpose(1, 2)
-        for part, (_, n) in zip(relevance.split(widths, dim=1), askers, strict=True)
-    ]
+    parts = [part.unflatten(1, (n, -1)).transpose(1, 2) for part, (_, n) in zip(relevance, askers, strict=True)]
     scores = torch.cat([aggregate(part, None, aggregation, lambda_lse) for part in parts], dim=1)
     scores = scores.T if direction == "i2t" else scores
-    back = order.argsort().to(captions.device, non_blocking=True)
-    return scores.index_select(1, back).to(images.dtype)
+    return scores.index_select(1, order.argsort().to(captions.device, non_blocking=True))
 
 
 class Block(NamedTuple):
-    """Some contexts, of m vectors each, against some askers, of n queries each: a rectangle of A.
+    """A rectangle of A: some contexts, of m vectors each, against a group of askers, of n queries each.
 
-    An asker is an image or caption whose n regions or words ask; a context is one that is asked.
+    An asker is an image or caption whose n regions or words ask; a context is one that is asked. The rows are the m
+    vectors of the first context, then those of the second, and so on. The columns are query 1 of every asker, then
+    query 2 of every asker, up to n. `group`: of contexts of equal m, which these are in; `part`: where in it.
     """
 
     group: int
-    """Which group of contexts of equal m these belong to."""
     part: slice
-    """These contexts within their group."""
     contexts: slice
     rows: slice
     m: int

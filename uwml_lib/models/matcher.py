@@ -10,11 +10,10 @@ from uwml_lib.models.encoders import CaptionEncoder, ImageEncoder
 
 
 class Matcher(nn.Module):
-    """Embed images, embed captions, score embedded images against embedded captions.
+    """Embed images, embed captions, score embedded images against embedded captions: a subclass defines these three.
 
-    A subclass defines these three. Its embeddings may be of any shape whose first dimension counts images or captions.
-    Its constructor takes the size of a region's feature, that of the vocabulary (or of a caption's vector), and the
-    settings that it names in `settings`.
+    Its embeddings may be of any shape whose first dimension counts images or captions. Its constructor takes the size
+    of a region's feature, that of the vocabulary (or of a caption's vector), and the settings named in `settings`.
     """
 
     title: ClassVar[str]

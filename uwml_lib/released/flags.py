@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args
 
 from uwml_lib.config import FIDELITY, Aggregation, Direction, ExperimentConfig, Normalisation
-from uwml_lib.models.attention_common import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
+from uwml_lib.models.scan import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 from uwml_lib.support.errors import UWMLError
 
 DEFAULTS: dict[str, Any] = {

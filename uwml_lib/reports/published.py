@@ -9,7 +9,7 @@ from typing import Any
 from uwml_lib.config import FIDELITY, ExperimentConfig, Fidelity
 from uwml_lib.evaluation.statistics import summarize
 from uwml_lib.losses import LOSSES
-from uwml_lib.models.attention_common import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
+from uwml_lib.models.scan import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 from uwml_lib.released.published import (
     CAPTIONS_PER_IMAGE,
     FEATURE_SHAPE,

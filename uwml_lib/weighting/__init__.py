@@ -13,18 +13,6 @@ from uwml_lib.weighting.weights import (
 )
 
 __all__ = [
-    "Coefficients",
-    "Description",
-    "Zone",
-    "anchor_curves",
-    "batch_scores",
-    "describe",
-    "from_scores",
-    "from_weights",
-    "negative_mass",
-    "one_anchor",
-    "pair_weights",
-    "positives_and_hardest_negatives",
-    "weight_curve",
-    "weight_map",
-]
+    "Coefficients", "Description", "Zone", "anchor_curves", "batch_scores", "describe", "from_scores", "from_weights",
+    "negative_mass", "one_anchor", "pair_weights", "positives_and_hardest_negatives", "weight_curve", "weight_map",
+]  # fmt: skip

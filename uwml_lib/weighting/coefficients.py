@@ -6,8 +6,8 @@ with Q'(n) where Q(n) > 0; elsewhere the clamp makes the weight zero. Coefficien
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +34,7 @@ class Zone(NamedTuple):
     effect: str
 
 
-@dataclass(frozen=True)
-class Description:
+class Description(NamedTuple):
     """What a polynomial loss does over a range of similarities.
 
     zones: stretches, positives first. roots: of P and Q, all real ones, also outside the range. warnings: sentences,
@@ -70,21 +69,20 @@ def describe(
     """
     if not isinstance(loss, PolynomialLoss):
         raise ValueError(f"loss: found {type(loss).__name__}, expected a PolynomialLoss; weight_curve shows any loss")
-    ranges = {"positive": _range("score_range", score_range)}
-    ranges["negative"] = _range("negative_range", negative_range) if negative_range else ranges["positive"]
+    ranges = dict(zip(("positive", "negative"), _ranges(score_range, negative_range), strict=True))
     polynomials = {"positive": Polynomial(loss.positive), "negative": Polynomial(loss.negative)}
     lowest = {pair: _minimum(polynomials[pair], ranges[pair]) for pair in polynomials}
-    zones, warnings = [], []
-    for pair, partner in (("positive", "negative"), ("negative", "positive")):
+    zones: list[Zone] = []
+    warnings = []
+    for pair, partner, sign in (("positive", "negative", -1), ("negative", "positive", 1)):
         clamped = polynomials[pair] + (lowest[partner] if loss.clamp == "sum" else 0)
-        wanted = -polynomials[pair].deriv() if pair == "positive" else polynomials[pair].deriv()
-        found = _zones(pair, clamped, wanted, ranges[pair])
+        found = _zones(pair, clamped, sign * polynomials[pair].deriv(), ranges[pair])
         zones += found
-        width = ranges[pair][1] - ranges[pair][0]
+        low, high = ranges[pair]
         for effect in (NOTHING, WRONG_WAY):
-            share = sum(zone.high - zone.low for zone in found if zone.effect == effect) / width
-            if share > 0:
-                where = ", ".join(f"{zone.low:.4f} to {zone.high:.4f}" for zone in found if zone.effect == effect)
+            if idle := [zone for zone in found if zone.effect == effect]:
+                share = sum(zone.high - zone.low for zone in idle) / (high - low)
+                where = ", ".join(f"{zone.low:.4f} to {zone.high:.4f}" for zone in idle)
                 warnings.append(f"{pair}s from {where} are {effect}, {share:.0%} of the range")
     if loss.positive_ceiling <= ranges["positive"][1]:
         warnings.append(f"positives from {loss.positive_ceiling:g} on are skipped; set positive_ceiling to None")
@@ -106,10 +104,9 @@ def from_weights(
     positives' weights do not fall with the similarity, or the negatives' do not rise: it would move most what needs it
     least.
     """
-    score_range = _range("score_range", score_range)
-    negative_range = _range("negative_range", negative_range) if negative_range else score_range
+    pulled, pushed = _ranges(score_range, negative_range)
     return Coefficients(
-        _antiderivative("positive", positive, score_range, -1), _antiderivative("negative", negative, negative_range, 1)
+        _antiderivative("positive", positive, pulled, -1), _antiderivative("negative", negative, pushed, 1)
     )
 
 
@@ -120,16 +117,14 @@ def from_scores(positive_scores: Scores, negative_scores: Scores, share: float =
     released range 0.35 to 1 is stretched over. A proposal, not a promise: whether it helps is for dev to say. Raises
     ValueError for too few scores, for such that are not finite, and for such that are all equal.
     """
-    positive_range = _middle("positive_scores", positive_scores, share)
-    negative_range = _middle("negative_scores", negative_scores, share)
+    ranges = _middle("positive_scores", positive_scores, share), _middle("negative_scores", negative_scores, share)
     released = PolynomialLoss()
     pull, push = -Polynomial(released.positive).deriv(), Polynomial(released.negative).deriv()
-    return from_weights(
-        {score: float(pull(place)) for score, place in zip(positive_range, RELEASED_RANGE, strict=True)},
-        {score: float(push(place)) for score, place in zip(negative_range, RELEASED_RANGE, strict=True)},
-        positive_range,
-        negative_range,
+    positive, negative = (
+        {score: float(weight(place)) for score, place in zip(scores, RELEASED_RANGE, strict=True)}
+        for weight, scores in zip((pull, push), ranges, strict=True)
     )
+    return from_weights(positive, negative, *ranges)
 
 
 def _antiderivative(name: str, weights: Mapping[float, float], score_range: Range, sign: int) -> tuple[float, ...]:
@@ -150,14 +145,12 @@ def _antiderivative(name: str, weights: Mapping[float, float], score_range: Rang
 def _zones(pair: str, loss: Polynomial, weight: Polynomial, score_range: Range) -> list[Zone]:
     """Cut the range where the clamp begins to bite or the weight changes its sign; join neighbours of one effect."""
     low, high = score_range
-    roots = (*_real_roots(loss), *_real_roots(weight))
     cuts = [low]
-    for x in sorted(roots):
+    for x in sorted((*_real_roots(loss), *_real_roots(weight))):
         if cuts[-1] + SHORTEST < x < high - SHORTEST:  # a double root cuts once
             cuts.append(x)
-    cuts.append(high)
     zones: list[Zone] = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise([*cuts, high]):
         middle = (start + end) / 2
         effect = NOTHING if loss(middle) <= 0 or weight(middle) == 0 else RIGHT if weight(middle) > 0 else WRONG_WAY
         if zones and zones[-1].effect == effect:
@@ -186,6 +179,12 @@ def _middle(name: str, scores: Scores, share: float) -> Range:
         raise ValueError(f"{name}: found {len(array)} numbers, expected at least two, all finite")
     low, high = np.quantile(array, [(1 - share) / 2, (1 + share) / 2]).tolist()
     return _range(name, (low, high))
+
+
+def _ranges(score_range: Range, negative_range: Range | None) -> tuple[Range, Range]:
+    """Those of the positives and of the negatives, checked."""
+    positives = _range("score_range", score_range)
+    return positives, _range("negative_range", negative_range) if negative_range else positives
 
 
 def _range(name: str, values: Range) -> Range:

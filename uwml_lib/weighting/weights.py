@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) -> PairWeights:
     """Return the signed weight that `loss(scores, **arguments)` gives each pair, by automatic differentiation.
 
-    A loss acts on a network only through dL/dS. loss: any callable that returns a scalar. scores: (N, N), floating
-    point, positives on the diagonal. Returns positive (N,) = -dL/dS_ii and negative (N, N) = dL/dS_ij with a zero
-    diagonal, of the scores' dtype; a weight below zero pushes its pair the wrong way. Raises ValueError for scores of
-    another shape or dtype and for a loss that is no scalar tensor.
+    loss: any callable that returns a scalar; it acts on a network only through dL/dS. scores: (N, N), floating point,
+    positives on the diagonal. The weights have the scores' dtype; one below zero pushes its pair the wrong way. Raises
+    ValueError for scores of another shape or dtype and for a loss that is no scalar tensor.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not scores.is_floating_point():
         raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, N)")
@@ -34,10 +33,8 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
     gradient = torch.zeros_like(scores)  # of a constant, such as the release's detached zero
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, scores, torch.ones_like(value), materialize_grads=True)
-    return PairWeights(
-        0 - gradient.diagonal(),  # not -x, which makes -0.0 of 0
-        gradient.clone().fill_diagonal_(0),
-    )
+    # 0 - x and not -x, which makes -0.0 of 0
+    return PairWeights(0 - gradient.diagonal(), gradient.clone().fill_diagonal_(0))
 
 
 def one_anchor(positive: float, negative: float, far: float = 10.0) -> Tensor:
@@ -60,18 +57,20 @@ def weight_curve(
     """
     import pandas as pd
 
-    def weight(weights: PairWeights) -> float:
-        row, column = entry
-        return float(weights.positive[row] if row == column else weights.negative[row, column])
-
+    row, column = entry
     rows = []
     for similarity in similarities.tolist():
         swept = scores.clone()
         swept[entry] = similarity
-        rows.append({"similarity": similarity, "weight": weight(pair_weights(loss, swept, **arguments))})
+        found = {"weight": pair_weights(loss, swept, **arguments)}
         if hasattr(loss, "weights"):
             with contextlib.suppress(NotImplementedError):  # a loss of one's own without a closed form
-                rows[-1]["closed_form"] = weight(loss.weights(swept, **arguments))
+                found["closed_form"] = loss.weights(swept, **arguments)
+        of_pair = {
+            name: float(weights.positive[row] if row == column else weights.negative[entry])
+            for name, weights in found.items()
+        }
+        rows.append({"similarity": similarity, **of_pair})
     return pd.DataFrame(rows)
 
 
@@ -144,12 +143,9 @@ def batch_scores(scores: Tensor, captions_per_image: int, batch_size: int) -> Te
     batch; a batch is smaller only where there are fewer images than `batch_size`.
     """
     size = min(batch_size, len(scores))
-    cut = [
-        scores[
-            start : start + size,
-            start * captions_per_image + k : (start + size) * captions_per_image : captions_per_image,
-        ]
-        for start in range(0, len(scores) - size + 1, size)
-        for k in range(captions_per_image)
-    ]
+    cut = []
+    for start in range(0, len(scores) - size + 1, size):
+        stop = (start + size) * captions_per_image
+        for k in range(captions_per_image):  # the k-th caption of every image
+            cut.append(scores[start : start + size, start * captions_per_image + k : stop : captions_per_image])
     return torch.stack(cut)
