@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import nbformat
 import papermill
@@ -18,7 +19,6 @@ from traitlets.config import Config
 from uwml_lib.reports.executed import key_of
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
-from uwml_lib.support.environment import environment_variables
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import make_folder
 from uwml_lib.support.paths import CHECKOUT
@@ -65,7 +65,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     say(f"{notebook.stem}: executing")
     part = folder / f"{notebook.stem}.part.ipynb"
     try:
-        with TemporaryDirectory(prefix="uwml-") as sockets, environment_variables(UWML_HEADLESS="1"):
+        with TemporaryDirectory(prefix="uwml-") as sockets, mock.patch.dict(os.environ, UWML_HEADLESS="1"):
             papermill.execute_notebook(
                 notebook, part, parameters, kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar=False,
                 execution_timeout=TIMEOUT, config=_kernel(sockets),

@@ -35,8 +35,7 @@ from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import make_folder
 from uwml_lib.support.progress import Say, say
-from uwml_lib.training.checks import check_config, check_model_fits
-from uwml_lib.training.runner import train
+from uwml_lib.training.runner import check_config, check_model_fits, train
 
 POLL = 2.0  # seconds between two looks of a worker that waits for others
 HEARTBEAT = 60  # seconds between two signs of life in a database; who misses three is gone
