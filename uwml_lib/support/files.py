@@ -48,18 +48,16 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         for folder in (temporary, retired):
             shutil.rmtree(folder, ignore_errors=True)
 
-    with writing(path):
+    with writing(path), contextlib.ExitStack() as afterwards:
         tidy()
+        afterwards.callback(tidy)
         temporary.mkdir()
-        try:
-            yield temporary
-            for file in filter(Path.is_file, temporary.rglob("*")):
-                _sync(file)
-            if path.exists():
-                os.replace(path, retired)
-            os.replace(temporary, path)
-        finally:
-            tidy()
+        yield temporary
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            _sync(file)
+        if path.exists():
+            os.replace(path, retired)
+        os.replace(temporary, path)
 
 
 @contextlib.contextmanager

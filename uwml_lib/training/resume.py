@@ -64,13 +64,12 @@ class TrainingState:
         """Keep an epoch's record and all that the next one depends on; description: goes with the best weights."""
         better = record["dev_rsum"] > self.best_rsum
         self.best_rsum = max(self.best_rsum, record["dev_rsum"])
-        if not self.accelerator.is_main_process:
-            self.append(record)
-            return
-        if better:
+        if better and self.accelerator.is_main_process:
             save_model(self.new_weights, self.model, description)
             self.best_digest = sha256_of(self.new_weights)
         self.append(record)
+        if not self.accelerator.is_main_process:
+            return
         save_state(self.file, self._state())
         if better:
             os.replace(self.new_weights, self.best_weights)

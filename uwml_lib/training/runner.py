@@ -11,10 +11,11 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import check_data, fingerprint, prepare_data
 from uwml_lib.models import MODELS, model_class
 from uwml_lib.runs.checkpoints import read_config
+from uwml_lib.runs.run import Run
 from uwml_lib.runs.scoring import device_of, evaluate_run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import check_files, lock, make_folder, read_json, read_sealed_json, write_json
+from uwml_lib.support.files import lock, make_folder, read_json, write_json
 from uwml_lib.support.progress import Say, say
 from uwml_lib.training.processes import find_processes, launched
 from uwml_lib.training.trainer import AfterEpoch, Trainer, build_loss, computing
@@ -40,7 +41,7 @@ def train(
         with processes.main_process_first():
             _check_same_run(folder, config, data)
         if (folder / "results.json").exists():
-            check_files(folder, read_sealed_json(folder / "results.json")["files"])
+            Run.load(folder)
             say(f"{folder.name}: finished before")
             return folder
         with computing(config):

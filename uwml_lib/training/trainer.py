@@ -44,16 +44,16 @@ class Trainer:
     """
 
     def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
-        self.config, self.folder, self._say = config, folder, say
+        self.config, self.folder = config, folder
         self.name = f"{config.loss} seed {config.seed}" + ("" if config.warmup_epochs else ", no warm-up")
+        self.say: Say = lambda words: say(f"{self.name}: {words}")
         find_processes(config)
+        # split_batches: batch_size is that of all processes together
+        loading = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed, split_batches=True)
         self.accelerator = Accelerator(
             cpu=device_of(config) == "cpu",
             mixed_precision="no" if config.mixed_precision == "tf32" else config.mixed_precision,
-            # split_batches: batch_size is that of all processes together
-            dataloader_config=DataLoaderConfiguration(
-                use_seedable_sampler=True, data_seed=config.seed, split_batches=True
-            ),
+            dataloader_config=loading,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # else the environment decides
         )
         self.vocabulary = _run_vocabulary(config, folder)
@@ -97,12 +97,9 @@ class Trainer:
             self.loader.set_epoch(epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
-            try:
-                with _plain_errors(self.folder):
-                    self._train_epoch(epoch)
-                    dev = self._select()
-            except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
-                raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
+            with _plain_errors(self.folder):
+                self._train_epoch(epoch)
+                dev = self._select()
             self._finish_epoch(epoch, dev, time.monotonic() - started)
             if after_epoch:
                 after_epoch(self.state.epochs)
@@ -190,10 +187,6 @@ class Trainer:
             + (f", about {duration(left)} left" if left else "")
         )
 
-    def say(self, words: str) -> None:
-        """Say something of this run."""
-        self._say(f"{self.name}: {words}")
-
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
     """Build the loss a configuration names; raises UWMLError for an unknown name or argument."""
@@ -219,12 +212,12 @@ def _plain_errors(folder: Path) -> Iterator[None]:
     """Turn what torch says of a full memory, or of a process that is gone, into a sentence."""
     try:
         yield
+    except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
+        raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
     except (RuntimeError, MemoryError) as error:
         lost = ("connection", "gloo", "nccl")
         if process_count() > 1 and any(word in str(error).lower() for word in lost):
-            raise UWMLError(
-                f"{folder.name}: another process of this training is gone, or cannot be reached ({error})"
-            ) from error
+            raise UWMLError(f"{folder.name}: another process is gone, or cannot be reached ({error})") from error
         words = ("can't allocate memory", "out of memory", "storage size", "overflow")
         if isinstance(error, RuntimeError) and not any(word in str(error).lower() for word in words):
             raise
