@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: str, words: list[str], switches: list[str]) -> None:
     call = parse(command, words)
     if (processes := call.keywords.get("processes", 1)) != 1:
-        from uwml_lib.training.checks import check_config
+        from uwml_lib.training import check_config
         from uwml_lib.training.processes import launch, launched
 
         if launched() == 1:

@@ -345,7 +345,7 @@ def test_a_bad_image_is_named_by_its_row(config, tmp_path):
 
 
 def test_no_float64_on_mps(config, monkeypatch):
-    monkeypatch.setattr("uwml_lib.training.checks.device_of", lambda config: "mps")
+    monkeypatch.setattr("uwml_lib.training.runner.device_of", lambda config: "mps")
     check_config(config)
     with pytest.raises(UWMLError, match="evaluation_precision: found 'float64'"):
         check_config(replace(config, evaluation_precision="float64"))

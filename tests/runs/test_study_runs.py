@@ -111,7 +111,7 @@ def test_options_may_differ_between_losses_but_not_between_seeds(study):
     polynomial = study.by_loss()["polynomial"]
     study = altered(study, polynomial, loss_options={"margin": 0.1}, workers=4, data_root="/elsewhere")
     study.check_comparable()
-    with pytest.raises(UWMLError, match="polynomial-seed1 differs from polynomial-seed0 in loss_options"):
+    with pytest.raises(UWMLError, match="polynomial-seed0 differs from polynomial-seed1 in loss_options"):
         altered(study, polynomial[1:], loss_options={"margin": 0.2}).check_comparable()
 
 

@@ -20,7 +20,7 @@ from uwml_lib.models import SCAN, VSE
 from uwml_lib.runs import read_metrics
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.training import check_config
-from uwml_lib.training.processes import ScoresOfAll, add_up, gather, gather_captions, launched, process_count
+from uwml_lib.training.processes import ScoresOfAll, gather, gather_captions, launched, process_count
 
 SETTINGS = (
     "--embed-size", "8", "--word-dim", "6", "--batch-size", "8", "--learning-rate", "0.01", "--warmup-epochs", "1",
@@ -205,7 +205,7 @@ PAIR = """
 import sys
 import torch
 import torch.distributed as dist
-from uwml_lib.training.processes import add_up, gather, gather_captions
+from uwml_lib.training.processes import gather, gather_captions
 
 dist.init_process_group("gloo")
 mine = dist.get_rank()
@@ -218,7 +218,6 @@ assert captions.shape == (4, 3, 5) and lengths.tolist() == [3, 3, 2, 2]
 (gather(part).flatten(1).sum(1)[:, None] * other[:4]).square().sum().backward()
 (whole.flatten(1).sum(1)[:, None] * other[:4]).square().sum().backward()
 torch.testing.assert_close(part.grad, 2 * whole.grad[2 * mine : 2 * mine + 2])  # both differentiate the whole loss
-assert add_up(torch.tensor([1.0 + mine, 0.0]), torch.device("cpu")).tolist() == [3, 0]
 dist.destroy_process_group()  # a process that ends while the other still talks may abort
 """
 
@@ -248,7 +247,6 @@ def test_alone_there_is_nothing_to_gather():
     assert (process_count(), launched()) == (1, 1)
     assert gather(x) is x
     assert gather_captions(x, lengths) == (x, lengths)
-    assert add_up(x, torch.device("cpu")) is x
 
 
 @pytest.mark.parametrize("kind", [SCAN, VSE])

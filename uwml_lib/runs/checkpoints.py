@@ -64,7 +64,7 @@ def read_config(run_folder: Path, data_root: str = "") -> ExperimentConfig:
 def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, ExperimentConfig, Vocabulary]:
     """Load the best model of a run folder onto the CPU, in evaluation mode, with its configuration and vocabulary.
 
-    data_root: where the data set's folder is now, if it was moved since. Raises UWMLError, naming the file, for what is
+    data_root: where the data set's folder is now, if it was moved. Raises UWMLError, naming the file, for what is
     missing, damaged or does not fit.
     """
     run_folder = Path(run_folder)
@@ -94,10 +94,7 @@ def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, Ex
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a last line that was being written when the process died is left out.
-
-    Raises UWMLError for a line that is no record of this kit.
-    """
+    """Read metrics.jsonl without a last line that was cut off; raises UWMLError for any other that is no record."""
     path = Path(folder) / "metrics.jsonl"
     if not path.exists():
         return []
@@ -125,7 +122,7 @@ def check_record(record: Any) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError for a zip archive with a damaged member: torch itself does not look at the checksums."""
+    """Raise ValueError for a zip archive with a damaged member: torch does not look at the checksums."""
     with zipfile.ZipFile(path) as file:
         if damaged := file.testzip():
             raise ValueError(f"{damaged} is damaged")

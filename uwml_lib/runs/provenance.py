@@ -19,14 +19,14 @@ LIBRARY = CHECKOUT / "uwml_lib"
 PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
+def provenance(device: torch.device | str) -> dict[str, Any]:
     """Return the command, the versions, a digest of the library, the git commit, the machine and the time.
 
-    clean_tree: no tracked file was changed, and the library had no file that git does not know. None, like the commit,
-    where the kit does not lie in a git checkout of its own.
+    clean_tree: no tracked file was changed, and the library has no file unknown to git; None, like the commit, where
+    the kit does not lie in a git checkout of its own.
     """
     own = _git("rev-parse", "--show-toplevel") == str(CHECKOUT)
-    changes = [_git("status", "--porcelain", *more) for more in (["--untracked-files=no"], ["--", LIBRARY])]
+    changes = [_git("status", "--porcelain", *more) for more in (["--untracked-files=no"], ["--", str(LIBRARY)])]
     return {
         "command": _command(),
         "python": platform.python_version(),
@@ -61,9 +61,10 @@ def this_device() -> torch.device:
     return found or torch.device("cpu")
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: torch.device | str) -> str:
     """Return the name of a graphics card, or the kind of the device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    kind = torch.device(device).type
+    return torch.cuda.get_device_name(device) if kind == "cuda" else kind.upper()
 
 
 def package_version(package: str) -> str | None:
@@ -76,16 +77,15 @@ def package_version(package: str) -> str | None:
 
 def _command() -> str:
     """The command as it is typed: a script of the checkout by its path, anything else as `uwml`."""
-    script = Path(sys.argv[0]).resolve()
+    script, program = Path(sys.argv[0]).resolve(), ["uwml"]
     if script.suffix == ".py" and script.is_relative_to(CHECKOUT) and not script.is_relative_to(LIBRARY):
-        return shlex.join(["python", script.relative_to(CHECKOUT).as_posix(), *sys.argv[1:]])
-    return shlex.join(["uwml", *sys.argv[1:]])
+        program = ["python", script.relative_to(CHECKOUT).as_posix()]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def _git(*arguments: str) -> str | None:
     try:
-        return subprocess.run(
-            ["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        words = ["git", "-C", str(CHECKOUT), *arguments]
+        return subprocess.check_output(words, stderr=subprocess.DEVNULL, text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return None

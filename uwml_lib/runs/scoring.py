@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from uwml_lib.config import ExperimentConfig, Precision
@@ -17,9 +16,10 @@ from uwml_lib.evaluation.scores import score_matrix
 from uwml_lib.models import Matcher
 from uwml_lib.runs.checkpoints import load_model, load_state, read_config, read_metrics
 from uwml_lib.runs.provenance import provenance, this_device
+from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import check_files, lock, read_json, read_sealed_json, sha256_of, write_sealed_json
+from uwml_lib.support.files import check_files, lock, read_json, sha256_of, write_sealed_json
 from uwml_lib.support.numerics import threads
 from uwml_lib.weighting.weights import batch_scores
 
@@ -28,13 +28,14 @@ SOURCES = ("config.json", "vocabulary.json", "metrics.jsonl", "checkpoint/best.s
 
 
 class Member(NamedTuple):
-    """One model to be scored; `facts` is what the results say of it besides its configuration."""
+    """A model to be scored; facts: what results say of it besides its config; sessions: who worked on a run of ours."""
 
     name: str
     model: Matcher
     config: ExperimentConfig
     vocabulary: Vocabulary
     facts: Mapping[str, Any]
+    sessions: Sequence[Mapping[str, Any]] = ()
 
 
 def device_of(config: ExperimentConfig) -> str:
@@ -46,24 +47,22 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     """Evaluate a finished run's best epoch on a split and write results.json, or results-SPLIT[-FOLDSfolds].json.
 
     split: None, and results.json, stand for the test split, or dev where there is none. data_root: where the data set's
-    folder is now, if it was moved since. folds: see `score_members`. Raises UWMLError if a file of a finished run was
-    changed since.
+    folder is now, if it was moved since. folds: see `score_members`. Raises UWMLError if a file of the run was changed.
     """
-    folder = Path(folder)
-    started = time.monotonic()
-    member, sessions = _finished(folder, data_root)
-    config = member.config
-    history = [line for line in read_metrics(folder) if line["kind"] == "epoch"]
+    folder, started = Path(folder), time.monotonic()
+    member = member_of(folder, data_root)
+    config, sessions = member.config, member.sessions
     usual = evaluation_split(config.data_folder)
     split = split or usual
     scored = score_members([member], split, folds)
     shapes = {name: list(load_split(config, name).features.shape) for name in ("train", "dev")}
+    history = _epochs(folder)
     best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
     results = {
         "config": config.to_dict(), **scored, "features": shapes | scored["features"],
         "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"],
         "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
-        "provenance": {**sessions[0], "sessions": sessions, "evaluated": _here(config)},
+        "provenance": {**sessions[0], "sessions": sessions, "evaluated": provenance(device_of(config))},
         "files": {name: sha256_of(folder / name) for name in SOURCES},
     }  # fmt: skip
     name = "results.json" if (split, folds) == (usual, 1) else f"results-{_protocol(split, folds)}.json"
@@ -86,7 +85,7 @@ def evaluate_members(
     scored = score_members(members, split, folds)
     results = {
         "config": config.to_dict(), **scored, "members": [member.facts for member in members],
-        "evaluation_seconds": time.monotonic() - started, "provenance": _here(config), "files": {},
+        "evaluation_seconds": time.monotonic() - started, "provenance": provenance(device_of(config)), "files": {},
     }  # fmt: skip
     with lock(path):
         write_sealed_json(path, results)
@@ -95,7 +94,19 @@ def evaluate_members(
 
 def member_of(folder: Path, data_root: str = "") -> Member:
     """Return a finished run as a member; raises UWMLError if it, or its data, is not what it was."""
-    return _finished(folder, data_root)[0]
+    config = read_config(folder, data_root)
+    sessions = _sessions(folder)
+    if read_json(folder / "config.json").get("data") != fingerprint(config.data_folder, config.captions):
+        raise UWMLError(f"{config.data_folder}: other data, or another tokenizer, than {folder} was trained on")
+    model, config, vocabulary = load_model(folder, data_root)
+    if (epochs := len(_epochs(folder))) < config.epochs:
+        raise UWMLError(f"{folder}: {epochs} of {config.epochs} epochs are done; finish the training first")
+    name = folder.resolve().name
+    return Member(name, model, config, vocabulary, {"run": name}, sessions)
+
+
+def _epochs(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in read_metrics(folder) if line["kind"] == "epoch"]
 
 
 def evaluation_file(dataset: str, names: Sequence[str], split: str, folds: int = 1, kind: str = "") -> Path:
@@ -111,8 +122,8 @@ def is_run(path: Path) -> bool:
 def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict[str, Any]:
     """Score a split with the mean of the members' scores: metrics and ranks, and what of the split was used.
 
-    folds: cut the images into so many equal parts, in order, each scored alone; the metrics are the mean over them, as
-    MSCOCO's 1K numbers are of five. Raises UWMLError where the members' data differ, or cannot be cut so.
+    folds: cut the images into so many equal parts, in order, and take the mean over them, as of five for MSCOCO's 1K.
+    Raises UWMLError where the members' data differ, or cannot be cut so.
     """
     sets = [load_split(member.config, split, member.vocabulary) for member in members]
     first, n_images = sets[0], len(sets[0].features)
@@ -158,38 +169,19 @@ def naming(dataset: PrecomputedDataset) -> Iterator[None]:
         raise UWMLError(f"{dataset.split} split of {dataset.folder}: {error}; look for NaN in its features") from error
 
 
-def _finished(folder: Path, data_root: str) -> tuple[Member, list[dict[str, Any]]]:
-    """Return a finished run and who worked on it; raises UWMLError if it, or its data, is not what it was."""
-    config = read_config(folder, data_root)
-    sessions = _check_run(folder)
-    if read_json(folder / "config.json").get("data") != fingerprint(config.data_folder, config.captions):
-        raise UWMLError(f"{config.data_folder}: other data, or another tokenizer, than {folder} was trained on")
-    model, config, vocabulary = load_model(folder, data_root)
-    epochs = sum(line["kind"] == "epoch" for line in read_metrics(folder))
-    if epochs < config.epochs:
-        raise UWMLError(f"{folder}: {epochs} of {config.epochs} epochs are done; finish the training first")
-    return Member(folder.resolve().name, model, config, vocabulary, {"run": folder.resolve().name}), sessions
-
-
-def _check_run(folder: Path) -> list[dict[str, Any]]:
-    """Return who worked on a run; raises UWMLError if a file of it was changed since it was written."""
+def _sessions(folder: Path) -> list[dict[str, Any]]:
+    """Who worked on a run; raises UWMLError if a file of it was changed since it was written."""
     if (folder / "results.json").exists():
-        results = read_sealed_json(folder / "results.json")
-        check_files(folder, results["files"])
-        return results["provenance"]["sessions"]
-    state = load_state(folder / "checkpoint" / "last.pt")
+        return Run.load(folder).results["provenance"]["sessions"]
+    state = load_state(path := folder / "checkpoint" / "last.pt")
     try:
         files, records, sessions = dict(state["files"]), state["records"], list(state["sessions"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UWMLError(f"{folder / 'checkpoint' / 'last.pt'}: not a training state of this kit") from error
+        raise UWMLError(f"{path}: not a training state of this kit") from error
     check_files(folder, files)
     if read_metrics(folder) != records:
         raise UWMLError(f"{folder / 'metrics.jsonl'}: was changed after it was written; train again to mend it")
     return sessions
-
-
-def _here(config: ExperimentConfig) -> dict[str, Any]:
-    return provenance(torch.device(device_of(config)))
 
 
 def _protocol(split: str, folds: int) -> str:

@@ -1,12 +1,12 @@
 """The runs of one study on one data set, in groups, and the file beside the run folders that lists them."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from uwml_lib.config import PRESETS, ExperimentConfig
 from uwml_lib.runs.run import Run
@@ -18,8 +18,8 @@ from uwml_lib.support.files import read_json, read_sealed_json, write_json
 
 @dataclass(frozen=True)
 class StudyRuns:
-    """The finished runs of a study on a data set: group -> runs. The group "runs" are those that are compared, which
-    differ in loss, model and seed; each study says what its other groups are.
+    """The finished runs of a study on a data set: group -> runs. Those of the group "runs" are compared; they differ in
+    loss, model and seed. Each study says what its other groups are.
     """
 
     dataset: str
@@ -42,9 +42,8 @@ class StudyRuns:
 
     def without_tuning(self) -> "StudyRuns":
         """The same without the groups that served to choose settings, whose names end so."""
-        return StudyRuns(
-            self.dataset, {name: runs for name, runs in self.groups.items() if not name.endswith("tuning")}
-        )
+        kept = {name: runs for name, runs in self.groups.items() if not name.endswith("tuning")}
+        return StudyRuns(self.dataset, kept)
 
     @property
     def split(self) -> str:
@@ -65,7 +64,9 @@ class StudyRuns:
         """Model -> loss -> its runs in order of the seed; last SCAN's ensemble, where its two directions were scored
         together.
         """
-        runs = (*self.runs, *self._ensembles())
+        pairs = [[run.folder.name for run in pair] for pair in self.scan_pairs()]
+        files = [evaluation_file(self.dataset, pair, self.split) for pair in pairs]
+        runs = [*self.runs, *(Run.of(file, read_sealed_json(file)) for file in files if file.exists())]
         titles = dict.fromkeys(run.model for run in runs)
         return {title: _grouped([run for run in runs if run.model == title], "loss") for title in titles}
 
@@ -74,40 +75,24 @@ class StudyRuns:
         of = {(run.config.direction, run.config.loss, run.seed): run for run in self.runs if run.config.model == "scan"}
         return [(of[key], of["t2i", *key[1:]]) for key in of if key[0] == "i2t" and ("t2i", *key[1:]) in of]
 
-    def _ensembles(self) -> list[Run]:
-        names = [[run.folder.name for run in pair] for pair in self.scan_pairs()]
-        files = [evaluation_file(self.dataset, pair, self.split) for pair in names]
-        return [Run.of(file, read_sealed_json(file)) for file in files if file.exists()]
-
     def check_comparable(self) -> None:
         """Raise UWMLError, naming them, for compared runs that are one, that are of one loss and seed, or that differ
         in more than loss, the loss's options and seed.
         """
-        folders: dict[Path, Run] = {}
-        for run in self.runs:
-            if (other := folders.setdefault(run.folder.resolve(), run)) is not run:
+        for other, run in itertools.combinations(self.runs, 2):
+            both, same_loss = f"{other.folder.name} and {run.folder.name}", run.config.loss == other.config.loss
+            if run.folder.resolve() == other.folder.resolve():
+                raise UWMLError(f"{self.dataset}: {both} are one run listed twice, expected once")
+            if same_loss and run.seed == other.seed:
+                are = f"are both {run.config.loss} with the seed {run.seed}"
+                raise UWMLError(f"{self.dataset}: {both} {are}, expected one run of each")
+            names = settings_that_differ(run.config, other.config)
+            names += ["split"] if run.results["split"] != other.results["split"] else []
+            if names := [name for name in names if same_loss or name != "loss_options"]:
                 raise UWMLError(
-                    f"{self.dataset}: {run.folder} and {other.folder} are one run listed twice, expected once"
+                    f"{self.dataset}: {run.folder.name} differs from {other.folder.name} in {', '.join(names)}, "
+                    "expected runs that differ in the loss and the seed alone"
                 )
-        for loss, runs in self.by_loss().items():
-            for run, before in zip(runs[1:], runs, strict=False):
-                if run.seed == before.seed:
-                    raise UWMLError(
-                        f"{self.dataset}: {before.folder.name} and {run.folder.name} are both {loss} with the seed "
-                        f"{run.seed}, expected one run of each"
-                    )
-            for run in runs:
-                self._check_alike(run, self.runs[0], {"loss_options"})
-                self._check_alike(run, runs[0], set())
-
-    def _check_alike(self, run: Run, other: Run, may_differ: set[str]) -> None:
-        names = [name for name in settings_that_differ(run.config, other.config) if name not in may_differ]
-        names += ["split"] if run.results["split"] != other.results["split"] else []
-        if names:
-            raise UWMLError(
-                f"{self.dataset}: {run.folder.name} differs from {other.folder.name} in {', '.join(names)}, "
-                "expected runs that differ in the loss and the seed alone"
-            )
 
 
 def settings_that_differ(a: ExperimentConfig, b: ExperimentConfig) -> list[str]:
@@ -135,20 +120,16 @@ def load_study(dataset: str, study: str = "reproduce") -> StudyRuns:
     path = paths.RUNS / dataset / f"{study}.json"
     if Path(dataset).name != dataset or not path.exists():
         near = get_close_matches(dataset, [found.parent.name for found in paths.RUNS.glob(f"*/{study}.json")], n=1)
-        small = f"{dataset}_smoke"
         hint = f"; did you mean {near[0]}?" if near else ""
-        if small in PRESETS:
+        if (small := f"{dataset}_smoke") in PRESETS:
             hint = f'; `make {study} PROFILE=smoke` and DATASET = "{small}" show it in small'
         raise UWMLError(f"no finished runs on {dataset} yet: `make {study} DATASET={dataset}` makes them{hint}")
     groups = read_json(path)
     for group, listed in groups.items():
-        if not isinstance(listed, list) or not all(map(_is_name, listed)):
+        runs = listed if isinstance(listed, list) else [None]
+        if not all(isinstance(run, str) and run.isprintable() and Path(run).name == run for run in runs):
             raise UWMLError(f"{path}: {group}: found {listed!r}, expected names of run folders")
     if not groups.get("runs"):
         raise UWMLError(f"{path}: lists no runs")
     loaded = {group: tuple(Run.load(paths.RUNS / dataset / run) for run in listed) for group, listed in groups.items()}
     return StudyRuns(dataset, loaded)
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and Path(value).name == value

@@ -17,7 +17,7 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, read_json, write_json
 from uwml_lib.support.paths import report_folder
 from uwml_lib.support.progress import Say, duration, say
-from uwml_lib.training.checks import check_config
+from uwml_lib.training.runner import check_config
 
 SEEDS = (0, 1, 2)
 Profile = Literal["full", "smoke"]

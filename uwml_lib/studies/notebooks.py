@@ -8,6 +8,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import nbformat
 import papermill
@@ -18,7 +19,6 @@ from uwml_lib.config import nearest
 from uwml_lib.reports.executed import key_of
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
-from uwml_lib.support.environment import environment_variables
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import make_folder
 from uwml_lib.support.paths import CHECKOUT
@@ -64,7 +64,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     say(f"{notebook.stem}: executing")
     part = folder / f"{notebook.stem}.part.ipynb"
     try:
-        with TemporaryDirectory(prefix="uwml-") as sockets, environment_variables(UWML_HEADLESS="1"):
+        with TemporaryDirectory(prefix="uwml-") as sockets, mock.patch.dict(os.environ, UWML_HEADLESS="1"):
             # Sockets in a folder instead of TCP: no network port, and no warning that it is not encrypted.
             sockets_of = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
             papermill.execute_notebook(

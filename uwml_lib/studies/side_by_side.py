@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import SpawnContext
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -18,11 +19,9 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import fingerprint
 from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
-from uwml_lib.support.environment import environment_variables
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.progress import Say, say
-from uwml_lib.training.checks import check_config, check_model_fits
-from uwml_lib.training.runner import train
+from uwml_lib.training.runner import check_config, check_model_fits, train
 
 
 def check_runs(configs: Sequence[ExperimentConfig]) -> None:
@@ -52,7 +51,7 @@ def workers(threads: int) -> int:
 def side_by_side(threads: int) -> Iterator[SpawnContext]:
     """Yield what starts processes that train side by side, each with so many threads and without a bar."""
     # Bars would overwrite each other; OpenMP reads its variable when a process starts.
-    with environment_variables(OMP_NUM_THREADS=str(threads), UWML_HEADLESS="1"):
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS=str(threads), UWML_HEADLESS="1"):
         yield multiprocessing.get_context("spawn")
 
 

@@ -17,24 +17,22 @@ from uwml_lib.support.errors import UWMLError
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path | str, *also: type[Exception]) -> Iterator[Path]:
+def atomic_path(path: Path | str, also: type[Exception] = OSError) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
 
-    Its name is always the same, so what a killed process leaves is overwritten by the next; hold the folder's lock.
-    also: what a library raises on a full disk, besides OSError. Raises UWMLError, naming the file, if it cannot be
-    written.
+    The next process overwrites what a killed one leaves; hold the folder's lock. also: what a library raises on a full
+    disk, besides OSError. Raises UWMLError, naming the file, if it cannot be written.
     """
     path = Path(path).resolve()  # through a link, what it leads to is replaced, not the link
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.part")
-    with writing(path, *also):
+    with writing(path, also):
         try:
             yield temporary
             _sync(temporary)
             os.replace(temporary, path)
         finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -50,28 +48,24 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         for folder in (temporary, retired):
             shutil.rmtree(folder, ignore_errors=True)
 
-    with writing(path):
+    with writing(path), contextlib.ExitStack() as afterwards:
         tidy()
+        afterwards.callback(tidy)
         temporary.mkdir()
-        try:
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _sync(file)
-            if path.exists():
-                os.replace(path, retired)
-            os.replace(temporary, path)
-        finally:
-            tidy()
+        yield temporary
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            _sync(file)
+        if path.exists():
+            os.replace(path, retired)
+        os.replace(temporary, path)
 
 
 @contextlib.contextmanager
-def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
+def writing(path: Path, also: type[Exception] = OSError) -> Iterator[None]:
     """Turn what the system says of a full disk, a quota or a missing permission into a sentence."""
-    kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
-    except kinds as error:
+    except (OSError, also) as error:
         reason = getattr(error, "strerror", None) or f"is the disk full? {error}"
         raise UWMLError(f"{path}: cannot be written ({reason}); what was there before is kept") from error
 
@@ -82,15 +76,17 @@ def _sync(path: Path) -> None:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise UWMLError unless there is a file to read: reading a pipe or a device might never end."""
+    """Raise UWMLError unless there is a file that may be read: reading a pipe or a device might never end."""
     try:
         mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise UWMLError(f"{path}: not readable, for it is {kind}")
+        path.open("rb").close()
     except FileNotFoundError as error:
         raise UWMLError(f"{path}: no such file") from error
     except OSError as error:
         raise UWMLError(f"{path}: not readable ({error.strerror})") from error
-    if not stat.S_ISREG(mode):
-        raise UWMLError(f"{path}: not readable, for it is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
 
 
 def make_folder(path: Path) -> Path:
@@ -113,12 +109,6 @@ def write_lines(path: Path | str, lines: Iterable[str]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def append_text(path: Path, text: str) -> None:
-    """Append UTF-8 text to a file; raises UWMLError if it cannot be written."""
-    with writing(path), open(path, "a", encoding="utf-8") as file:
-        file.write(text)
-
-
 def read_lines(path: Path) -> list[str]:
     """Read UTF-8 lines without their ends, or a byte order mark; raises UWMLError naming the file."""
     try:
@@ -131,10 +121,7 @@ def read_lines(path: Path) -> list[str]:
 def read_bytes(path: Path) -> bytes:
     """Read a file; raises UWMLError naming it."""
     check_is_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+    return path.read_bytes()
 
 
 def load_array(path: Path, *dimensions: int) -> np.ndarray:
@@ -163,7 +150,7 @@ def read_json(path: Path | str, kind: type = dict) -> Any:
     """Read a JSON file whose top level is `kind`; raises `UWMLError` if it is missing, broken or of another shape."""
     content = read_bytes(path := Path(path))
     try:
-        value = json.loads(content.decode(), parse_constant=_refuse)
+        value = json.loads(content.decode(), parse_constant=int)  # int refuses NaN and Infinity, which are no JSON
     except (ValueError, RecursionError) as error:
         raise UWMLError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, kind):
@@ -178,18 +165,12 @@ def lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
     make_folder(folder.parent)
     guard = FileLock(folder.parent / f".{folder.name}.lock")
     try:
-        guard.acquire(timeout=0)
+        held = guard.acquire(blocking=False)
     except Timeout:
         say(f"{folder.name}: another process is at work here; waiting for it")
-        guard.acquire()
-    try:
+        held = guard.acquire()
+    with held:
         yield
-    finally:
-        guard.release()
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def sha256_of(path: Path) -> str:

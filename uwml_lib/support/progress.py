@@ -1,11 +1,8 @@
 """Progress bars where somebody is looking at one, and plain words for durations."""
 
-import contextlib
-import contextvars
 import functools
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -13,22 +10,11 @@ Item = TypeVar("Item")
 Say = Callable[[str], None]
 say: Say = functools.partial(print, flush=True)
 """Print a line at once, even into a pipe."""
-_quiet = contextvars.ContextVar("quiet", default=False)
 
 
 def headless() -> bool:
-    """Say whether nobody is looking: UWML_HEADLESS is set where notebooks, or several trainings, run unattended."""
-    return bool(os.environ.get("UWML_HEADLESS"))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Show no bar, whoever looks."""
-    token = _quiet.set(True)
-    try:
-        yield
-    finally:
-        _quiet.reset(token)
+    """Say whether nobody is looking: where notebooks or trainings run unattended, and in all of torchrun's but one."""
+    return bool(os.environ.get("UWML_HEADLESS")) or os.environ.get("RANK", "0") != "0"
 
 
 def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
@@ -36,20 +22,11 @@ def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
 
     A bar in a notebook that is executed headlessly would stay frozen in the saved copy.
     """
-    if headless() or _quiet.get() or find_spec("tqdm") is None:  # the losses and models come without it
+    if headless() or find_spec("tqdm") is None:  # the losses and models come without it
         return items
-    if _in_notebook():
-        from tqdm.notebook import tqdm
+    from tqdm.auto import tqdm
 
-        return tqdm(items, desc=description, leave=False, delay=1)
-    from tqdm import tqdm
-
-    return tqdm(items, desc=description, leave=False, delay=1, disable=None)  # None: only on a terminal
-
-
-def _in_notebook() -> bool:
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and "IPKernelApp" in shell.config
+    return tqdm(items, desc=description, leave=False, delay=1, disable=None)  # None: not into a pipe or a file
 
 
 def duration(seconds: float) -> str:

@@ -31,8 +31,8 @@ from uwml_lib.support.errors import UWMLError
 def find_processes(config: ExperimentConfig) -> PartialState:
     """Join the other processes, if torchrun has started several.
 
-    accelerate keeps device and precision in a state that all of a process shares, so the first run of a process would
-    decide them for all that follow; its only way to forget them is private.
+    accelerate's state of device and precision would be that of a process's first run for all that follow; its only way
+    to forget them is private.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     # Pass cpu=True even on a machine without an accelerator: accelerate joins the other processes only then.
@@ -59,19 +59,17 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         raise UWMLError(f"stopped by signal {int(error.sigval)}; the same command goes on") from None
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        if failure.exitcode >= 0:
-            raise UWMLError(f"process {rank} of {processes} failed, as said above; the others were stopped") from None
-        raise UWMLError(
-            f"process {rank} of {processes} was killed by signal {-failure.exitcode}, and the others were stopped; the "
-            "same command goes on after the last finished epoch"
-        ) from None
+        how = "failed, as said above; the others were stopped"
+        if failure.exitcode < 0:
+            how = f"was killed by signal {-failure.exitcode}, and the others were stopped; the same command goes on "
+            how += "after the last finished epoch"
+        raise UWMLError(f"process {rank} of {processes} {how}") from None
 
 
 class ScoresOfAll(nn.Module):
     """A model whose forward scores the images of all processes against all their captions; alone, its own images.
 
-    The trainer hands this, not the model, to torch's data-parallel wrapper, which averages the gradients of what is
-    computed by calling it. The model itself knows of no other process.
+    torch's data-parallel wrapper, which gets this and not the model, averages the gradients of what its call computes.
     """
 
     def __init__(self, model: Matcher) -> None:
@@ -115,12 +113,3 @@ def gather_captions(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         dist.all_reduce(words, dist.ReduceOp.MAX)
         captions = F.pad(captions, (0, 0, 0, int(words) - captions.shape[1]))
     return gather(captions), gather(lengths.to(captions.device)).to(lengths.device)
-
-
-def add_up(x: Tensor, device: torch.device) -> Tensor:
-    """Add up the processes' tensors of one shape; they meet on `device`, and the sum is where x was."""
-    if process_count() == 1:
-        return x
-    total = x.to(device)
-    dist.all_reduce(total)
-    return total.to(x.device)

@@ -8,11 +8,9 @@ After an epoch these are written, in this order:
    the best weights;
 4. the new name of the new weights, `checkpoint/best.safetensors`.
 
-Each file is whole or not there, but the process may be killed between any two of them. Then the state decides, and the
-other files are made to agree with it. Killed before 3, the state is that of the epoch before: metrics.jsonl is written
-anew from it, the new weights are thrown away, and the epoch is trained again. Killed between 3 and 4, the state already
-counts the epoch, and the weights only lack their name. The digest tells the two cases apart: new weights that the state
-knows are renamed. It also tells whether the best weights, or another file that the run builds on, were changed since.
+Each file is whole or not there. Where the process is killed between two of them, the state decides, and the other files
+are made to agree with it: metrics.jsonl is written anew; new weights with the digest that the state knows are renamed,
+and any others belong to an epoch that is trained again. The digests also tell whether a file was changed since.
 
 The order of the training pairs is no part of the state: it depends on the seed and the number of the epoch alone.
 """
@@ -29,7 +27,7 @@ from torch import nn
 
 from uwml_lib.runs.checkpoints import check_record, load_state, save_model, save_state
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import append_text, check_files, sha256_of, write_text
+from uwml_lib.support.files import check_files, sha256_of, write_text, writing
 from uwml_lib.support.progress import Say
 
 
@@ -47,9 +45,8 @@ class TrainingState:
         self.records: list[dict[str, Any]] = []
         self.sessions = [session]
         self.best_rsum, self.best_digest = -math.inf, ""
-        self.file, self.new_weights, self.best_weights = (
-            folder / "checkpoint" / name for name in ("last.pt", "new.safetensors", "best.safetensors")
-        )
+        self.metrics, self.file = folder / "metrics.jsonl", folder / "checkpoint" / "last.pt"
+        self.new_weights, self.best_weights = (self.file.with_name(f"{name}.safetensors") for name in ("new", "best"))
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -60,19 +57,19 @@ class TrainingState:
         """Add a line to metrics.jsonl."""
         self.records.append(record)
         if self.accelerator.is_main_process:
-            append_text(self.folder / "metrics.jsonl", json.dumps(record) + "\n")
+            with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
 
     def finish_epoch(self, record: dict[str, Any], description: dict[str, Any]) -> None:
         """Keep an epoch's record and all that the next one depends on; description: goes with the best weights."""
         better = record["dev_rsum"] > self.best_rsum
         self.best_rsum = max(self.best_rsum, record["dev_rsum"])
-        if not self.accelerator.is_main_process:
-            self.append(record)
-            return
-        if better:
+        if better and self.accelerator.is_main_process:
             save_model(self.new_weights, self.model, description)
             self.best_digest = sha256_of(self.new_weights)
         self.append(record)
+        if not self.accelerator.is_main_process:
+            return
         save_state(self.file, self._state())
         if better:
             os.replace(self.new_weights, self.best_weights)
@@ -82,16 +79,16 @@ class TrainingState:
 
         Raises UWMLError for a state of something else, and for files that were changed since.
         """
-        if self.file.exists():
-            files = self._restore(load_state(self.file), say)
-            if self.accelerator.is_main_process:
-                if self.new_weights.exists() and sha256_of(self.new_weights) == self.best_digest:
-                    os.replace(self.new_weights, self.best_weights)
-                check_files(self.folder, files)
-                say(f"goes on after epoch {len(self.epochs)}")
-        if self.accelerator.is_main_process:
-            self.new_weights.unlink(missing_ok=True)
-            write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.records))
+        files = self._restore(load_state(self.file), say) if self.file.exists() else {}
+        if not self.accelerator.is_main_process:
+            return
+        if self.new_weights.exists() and sha256_of(self.new_weights) == self.best_digest:
+            os.replace(self.new_weights, self.best_weights)
+        check_files(self.folder, files)
+        if files:
+            say(f"goes on after epoch {len(self.epochs)}")
+        self.new_weights.unlink(missing_ok=True)
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def _state(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler  # of the gradients in half precision

@@ -1,23 +1,24 @@
-"""Train one experiment from its configuration to its results, in its run folder."""
+"""Train one experiment from its configuration to its results, after all that can be checked before."""
 
 import contextlib
 import os
 from dataclasses import fields
 from pathlib import Path
 
-from accelerate import PartialState
+import torch
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import fingerprint, prepare_data
+from uwml_lib.datasets import check_data, fingerprint, prepare_data
+from uwml_lib.models import MODELS, model_class
 from uwml_lib.runs.checkpoints import read_config
-from uwml_lib.runs.scoring import evaluate_run
+from uwml_lib.runs.run import Run
+from uwml_lib.runs.scoring import device_of, evaluate_run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import check_files, lock, make_folder, read_json, read_sealed_json, write_json
-from uwml_lib.support.progress import Say, quiet, say
-from uwml_lib.training.checks import check_config, check_model_fits
-from uwml_lib.training.processes import find_processes
-from uwml_lib.training.trainer import AfterEpoch, Trainer, computing
+from uwml_lib.support.files import lock, make_folder, read_json, write_json
+from uwml_lib.support.progress import Say, say
+from uwml_lib.training.processes import find_processes, launched
+from uwml_lib.training.trainer import AfterEpoch, Trainer, build_loss, computing
 
 
 def train(
@@ -31,15 +32,7 @@ def train(
     """
     check_config(config)
     processes = find_processes(config)
-    if processes.is_main_process:
-        return _train(config, run_folder, processes, say, after_epoch)
-    with quiet():  # the first speaks, and writes, for all
-        return _train(config, run_folder, processes, _silent, after_epoch)
-
-
-def _train(
-    config: ExperimentConfig, run_folder: Path | None, processes: PartialState, say: Say, after_epoch: AfterEpoch | None
-) -> Path:
+    say = processes.on_main_process(say)  # the first speaks, and writes, for all
     prepare_data(config, say)
     check_model_fits(config)
     data = fingerprint(config.data_folder, config.captions)
@@ -48,7 +41,7 @@ def _train(
         with processes.main_process_first():
             _check_same_run(folder, config, data)
         if (folder / "results.json").exists():
-            check_files(folder, read_sealed_json(folder / "results.json")["files"])
+            Run.load(folder)
             say(f"{folder.name}: finished before")
             return folder
         with computing(config):
@@ -65,8 +58,44 @@ def _train(
     return folder
 
 
-def _silent(line: str) -> None:
-    """Say nothing: another process does."""
+def check_config(config: ExperimentConfig, processes: int | None = None) -> None:
+    """Raise UWMLError for anything that can be known to fail before the data is read.
+
+    processes: that are to train together; None means those that torchrun has started.
+    """
+    processes = launched() if processes is None else processes
+    build_loss(config)
+    model_class(config)
+    if processes < 1:
+        raise UWMLError(f"processes: found {processes}, expected at least 1")
+    if config.batch_size % processes:
+        raise UWMLError(
+            f"batch_size: found {config.batch_size}, expected a multiple of the {processes} processes that share it"
+        )
+    if processes > 1 and (device := device_of(config)) != "cpu" and processes > (cards := torch.cuda.device_count()):
+        raise UWMLError(
+            f"processes: found {processes}, expected at most one for each of the {cards} cards that several can use "
+            f"here (device {device}), or --device cpu"
+        )
+    if config.mixed_precision == "fp16" and device_of(config) == "cpu":
+        raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
+    if config.evaluation_precision == "float64" and device_of(config) == "mps":
+        raise UWMLError("evaluation_precision: found 'float64', which mps does not have, expected 'float32'")
+
+
+def check_model_fits(config: ExperimentConfig) -> None:
+    """Raise UWMLError for data that cannot be used, or not with this model, or have no batch."""
+    train_set, *others = check_data(config, scan=False)
+    if len(train_set) < config.batch_size:
+        raise UWMLError(
+            f"batch_size: found {config.batch_size}, expected at most the {len(train_set)} training captions"
+        )
+    for split in (train_set, *others):
+        if split.varying and not model_class(config).varying:
+            raise UWMLError(
+                f"model: found {config.model!r}, expected one for images of unequal numbers of regions, which "
+                f"{split.folder} has: {', '.join(name for name, model in MODELS.items() if model.varying)}"
+            )
 
 
 def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:

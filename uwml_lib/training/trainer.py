@@ -1,6 +1,7 @@
 """One training: `Trainer.step` is the whole method, `Trainer.fit` the loop around it."""
 
 import contextlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +17,14 @@ from torch.utils.data import DataLoader
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, load_selection, load_split
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
-from uwml_lib.losses import ScoreMatrixLoss
+from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import build_model
 from uwml_lib.runs.provenance import provenance
 from uwml_lib.runs.scoring import device_of, naming
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.numerics import tf32_products, threads
 from uwml_lib.support.progress import Say, duration, progress, say
-from uwml_lib.training.checks import build_loss
-from uwml_lib.training.processes import ScoresOfAll, add_up, find_processes, gather, process_count
+from uwml_lib.training.processes import ScoresOfAll, find_processes, gather, process_count
 from uwml_lib.training.resume import TrainingState
 
 AfterEpoch = Callable[[list[dict[str, Any]]], None]
@@ -44,16 +44,16 @@ class Trainer:
     """
 
     def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
-        self.config, self.folder, self._say = config, folder, say
+        self.config, self.folder = config, folder
+        self.name = f"{config.loss} seed {config.seed}" + ("" if config.warmup_epochs else ", no warm-up")
+        self.say: Say = lambda words: say(f"{self.name}: {words}")
         find_processes(config)
+        # split_batches: batch_size is that of all processes together
+        loading = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed, split_batches=True)
         self.accelerator = Accelerator(
             cpu=device_of(config) == "cpu",
             mixed_precision="no" if config.mixed_precision == "tf32" else config.mixed_precision,
-            dataloader_config=DataLoaderConfiguration(
-                use_seedable_sampler=True,
-                data_seed=config.seed,
-                split_batches=True,  # batch_size is that of all processes together
-            ),
+            dataloader_config=loading,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # else the environment decides
         )
         self.vocabulary = _run_vocabulary(config, folder)
@@ -81,9 +81,9 @@ class Trainer:
         )
         self.loss = build_loss(config)
         self.warmup_loss = self.loss.dense()
+        self.warned = False
         session = provenance(self.accelerator.device)
         self.state = TrainingState(folder, self.model, self.optimizer, self.accelerator, session)
-        self.warned = False
 
     def fit(self, after_epoch: AfterEpoch | None = None) -> None:
         """Train the epochs that are still to do.
@@ -97,12 +97,9 @@ class Trainer:
             self.loader.set_epoch(epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
-            try:
-                with _plain_errors(self.folder):
-                    self._train_epoch(epoch)
-                    dev = self._select()
-            except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
-                raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
+            with _plain_errors(self.folder):
+                self._train_epoch(epoch)
+                dev = self._select()
             self._finish_epoch(epoch, dev, time.monotonic() - started)
             if after_epoch:
                 after_epoch(self.state.epochs)
@@ -132,10 +129,7 @@ class Trainer:
             try:
                 pending.append(self.step(batch.to(self.accelerator.device), loss))
             except ValueError as error:  # of a loss that was told to look for scores that are not finite
-                raise UWMLError(
-                    f"{self.folder.name}: {error} at epoch {epoch + 1}, step {step}; stopped, and the state after "
-                    f"epoch {len(self.state.epochs)} is kept; lower the learning rate"
-                ) from error
+                raise self._diverged(str(error), epoch, step) from error
             if step % self.config.log_every == 0 or step == steps:
                 self._log_steps(epoch, step, pending)
                 pending = []
@@ -144,31 +138,37 @@ class Trainer:
         """Read the pending metrics from the device, all at once; their mean goes to metrics.jsonl."""
         names = list(pending[0])
         values = torch.stack([torch.stack([item[name].float() for name in names]) for item in pending]).tolist()
-        for offset, row in enumerate(values):
-            if not math.isfinite(row[names.index("loss")]):
-                at = f"epoch {epoch + 1}, step {step - len(values) + offset + 1}"
-                raise UWMLError(
-                    f"{self.folder.name}: the loss is {row[names.index('loss')]} at {at}; stopped, and the state after "
-                    f"epoch {len(self.state.epochs)} is kept; lower the learning rate"
-                )
-        means = {name: _mean([row[i] for row in values]) for i, name in enumerate(names)}
+        columns = dict(zip(names, zip(*values, strict=True), strict=True))
+        for at, loss in enumerate(columns["loss"], step - len(values) + 1):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}", epoch, at)
+        finite = {name: [value for value in column if math.isfinite(value)] for name, column in columns.items()}
+        means = {name: sum(column) / len(column) if column else None for name, column in finite.items()}
         if (above := means.get("above_ceiling_share") or 0) > 0.01 and not self.warned:
             self.warned = True
             self.say(
-                f"{100 * above:.0f} % of the positives score at or above "
-                "positive_ceiling and are skipped; for such scores set it to None and choose the coefficients anew"
+                f"{100 * above:.0f} % of the positives score at or above positive_ceiling and are skipped; for such "
+                "scores set it to None and choose the coefficients anew"
             )
         self.state.append({
             "kind": "step", "epoch": epoch, "step": step, "warmup": epoch < self.config.warmup_epochs,
             "learning_rate": learning_rate(self.config, epoch), **means,
         })  # fmt: skip
 
+    def _diverged(self, what: str, epoch: int, step: int) -> UWMLError:
+        return UWMLError(
+            f"{self.folder.name}: {what} at epoch {epoch + 1}, step {step}; stopped, and the state after epoch "
+            f"{len(self.state.epochs)} is kept; lower the learning rate"
+        )
+
     def _select(self) -> dict[str, Any]:
         """Metrics on the images that choose the best epoch; several processes share the work."""
         part = self.accelerator.process_index, self.accelerator.num_processes
         with naming(self.selection_set):
             scores = score_matrix(self.model, self.selection_set, precision=self.config.evaluation_precision, part=part)
-            return retrieval_metrics(add_up(scores, self.accelerator.device), self.selection_set.captions_per_image)
+            if process_count() > 1:
+                scores = self.accelerator.reduce(scores.to(self.accelerator.device), "sum").cpu()
+            return retrieval_metrics(scores, self.selection_set.captions_per_image)
 
     def _finish_epoch(self, epoch: int, dev: dict[str, Any], seconds: float) -> None:
         """Keep what the epoch has given, and say it."""
@@ -187,15 +187,19 @@ class Trainer:
             + (f", about {duration(left)} left" if left else "")
         )
 
-    def say(self, words: str) -> None:
-        """Say something of this run."""
-        self._say(f"{self.name}: {words}")
 
-    @property
-    def name(self) -> str:
-        """The run in a few words, for progress lines."""
-        words = f"{self.config.loss} seed {self.config.seed}"
-        return words if self.config.warmup_epochs else words + ", no warm-up"
+def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
+    """Build the loss a configuration names; raises UWMLError for an unknown name or argument."""
+    if config.loss not in LOSSES:
+        raise UWMLError(f"loss: found {config.loss!r}, expected one of {', '.join(LOSSES)}")
+    arguments = inspect.signature(LOSSES[config.loss]).parameters
+    if unknown := [name for name in config.loss_options if name not in arguments]:
+        raise UWMLError(f"loss_options of {config.loss}: found {unknown[0]!r}, expected some of {', '.join(arguments)}")
+    try:
+        # The trainer looks for non-finite values itself, without making the device wait at every step.
+        return LOSSES[config.loss](**{"check_finite": False, **config.loss_options})
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UWMLError(f"loss_options of {config.loss}: {error}") from error
 
 
 def learning_rate(config: ExperimentConfig, epoch: int) -> float:
@@ -208,12 +212,12 @@ def _plain_errors(folder: Path) -> Iterator[None]:
     """Turn what torch says of a full memory, or of a process that is gone, into a sentence."""
     try:
         yield
+    except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
+        raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
     except (RuntimeError, MemoryError) as error:
         lost = ("connection", "gloo", "nccl")
         if process_count() > 1 and any(word in str(error).lower() for word in lost):
-            raise UWMLError(
-                f"{folder.name}: another process of this training is gone, or cannot be reached ({error})"
-            ) from error
+            raise UWMLError(f"{folder.name}: another process is gone, or cannot be reached ({error})") from error
         words = ("can't allocate memory", "out of memory", "storage size", "overflow")
         if isinstance(error, RuntimeError) and not any(word in str(error).lower() for word in words):
             raise
@@ -221,16 +225,10 @@ def _plain_errors(folder: Path) -> Iterator[None]:
 
 
 def _run_vocabulary(config: ExperimentConfig, folder: Path) -> Vocabulary:
-    path = folder / "vocabulary.json"
-    processes = PartialState()
+    path, processes = folder / "vocabulary.json", PartialState()
     with processes.main_process_first():
         # one without the other may be of other data
         if processes.is_main_process and not (folder / "config.json").exists():
             vectors = config.captions == "vectors"
             (Vocabulary.build(()) if vectors else build_vocabulary(config.data_folder)).save(path)
     return Vocabulary.load(path)
-
-
-def _mean(values: list[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else None
