@@ -6,7 +6,7 @@ MathJax comes as a file beside the pages (from the wheel django-static-mathjax),
 import os
 import re
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -78,13 +78,7 @@ def build(studies: Collection[Shown], load: Load, say: Say = say, known: Known =
 
 
 def _build(studies: Collection[Shown], load: Load, say: Say, known: Known) -> Path:
-    assets = make_folder(paths.REPORTS / "assets")
-    mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
-    with resources.as_file(mathjax) as script:
-        if not (assets / script.name).exists():
-            write_text(assets / script.name, script.read_text(encoding="utf-8"))
-    for asset in ("kit.css", "kit.js"):
-        write_text(assets / asset, (TEMPLATES / "kit" / asset).read_text(encoding="utf-8"))
+    _write_assets(make_folder(paths.REPORTS / "assets"))
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
     benchmarks = _benchmarks()
 
@@ -98,58 +92,77 @@ def _build(studies: Collection[Shown], load: Load, say: Say, known: Known) -> Pa
     runs: dict[Path, Run] = {}
     datasets = {path.parent.name for study in studies for path in paths.RUNS.glob(f"*/{study.name}.json")}
     for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
-        notebooks = executed(report_folder(dataset))
-        pages = [notebook.with_suffix(".html") for notebook in notebooks]
         navigation = _navigation(dataset, datasets) + [("performance.html", "How fast")] * bool(benchmarks)
-        for notebook, page in progress([*zip(notebooks, pages, strict=True)], f"{dataset}: pages of notebooks"):
-            write_text(page, _render(exporter, notebook, navigation))
-        for study in studies:
-            if not (paths.RUNS / dataset / f"{study.name}.json").exists():
-                continue
-            try:
-                shown = known.get((study.name, dataset)) or load(dataset, study.name)
-                report = study.report(shown)
-            except UWMLError as error:
-                say(f"{dataset}: left out of the pages ({error})")
-                continue
+        pages = _notebook_pages(exporter, dataset, navigation)
+        for study, shown, report in _reports(dataset, studies, load, say, known):
             cards = [_card(page) for page in pages if page.stem in study.notebooks]
             sections.append(_section(study.name, dataset, report, cards))
             if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
                 reports.append(report)
             runs |= {run.folder: run for run in shown.all_runs}
-    for path in sorted(paths.SWEEPS.glob("*/*/sweep.json")):
-        try:
-            sections.append(_sweep_section(path))
-        except UWMLError as error:
-            say(f"{path.parent.name}: left out of the pages ({error})")
+    sections += _sweep_sections(say)
     build_explorer(paths.REPORTS / "weight_explorer.html")
     for run in progress([*runs.values()], "pages of runs"):
         write("run.html.j2", _run_page(run), **_run_words(run))
     for page in {*(paths.REPORTS / "pages").glob("*/*.html")} - {*map(_run_page, runs.values())}:
         page.unlink()  # of a run that no table shows any more
     if benchmarks:
-        title = "How fast, and why not faster"
-        write(
-            "performance.html.j2",
-            paths.REPORTS / "performance.html",
-            here="performance",
-            title=title,
-            devices=benchmarks,
-        )
-    title = "Universal weighting metric learning, reproduced"
-    write(
-        "landing.html.j2", paths.REPORTS / "index.html", here="index", title=title, curves=_weight_curves(),
-        findings=[sentence for report in reports for sentence in report.findings], in_short=in_short(reports),
-        sections=sections,
-        data={
+        words = {"here": "performance", "title": "How fast, and why not faster", "devices": benchmarks}
+        write("performance.html.j2", paths.REPORTS / "performance.html", **words)
+    index = paths.REPORTS / "index.html"
+    write("landing.html.j2", index, **_landing_words(sections, reports, runs.values(), datasets))
+    return index
+
+
+def _write_assets(folder: Path) -> None:
+    mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
+    with resources.as_file(mathjax) as script:
+        if not (folder / script.name).exists():
+            write_text(folder / script.name, script.read_text(encoding="utf-8"))
+    for asset in ("kit.css", "kit.js"):
+        write_text(folder / asset, (TEMPLATES / "kit" / asset).read_text(encoding="utf-8"))
+
+
+def _notebook_pages(exporter: HTMLExporter, dataset: str, navigation: Sequence[tuple[str, str]]) -> list[Path]:
+    """Write the page of each executed notebook; return where they are."""
+    notebooks = executed(report_folder(dataset))
+    pages = [notebook.with_suffix(".html") for notebook in notebooks]
+    for notebook, page in progress([*zip(notebooks, pages, strict=True)], f"{dataset}: pages of notebooks"):
+        write_text(page, _render(exporter, notebook, navigation))
+    return pages
+
+
+def _reports(
+    dataset: str, studies: Collection[Shown], load: Load, say: Say, known: Known
+) -> Iterator[tuple[Shown, StudyRuns, Report]]:
+    """Each study of a data set, its runs and its report; what cannot be loaded is said and left out."""
+    for study in studies:
+        if not (paths.RUNS / dataset / f"{study.name}.json").exists():
+            continue
+        try:
+            shown = known.get((study.name, dataset)) or load(dataset, study.name)
+            report = study.report(shown)
+        except UWMLError as error:
+            say(f"{dataset}: left out of the pages ({error})")
+            continue
+        yield study, shown, report
+
+
+def _landing_words(
+    sections: list[dict[str, object]], reports: Sequence[Report], runs: Iterable[Run], datasets: Collection[str]
+) -> dict[str, Any]:
+    return {
+        "here": "index", "title": "Universal weighting metric learning, reproduced", "curves": _weight_curves(),
+        "findings": [sentence for report in reports for sentence in report.findings],
+        "in_short": in_short(reports), "sections": sections,
+        "data": {
             name: f"{words} ({EMBEDDED[name].train:,} to train on)"
             for name, words in DATA_WORDS.items()
             if name in datasets
         },
-        reliability=paragraph_html(reliability_text()),
-        provenance=next((run.results["provenance"] for run in runs.values()), None),
-    )  # fmt: skip
-    return paths.REPORTS / "index.html"
+        "reliability": paragraph_html(reliability_text()),
+        "provenance": next((run.results["provenance"] for run in runs), None),
+    }  # fmt: skip
 
 
 def _weight_curves() -> str | None:
@@ -263,6 +276,16 @@ def _card(page: Path) -> dict[str, str]:
     title, _, rest = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells[0].source.partition("\n\n")
     about = textwrap.shorten(re.sub(r"[*`$]", "", rest.partition("\n\n")[0]), 150, placeholder=" ...")
     return {"href": f"{page.parent.name}/{page.name}", "words": title.removeprefix("# "), "about": about}
+
+
+def _sweep_sections(say: Say) -> list[dict[str, object]]:
+    sections = []
+    for path in sorted(paths.SWEEPS.glob("*/*/sweep.json")):
+        try:
+            sections.append(_sweep_section(path))
+        except UWMLError as error:
+            say(f"{path.parent.name}: left out of the pages ({error})")
+    return sections
 
 
 def _sweep_section(path: Path) -> dict[str, object]:
