@@ -8,11 +8,10 @@ from tests.made import altered, write_study
 from uwml_lib.config import preset
 from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.reports import figures
-from uwml_lib.reports.agreement import agreement_with_reference
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
-from uwml_lib.reports.two_losses import linear_cca_text, two_losses, warmup_effect
+from uwml_lib.reports.two_losses import agreement_with_reference, linear_cca_text, two_losses, warmup_effect
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies import build_pages
 from uwml_lib.support import paths

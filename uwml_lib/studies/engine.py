@@ -1,7 +1,7 @@
 """What every study does: prepare, train side by side, execute the notebooks, report. What is finished is not redone."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
-from uwml_lib.runs.study_runs import StudyRuns, load_study, save_study
+from uwml_lib.runs.study_runs import StudyRuns, save_study
 from uwml_lib.studies.notebooks import check_parameters, execute_all, paths_of
 from uwml_lib.studies.side_by_side import run_folders, workers
 from uwml_lib.studies.study import Request, Study
@@ -65,7 +65,7 @@ def run_study(
         report = study.report(runs)
         if fresh:  # of a study that went on from earlier work the durations would promise too much
             _note_durations(study, runs, clock)
-        index = build_pages(say, {(study.name, base.dataset): runs})
+        index = build_pages(say)
         clock.stop("report")
     say(f"\n{report.to_markdown()}\nDone in {duration(sum(clock.seconds.values()))}. Report: {index}")
     if study.next:
@@ -108,11 +108,11 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     return list(seeds)
 
 
-def build_pages(say: Say = say, known: Mapping[tuple[str, str], StudyRuns] | None = None) -> Path:
-    """Build all pages and return the index; known: (study, data set) -> runs that are loaded already."""
+def build_pages(say: Say = say) -> Path:
+    """Build all pages and return the index."""
     from uwml_lib.studies import STUDIES
 
-    return site.build(STUDIES.values(), load_study, say, known or {})
+    return site.build([(study.name, study.notebooks, study.report) for study in STUDIES.values()], say)
 
 
 def _prepare(study: Study, request: Request) -> dict[str, str]:

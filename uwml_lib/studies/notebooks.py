@@ -15,7 +15,7 @@ import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
-from uwml_lib.reports.executed import key_of
+from uwml_lib.reports.site.site import key_of
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
 from uwml_lib.support.environment import environment_variables

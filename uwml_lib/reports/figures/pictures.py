@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from uwml_lib.reports.figures.style import panels, styled
+from uwml_lib.reports.figures import panels, styled
 
 SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal"}
 

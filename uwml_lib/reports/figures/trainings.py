@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from uwml_lib.reports.figures.style import LOOK, PAIR_LOOK, legend, looks, panels, styled
+from uwml_lib.reports.figures import LOOK, PAIR_LOOK, legend, looks, panels, styled
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
 

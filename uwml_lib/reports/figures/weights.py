@@ -9,7 +9,7 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from uwml_lib.reports.figures.style import PAIR_LOOK, legend, looks, panels, styled
+from uwml_lib.reports.figures import PAIR_LOOK, legend, looks, panels, styled
 from uwml_lib.weighting.weights import pair_weights
 
 Curves = dict[str, pd.DataFrame]
