@@ -202,9 +202,9 @@ def _run_words(run: Run) -> dict[str, Any]:
     steps, epochs = (history[history["kind"] == kind] for kind in ("step", "epoch"))
     facts = ("command", "commit", "clean_tree", "machine", "python", "started")
     return {
-        "title": run.folder.name, "words": f"{run.model}, {run.config.loss} loss, seed {run.seed}",
-        "files": _link(run.folder, _run_page(run).parent), "metrics": metrics.to_html(index=False, border=0),
-        "epochs": run.config.epochs, "warmup": 320 * run.config.warmup_epochs / run.config.epochs,
+        "run": run, "files": _link(run.folder, _run_page(run).parent),
+        "metrics": metrics.to_html(index=False, border=0),
+        "warmup": 320 * run.config.warmup_epochs / run.config.epochs,
         "curves": [
             _curve(steps, "loss", "loss"),
             _curve(epochs, "dev_rsum", f"rsum on {run.config.chosen_by}"),
