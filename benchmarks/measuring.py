@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from uwml_lib.reports.figures.style import STYLE
+from uwml_lib.reports.figures import STYLE
 from uwml_lib.runs.provenance import device_name, provenance, this_device
 from uwml_lib.support.files import write_json
 from uwml_lib.support.paths import PERFORMANCE

@@ -10,7 +10,8 @@ import numpy as np
 
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation import METRICS, retrieval_metrics
-from uwml_lib.runs import Run, StudyRuns
+from uwml_lib.runs import Run, StudyRuns, save_study
+from uwml_lib.support import paths
 from uwml_lib.support.files import sha256_of, write_json, write_sealed_json
 
 N_IMAGES, K = 40, 5
@@ -57,6 +58,19 @@ def write_run(folder: Path, loss: str, seed: int, quality: float, **settings: An
     files = {name: sha256_of(folder / name) for name in ("config.json", "metrics.jsonl")}
     write_sealed_json(folder / "results.json", {**results, "files": files})
     return Run.load(folder)
+
+
+def write_study(seeds: Iterable[int]) -> StudyRuns:
+    """A study of two losses on disk, the polynomial one the better, and one run of the triplet without warm-up."""
+    folder = paths.RUNS / "scenes"
+    qualities = {"triplet": 1.5, "polynomial": 2.5}
+    runs = [
+        write_run(folder / f"{loss}-seed{seed}", loss, seed, quality)
+        for loss, quality in qualities.items()
+        for seed in seeds
+    ]
+    alone = write_run(folder / "triplet-nowarmup", "triplet", 0, 0.5, warmup_epochs=0)
+    return save_study("scenes", "reproduce", {"runs": runs, "without_warmup": [alone]})
 
 
 def altered(

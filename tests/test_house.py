@@ -19,7 +19,6 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MOST_ENTRIES, MOST_LINES_A_FILE, MOST_LINES_A_FUNCTION = 15, 350, 50
 MOST_LINES = 13_400
 """A ratchet on the way to 10,600: lower it with every change that takes lines away, and never raise it."""
-EXEMPT = ("reports/site/site.py",)  # to be replaced as a whole
 ADAPTERS = ("losses/pml.py",)
 """What fits a loss into another library may import that library, and nothing imports it."""
 MODULES = sorted(LIBRARY.rglob("*.py"))
@@ -72,8 +71,6 @@ def _long() -> list[str]:
     found = []
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
-        if _name(path) in EXEMPT:
-            continue
         if (lines := len(text.splitlines())) > MOST_LINES_A_FILE:
             found.append(f"{_name(path)}: {lines} lines")
         for node in ast.walk(ast.parse(text)):
@@ -130,7 +127,7 @@ def main() -> None:
     entries = {path.relative_to(LIBRARY).parts[0] for path in MODULES} - {"__init__.py"}
     print(f"entries at the top: {len(entries)} (at most {MOST_ENTRIES})")
     print(f"lines in all, with templates: {_tracked_lines():,} (at most {MOST_LINES:,})")
-    print(f"longest file: {'{1}, {0} lines'.format(*max(files))} (at most {MOST_LINES_A_FILE}; {EXEMPT[0]} is exempt)")
+    print(f"longest file: {'{1}, {0} lines'.format(*max(files))} (at most {MOST_LINES_A_FILE})")
     print(f"longest function: {'{1}, {0} lines'.format(*max(functions))} (at most {MOST_LINES_A_FUNCTION})")
 
 

@@ -4,16 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.made import altered, write_run
+from tests.made import altered, write_study
 from uwml_lib.config import preset
 from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.reports import figures
-from uwml_lib.reports.agreement import agreement_with_reference
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
-from uwml_lib.reports.two_losses import linear_cca_text, two_losses, warmup_effect
-from uwml_lib.runs import Run, StudyRuns, save_study
+from uwml_lib.reports.two_losses import agreement_with_reference, linear_cca_text, two_losses, warmup_effect
+from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies import build_pages
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
@@ -24,13 +23,7 @@ from uwml_lib.support.files import read_json, sha256_of, write_json
 def study(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
-    runs = [
-        write_run(tmp_path / "scenes" / f"{loss}-seed{seed}", loss, seed, quality)
-        for loss, quality in (("triplet", 1.5), ("polynomial", 2.5))
-        for seed in (2, 0, 1)
-    ]
-    alone = write_run(tmp_path / "scenes" / "triplet-nowarmup", "triplet", 0, 0.5, warmup_epochs=0)
-    return save_study("scenes", "reproduce", {"runs": runs, "without_warmup": [alone]})
+    return write_study((2, 0, 1))
 
 
 def text(study: StudyRuns) -> str:

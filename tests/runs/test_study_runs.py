@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from tests.made import altered, made_run, write_run
+from tests.made import altered, made_run, write_run, write_study
 from uwml_lib.reports.tables import compare_losses
-from uwml_lib.runs import StudyRuns, load_study, save_study
+from uwml_lib.runs import StudyRuns, load_study
 from uwml_lib.runs.scoring import evaluation_file
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
@@ -18,13 +18,7 @@ from uwml_lib.support.files import read_json, write_json, write_sealed_json
 def study(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     monkeypatch.setattr(paths, "EVALUATIONS", tmp_path / "evaluations")
-    runs = [
-        write_run(tmp_path / "scenes" / f"{loss}-seed{seed}", loss, seed, quality)
-        for loss, quality in (("triplet", 1.5), ("polynomial", 2.5))
-        for seed in (1, 0)
-    ]
-    alone = write_run(tmp_path / "scenes" / "triplet-nowarmup", "triplet", 0, 0.5, warmup_epochs=0)
-    return save_study("scenes", "reproduce", {"runs": runs, "without_warmup": [alone]})
+    return write_study((1, 0))
 
 
 def test_what_is_saved_is_loaded(study):

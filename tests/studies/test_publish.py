@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.made import altered, write_run
+from tests.made import altered, write_run, write_study
 from uwml_lib.config import preset
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs import load_study, save_study
@@ -23,13 +23,8 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RELIABILITY", tmp_path / "reference" / "reliability.json")
     monkeypatch.setattr(publish, "report_folder", lambda dataset: tmp_path / "report")
     monkeypatch.setattr(publish, "paths_of", lambda study: [])
-    runs = [
-        write_run(tmp_path / "runs/scenes" / f"{loss}-seed{seed}", loss, seed, quality)
-        for loss, quality in (("triplet", 1.5), ("polynomial", 2.5))
-        for seed in (0, 1)
-    ]
     (tmp_path / "report/figures").mkdir(parents=True)
-    return save_study("scenes", "reproduce", {"runs": runs})
+    return write_study((0, 1))
 
 
 def as_preset(monkeypatch):

@@ -13,7 +13,7 @@ from uwml_lib.evaluation import compare_all
 from uwml_lib.losses import LOSSES, PolynomialLoss
 from uwml_lib.models import MODELS
 from uwml_lib.reports import figures
-from uwml_lib.reports.findings import in_short
+from uwml_lib.reports.report import in_short
 from uwml_lib.reports.tables import models_table
 from uwml_lib.runs import StudyRuns
 from uwml_lib.runs.checkpoints import RECORDS

@@ -32,7 +32,6 @@ FREE = ("seed", "device", "threads")
 """Settings, besides the cosmetic ones, that a run may have otherwise than the row: the last bits depend on them."""
 
 COLUMNS = ("row", "method", "source", "paper", "how", "ours", "difference", "verdict")
-
 TRAINED, CHECKPOINT = "trained here", "released checkpoint"
 WAYS: tuple[tuple[str, Fidelity], ...] = tuple(product((TRAINED, CHECKPOINT), FIDELITY))
 """How one of our numbers came about. A checkpoint was trained as released, whatever it is evaluated by."""
@@ -51,8 +50,8 @@ NOTE = (
 
 def publish_comparison(say: Say = say) -> str:
     """Write the comparison to reports/published.md and return it; what cannot be read is left out, and said."""
-    runs = {dataset: finished_runs(dataset, say) for dataset in {row.protocol.dataset for row in ROWS.values()}}
-    text = comparison_text(runs)
+    datasets = dict.fromkeys(protocol.dataset for protocol in PROTOCOLS)
+    text = comparison_text({dataset: finished_runs(dataset, say) for dataset in datasets})
     path = paths.REPORTS / "published.md"
     with lock(path, say):
         write_text(path, text)
@@ -62,16 +61,13 @@ def publish_comparison(say: Say = say) -> str:
 def finished_runs(dataset: str, say: Say = say) -> list[Run]:
     """Load every evaluation of every finished run on a data set, and of released checkpoints, but of no ensemble."""
     runs = []
-    for path in sorted(
-        [*(paths.RUNS / dataset).glob("*/results*.json"), *(paths.EVALUATIONS / dataset).glob("*.json")]
-    ):
+    files = [*(paths.RUNS / dataset).glob("*/results*.json"), *(paths.EVALUATIONS / dataset).glob("*.json")]
+    for path in sorted(files):
         try:
-            run = Run.load(path.parent, path.name)
-            if len(run.results.get("members", ())) < 2:
-                runs.append(run)
+            runs.append(Run.load(path.parent, path.name))
         except UWMLError as error:
             say(f"{path.parent.name}: left out of the comparison ({error})")
-    return runs
+    return [run for run in runs if len(run.results.get("members", ())) < 2]
 
 
 def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
@@ -82,17 +78,16 @@ def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
     blocks, behind, missing = ["# Published numbers, and ours"], [], []
     for protocol in PROTOCOLS:
         lines = []
-        for row in (row for row in ROWS.values() if row.protocol is protocol):
-            for way in WAYS:
-                selected, reason = select(row, runs.get(protocol.dataset, ()), way)
-                if selected or way == WAYS[0]:
-                    lines.append(_cells(row, way, selected, reason))
-                if selected:
-                    names = (run.results["members"][0]["file"] if way[0] == CHECKPOINT else run.folder.name
-                             for run in selected)  # fmt: skip
-                    behind.append(f"- {row.name}, {', '.join(way)}: {', '.join(names)}")
-                elif row.training is not None and way == WAYS[0]:
-                    missing.append(f"uwml train --row {row.name} --data-root /data --seed 0")
+        for row, way in product([row for row in ROWS.values() if row.protocol is protocol], WAYS):
+            selected, reason = select(row, runs.get(protocol.dataset, ()), way)
+            if selected or way == WAYS[0]:
+                lines.append(_cells(row, way, selected, reason))
+            if selected:
+                checkpoints = way[0] == CHECKPOINT
+                names = (run.results["members"][0]["file"] if checkpoints else run.folder.name for run in selected)
+                behind.append(f"- {row.name}, {', '.join(way)}: {', '.join(names)}")
+            elif row.training is not None and way == WAYS[0]:
+                missing.append(f"uwml train --row {row.name} --data-root /data --seed 0")
         blocks += [f"## {protocol.name} ({protocol.dataset}, {protocol.evaluation})", _markdown(COLUMNS, lines)]
     blocks.append(NOTE)
     if behind:
@@ -103,7 +98,7 @@ def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
             "One training a seed; rows with the same settings share their runs. `--fidelity released` trains with the "
             "habits of the release. On COCO the run is then to be evaluated as the heading says: "
             "`uwml evaluate RUN --split testall` for 5K, and with `--fold5` for 1K.",
-            "```bash\n" + "\n".join(missing) + "\n```",
+            "\n".join(["```bash", *missing, "```"]),
         ]
     return "\n\n".join(blocks) + "\n"
 
@@ -117,13 +112,11 @@ def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = W
     wanted = settings(replace(row_config(row.name), **{**FIDELITY[fidelity], "siblings": siblings}))
     by_seed, reason = {}, "no run"
     for run in runs:
-        config = run.config
-        if ("members" in run.results) != (kind == CHECKPOINT) or settings(config) != wanted:
-            continue
-        if obstacle := _other_data(row.protocol, run.results) or _other_protocol(row.protocol, run.results):
-            reason = obstacle
-        else:
-            by_seed[config.seed] = run
+        if ("members" in run.results) == (kind == CHECKPOINT) and settings(run.config) == wanted:
+            if obstacle := _obstacle(row.protocol, run.results):
+                reason = obstacle
+            else:
+                by_seed[run.seed] = run
     return [by_seed[seed] for seed in sorted(by_seed)], reason
 
 
@@ -144,54 +137,36 @@ def settings(config: ExperimentConfig) -> dict[str, Any]:
     return values
 
 
-def _other_data(protocol: Protocol, results: Mapping[str, Any]) -> str:
-    """Say what of the data a run used is not that of the protocol; empty if all is."""
-    shapes = results.get("features", {})
+def _obstacle(protocol: Protocol, results: Mapping[str, Any]) -> str:
+    """Say what keeps results from counting: other data than the protocol's, or another split; empty if nothing does."""
+    shapes, split = results.get("features", {}), results["split"]
     trained_on = () if "members" in results else ("train", "dev")  # of a checkpoint only its name is known
-    for split in dict.fromkeys((*trained_on, results["split"])):
-        if split not in shapes:
+    for name in dict.fromkeys((*trained_on, split)):
+        if name not in shapes:
             return "a run that does not say the shape of its features"
-        found, n_images = shapes[split], protocol.images.get(split)
-        if n_images and split == "dev" and (cap := results["config"].get("dev_captions")):
+        n_images = protocol.images.get(name)
+        if n_images and name == "dev" and (cap := results["config"].get("dev_captions")):
             n_images = min(n_images, cap // CAPTIONS_PER_IMAGE)
-        if n_images and found != [n_images, *FEATURE_SHAPE]:
-            return f"other data ({split}: {_shape(found)}, not {_shape([n_images, *FEATURE_SHAPE])})"
+        if n_images and shapes[name] != [n_images, *FEATURE_SHAPE]:
+            found, wanted = (" × ".join(f"{n:,}" for n in x) for x in (shapes[name], (n_images, *FEATURE_SHAPE)))
+            return f"other data ({name}: {found}, not {wanted})"
     if results["captions_per_image"] != CAPTIONS_PER_IMAGE:
         return f"other data ({results['captions_per_image']} captions an image, not {CAPTIONS_PER_IMAGE})"
+    if (split, results.get("folds", 1)) != (protocol.split, protocol.folds):
+        return f"evaluated on the {split} split, not on: {protocol.evaluation}"
     return ""
 
 
-def _other_protocol(protocol: Protocol, results: Mapping[str, Any]) -> str:
-    """Say how a run was evaluated if not by the protocol."""
-    split, folds = results["split"], results.get("folds", 1)
-    if (split, folds) == (protocol.split, protocol.folds):
-        return ""
-    return f"evaluated on the {split} split, not on: {protocol.evaluation}"
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " × ".join(f"{size:,}" for size in shape)
-
-
 def _cells(row: PublishedRow, way: tuple[str, str], runs: Sequence[Run], reason: str) -> tuple[str, ...]:
-    paper = _numbers(row.metrics, row.std, row.n)
-    if not runs:
-        return row.name, row.method, row.source, paper, "–", "–", "–", f"not comparable: {reason}"
+    published = (row.name, row.method, row.source, _numbers(row.metrics, row.std, row.n))
+    if not runs or (rsum := row.metrics["rsum"]) is None:
+        return *published, "–", "–", "–", f"not comparable: {reason}"
     summaries = {name: summarize([run.metrics[name] for run in runs]) for name in row.metrics}
     means = {name: value.mean for name, value in summaries.items()}
     std = {"rsum": summaries["rsum"].std} if len(runs) > 1 else {}
-    difference = means["rsum"] - row.metrics["rsum"]  # type: ignore[operator]  # every row with runs has one
+    difference = means["rsum"] - rsum
     words = verdict(difference, std.get("rsum", 0.0), row) + ("" if std else " (one seed)")
-    return (
-        row.name,
-        row.method,
-        row.source,
-        paper,
-        ", ".join(way),
-        _numbers(means, std, len(runs)),
-        f"{difference:+.1f}",
-        words,
-    )
+    return *published, ", ".join(way), _numbers(means, std, len(runs)), f"{difference:+.1f}", words
 
 
 def verdict(difference: float, std: float, row: PublishedRow) -> str:
@@ -204,9 +179,9 @@ def verdict(difference: float, std: float, row: PublishedRow) -> str:
 
 def _numbers(metrics: Mapping[str, float | None], std: Mapping[str, float], n: int) -> str:
     """R@1/5/10 of both directions and rsum in one cell, with ± and n where there are several trainings."""
-    words = ["–" if value is None else f"{value:.1f}" for value in metrics.values()]
     words = [
-        f"{word} ± {round(std[name], 2):g}" if name in std else word for name, word in zip(metrics, words, strict=True)
+        "–" if value is None else f"{value:.1f}" + (f" ± {round(std[name], 2):g}" if name in std else "")
+        for name, value in metrics.items()
     ]
     return f"{'/'.join(words[:3])} · {'/'.join(words[3:6])} · {words[6]}" + (f" (n = {n})" if n > 1 else "")
 

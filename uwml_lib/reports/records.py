@@ -1,9 +1,14 @@
-"""What `make torture` found, in a sentence, and what the notebooks found, for other programs."""
+"""What the notebooks and `make torture` found: for other programs, for pages, in a sentence."""
 
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
 from uwml_lib.support.paths import report_folder
+
+
+def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
+    """Write what a notebook found to `metrics/NOTEBOOK.json` in the data set's report folder."""
+    write_json(report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
 
 
 def reliability_text() -> str:
@@ -15,24 +20,15 @@ def reliability_text() -> str:
         return ""
     found = read_json(paths.RELIABILITY)
     try:
-        kills = sum(item["killed"] for item in found["kills"].values())
-        lost = sum(item["lost"] for item in found["kills"].values())
-        mutations, tests = found["mutations"], found["tests"]
-        failed = tests["failures"] + tests["errors"]
+        kills, mutations, tests = found["kills"], found["mutations"], found["tests"]
+        killed, lost = (sum(item[what] for item in kills.values()) for what in ("killed", "lost"))
         skipped = f" ({tests['skipped']:,} skipped)" if "skipped" in tests else ""  # older files do not say
         return (
-            f"Reliability (`make torture`): killed {kills:,} times at random moments ({', '.join(found['kills'])}), "
+            f"Reliability (`make torture`): killed {killed:,} times at random moments ({', '.join(kills)}), "
             f"results lost or changed: {lost:,}; {mutations['tried']:,} damaged files and settings, "
             f"wrong results: {mutations['wrong']:,}, unclear errors: {mutations['unclear']:,}, "
             f"hangs: {mutations['hung']:,}; of the {tests['tests']:,} attacks as tests{skipped}, which fill the disk "
-            f"and deny permissions too, {failed:,} failed."
+            f"and deny permissions too, {tests['failures'] + tests['errors']:,} failed."
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UWMLError(
-            f"{paths.RELIABILITY}: not the figures of `make torture` ({type(error).__name__}: {error}); run it again"
-        ) from error
-
-
-def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
-    """Write what a notebook found to `metrics/NOTEBOOK.json` in the data set's report folder."""
-    write_json(report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
+        raise UWMLError(f"{paths.RELIABILITY}: not the figures of `make torture` ({error!r}); run it again") from error

@@ -2,6 +2,8 @@
 
 import html
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,27 +38,40 @@ class Report:
         parts = [f"## {self.title}", *self.about, self.table.to_markdown(), *verdict, *self.notes]
         return "\n\n".join(parts) + "\n"
 
-    def with_runs(self, link: str = "runs/{0}") -> str:
-        """The report in Markdown with the runs behind it, each linked."""
-        runs = self.runs.rename(index=lambda name: f"[{name}]({link.format(name)})")
-        return f"{self.to_markdown()}\n### Runs\n\n{runs.to_markdown()}\n"
+    def with_runs(self) -> str:
+        """The report in Markdown with the runs behind it, each linked to its folder in `runs`."""
+        return f"{self.to_markdown()}\n### Runs\n\n{self.runs.rename(index='[{0}](runs/{0})'.format).to_markdown()}\n"
 
     def to_html(self, link: str = "runs/{0}") -> dict[str, Any]:
-        """The parts as HTML, for a page's template."""
+        """The parts as HTML, for a page's template; link: to a run's page, by its name."""
         runs = self.runs.rename(index=lambda name: f'<a href="{link.format(name)}">{html.escape(name)}</a>')
         return {
-            "title": self.title, "table": table_html(self.table), "count": len(self.runs),
-            "runs": runs.reset_index().to_html(index=False, border=0, escape=False),
+            "title": self.title, "table": self.table.reset_index().to_html(index=False, border=0),
+            "runs": runs.reset_index().to_html(index=False, border=0, escape=False), "count": len(runs),
             "about": [*map(paragraph_html, self.about)], "notes": [*map(paragraph_html, self.notes)],
             "verdict": paragraph_html(self.verdict), "decided": self.decided,
         }  # fmt: skip
 
 
-def table_html(table: pd.DataFrame) -> str:
-    """A table with its index as the first column."""
-    return table.reset_index().to_html(index=False, border=0)
-
-
 def paragraph_html(text: str) -> str:
     """A sentence of Markdown for a page: what stands in backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
+def in_short(reports: Iterable[Report]) -> str:
+    """Count, over all models and data sets, which loss is ahead; "" where nothing was compared.
+
+    What two studies compared is counted once, as the later one has it.
+    """
+    outcomes = {what: winner for report in reports for what, winner in report.outcomes.items()}
+    if not outcomes:
+        return ""
+    counts = Counter(outcomes.values())
+    words = {
+        "polynomial": "the polynomial loss is ahead in {}", "triplet": "the triplet loss is ahead in {}",
+        "": f"{{}} {'does' if counts[''] == 1 else 'do'} not decide between them",
+        "collapsed": "in {} trainings collapsed",
+    }  # fmt: skip
+    said = "; ".join(text.format(counts[winner]) for winner, text in words.items() if counts[winner])
+    made = "One comparison was made" if len(outcomes) == 1 else f"{len(outcomes)} comparisons were made"
+    return f"{made}, each of one model on one data set: {said}."

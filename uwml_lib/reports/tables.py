@@ -59,15 +59,13 @@ class OfModel(NamedTuple):
     collapsed: list[str]
 
 
-def losses_by_model(study: StudyRuns, a: str = "polynomial", b: str = "triplet") -> dict[str, OfModel]:
-    """Model -> its runs of two losses, compared with each other and corrected for the number of models."""
+def losses_by_model(study: StudyRuns) -> dict[str, OfModel]:
+    """Model -> its runs, the polynomial loss compared with the triplet's and corrected for the number of models."""
     by_model = study.by_model()
-    compared = compare_all({model: (by_loss[a], by_loss[b]) for model, by_loss in by_model.items()})
+    compared = compare_all({model: (runs["polynomial"], runs["triplet"]) for model, runs in by_model.items()})
     return {
-        model: OfModel(
-            by_loss, compared[model], [loss for loss in by_loss if all(run.collapsed for run in by_loss[loss])]
-        )
-        for model, by_loss in by_model.items()
+        model: OfModel(runs, compared[model], [loss for loss in runs if all(run.collapsed for run in runs[loss])])
+        for model, runs in by_model.items()
     }
 
 
@@ -92,11 +90,12 @@ def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:
     """
     several = len({run.model for run in runs}) > 1
     tried = any(run.config.loss_options for run in runs)
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "run folder": run.folder.name,
+            **{name: values[place] for name, values in columns.items()},
             **({"model": run.model} if several else {}),
-            **({"loss options": options_in_words(run.config.loss_options)} if tried else {}),
+            **({"loss options": _in_words(run.config.loss_options)} if tried else {}),
             "seed": run.seed,
             "best epoch": run.results["best_epoch"],
             f"{run.config.chosen_by} rsum": round(run.results["dev_rsum"], 1),
@@ -105,11 +104,8 @@ def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:
             "commit": ", then ".join(map(_commit, run.results["provenance"]["sessions"])),
             "SHA-256": sha256_of(run.folder / "results.json")[:12],
         }
-        for run in runs
-    )
-    for place, (name, values) in enumerate(columns.items(), 1):
-        table.insert(place, name, values)
-    return table.set_index("run folder")
+        for place, run in enumerate(runs)
+    ).set_index("run folder")
 
 
 def mean_and_std(runs: list[Run], metric: str = "rsum") -> str:
@@ -117,19 +113,13 @@ def mean_and_std(runs: list[Run], metric: str = "rsum") -> str:
     return summarize([run.metrics[metric] for run in runs]).mean_and_std
 
 
-def options_in_words(options: dict[str, Any]) -> str:
-    """Arguments of a loss in few words, for a table."""
-    words = json.dumps(options, separators=(", ", " ")).translate(str.maketrans("", "", '{}"'))
-    return words or "defaults"
-
-
 def plain(value: Any) -> dict[str, float | None]:
     """Return a summary or an interval as JSON has it: null where there is no number."""
     return {name: None if isinstance(x, float) and np.isnan(x) else x for name, x in value._asdict().items()}
 
 
-def _all_collapsed(runs: list[Run]) -> bool:
-    return all(run.collapsed for run in runs)
+def _in_words(options: dict[str, Any]) -> str:
+    return json.dumps(options, separators=(", ", " ")).translate(str.maketrans("", "", '{}"')) or "defaults"
 
 
 def _commit(session: dict[str, Any]) -> str:
@@ -137,6 +127,4 @@ def _commit(session: dict[str, Any]) -> str:
 
 
 def _table(rows: dict[str, dict[str, Any]], heading: str) -> pd.DataFrame:
-    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
-    table.index.name = heading
-    return table
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis(heading)

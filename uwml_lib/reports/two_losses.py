@@ -1,21 +1,23 @@
 """The report of two losses on one model: the table, the verdict, agreement with the published results."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from uwml_lib.evaluation.statistics import chance_rsum, paired_bootstrap, summarize
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, paired_bootstrap, summarize
 from uwml_lib.models import MODELS
-from uwml_lib.reports.agreement import agreement_with_reference
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import COLUMNS, compare_losses, mean_and_std, plain, results_table, run_table
 from uwml_lib.runs.run import Run
-from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.runs.study_runs import StudyRuns, settings_that_differ
+from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of
-from uwml_lib.support.paths import report_folder
+from uwml_lib.support.paths import reference_folder, report_folder
 
 FEATURES = {
     ("f8k_precomp", 36, 128): (
@@ -33,49 +35,44 @@ def two_losses(study: StudyRuns, against_reference: bool = True) -> Report:
     against_reference: also say whether the numbers agree with the published ones. Raises UWMLError for runs that cannot
     be compared.
     """
-    compared = compare_losses(study)
-    summary = summary_json(study)
-    verdict = compared.verdict("polynomial", "triplet")
-    notes = [
-        "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
-        f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
-        f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
-        f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
-        *_remarks(study),
-    ]
-    if against_reference and (agreement := agreement_with_reference(summary)):
-        notes.append(agreement)
-    run, by_loss = study.runs[0], study.by_loss()
+    compared, run, by_loss = compare_losses(study), study.runs[0], study.by_loss()
+    summary = _summary(study, compared)
+    verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
+    agreement = agreement_with_reference(summary) if against_reference else ""
     values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
     return Report(
-        title=f"{study.dataset}: {summary['n_images']} {study.split} images, "
-        f"{summary['captions_per_image']} captions each",
+        title=f"{study.dataset}: {n_images} {study.split} images, {summary['captions_per_image']} captions each",
         table=results_table(study),
         runs=run_table(study.all_runs),
         about=(_settings_in_words(run),),
-        notes=tuple(notes),
+        notes=(
+            "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
+            f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
+            f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
+            f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
+            *_remarks(study),
+            *filter(None, [agreement]),
+        ),
         verdict=verdict,
         decided=bool(compared.winner),
         findings=(
-            f"On {study.dataset} ({summary['n_images']:,} {study.split} images, {run.model}): {values} in rsum; "
-            f"{verdict}.",
+            f"On {study.dataset} ({n_images:,} {study.split} images, {run.model}): {values} in rsum; {verdict}.",
         ),
         outcomes={f"{run.model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[compared.winner]},
         data=summary,
     )
 
 
-def summary_json(study: StudyRuns) -> dict[str, Any]:
+def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
     """Everything the report states, as plain values, each traceable to its run folders."""
-    compared = compare_losses(study)
     first = study.runs[0].results
-    n_images = len(first["ranks"]["image_to_text_ranks"])
+    n_images, captions_per_image = len(first["ranks"]["image_to_text_ranks"]), first["captions_per_image"]
     return {
         "dataset": study.dataset,
         "split": study.split,
         "n_images": n_images,
-        "captions_per_image": first["captions_per_image"],
-        "chance_rsum": chance_rsum(n_images, first["captions_per_image"]),
+        "captions_per_image": captions_per_image,
+        "chance_rsum": chance_rsum(n_images, captions_per_image),
         "losses": {
             loss: {
                 "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
@@ -135,8 +132,8 @@ def linear_cca_text(path: Path, study: StudyRuns) -> str:
     """
     baseline = read_json(path)
     try:
-        metrics, theirs = baseline["metrics"], np.array(baseline["rsum_by_image"])
-        cells = ", ".join(f"{COLUMNS[name].strip()} {metrics[name]:.1f}" for name in COLUMNS)
+        cells = ", ".join(f"{heading.strip()} {baseline['metrics'][name]:.1f}" for name, heading in COLUMNS.items())
+        theirs = np.array(baseline["rsum_by_image"])
         apart = ", ".join(
             f"{loss} {paired_bootstrap(np.mean([run.rsum_by_image for run in runs], axis=0), theirs)}"
             for loss, runs in study.by_loss().items()
@@ -150,14 +147,16 @@ def linear_cca_text(path: Path, study: StudyRuns) -> str:
 
 
 def warmup_effect(study: StudyRuns) -> pd.DataFrame:
-    """One row a run without warm-up: its last dev rsum, and that of the same loss and seed with warm-up by then."""
+    """One row a run without warm-up: its last dev rsum, and that of the same loss and seed with warm-up by then.
+
+    Raises UWMLError for a run that has warm-up, or has no such other.
+    """
     rows = []
     for run in study["without_warmup"]:
-        loss, epochs = run.config.loss, run.config.epochs
-        if run.config.warmup_epochs:
+        loss, epochs, warmup_epochs = run.config.loss, run.config.epochs, run.config.warmup_epochs
+        if warmup_epochs:
             raise UWMLError(
-                f"{run.folder.name}: is listed as without warm-up; "
-                f"found warmup_epochs {run.config.warmup_epochs}, expected 0"
+                f"{run.folder.name}: is listed as without warm-up; found warmup_epochs {warmup_epochs}, expected 0"
             )
         same = [other for other in study.by_loss().get(loss, []) if other.seed == run.seed]
         other = next((other for other in same if other.config.epochs >= epochs), None)
@@ -170,3 +169,49 @@ def warmup_effect(study: StudyRuns) -> pd.DataFrame:
         )
         rows.append((loss, run.seed, epochs, without, with_warmup))
     return pd.DataFrame(rows, columns=["loss", "seed", "epochs", "without_warmup", "with_warmup"])
+
+
+def agreement_with_reference(summary: dict[str, Any]) -> str:
+    """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these.
+
+    summary: the `data` of a report. Numbers are compared only where the settings are the same, and judged only where
+    there are seeds to judge by.
+    """
+    place = reference_folder(summary["dataset"])
+    if not (place / "summary.json").exists():
+        return ""
+    shown = "/".join(("reports/reference", *place.relative_to(paths.REFERENCE).parts))
+    try:
+        reference = read_json(place / "summary.json")
+        what = ("dataset", "split", "n_images", "captions_per_image")
+        differ = [f"{name} {summary[name]}, not {reference[name]}" for name in what if summary[name] != reference[name]]
+        both = {loss: [each["losses"][loss] for each in (summary, reference)]
+                for loss in summary["losses"] if loss in reference["losses"]}  # fmt: skip
+        sentences = [_agreement(loss, *(Summary(**side["metrics"]["rsum"]) for side in both[loss])) for loss in both]
+        pairs = [pair for ours, theirs in both.values() for pair in product(ours["runs"], theirs["runs"])]
+    except (UWMLError, KeyError, TypeError, ValueError):
+        return f"{shown}/summary.json cannot be read as a summary, so nothing is compared with it."
+    if not pairs:
+        return ""
+    try:
+        for here, there in pairs:
+            folders = paths.RUNS / summary["dataset"] / here, place / "runs" / there
+            a, b = (ExperimentConfig.from_dict(read_json(each / "config.json").get("config")) for each in folders)
+            differ += [f"{name} {getattr(a, name)}, not {getattr(b, name)}" for name in settings_that_differ(a, b)]
+    except UWMLError:
+        return f"Against {shown}: the settings of its runs cannot be read, so the numbers are not compared."
+    if differ:
+        words = "; ".join(dict.fromkeys(differ))
+        return f"Against {shown}: the settings differ ({words}), so the numbers are not compared."
+    return f"Against {shown}: {'; '.join(sentences)}."
+
+
+def _agreement(loss: str, ours: Summary, published: Summary) -> str:
+    """Whether the means of one loss's rsum are within two standard deviations, the larger of both."""
+    one_seed = min(ours.n, published.n) < 2
+    spread = 0.0 if one_seed else max(ours.std, published.std)
+    if not spread:
+        why = "one seed" if one_seed else "seeds that do not differ"
+        return f"{loss}: rsum {ours.mean:.1f}, published {published.mean:.1f}, and with {why} no spread to judge by"
+    word = "agrees with" if abs(ours.mean - published.mean) <= 2 * spread else "differs from"
+    return f"{loss}: rsum {ours.mean:.1f} {word} the {published.mean:.1f} there (2 std = {2 * spread:.1f})"

@@ -9,7 +9,7 @@ from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
-from uwml_lib.runs.study_runs import StudyRuns, load_study, save_study
+from uwml_lib.runs.study_runs import StudyRuns, save_study
 from uwml_lib.studies.notebooks import check_parameters, execute_all, paths_of
 from uwml_lib.studies.side_by_side import check_runs, run_folders, train_all, workers
 from uwml_lib.studies.study import Request, Study
@@ -113,4 +113,4 @@ def build_pages(say: Say = say, known: Mapping[tuple[str, str], StudyRuns] | Non
     """Build all pages and return the index; known: (study, data set) -> runs that are loaded already."""
     from uwml_lib.studies import STUDIES
 
-    return site.build(STUDIES.values(), load_study, say, known or {})
+    return site.build([(study.name, study.notebooks, study.report) for study in STUDIES.values()], say, known or {})

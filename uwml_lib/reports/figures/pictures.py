@@ -9,17 +9,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from uwml_lib.reports.figures.style import panels, styled
+from uwml_lib.reports.figures import panels, styled
 
 SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal"}
 
 
 @styled
-def pictures_with_boxes(
-    pictures: np.ndarray, boxes: np.ndarray, titles: Sequence[str], columns: int = 4
-) -> tuple[Figure, np.ndarray]:
+def pictures_with_boxes(pictures: np.ndarray, boxes: np.ndarray, titles: Sequence[str]) -> tuple[Figure, np.ndarray]:
     """Draw pictures (n, height, width, 3) with their region proposals (n, regions, 4), fractions x1, y1, x2, y2."""
-    figure, axes = panels(len(pictures), columns, width=2.5, height=2.6, share=False)
+    figure, axes = panels(len(pictures), columns=4, width=2.5, height=2.6, share=False)
     for axis, picture, picture_boxes, title in zip(axes, pictures, boxes, titles, strict=True):
         axis.imshow(picture)
         axis.set_title(title, **SMALL)
@@ -71,13 +69,13 @@ def retrieval_examples(
 
 @styled
 def attention_by_word(
-    picture: np.ndarray, boxes: np.ndarray, words: Sequence[str], weights: np.ndarray, columns: int = 4
+    picture: np.ndarray, boxes: np.ndarray, words: Sequence[str], weights: np.ndarray
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw, word by word, the attention over regions: weights (words, regions), boxes (regions, 4) as fractions.
 
     The opacity and the width of a box grow with its weight; the number is the largest weight of the word.
     """
-    figure, axes = panels(len(words), columns, width=2.4, height=2.6, share=False)
+    figure, axes = panels(len(words), columns=4, width=2.4, height=2.6, share=False)
     for axis, word, word_weights in zip(axes, words, weights, strict=True):
         axis.imshow(picture, alpha=0.75)
         axis.axis("off")

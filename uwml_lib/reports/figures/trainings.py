@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from uwml_lib.reports.figures.style import LOOK, PAIR_LOOK, legend, looks, panels, styled
+from uwml_lib.reports.figures import LOOK, PAIR_LOOK, legend, looks, panels, styled
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
 
@@ -38,9 +38,8 @@ def recall_curves(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     for loss, look in looks(lines["loss"].unique()).items():
         sns.lineplot(lines[lines["loss"] == loss], **RSUM_BY_EPOCH, label=loss, ax=axis, **look)
     _mark_warmup(axis, study.runs[0])
-    chosen_by = study.runs[0].config.chosen_by
-    title = f"Recall on {chosen_by}: mean over seeds, band from worst to best"
-    axis.set(xlabel="epochs", ylabel=f"{chosen_by} rsum", title=title)
+    dev = study.runs[0].config.chosen_by
+    axis.set(xlabel="epochs", ylabel=f"{dev} rsum", title=f"Recall on {dev}: mean over seeds, band from worst to best")
     legend(figure, columns=4, side="lower")
     return figure, lines[["loss", "seed", "epochs_done", "dev_rsum"]]
 
@@ -69,13 +68,12 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
 
     On that line every anchor's hardest negative scores like its positive: all scores are equal, nothing is learnt.
     """
-    config = without_warmup[0].config
+    config, look = without_warmup[0].config, {"color": LOOK["triplet"]["color"], **LINE_A_SEED}
     level = 2 * config.loss_options.get("margin", 0.2) * config.batch_size
     lines = _records("step", {"with warm-up": with_warmup, "without warm-up": without_warmup}, "run")
     lines = lines[~lines["warmup"].astype(bool)]
     figure, [axis] = panels(1, columns=1, width=7, height=3.9)
-    colour = LOOK["triplet"]["color"]
-    sns.lineplot(lines, x="epochs_done", y="loss", style="run", color=colour, **LINE_A_SEED, ax=axis)
+    sns.lineplot(lines, x="epochs_done", y="loss", style="run", ax=axis, **look)
     axis.axhline(level, color="black", linewidth=1, linestyle="-.", label="2 · margin · N")
     axis.set(xlabel="epochs", ylabel="hardest-negative triplet loss", ylim=(0, 1.15 * level))
     legend(figure, columns=3, side="lower")
@@ -83,18 +81,17 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
 
 
 @styled
-def convergence(study: StudyRuns, columns: int = 4) -> tuple[Figure, pd.DataFrame]:
+def convergence(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     """Draw rsum on the images that choose the epoch: a panel a loss, with the means of all losses in grey behind it.
 
     A line is the mean over seeds, a band goes from worst to best. Returns the means, a column a loss.
     """
     lines = _records("epoch", study.by_loss()).astype({"epochs_done": int})
     means = lines.pivot_table("dev_rsum", "epochs_done", "loss", sort=False)
-    figure, axes = panels(len(means.columns), columns, width=2.5, height=2.0)
-    look = LOOK["polynomial"] | {"markersize": 4}
+    figure, axes = panels(len(means.columns), columns=4, width=2.5, height=2.0)
     for axis, loss in zip(axes, means, strict=True):
         axis.plot(means, color="#bbbbbb", linewidth=0.7)
-        sns.lineplot(lines[lines["loss"] == loss], **RSUM_BY_EPOCH, ax=axis, **look)
+        sns.lineplot(lines[lines["loss"] == loss], **RSUM_BY_EPOCH, ax=axis, markersize=4, **LOOK["polynomial"])
         axis.set_title(f"{loss}: {means[loss].iloc[-1]:.0f}", fontsize=9)
         axis.set(xlabel="", ylabel="")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -9,7 +9,7 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from uwml_lib.reports.figures.style import PAIR_LOOK, legend, looks, panels, styled
+from uwml_lib.reports.figures import PAIR_LOOK, legend, looks, panels, styled
 from uwml_lib.weighting.weights import pair_weights
 
 Curves = dict[str, pd.DataFrame]
@@ -35,8 +35,7 @@ def weight_curves(
             axis.plot(frame["similarity"], frame["weight"], label=label, **look | {"marker": ""})
             if "closed_form" in frame:
                 dots = look | {"linestyle": "", "markersize": 5, "markerfacecolor": "none", "clip_on": False}
-                few = frame[::10]
-                axis.plot(few["similarity"], few["closed_form"], label=f"{loss}, closed form", **dots)
+                axis.plot("similarity", "closed_form", data=frame[::10], label=f"{loss}, closed form", **dots)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=f"{kind} pairs", xlabel="similarity of the pair", xlim=limits)
         axis.locator_params("x", nbins=5)
@@ -89,9 +88,7 @@ def weight_gallery(curves: dict[str, Curves], columns: int = 4) -> tuple[Figure,
 
 
 @styled
-def weight_maps(
-    maps: dict[str, pd.DataFrame], kind: str = "negative", columns: int = 4
-) -> tuple[Figure, dict[str, pd.DataFrame]]:
+def weight_maps(maps: dict[str, pd.DataFrame], kind: str = "negative") -> tuple[Figure, dict[str, pd.DataFrame]]:
     """Draw the weight of a positive or negative pair (`kind`) over both similarities: a panel a loss, one colour scale.
 
     maps: loss -> a frame of `weighting.weight_map`. Colours go from blue over white (zero) to red and dotted (below
@@ -101,7 +98,7 @@ def weight_maps(
     lowest = min(0.0, *(table.min(axis=None) for table in tables.values()))
     highest = max(NOISE, *(table.max(axis=None) for table in tables.values()))
     scale = SymLogNorm(1, linscale=2, vmin=-max(highest, -lowest), vmax=max(highest, -lowest))
-    figure, axes = panels(len(maps), columns, width=2.5, height=2.4)
+    figure, axes = panels(len(maps), columns=4, width=2.5, height=2.4)
     figure.set_figwidth(figure.get_figwidth() + 1)  # for the bar
     for axis, (loss, table) in zip(axes, tables.items(), strict=True):
         places = table.columns, table.index, table

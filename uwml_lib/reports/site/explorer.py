@@ -6,7 +6,7 @@ The polynomial and the triplet loss are computed in the page (`templates/explore
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import vl_convert
@@ -18,12 +18,10 @@ from uwml_lib.weighting.weights import weight_map
 
 TEMPLATES = Path(__file__).parent / "templates" / "explorer"
 LIVE = ("polynomial", "triplet")
-KINDS: tuple["Kind", ...] = ("positive", "negative")
+Kind = Literal["positive", "negative"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SIMILARITIES = [step / 100 for step in range(-100, 100)]
 HELD = [-1.0, -0.5, 0.0, 0.5, 1.0]  # the other pair's similarities for which curves are computed here
-DECIMALS = 9
-
-Kind = Literal["positive", "negative"]
 
 
 class Slider(NamedTuple):
@@ -49,12 +47,8 @@ CHOICES = {
     "clamp": {"each": "each: [P]₊ + [Q]₊", "sum": "sum: [P + Q]₊"},
     "scale": {"absolute": "one scale for all", "relative": "each curve to its largest"},
 }
-START = {
-    **{name: slider.start for name, slider in SLIDERS.items()},
-    "clamp": _polynomial.clamp,
-    "scale": "absolute",
-    "show": list(LIVE),
-}
+START: dict[str, Any] = {name: slider.start for name, slider in SLIDERS.items()}
+START |= {"clamp": _polynomial.clamp, "scale": "absolute", "show": list(LIVE)}
 # What a preset changes from START, and a sentence about it.
 PRESETS: dict[str, tuple[dict[str, Any], str]] = {
     "released": ({}, "The coefficients, margin and clamps of the released code."),
@@ -79,47 +73,14 @@ PRESETS: dict[str, tuple[dict[str, Any], str]] = {
 
 def build_explorer(path: Path | str) -> Path:
     """Write the page to `path`, all it needs inside it, and return the path."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False, trim_blocks=True
-    )
-    page = environment.get_template("page.html.j2").render(
-        sliders=SLIDERS,
-        choices=CHOICES,
-        presets=PRESETS,
-        losses=_names(),
-        live=LIVE,
-        data=_json(_data()),
-        charts=_charting_library(),
-    )
-    write_text(path, page)
-    return Path(path)
-
-
-def pair_curve(loss: ScoreMatrixLoss, kind: Kind, held: float) -> dict[str, list[float]]:
-    """Sweep a pair over SIMILARITIES with the other pair of its anchor held; return "loss" and signed "weight".
-
-    Both to DECIMALS decimals; the weights by automatic differentiation, as those of `weighting.weight_curve`.
-    """
-    swept, other = (torch.tensor(values, dtype=torch.float64) for values in (SIMILARITIES, [held]))
-    frame = weight_map(loss, *((swept, other) if kind == "positive" else (other, swept))).round(DECIMALS) + 0.0
-    return {"loss": frame["loss"].tolist(), "weight": frame[f"{kind}_weight"].tolist()}  # + 0.0 made 0.0 of -0.0
-
-
-def _names() -> list[str]:
-    return [*LIVE, *(name for name in LOSSES if name not in LIVE)]
-
-
-def _data() -> dict[str, Any]:
     others = {
         name: Loss(reduction="sum")  # type: ignore[call-arg]  # a loss by name has defaults for all else
         for name, Loss in LOSSES.items()
         if name not in LIVE
     }
-    return {
-        "similarities": SIMILARITIES,
-        "held": HELD,
-        "losses": _names(),
-        "start": START,
+    losses = [*LIVE, *others]
+    data = {
+        "similarities": SIMILARITIES, "held": HELD, "losses": losses, "start": START,
         "bounds": {name: [slider.low, slider.high] for name, slider in SLIDERS.items()},
         "choices": {name: list(words) for name, words in CHOICES.items()},
         "ceiling": _polynomial.positive_ceiling,
@@ -128,13 +89,23 @@ def _data() -> dict[str, Any]:
             name: {kind: [pair_curve(loss, kind, held) for held in HELD] for kind in KINDS}
             for name, loss in others.items()
         },
-    }
+    }  # fmt: skip
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    # Vega as one script, which vl-convert carries inside its wheel.
+    charts = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True)
+    page = environment.get_template("page.html.j2").render(
+        sliders=SLIDERS, choices=CHOICES, presets=PRESETS, losses=losses, live=LIVE, data=text, charts=charts
+    )
+    write_text(path, page)
+    return Path(path)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+def pair_curve(loss: ScoreMatrixLoss, kind: Kind, held: float) -> dict[str, list[float]]:
+    """Sweep a pair over SIMILARITIES with the other pair of its anchor held; return "loss" and signed "weight".
 
-
-def _charting_library() -> str:
-    """Vega as one script that sets `window.vegaEmbed`; vl-convert carries it inside its wheel."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    Both to nine decimals; the weights by automatic differentiation, as those of `weighting.weight_curve`.
+    """
+    swept, other = (torch.tensor(values, dtype=torch.float64) for values in (SIMILARITIES, [held]))
+    frame = weight_map(loss, *((swept, other) if kind == "positive" else (other, swept))).round(9) + 0.0
+    return {"loss": frame["loss"].tolist(), "weight": frame[f"{kind}_weight"].tolist()}  # + 0.0 made 0.0 of -0.0

@@ -1,4 +1,4 @@
-"""The pages: executed notebooks as HTML that reads offline, and an index with the tables.
+"""The pages: executed notebooks as HTML that reads offline, tables, runs, benchmarks, and an index of them.
 
 MathJax comes as a file beside the pages (from the wheel django-static-mathjax), so nothing is fetched from the network.
 """
@@ -6,12 +6,12 @@ MathJax comes as a file beside the pages (from the wheel django-static-mathjax),
 import os
 import re
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -19,17 +19,15 @@ from nbconvert import HTMLExporter
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import EMBEDDED
-from uwml_lib.reports.executed import executed
-from uwml_lib.reports.findings import in_short
 from uwml_lib.reports.records import reliability_text
-from uwml_lib.reports.report import Report, paragraph_html
+from uwml_lib.reports.report import Report, in_short, paragraph_html
 from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs.run import Run
-from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.runs.study_runs import StudyRuns, load_study
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import lock, make_folder, read_json, read_sealed_json, write_text
+from uwml_lib.support.files import lock, read_json, read_sealed_json, write_text
 from uwml_lib.support.paths import report_folder
 from uwml_lib.support.progress import Say, duration, progress, say
 
@@ -40,122 +38,162 @@ DATA_WORDS = {
 }
 """Embedded data set -> what it is, for the landing page."""
 MACHINE = {"injected-parameters", "machine"}
-"""Tags of cells that no page shows."""
+"""Tags of cells that no page shows: papermill's parameters, and what is for other programs, such as numbers."""
 BENCHMARKS = (
     "loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
     "checks", "steps", "scoring", "epoch", "runs", "kernels",
 )  # fmt: skip
 """What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
-
-
-class Shown(Protocol):
-    """What the pages need of a study."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def notebooks(self) -> tuple[str, ...]:
-        """Stems of its notebooks."""
-
-    @property
-    def report(self) -> Callable[[StudyRuns], Report]:
-        """What is said of its runs."""
-
-
-Load = Callable[[str, str], StudyRuns]
+Shown = tuple[str, Sequence[str], Callable[[StudyRuns], Report]]
+"""What the pages need of a study: its name, the stems of its notebooks, and what is said of its runs."""
 Known = Mapping[tuple[str, str], StudyRuns]
 
 
-def build(studies: Collection[Shown], load: Load, say: Say = say, known: Known = MappingProxyType({})) -> Path:
-    """Render every executed notebook, the weight explorer and the index; return the index's path.
+def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyType({})) -> Path:
+    """Write every page and return the index's path; what cannot be read is left out, and said.
 
-    load: a data set and a study's name -> its runs. known: (study, data set) -> runs that are loaded already.
+    known: (study, data set) -> runs that are loaded already.
     """
-    with lock(paths.REPORTS / "assets", say):
-        return _build(studies, load, say, known)
+    assets = paths.REPORTS / "assets"
+    with lock(assets, say):
+        mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
+        for asset in (mathjax, TEMPLATES / "kit" / "kit.css", TEMPLATES / "kit" / "kit.js"):
+            write_text(assets / asset.name, asset.read_text(encoding="utf-8"))
+        build_explorer(paths.REPORTS / "weight_explorer.html")
+        return _build(studies, say, known)
 
 
-def _build(studies: Collection[Shown], load: Load, say: Say, known: Known) -> Path:
-    assets = make_folder(paths.REPORTS / "assets")
-    mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
-    with resources.as_file(mathjax) as script:
-        if not (assets / script.name).exists():
-            write_text(assets / script.name, script.read_text(encoding="utf-8"))
-    for asset in ("kit.css", "kit.js"):
-        write_text(assets / asset, (TEMPLATES / "kit" / asset).read_text(encoding="utf-8"))
+def _build(studies: Sequence[Shown], say: Say, known: Known) -> Path:
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
     benchmarks = _benchmarks()
 
-    def write(template: str, page: Path, **words: Any) -> None:
+    def write(template: str, page: Path, words: dict[str, Any]) -> Path:
         root = "../" * len(page.relative_to(paths.REPORTS).parts[:-1])
         text = exporter.environment.get_template(template).render(root=root, performance=bool(benchmarks), **words)
         write_text(page, text)
+        return page
 
-    sections: list[dict[str, object]] = []
+    sections: list[dict[str, Any]] = []
     reports: list[Report] = []
     runs: dict[Path, Run] = {}
-    datasets = {path.parent.name for study in studies for path in paths.RUNS.glob(f"*/{study.name}.json")}
-    for dataset in sorted(datasets, key=lambda name: (name != "scenes", name)):
-        notebooks = executed(report_folder(dataset))
-        pages = [notebook.with_suffix(".html") for notebook in notebooks]
-        navigation = _navigation(dataset, datasets) + [("performance.html", "How fast")] * bool(benchmarks)
-        for notebook, page in progress([*zip(notebooks, pages, strict=True)], f"{dataset}: pages of notebooks"):
-            write_text(page, _render(exporter, notebook, navigation))
-        for study in studies:
-            if not (paths.RUNS / dataset / f"{study.name}.json").exists():
-                continue
-            try:
-                shown = known.get((study.name, dataset)) or load(dataset, study.name)
-                report = study.report(shown)
-            except UWMLError as error:
-                say(f"{dataset}: left out of the pages ({error})")
-                continue
-            cards = [_card(page) for page in pages if page.stem in study.notebooks]
-            sections.append(_section(study.name, dataset, report, cards))
-            if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
-                reports.append(report)
-            runs |= {run.folder: run for run in shown.all_runs}
-    for path in sorted(paths.SWEEPS.glob("*/*/sweep.json")):
-        try:
-            sections.append(_sweep_section(path))
-        except UWMLError as error:
-            say(f"{path.parent.name}: left out of the pages ({error})")
-    build_explorer(paths.REPORTS / "weight_explorer.html")
-    for run in progress([*runs.values()], "pages of runs"):
-        write("run.html.j2", _run_page(run), **_run_words(run))
-    for page in {*(paths.REPORTS / "pages").glob("*/*.html")} - {*map(_run_page, runs.values())}:
+    datasets = {path.parent.name for name, *_ in studies for path in paths.RUNS.glob(f"*/{name}.json")}
+    notebooks = {name: executed(report_folder(name)) for name in sorted(datasets, key=lambda x: (x != "scenes", x))}
+    for dataset, copies in notebooks.items():
+        navigation = _navigation(dataset, notebooks) + [("performance.html", "How fast")] * bool(benchmarks)
+        shown = progress(copies, f"{dataset}: pages of notebooks")
+        cards = {copy.stem: _notebook_page(exporter, copy, navigation) for copy in shown}
+        for name, stems, report_of in studies:
+            if (paths.RUNS / dataset / f"{name}.json").exists():
+                try:
+                    study = known.get((name, dataset)) or load_study(dataset, name)
+                    report = report_of(study)
+                except UWMLError as error:
+                    say(f"{dataset}: left out of the pages ({error})")
+                    continue
+                sections.append(_section(name, dataset, report, [cards[stem] for stem in stems if stem in cards]))
+                if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
+                    reports.append(report)
+                runs |= {run.folder: run for run in study.all_runs}
+    pages = {write("run.html.j2", _run_page(run), _run_words(run)) for run in progress(runs.values(), "pages of runs")}
+    for page in {*(paths.REPORTS / "pages").glob("*/*.html")} - pages:
         page.unlink()  # of a run that no table shows any more
     if benchmarks:
-        title = "How fast, and why not faster"
-        write(
-            "performance.html.j2",
-            paths.REPORTS / "performance.html",
-            here="performance",
-            title=title,
-            devices=benchmarks,
-        )
-    title = "Universal weighting metric learning, reproduced"
-    write(
-        "landing.html.j2", paths.REPORTS / "index.html", here="index", title=title, curves=_weight_curves(),
-        findings=[sentence for report in reports for sentence in report.findings], in_short=in_short(reports),
-        sections=sections,
-        data={
-            name: f"{words} ({EMBEDDED[name].train:,} to train on)"
-            for name, words in DATA_WORDS.items()
-            if name in datasets
-        },
-        reliability=paragraph_html(reliability_text()),
-        provenance=next((run.results["provenance"] for run in runs.values()), None),
-    )  # fmt: skip
-    return paths.REPORTS / "index.html"
+        write("performance.html.j2", paths.REPORTS / "performance.html", {"devices": benchmarks})
+    words = _landing_words([*sections, *_sweeps(say)], reports, [*runs.values()], datasets)
+    return write("landing.html.j2", paths.REPORTS / "index.html", words)
 
 
-def _weight_curves() -> str | None:
-    """The figure of notebook 4, of these reports or else of the published ones."""
-    places = [folder / "figures" / "weight_curves.png" for folder in (report_folder("scenes"), paths.REFERENCE)]
-    return next((Path(os.path.relpath(place, paths.REPORTS)).as_posix() for place in places if place.exists()), None)
+def _link(target: Path, folder: Path) -> str:
+    return Path(os.path.relpath(target, folder)).as_posix()
+
+
+def executed(folder: Path) -> list[Path]:
+    """Return the executed copies of notebooks in a folder, in order; damaged ones are left out."""
+    return [copy for copy in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if key_of(copy)]
+
+
+def key_of(copy: Path) -> str | None:
+    """The key that an executed copy was made under; None if it is not there, damaged, or no copy of this kit's."""
+    try:
+        return nbformat.read(copy, as_version=4).metadata.get("uwml_key")
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+        return None
+
+
+def _navigation(dataset: str, notebooks: Mapping[str, Sequence[Path]]) -> list[tuple[str, str]]:
+    """Page and title of every notebook, of this data set or, where that has none, of another one of its size."""
+    found: dict[str, str] = {}
+    for name in sorted(notebooks, key=lambda name: (name != dataset, name)):
+        if name.endswith("_smoke") == dataset.endswith("_smoke"):
+            found = {copy.stem: f"{name}/{copy.stem}.html" for copy in notebooks[name]} | found
+    return [(found[stem], stem.replace("_", " ")) for stem in sorted(found)]
+
+
+def _notebook_page(exporter: HTMLExporter, copy: Path, navigation: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Write an executed notebook's page; return its link, its title, and the beginning of what it says of itself."""
+    content, here = nbformat.read(copy, as_version=4), f"{copy.parent.name}/{copy.stem}.html"
+    heading, _, rest = content.cells[0].source.partition("\n\n")
+    title = heading.removeprefix("# ")
+    pages = {Path(page).stem: f"../{page}" for page, _ in navigation}
+
+    def link(match: re.Match[str]) -> str:  # to a page; in plain words to a notebook that was not executed
+        words, name = match.groups()
+        return f"[{words}]({pages[name]})" if name in pages else words
+
+    content.cells = [cell for cell in content.cells if not MACHINE & {*cell.metadata.get("tags", ())}]
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\[([^\]]+)\]\((\w+)\.ipynb\)", link, cell.source)
+    words = {
+        "kit_navigation": [{"href": f"../{page}", "words": name, "here": page == here} for page, name in navigation],
+        "kit_root": "../", "metadata": {"name": title},
+    }  # fmt: skip
+    write_text(copy.with_suffix(".html"), exporter.from_notebook_node(content, resources=words)[0])
+    about = textwrap.shorten(re.sub(r"[*`$]", "", rest.partition("\n\n")[0]), 150, placeholder=" ...")
+    return {"href": here, "words": title, "about": about}
+
+
+def _section(name: str, dataset: str, report: Report, cards: list[dict[str, str]]) -> dict[str, Any]:
+    path = report_folder(dataset) / "durations.json"
+    noted = read_json(path).get(name, {}).get("seconds", {}) if path.exists() else {}
+    seconds = [(step, duration(value)) for step, value in noted.items()]
+    return report.to_html(f"pages/{dataset}/{{0}}.html") | {"pages": cards, "seconds": seconds}
+
+
+def _sweeps(say: Say) -> Iterator[dict[str, Any]]:
+    """What each sweep found: its settings, its figure, the chosen one's numbers, its runs."""
+    for path in sorted(paths.SWEEPS.glob("*/*/sweep.json")):
+        try:
+            found = read_sealed_json(path)
+        except UWMLError as error:
+            say(f"{path.parent.name}: left out of the pages ({error})")
+            continue
+        settings, chosen, runs = (pd.DataFrame(found["tables"][name]) for name in ("settings", "chosen", "runs"))
+        title = f"{found['dataset']}: sweep {found['name']}"
+        notes = tuple(sentence.replace("**", "") for sentence in found["sentences"])
+        report = Report(title, settings.set_index("setting"), runs.set_index("run folder"), notes=notes)
+        yield report.to_html(f"runs/{found['dataset']}/{{0}}/config.json") | {
+            "figure": _link(path.with_suffix(".png"), paths.REPORTS),
+            "alt": f"rsum on {found['chosen_by']} against {', '.join(found['varied'])}: the numbers of the table",
+            "chosen": chosen.to_html(index=False, border=0),
+        }
+
+
+def _landing_words(
+    sections: Sequence[dict[str, Any]], reports: Sequence[Report], runs: Sequence[Run], datasets: Collection[str]
+) -> dict[str, Any]:
+    # The figure of notebook 4, of these reports or else of the published ones.
+    curves = [folder / "figures" / "weight_curves.png" for folder in (report_folder("scenes"), paths.REFERENCE)]
+    data = {name: f"{words} ({EMBEDDED[name].train:,} to train on)" for name, words in DATA_WORDS.items()}
+    return {
+        "curves": next((_link(path, paths.REPORTS) for path in curves if path.exists()), None),
+        "findings": [sentence for report in reports for sentence in report.findings],
+        "in_short": in_short(reports),
+        "data": {name: words for name, words in data.items() if name in datasets},
+        "sections": sections,
+        "reliability": paragraph_html(reliability_text()),
+        "provenance": runs[0].results["provenance"] if runs else None,
+    }
 
 
 def _run_page(run: Run) -> Path:
@@ -167,31 +205,28 @@ def _run_words(run: Run) -> dict[str, Any]:
     history, usual, come_from = run.history(), asdict(ExperimentConfig()), run.results["provenance"]
     metrics = pd.DataFrame([[f"{run.metrics[name]:.1f}" for name in COLUMNS]], columns=[*COLUMNS.values()])
     steps, epochs = (history[history["kind"] == kind] for kind in ("step", "epoch"))
-    drawn = [
-        (steps, "loss", "loss"),
-        (epochs, "dev_rsum", f"rsum on {run.config.chosen_by}"),
-        (steps, "informative_share", "share of anchors that inform"),
-        (steps, "gradient_norm", "length of the gradient"),
-    ]
-    last, warmup = run.config.epochs, run.config.warmup_epochs
+    facts = ("command", "commit", "clean_tree", "machine", "python", "started")
     return {
-        "title": run.folder.name, "words": f"{run.model}, {run.config.loss} loss, seed {run.seed}",
-        "files": Path(os.path.relpath(run.folder, _run_page(run).parent)).as_posix(),
-        "metrics": metrics.to_html(index=False, border=0), "epochs": last,
-        "curves": [curve | {"warmup": 320 * warmup / last} for curve in map(_curve, *zip(*drawn, strict=True))],
+        "run": run, "files": _link(run.folder, _run_page(run).parent),
+        "metrics": metrics.to_html(index=False, border=0),
+        "warmup": 320 * run.config.warmup_epochs / run.config.epochs,
+        "curves": [
+            _curve(steps, "loss", "loss"),
+            _curve(epochs, "dev_rsum", f"rsum on {run.config.chosen_by}"),
+            _curve(steps, "informative_share", "share of anchors that inform"),
+            _curve(steps, "gradient_norm", "length of the gradient"),
+        ],
         "settings": [(name, value) for name, value in run.config.to_dict().items() if value != usual[name]],
-        "provenance": [
-            (name, come_from[name]) for name in ("command", "commit", "clean_tree", "machine", "python", "started")
-        ] + list(come_from["versions"].items()),
+        "provenance": [(name, come_from[name]) for name in facts] + list(come_from["versions"].items()),
     }  # fmt: skip
 
 
-def _curve(lines: pd.DataFrame, column: str, label: str, width: int = 320, height: int = 150) -> dict[str, Any]:
-    """A line for SVG through the readings of a column, from left to right over all epochs."""
+def _curve(lines: pd.DataFrame, column: str, label: str) -> dict[str, Any]:
+    """A line for SVG, 320 by 150, through the readings of a column, from left to right over all epochs."""
     values = lines[column].astype(float)
     low, high = values.min(), values.max()
-    x = width * lines["epochs_done"] / lines["epochs_done"].max()
-    y = 20 + (height - 40) * (high - values) / ((high - low) or 1)
+    x = 320 * lines["epochs_done"] / lines["epochs_done"].max()
+    y = 20 + 110 * (high - values) / ((high - low) or 1)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if b == b)
     ends = {"first": values.iloc[0], "last": values.iloc[-1], "low": low, "high": high}
     return {"label": label, "points": points, **{name: f"{value:.4g}" for name, value in ends.items()}}
@@ -200,87 +235,16 @@ def _curve(lines: pd.DataFrame, column: str, label: str, width: int = 320, heigh
 def _benchmarks() -> list[dict[str, Any]]:
     """What the benchmarks found on each kind of device, part by part in order."""
     folders = sorted({path.parent for path in paths.PERFORMANCE.glob("*/*.json")})
-    parts = {
-        folder.name: [_benchmark(folder / f"{name}.json") for name in BENCHMARKS if (folder / f"{name}.json").exists()]
-        for folder in folders
-    }
-    return [{"name": name, "parts": found} for name, found in parts.items()]
+    files = {folder.name: [folder / f"{name}.json" for name in BENCHMARKS] for folder in folders}
+    return [{"name": name, "parts": [_benchmark(x) for x in parts if x.exists()]} for name, parts in files.items()]
 
 
 def _benchmark(path: Path) -> dict[str, Any]:
-    found, figure = read_json(path), path.with_suffix(".png")
+    found = read_json(path)
     tables = found["tables"] if "tables" in found else {found["title"]: found["rows"]}
     return {
         **found,
         "bounds": paragraph_html(found["bounds"]),
         "tables": {title: pd.DataFrame(rows).to_html(index=False, border=0) for title, rows in tables.items()},
-        "figure": Path(os.path.relpath(figure, paths.REPORTS)).as_posix() if found["alt"] else "",
-    }
-
-
-def _navigation(dataset: str, datasets: Iterable[str]) -> list[tuple[str, str]]:
-    """Page and title of every notebook, of this data set or, where that has none, of another one of its size."""
-    small = dataset.endswith("_smoke")
-    others = [name for name in sorted(datasets) if name != dataset and name.endswith("_smoke") == small]
-    found: dict[str, str] = {}
-    for name in (dataset, *others):
-        for notebook in executed(report_folder(name)):
-            found.setdefault(notebook.stem, f"{name}/{notebook.stem}.html")
-    return [(found[stem], stem.replace("_", " ")) for stem in sorted(found)]
-
-
-def _render(exporter: HTMLExporter, notebook: Path, navigation: Sequence[tuple[str, str]]) -> str:
-    content = nbformat.read(notebook, as_version=4)
-    here = f"{notebook.parent.name}/{notebook.stem}.html"
-    pages = {Path(page).stem: f"../{page}" for page, _ in navigation}
-
-    def link(match: re.Match[str]) -> str:  # to a page; in plain words to a notebook that was not executed
-        words, name = match.groups()
-        return f"[{words}]({pages[name]})" if name in pages else words
-
-    for cell in content.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\[([^\]]+)\]\((\w+)\.ipynb\)", link, cell.source)
-    # What is for the machine alone: papermill's parameters, and cells that say so, such as numbers for other programs.
-    content.cells = [cell for cell in content.cells if not MACHINE & {*cell.metadata.get("tags", ())}]
-    title = content.cells[0].source.partition("\n")[0].removeprefix("# ")
-    words = {
-        "kit_navigation": [{"href": f"../{page}", "words": name, "here": page == here} for page, name in navigation],
-        "kit_root": "../", "metadata": {"name": title},
-    }  # fmt: skip
-    return exporter.from_notebook_node(content, resources=words)[0]
-
-
-def _section(name: str, dataset: str, report: Report, cards: list[dict[str, str]]) -> dict[str, object]:
-    durations = report_folder(dataset) / "durations.json"
-    noted = read_json(durations).get(name, {"seconds": {}}) if durations.exists() else {"seconds": {}}
-    seconds = [(step, duration(value)) for step, value in noted["seconds"].items()]
-    return report.to_html(f"pages/{dataset}/{{0}}.html") | {"pages": cards, "seconds": seconds}
-
-
-def _card(page: Path) -> dict[str, str]:
-    """A notebook's link, its title, and the beginning of what it says of itself."""
-    title, _, rest = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells[0].source.partition("\n\n")
-    about = textwrap.shorten(re.sub(r"[*`$]", "", rest.partition("\n\n")[0]), 150, placeholder=" ...")
-    return {"href": f"{page.parent.name}/{page.name}", "words": title.removeprefix("# "), "about": about}
-
-
-def _sweep_section(path: Path) -> dict[str, object]:
-    """What a sweep found: its settings, its figure, the chosen one's numbers, its runs."""
-    found = read_sealed_json(path)
-    settings, chosen, runs = (pd.DataFrame(found["tables"][name]) for name in ("settings", "chosen", "runs"))
-    link = f'<a href="runs/{found["dataset"]}/{{0}}/config.json">{{0}}</a>'
-    runs["run folder"] = runs["run folder"].map(link.format)
-    return {
-        "title": f"{found['dataset']}: sweep {found['name']}",
-        "count": len(runs),
-        "table": settings.to_html(index=False, border=0),
-        "figure": {
-            "path": Path(os.path.relpath(path.with_suffix(".png"), paths.REPORTS)).as_posix(),
-            "alt": f"rsum on {found['chosen_by']} against {', '.join(found['varied'])}: the numbers of the table",
-        },
-        "chosen": chosen.to_html(index=False, border=0),
-        "runs": runs.to_html(index=False, border=0, escape=False),
-        "notes": [paragraph_html(sentence.replace("**", "")) for sentence in found["sentences"]],
-        "pages": [],
+        "figure": _link(path.with_suffix(".png"), paths.REPORTS) if found["alt"] else "",
     }

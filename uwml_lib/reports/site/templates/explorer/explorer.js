@@ -2,24 +2,19 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const KINDS = ["positive", "negative"], QUANTITIES = ["weight", "loss"];
 const VARIABLE = {positive: "p", negative: "n"};
 const HEIGHT = {weight: 220, loss: 130};
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const WORDS = {out: "no part", dead: "dead zone", wrong: "wrong way"};
+const element = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
 const fixed = (value, digits = 4) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
 
-// A loss is told by colour (on a light and on a dark page), by dashes and by markers; with 8, 7 and 5 of them, no two losses
-// look the same.
-const COLOURS = [["#0072b2", "#56b4e9"], ["#c04f00", "#ff9d5c"], ["#00795a", "#2ecc9b"], ["#a33b78", "#f0a3cd"],
-  ["#6b5500", "#e3c04a"], ["#5646b8", "#b3a7ff"], ["#4d4d4d", "#c4c4c4"], ["#8f2a1c", "#ff998a"]];
+// A loss is told by colour (--loss-0 to --loss-7, in page.css), by dashes and by markers; with 8, 7 and 5 of them, no two
+// losses look the same.
 const DASHES = [[1, 0], [7, 4], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 4]];
 const SHAPES = ["M-1,0A1,1,0,1,1,1,0A1,1,0,1,1,-1,0Z", "M-.9-.9H.9V.9H-.9Z", "M0-1.1L1.1,.9H-1.1Z", "M0-1.2L1.2,0L0,1.2L-1.2,0Z",
   "M-.4-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z"];
-const look = (list, name) => list[DATA.losses.indexOf(name) % list.length];
-const colour = (name) => look(COLOURS, name)[Number(dark.matches)];
-const THEMES = [
-  {ink: "#222", grid: "#e3e3e3", out: "#f1f1f1", dead: "#d9d9d9", wrong: "#f8cfc4"},
-  {ink: "#e6e6e6", grid: "#383838", out: "#232323", dead: "#444", wrong: "#5e2c22"},
-];
-const WORDS = {out: "no part", dead: "dead zone", wrong: "wrong way"};
+const LOOKS = Object.fromEntries(DATA.losses.map((name, place) => [
+  name, {colour: `var(--loss-${place % 8})`, dash: DASHES[place % DASHES.length], shape: SHAPES[place % SHAPES.length]},
+]));
 
 // ------------------------------------------------------------------------------------------------------ the settings
 
@@ -55,32 +50,28 @@ function fromFragment() {
 
 // -------------------------------------------------------------------------------------------------------- the curves
 
-const nearest = (held) => DATA.held.reduce((best, value) => Math.abs(value - held) < Math.abs(best - held) ? value : best);
 const heldFor = (kind) => settings[kind === "positive" ? "negative_held" : "positive_held"];
+const nearest = (held) => DATA.held.reduce((best, value) => Math.abs(value - held) < Math.abs(best - held) ? value : best);
+const live = (name, kind) => name in LIVE && ((similarity) => livePoint(name, kind, settings, similarity));
 
 function curve(name, kind) {
-  if (name in LIVE) return DATA.similarities.map((similarity) => livePoint(name, kind, settings, similarity));
+  if (name in LIVE) return DATA.similarities.map(live(name, kind));
   const {loss, weight} = DATA.curves[name][kind][DATA.held.indexOf(nearest(heldFor(kind)))];
   return DATA.similarities.map((similarity, k) => ({similarity, loss: loss[k], weight: weight[k], used: true}));
 }
 
-function zones(name, kind, points = curve(name, kind)) {
-  return stretches(points, name in LIVE ? (similarity) => livePoint(name, kind, settings, similarity) : null);
-}
-
 function pointAt(name, kind, similarity) {
-  if (name in LIVE) return livePoint(name, kind, settings, similarity);
-  return curve(name, kind)[DATA.similarities.findIndex((value) => Math.abs(value - similarity) < 0.0051)];
+  if (name in LIVE) return live(name, kind)(similarity);
+  return curve(name, kind).find((point) => Math.abs(point.similarity - similarity) < 0.0051);
 }
 
 // -------------------------------------------------------------------------------------------------------- the charts
 
 function chart(kind, quantity) {
-  const theme = THEMES[Number(dark.matches)];
-  const byName = (values) => ({type: "ordinal", domain: DATA.losses, range: values});
-  const [x, y] = [{scale: "x", field: "similarity"}, {scale: "y", field: quantity}];
-  const stroke = {scale: "colour", field: "name"};
-  const across = {x: {value: 0}, x2: {signal: "width"}};
+  const [x, y, stroke, shape] = [{scale: "x", field: "similarity"}, {scale: "y", field: quantity}, {field: "colour"}, {field: "shape"}];
+  const ink = "var(--ink)", whole = {y: {value: 0}, y2: {signal: "height"}};
+  const mark = (type, update, more = {}) => ({type, aria: false, ...more, encode: {update}});
+  const axis = (scale, title, more) => ({scale, title, grid: true, ...more});
   return {
     description: `${quantity} of a ${kind} pair against its similarity; the numbers are in the table below`,
     width: 300, height: HEIGHT[quantity], autosize: "none", padding: {left: 56, right: 12, top: 6, bottom: 40},
@@ -95,69 +86,39 @@ function chart(kind, quantity) {
       {name: "x", type: "linear", domain: [-1, 1], range: "width"},
       {name: "y", type: "linear", domain: [{signal: "low"}, {signal: "high"}], zero: false,
         range: [{signal: "height"}, 16]},  // above: the words of a zone
-      {name: "colour", ...byName(DATA.losses.map(colour))},
-      {name: "shape", ...byName(DATA.losses.map((name) => look(SHAPES, name)))},
-      {name: "zone", type: "ordinal", domain: Object.keys(WORDS), range: Object.keys(WORDS).map((state) => theme[state])},
     ],
     axes: [
-      {orient: "bottom", scale: "x", title: `similarity ${VARIABLE[kind]} of the ${kind} pair`, tickCount: 5, grid: true},
-      {orient: "left", scale: "y", title: {signal: `"${quantity}" + unit`}, tickCount: quantity === "weight" ? 6 : 4, grid: true,
-        titleX: -46, format: "~r"},
+      axis("x", `similarity ${VARIABLE[kind]} of the ${kind} pair`, {orient: "bottom", tickCount: 5}),
+      axis("y", {signal: `"${quantity}" + unit`}, {orient: "left", tickCount: quantity === "weight" ? 6 : 4, titleX: -46, format: "~r"}),
     ],
     config: {
-      axis: {labelColor: theme.ink, titleColor: theme.ink, gridColor: theme.grid, domainColor: theme.ink, tickColor: theme.ink,
+      axis: {labelColor: ink, titleColor: ink, gridColor: "var(--grid)", domainColor: ink, tickColor: ink,
         labelFontSize: 12, titleFontSize: 13, titleFontWeight: "normal", aria: false},
       text: {font: "system-ui, sans-serif"},
     },
     marks: [
-      {type: "rect", from: {data: "zones"}, clip: true, aria: false, encode: {update: {
-        x: {scale: "x", field: "from"}, x2: {scale: "x", field: "to"}, y: {value: 0}, y2: {signal: "height"},
-        fill: {scale: "zone", field: "state"}, stroke: {value: theme.ink}, strokeOpacity: {value: 0.35}, strokeDash: {value: [2, 2]},
-      }}},
-      {type: "rule", aria: false, encode: {update: {
-        ...across, y: {scale: "y", value: 0}, stroke: {value: theme.ink}, strokeWidth: {value: 1},
-      }}},
+      mark("rect", {
+        ...whole, x: {scale: "x", field: "from"}, x2: {scale: "x", field: "to"}, fill: {signal: "'var(--' + datum.state + ')'"},
+        stroke: {value: ink}, strokeOpacity: {value: 0.35}, strokeDash: {value: [2, 2]},
+      }, {from: {data: "zones"}, clip: true}),
+      mark("rule", {x: {value: 0}, x2: {signal: "width"}, y: {scale: "y", value: 0}, stroke: {value: ink}, strokeWidth: {value: 1}}),
       {type: "group", clip: true, from: {facet: {name: "one", data: "curves", groupby: "name"}},
         encode: {update: {width: {signal: "width"}, height: {signal: "height"}}},
-        marks: [{type: "line", from: {data: "one"}, aria: false, encode: {update: {
+        marks: [mark("line", {
           x, y, stroke, strokeWidth: {value: 2.2}, strokeDash: {field: "dash"}, strokeJoin: {value: "round"},
-        }}}]},
-      {type: "symbol", from: {data: "marked"}, clip: true, aria: false, encode: {update: {
-        x, y, stroke, shape: {scale: "shape", field: "name"}, size: {value: 42}, strokeWidth: {value: 1.6}, fill: {value: "transparent"},
-      }}},
-      {type: "text", from: {data: "zones"}, aria: false, encode: {update: {
+        }, {from: {data: "one"}})]},
+      mark("symbol", {
+        x, y, stroke, shape, size: {value: 42}, strokeWidth: {value: 1.6}, fill: {value: "transparent"},
+      }, {from: {data: "marked"}, clip: true}),
+      mark("text", {
         x: {signal: "(scale('x', datum.from) + scale('x', datum.to)) / 2"}, y: {value: 12}, align: {value: "center"},
-        fontSize: {value: 12}, fill: {value: theme.ink},
-        text: {signal: `scale('x', datum.to) - scale('x', datum.from) > 6.5 * length(datum.words) ? datum.words : ''`},
-      }}},
-      {type: "rule", aria: false, encode: {update: {
-        x: {scale: "x", signal: "at"}, y: {value: 0}, y2: {signal: "height"}, stroke: {value: theme.ink}, strokeDash: {value: [3, 3]},
-      }}},
-      {type: "symbol", from: {data: "read"}, clip: true, aria: false, encode: {update: {
-        x, y, fill: stroke, shape: {scale: "shape", field: "name"}, size: {value: 70}, stroke: {value: theme.ink},
-      }}},
+        fontSize: {value: 12}, fill: {value: ink},
+        text: {signal: "scale('x', datum.to) - scale('x', datum.from) > 6.5 * length(datum.words) ? datum.words : ''"},
+      }, {from: {data: "zones"}}),
+      mark("rule", {...whole, x: {scale: "x", signal: "at"}, stroke: {value: ink}, strokeDash: {value: [3, 3]}}),
+      mark("symbol", {x, y, shape, fill: stroke, size: {value: 70}, stroke: {value: ink}}, {from: {data: "read"}, clip: true}),
     ],
   };
-}
-
-const panels = KINDS.flatMap((kind) => QUANTITIES.map((quantity) => (
-  {kind, quantity, place: document.getElementById(`${kind}-${quantity}`), chart: null}
-)));
-let hovered = null;  // the similarity under the pointer, while it is over a chart
-
-async function makeCharts() {
-  const options = {mode: "vega", renderer: "svg", actions: false, tooltip: false, hover: false, defaultStyle: false};
-  await Promise.all(panels.map(async (panel) => {
-    const former = panel.chart;
-    panel.chart = await vegaEmbed(panel.place, chart(panel.kind, panel.quantity), options);
-    former?.finalize();
-  }));
-  for (const swatch of all("svg[data-loss]")) {
-    const name = swatch.dataset.loss;
-    swatch.style.color = colour(name);
-    swatch.querySelector("line").setAttribute("stroke-dasharray", look(DASHES, name).join(" "));
-    swatch.querySelector("path").setAttribute("d", look(SHAPES, name));
-  }
 }
 
 // From the lowest to the highest value of what is shown, 0 included, with some air.
@@ -166,45 +127,37 @@ function extent(values) {
   return {low: low - (low < 0 || high === 0 ? air : 0.02 * high), high: high + air};
 }
 
-function draw(curves) {
-  const shaded = settings.show[0];
-  const at = hovered ?? settings.at;
-  return Promise.all(panels.map(({kind, quantity, place, chart: {view}}) => {
-    const unit = (name) => settings.scale === "absolute" ? 1
-      : Math.max(...curves[kind][name].map((point) => Math.abs(point[quantity]))) || 1;
-    const units = Object.fromEntries(settings.show.map((name) => [name, unit(name)]));
-    const scaled = (name, point) => ({name, similarity: point.similarity, [quantity]: point[quantity] / units[name]});
-    const rows = settings.show.flatMap((name) => curves[kind][name].map((point, step) => (
-      {...scaled(name, point), step, dash: look(DASHES, name)}
-    )));
+function draw(curves, at) {
+  const shaded = settings.show[0], absolute = settings.scale === "absolute";
+  return Promise.all(panels.map(({kind, quantity, place, view}) => {
+    const largest = (name) => Math.max(...curves[kind][name].map((point) => Math.abs(point[quantity]))) || 1;
+    const units = Object.fromEntries(settings.show.map((name) => [name, absolute ? 1 : largest(name)]));
+    const shown = (name, {similarity, ...point}) => ({name, similarity, [quantity]: point[quantity] / units[name], ...LOOKS[name]});
+    const rows = settings.show.flatMap((name) => curves[kind][name].map((point, step) => ({...shown(name, point), step})));
+    const read = settings.show.map((name) => shown(name, pointAt(name, kind, at)));
+    const marked = shaded ? stretches(curves[kind][shaded], live(shaded, kind)) : [];
     const {low, high} = extent(rows.map((row) => row[quantity]));
-    const marked = shaded ? zones(shaded, kind, curves[kind][shaded]).map((zone) => ({...zone, words: WORDS[zone.state]})) : [];
-    const read = settings.show.map((name) => scaled(name, pointAt(name, kind, at)));
     return view.width(place.clientWidth - 68).signal("low", low).signal("high", high).signal("at", at)
-      .signal("unit", settings.scale === "absolute" ? "" : " / largest")
-      .data("zones", marked).data("curves", rows).data("read", read).runAsync();
+      .signal("unit", absolute ? "" : " / largest").data("curves", rows).data("read", read)
+      .data("zones", marked.map((zone) => ({...zone, words: WORDS[zone.state]}))).runAsync();
   }));
 }
 
 // ---------------------------------------------------------------------------------------------- words and the tables
 
 function formula(kind) {
-  const letter = kind === "positive" ? "p" : "q", x = VARIABLE[kind];
-  const terms = ["", ` ${x}`, ` ${x}²`].map((power, k) => [settings[letter + k], power]).filter(([value]) => value);
-  const slopes = [1, 2].map((k) => [(kind === "positive" ? -k : k) * settings[letter + k], k === 1 ? "" : ` ${x}`])
-    .filter(([value]) => value);
-  const written = (parts) => parts.map(([value, power], k) => {
-    const sign = value < 0 ? (k ? " − " : "−") : k ? " + " : "";
-    return sign + Number(Math.abs(value).toPrecision(10)) + power;
-  }).join("") || "0";
-  const name = letter.toUpperCase();
-  return `${name}(${x}) = ${written(terms)}; weight ${kind === "positive" ? "−" : ""}${name}′(${x}) = ${written(slopes)}`;
+  const letter = kind === "positive" ? "p" : "q", x = VARIABLE[kind], name = letter.toUpperCase();
+  const [zero, one, two] = [0, 1, 2].map((power) => settings[letter + power]), sign = kind === "positive" ? -1 : 1;
+  const written = (parts) => parts.filter(([value]) => value).map(([value, power], k) => (
+    (value < 0 ? (k ? " − " : "−") : k ? " + " : "") + Number(Math.abs(value).toPrecision(10)) + power
+  )).join("") || "0";
+  const [terms, slopes] = [[[zero, ""], [one, ` ${x}`], [two, ` ${x}²`]], [[sign * one, ""], [sign * 2 * two, ` ${x}`]]];
+  return `${name}(${x}) = ${written(terms)}; weight ${sign < 0 ? "−" : ""}${name}′(${x}) = ${written(slopes)}`;
 }
 
 function sentence(name, kind, points) {
-  const x = VARIABLE[kind];
-  const parts = zones(name, kind, points).map(({state, from, to, lowest}) => {
-    const range = `for ${x} from ${fixed(from)} to ${fixed(to)}`;
+  const parts = stretches(points, live(name, kind)).map(({state, from, to, lowest}) => {
+    const range = `for ${VARIABLE[kind]} from ${fixed(from)} to ${fixed(to)}`;
     if (state === "out") return `takes no part ${range}`;
     return state === "dead" ? `dead zone, weight 0, ${range}` : `wrong way, weight down to ${fixed(lowest)}, ${range}`;
   });
@@ -220,86 +173,83 @@ function sentences(kind, curves) {
   ];
 }
 
+function filled(tag, text, attributes = {}) {
+  return Object.assign(document.createElement(tag), {textContent: text, ...attributes});
+}
+
 function fillRows(part, rows) {
   const head = part.tagName === "THEAD";
   part.replaceChildren(...rows.map((texts) => {
     const row = document.createElement("tr");
-    row.append(...texts.map((text, place) => {
-      const cell = document.createElement(head || !place ? "th" : "td");
-      if (cell.tagName === "TH") cell.scope = head ? "col" : "row";
-      cell.textContent = text;
-      return cell;
-    }));
+    row.append(...texts.map((text, place) => (
+      head || !place ? filled("th", text, {scope: head ? "col" : "row"}) : filled("td", text)
+    )));
     return row;
   }));
 }
 
-function describe(curves) {
-  const at = hovered ?? settings.at;
+function describe(curves, at) {
   for (const kind of KINDS) {
-    document.getElementById(`${kind}-formula`).textContent = formula(kind);
-    document.getElementById(`${kind}-zones`).replaceChildren(...sentences(kind, curves[kind]).map((words) => {
-      const item = document.createElement("li");
-      item.textContent = words;
-      return item;
-    }));
+    element(`${kind}-formula`).textContent = formula(kind);
+    element(`${kind}-zones`).replaceChildren(...sentences(kind, curves[kind]).map((words) => filled("li", words)));
   }
-  document.getElementById("reading-at").textContent = fixed(at, 2);
-  fillRows(document.getElementById("reading"), settings.show.map((name) => {
-    const [positive, negative] = KINDS.map((kind) => pointAt(name, kind, at));
-    return [name, ...[positive.weight, positive.loss, negative.weight, negative.loss].map((value) => fixed(value, 6))];
+  element("reading-at").textContent = fixed(at, 2);
+  fillRows(element("reading"), settings.show.map((name) => {
+    const values = KINDS.map((kind) => pointAt(name, kind, at)).flatMap(({weight, loss}) => [weight, loss]);
+    return [name, ...values.map((value) => fixed(value, 6))];
   }));
   const [preset] = Object.entries(DATA.presets).find(([, changes]) => (
     Object.entries({...DATA.start, ...changes}).every(([name, value]) => ["show", "at", "scale"].includes(name) || settings[name] === value)
   )) ?? [];
-  for (const button of all("[data-preset]")) {
-    button.setAttribute("aria-pressed", button.dataset.preset === preset);
-    if (button.dataset.preset === preset) document.getElementById("preset").textContent = button.dataset.words;
-  }
-  if (!preset) document.getElementById("preset").textContent = "Settings of your own; the address of this page holds them.";
-  if (document.getElementById("numbers").open) fillNumbers(curves);
+  const buttons = all("[data-preset]"), pressed = buttons.find((button) => button.dataset.preset === preset);
+  buttons.forEach((button) => button.setAttribute("aria-pressed", button === pressed));
+  element("preset").textContent = pressed?.dataset.words ?? "Settings of your own; the address of this page holds them.";
+  if (element("numbers").open) KINDS.forEach((kind) => fillNumbers(element(`${kind}-numbers`), curves[kind]));
 }
 
-function fillNumbers(curves) {
-  for (const kind of KINDS) {
-    const table = document.getElementById(`${kind}-numbers`);
-    fillRows(table.tHead, [["similarity", ...settings.show.flatMap((name) => [`${name}, weight`, `${name}, loss`])]]);
-    const steps = DATA.similarities.map((_, step) => step).filter((step) => step % 5 === 0);
-    fillRows(table.tBodies[0], steps.map((step) => [fixed(DATA.similarities[step], 2), ...settings.show.flatMap((name) => (
-      [curves[kind][name][step].weight, curves[kind][name][step].loss].map((value) => fixed(value, 6))
-    ))]));
-  }
+function fillNumbers(table, curves) {
+  fillRows(table.tHead, [["similarity", ...settings.show.flatMap((name) => [`${name}, weight`, `${name}, loss`])]]);
+  const steps = [...DATA.similarities.keys()].filter((step) => step % 5 === 0);
+  fillRows(table.tBodies[0], steps.map((step) => [fixed(DATA.similarities[step], 2), ...settings.show.flatMap((name) => (
+    [curves[name][step].weight, curves[name][step].loss].map((value) => fixed(value, 6))
+  ))]));
 }
 
 // ------------------------------------------------------------------------------------------------- keeping in step
 
-function showControls() {
+let hovered = null;  // the similarity under the pointer, while it is over a chart
+let drawn = Promise.resolve();
+
+function update() {
   for (const input of all("[data-setting]")) {
-    const value = settings[input.dataset.setting];
-    if (input !== document.activeElement || input.type !== "number") input.value = value;
+    if (input !== document.activeElement || input.type !== "number") input.value = settings[input.dataset.setting];
   }
   for (const box of all("[data-show]")) box.checked = settings.show.includes(box.dataset.show);
-}
-
-let drawn = Promise.resolve();
-function update({keepAddress = false} = {}) {
   const curves = Object.fromEntries(KINDS.map((kind) => (
     [kind, Object.fromEntries(settings.show.map((name) => [name, curve(name, kind)]))]
   )));
-  showControls();
-  describe(curves);
-  drawn = draw(curves);
-  if (!keepAddress) history.replaceState(null, "", `#${toFragment()}`);
-  return drawn;
+  describe(curves, hovered ?? settings.at);
+  drawn = draw(curves, hovered ?? settings.at);
 }
 
 function change(changes) {
   accept(changes);
-  return update();
+  update();
+  history.replaceState(null, "", `#${toFragment()}`);
 }
 
 fromFragment();
-await makeCharts();
+for (const swatch of all("svg[data-loss]")) {
+  const {colour, dash, shape} = LOOKS[swatch.dataset.loss];
+  swatch.style.color = colour;
+  swatch.querySelector("line").setAttribute("stroke-dasharray", dash.join(" "));
+  swatch.querySelector("path").setAttribute("d", shape);
+}
+const panels = await Promise.all(KINDS.flatMap((kind) => QUANTITIES.map(async (quantity) => {
+  const options = {mode: "vega", renderer: "svg", actions: false, tooltip: false, hover: false, defaultStyle: false};
+  const place = element(`${kind}-${quantity}`), {view} = await vegaEmbed(place, chart(kind, quantity), options);
+  return {kind, quantity, place, view};
+})));
 
 for (const input of all("[data-setting]")) {
   input.addEventListener("input", () => input.checkValidity() && change({[input.dataset.setting]: input.value}));
@@ -313,7 +263,7 @@ for (const button of all("[data-preset]")) {
   button.addEventListener("click", () => change({...start, ...DATA.presets[button.dataset.preset]}));
 }
 
-const tooltip = document.getElementById("tooltip");
+const tooltip = element("tooltip");
 for (const {kind, quantity, place} of panels) {
   const under = (event) => {
     const inside = event.clientX - place.getBoundingClientRect().left - 56, width = place.clientWidth - 68;
@@ -322,7 +272,7 @@ for (const {kind, quantity, place} of panels) {
   };
   place.addEventListener("pointermove", (event) => {
     hovered = under(event);
-    update({keepAddress: true});
+    update();
     const lines = settings.show.map((name) => `${name}: ${fixed(pointAt(name, kind, hovered)[quantity], 6)}`);
     tooltip.textContent = [`${VARIABLE[kind]} = ${fixed(hovered, 2)}, ${quantity}`, ...lines].join("\n");
     tooltip.hidden = false;
@@ -332,23 +282,21 @@ for (const {kind, quantity, place} of panels) {
   place.addEventListener("pointerleave", () => {
     hovered = null;
     tooltip.hidden = true;
-    update({keepAddress: true});
+    update();
   });
   place.addEventListener("click", (event) => change({at: under(event)}));
 }
-document.getElementById("numbers").addEventListener("toggle", () => update({keepAddress: true}));
-addEventListener("hashchange", () => { fromFragment(); update({keepAddress: true}); });
-dark.addEventListener("change", () => makeCharts().then(() => update({keepAddress: true})));
+element("numbers").addEventListener("toggle", update);
+addEventListener("hashchange", () => { fromFragment(); update(); });
 let width = innerWidth;
 addEventListener("resize", () => {
-  if (innerWidth !== width) update({keepAddress: true});
+  if (innerWidth !== width) update();
   width = innerWidth;
 });
-
-await update({keepAddress: true});
+update();
 
 // For whoever wants the numbers: the state, the curves as computed, and as drawn.
 window.explorer = {
-  data: DATA, settings: () => structuredClone(settings), set: change, curve, zones, settled: () => drawn,
-  drawn: (kind, quantity) => panels.find((panel) => panel.kind === kind && panel.quantity === quantity).chart.view.data("curves"),
+  data: DATA, settings: () => structuredClone(settings), set: change, curve, settled: () => drawn,
+  drawn: (kind, quantity) => panels.find((panel) => panel.kind === kind && panel.quantity === quantity).view.data("curves"),
 };
