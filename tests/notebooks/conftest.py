@@ -1,21 +1,14 @@
 """The pipeline in smoke size, each of its commands once for all tests."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from tests.command_line import uwml
+
 REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0,1")
-
-
-def uwml(home: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "UWML_HOME": str(home)}
-    return subprocess.run(
-        [sys.executable, "-m", "uwml_lib.cli", *arguments], capture_output=True, text=True, env=environment, check=False
-    )
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import numpy as np
 import papermill
 import pytest
 
-from tests.notebooks.conftest import REPRODUCE, uwml
+from tests.command_line import COMMAND, uwml, uwml_anew
+from tests.notebooks.conftest import REPRODUCE
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
@@ -273,7 +273,7 @@ def test_failed_training_keeps_the_others_and_says_which(tmp_path):
     names = [config.run_name(fingerprint(config.data_folder)) for config in configs]
     blocked.mkdir(parents=True)
     (blocked / names[0]).write_text("a file where the run's folder should be")
-    result = uwml(home, "reproduce", *arguments)
+    result = uwml_anew(home, "reproduce", *arguments)
     assert result.returncode == 1
     assert names[0] in result.stderr
     assert "the others are kept" in result.stderr
@@ -284,7 +284,7 @@ def test_failed_training_keeps_the_others_and_says_which(tmp_path):
 def test_trainings_end_with_the_pipeline_that_started_them(smoke, tmp_path):
     (tmp_path / "data").symlink_to(smoke[0] / "data")
     process = subprocess.Popen(
-        [sys.executable, "-m", "uwml_lib.cli", *REPRODUCE, "--epochs", "500"],
+        [*COMMAND, *REPRODUCE, "--epochs", "500"],
         env={**os.environ, "UWML_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 from filelock import FileLock
 
-from tests.notebooks.conftest import uwml
+from tests.command_line import uwml
 from uwml_lib.support.paths import PERFORMANCE
 
 PAGES = (

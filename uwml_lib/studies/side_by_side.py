@@ -4,8 +4,6 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +19,7 @@ from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.progress import Say, say
+from uwml_lib.training.processes import die_with_parent
 from uwml_lib.training.runner import check_config, check_model_fits, train
 
 
@@ -85,14 +84,3 @@ def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
         count = f"{len(failures)} of {len(pending)} trainings failed; the others are kept:"
         raise UWMLError("\n".join([count, *(f"{name}: {error}" for name, error in failures.items())]))
     return [Run.load(folder) for folder in folders]
-
-
-def die_with_parent() -> None:
-    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()  # type: ignore[union-attr]  # only ever called in a child
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

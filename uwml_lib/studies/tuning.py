@@ -31,11 +31,12 @@ from uwml_lib.evaluation.statistics import Summary, summarize
 from uwml_lib.runs.checkpoints import read_metrics
 from uwml_lib.runs.run import Run
 from uwml_lib.studies.search_space import Sampler, Space, configured, examples, settings_of, suggest
-from uwml_lib.studies.side_by_side import check_runs, die_with_parent, run_folders, side_by_side, train_all, workers
+from uwml_lib.studies.side_by_side import check_runs, run_folders, side_by_side, train_all, workers
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import make_folder
 from uwml_lib.support.progress import Say, say
+from uwml_lib.training.processes import die_with_parent
 from uwml_lib.training.runner import train
 
 POLL = 2.0  # seconds between two looks of a worker that waits for others

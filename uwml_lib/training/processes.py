@@ -7,8 +7,11 @@ has differentiated the whole loss. So gradients are P times too large, and the a
 data-parallel wrapper takes makes them those of a single process with the same global batch.
 """
 
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,3 +116,17 @@ def gather_captions(captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         dist.all_reduce(words, dist.ReduceOp.MAX)
         captions = F.pad(captions, (0, 0, 0, int(words) - captions.shape[1]))
     return gather(captions), gather(lengths.to(captions.device)).to(lengths.device)
+
+
+def die_with_parent() -> None:
+    """End a training when its parent ends, however that was, and by Ctrl-C without a traceback.
+
+    It stands here and not with the studies, so that a training's process need not import what those need.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]  # only ever called in a child
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
