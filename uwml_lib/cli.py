@@ -4,12 +4,12 @@ What a command needs is imported when it is called, so that `uwml --help` is qui
 """
 
 import contextlib
-import importlib
 import itertools
 import json
 import os
+import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial, wraps
 from typing import IO, Any
 
@@ -81,9 +81,9 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
     except ModuleNotFoundError as error:
         advice = "`make setup`, or pip install '/path/to/the/kit[notebooks]'"
         raise UWMLError(f"needs more than the losses do: {advice}") from error
-    function = _load(COMMANDS[command])
+    function = pkgutil.resolve_name(f"uwml_lib.{COMMANDS[command]}")
     if command in DEFAULTS:
-        function, words = _load(DEFAULTS[command])(words)
+        function, words = pkgutil.resolve_name(f"uwml_lib.{DEFAULTS[command]}")(words)
 
     @wraps(function)
     def bind(*arguments: Any, **options: Any) -> partial[Any]:
@@ -98,11 +98,6 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
     with registry:
         config = (tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed)
         return tyro.cli(bind, args=words, prog=f"uwml {command}", config=config)
-
-
-def _load(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    return getattr(importlib.import_module(f"uwml_lib.{module}"), function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from tests.tiny import write_tiny
 from uwml_lib import __version__
-from uwml_lib.cli import COMMANDS, _load, main, parse
+from uwml_lib.cli import COMMANDS, main, parse
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation import released_lines
 from uwml_lib.losses import LOSSES
@@ -65,7 +66,7 @@ def test_the_version(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(command, capsys):
-    function = _load(COMMANDS[command])
+    function = pkgutil.resolve_name(f"uwml_lib.{COMMANDS[command]}")
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
     assert exit_.value.code == 0

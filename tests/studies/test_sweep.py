@@ -22,11 +22,11 @@ from tests.tiny import SIZES, write_tiny
 from tests.training.test_kill import run_outcome
 from uwml_lib import config
 from uwml_lib.cli import main, parse
+from uwml_lib.commands.studies import read_space
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.studies import build_pages, tuning
 from uwml_lib.studies import sweep as reporting
-from uwml_lib.studies.search_space import DEFAULT_SPACE, configured, read_space, settings_of
-from uwml_lib.studies.tuning import Sweep, tune
+from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep, tune
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_sealed_json, sha256_of, write_json, write_sealed_json
@@ -103,10 +103,11 @@ def report(home, *arguments, **options) -> str:
 
 def test_a_grid_is_every_combination_in_order():
     space = {"loss.margin": [0.1, 0.2], "learning_rate": [1e-3], "direction": ["i2t", "t2i"]}
-    assert [tuple(values.values()) for values in settings_of(space, "grid")] == [
+    base = config.preset("scenes")
+    assert [tuple(values.values()) for values in Sweep(base, space).settings] == [
         (0.1, 1e-3, "i2t"), (0.1, 1e-3, "t2i"), (0.2, 1e-3, "i2t"), (0.2, 1e-3, "t2i"),
     ]  # fmt: skip
-    assert len(settings_of(DEFAULT_SPACE, "grid")) == 6
+    assert len(Sweep(base, DEFAULT_SPACE).settings) == 6
 
 
 def test_a_seed_draws_the_same_for_everybody_and_within_the_ranges(home, fake):
@@ -128,9 +129,9 @@ def test_a_seed_draws_the_same_for_everybody_and_within_the_ranges(home, fake):
 
 def test_a_setting_becomes_a_configuration_whose_run_is_that_of_a_training():
     base = config.preset("scenes_smoke", loss="triplet", loss_options={"margin": 0.3, "reduction": "mean"})
-    found = configured(base, {"loss.margin": 0.1, "epochs": 3}, seed=5)
+    (found,) = Sweep(base, {}, seeds=(5,)).configs({"loss.margin": 0.1, "epochs": 3})
     assert found == replace(base, loss_options={"margin": 0.1, "reduction": "mean"}, epochs=3, seed=5)
-    found = configured(config.preset("scenes_smoke"), {"loss.margin": 0.1}, seed=3)
+    (found,) = Sweep(config.preset("scenes_smoke"), {}, seeds=(3,)).configs({"loss.margin": 0.1})
     trained = parse("train", ["--dataset", "scenes_smoke", "--loss-options", '{"margin": 0.1}', "--seed", "3"])
     assert found.run_name("data") == trained.keywords["experiment"].run_name("data")
 
@@ -148,16 +149,23 @@ def test_a_setting_becomes_a_configuration_whose_run_is_that_of_a_training():
         ({"loss.margin": []}, {}, "space: loss.margin: found [], expected a list of values"),
         ({"loss.margin": 0.1}, {"samples": 2}, "space: loss.margin: found 0.1, expected a list of values or a range"),
         ({"epochs": [2, 2.0]}, {}, "space: epochs: found 2.0 twice"),
-        ({"loss.margin": {"low": 0, "high": 1}}, {}, "found a range, which is for --samples"),
-        ({"loss.margin": {"low": 1, "high": 0}}, {"samples": 2}, "numbers with low below high"),
-        ({"loss.margin": {"low": 0, "high": 1, "log": True}}, {"samples": 2}, 'for "log": true both above 0'),
+        ({"loss.margin": {"low": 0, "high": 1}}, {}, "expected a list of values; a range needs --samples"),
+        ({"loss.margin": {"low": 1, "high": 0}}, {"samples": 2}, "(`low <= high` must hold"),
+        ({"loss.margin": {"low": 0, "high": 1, "log": True}}, {"samples": 2}, "(`low > 0` must hold for `log=True`"),
+        ({"loss.margin": {"low": 1, "high": 2, "log": "no"}}, {"samples": 2}, "(log is true or false)"),
         ({"loss.margin": {"low": 0, "hihg": 1}}, {"samples": 2}, "'hihg': 1}, expected"),
-        ({"batch_size": {"low": 8, "high": 9.5}}, {"samples": 2}, "whole numbers with low below high"),
+        ({"batch_size": {"low": 8, "high": 9.5}}, {"samples": 2}, "batch_size: found 9.5, expected a whole number"),
+        ({"loss.margin": {"low": "0", "high": "1"}}, {"samples": 2}, "margin: found '0', expected"),
+        ({"learning_rate": {"low": 0.1, "high": float("inf")}}, {"samples": 2}, "learning_rate: found inf, expected"),
         ({"learning_rate": [0.1, "fast"]}, {}, "learning_rate: found 'fast', expected a finite number"),
         ({"learning_rate": [0.1, "fast"]}, {"sampler": "tpe", "samples": 2}, "found 'fast', expected a finite number"),
         ({"loss.temperature": [0.1]}, {}, "loss_options of polynomial: "),
-        ({"loss.margin": [0.1]}, {"sampler": "tpe"}, "samples: found 0, expected how many settings to draw"),
-        ({"loss.margin": list(range(200)), "epochs": list(range(1, 200))}, {}, "a grid of 39,800 settings"),
+        ({"loss.margin": [0.1]}, {"sampler": "tpe"}, "samples: found 0 settings, expected 1 to 1,000"),
+        (
+            {"loss.margin": list(range(200)), "epochs": list(range(1, 200))},
+            {},
+            "space: found 39,800 settings, expected 1 to 1,000",
+        ),
         ({"loss.margin": [0.1]}, {"name": "../x"}, "name: found '../x'"),
         ({"loss.margin": [0.1]}, {"storage": "nosql:/x"}, "storage: "),
     ],
@@ -166,7 +174,7 @@ def test_what_cannot_be_is_said_before_anything_is_trained(home, monkeypatch, sp
     monkeypatch.setattr(tuning, "train", lambda *arguments: pytest.fail("trained"))
     options = {"sampler": "random" if "samples" in options else "grid", **options}
     with pytest.raises(UWMLError) as error:
-        tune(a_sweep(home, space=space, **options), quiet)
+        report(home, space=space, **options)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert list(home.rglob("journal.log")) == []
 
@@ -495,7 +503,8 @@ def test_a_killed_command_goes_on_and_shared_by_two_ends_as_if_alone(tmp_path, m
     base = config.preset("tiny", **SMALL)
     for margin in (0.1, 0.3):
         for seed in (0, 1):
-            alone = tuning.train(configured(base, {"loss.margin": margin}, seed), None, quiet)
+            (settings,) = Sweep(base, {}, (seed,)).configs({"loss.margin": margin})
+            alone = tuning.train(settings, None, quiet)
             assert run_outcome(runs / alone.name) == run_outcome(alone)
     found = read_sealed_json(tmp_path / "reports/sweeps/tiny/default/sweep.json")
     assert [item["state"] for item in found["settings"]] == ["complete", "complete"]

@@ -1,10 +1,12 @@
 """`uwml reproduce`, `compare`, `fidelity`, `models`, `videos` and `sweep`: many trainings, and what they show."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json
 
 Profile = Literal["full", "smoke"]
 
@@ -88,9 +90,8 @@ def sweep(
     """
     from uwml_lib.studies.compare import TUNING_EPOCHS
     from uwml_lib.studies.engine import base_config, check_seeds
-    from uwml_lib.studies.search_space import DEFAULT_SPACE, read_space
     from uwml_lib.studies.sweep import tune_and_report
-    from uwml_lib.studies.tuning import Sweep
+    from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep
 
     tried, base = read_space(space) if space else {**DEFAULT_SPACE}, base_config(dataset, data_root, epochs, profile)
     if not space and epochs is None:
@@ -108,6 +109,16 @@ def sweep(
     names = [f"{name}-{loss}" for loss in losses] if len(losses) > 1 else [name]
     each = zip(losses, names, strict=True)
     return tune_and_report([replace(whole, base=replace(base, loss=loss), name=called) for loss, called in each])
+
+
+def read_space(text: str) -> dict[str, Any]:
+    """Read a space: JSON itself, or the name of a JSON file; raises UWMLError."""
+    if not text.lstrip().startswith("{"):
+        return read_json(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UWMLError(f"space: not readable as JSON ({error})") from error
 
 
 def read_seeds(words: str) -> list[int] | None:

@@ -1,30 +1,42 @@
-"""What `make sweep` finds: a table of its settings, the chosen one's numbers on test, Optuna's figures."""
+"""`make sweep`: check what is to be tried, tune, and report: tables, the test numbers of the best, Optuna's figures."""
 
+import inspect
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from optuna.distributions import FloatDistribution
+from optuna.trial import FixedTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
+from uwml_lib.config import ExperimentConfig, is_folder_name, nearest
+from uwml_lib.datasets import check_data, prepare_data
 from uwml_lib.evaluation.statistics import paired_interval
+from uwml_lib.losses import LOSSES
 from uwml_lib.reports.figures import STYLE
 from uwml_lib.reports.tables import plain, results_table, run_table
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.engine import build_pages
-from uwml_lib.studies.tuning import COMPLETE_FIRST, Outcome, Sweep, check_sweep, quiet_optuna, tune
+from uwml_lib.studies.side_by_side import check_runs
+from uwml_lib.studies.tuning import COMPLETE_FIRST, LARGEST, Outcome, Space, Sweep, quiet_optuna, tune
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_path, lock, sha256_of, write_sealed_json, write_text
 from uwml_lib.support.progress import Say, say
 
-PRUNED = (
-    "A setting was pruned if its first seed, after the warm-up and half of the epochs, fell below the median of the "
-    "complete ones; whether it would have caught up is not known."
-)
+NOT_SWEPT: dict[str, str] = {
+    "seed": "is no setting to choose; give seeds by --seeds",
+    "loss": "is no setting to choose; each loss has a sweep of its own",
+    "loss_options": "is not given whole; name the loss's arguments, such as loss.margin",
+    **dict.fromkeys(("dataset", "max_images", "dev_captions", "selection_images"), "decides which images choose"),
+    **{item.name: "cannot change a result" for item in fields(ExperimentConfig) if "cosmetic" in item.metadata},
+}
+"""Field of ExperimentConfig -> why a space may not name it."""
 
 
 def tune_and_report(sweeps: Sequence[Sweep], say: Say = say) -> dict[str, Any]:
@@ -33,8 +45,8 @@ def tune_and_report(sweeps: Sequence[Sweep], say: Say = say) -> dict[str, Any]:
     Raises UWMLError before anything is trained for what cannot be, and in the end, when all else is done, if settings
     failed.
     """
-    for sweep in sweeps[1:]:  # the first is checked by `tune`
-        check_sweep(sweep, say)
+    for sweep in sweeps:
+        _check(sweep, say)
     texts, chosen, failures = [], {}, []
     for sweep in sweeps:
         outcomes = tune(sweep, say)
@@ -49,31 +61,76 @@ def tune_and_report(sweeps: Sequence[Sweep], say: Say = say) -> dict[str, Any]:
     return {"markdown": "\n\n".join(texts), "chosen": chosen}
 
 
+@quiet_optuna()
+def _check(sweep: Sweep, say: Say = say) -> None:
+    """Raise UWMLError for what can be known to fail before anything is trained; build the data if they are not here."""
+    if not is_folder_name(sweep.name):
+        raise UWMLError(f"name: found {sweep.name!r}, expected the name of a folder")
+    drawn = sweep.sampler != "grid"
+    _check_space(sweep.space, drawn)
+    size = sweep.samples if drawn else math.prod(map(len, sweep.space.values()))
+    if not 0 < size <= LARGEST:
+        raise UWMLError(f"{'samples' if drawn else 'space'}: found {size:,} settings, expected 1 to {LARGEST:,}")
+    # Settings in which every value of a list, and both ends of every range, occur; then all that are known.
+    ends = [[of["low"], of["high"]] if isinstance(of, Mapping) else of for of in sweep.space.values()]
+    tried = [[of[place % len(of)] for of in ends] for place in range(max(map(len, ends)))]
+    configs = [sweep.configs(dict(zip(sweep.space, values, strict=True)))[0] for values in tried]
+    prepare_data(sweep.base, say)
+    check_runs(configs)
+    check_runs([sweep.configs(sweep.suggest(FixedTrial(params)))[0] for params in sweep.settings if params])
+    check_data(configs[0])
+
+
+def _check_space(space: Space, drawn: bool) -> None:
+    if not space:
+        raise UWMLError("space: found no settings, expected names and values")
+    arguments = {name for loss in LOSSES.values() for name in inspect.signature(loss).parameters}
+    known = [item.name for item in fields(ExperimentConfig) if item.name not in NOT_SWEPT]
+    known += [f"loss.{name}" for name in sorted(arguments - {"check_finite"})]  # which changes no result
+    for name, choice in space.items():
+        if name in NOT_SWEPT:
+            raise UWMLError(f"space: {name} {NOT_SWEPT[name]}")
+        if name not in known:
+            raise UWMLError(f"space: unknown name {name!r}; {nearest(name, known)}")
+        found = f"space: {name}: found {choice!r}"
+        if drawn and isinstance(choice, Mapping):
+            try:
+                if FloatDistribution(**choice).log not in (True, False):
+                    raise ValueError("log is true or false")
+            except (TypeError, ValueError) as error:
+                raise UWMLError(f'{found}, expected {{"low": ..., "high": ...}} ({error})') from error
+        elif not isinstance(choice, list) or not choice:
+            more = " or a range" if drawn else "; a range needs --samples"
+            raise UWMLError(f"{found}, expected a list of values{more}")
+        elif twice := [value for place, value in enumerate(choice) if value in choice[:place]]:
+            raise UWMLError(f"space: {name}: found {twice[0]!r} twice, expected values that differ")
+
+
 def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     """Write sweep.md, sweep.json and the figures into the sweep's folder; return the text without the list of runs.
 
     outcomes: of `tune`, at least one of them complete.
     """
-    complete, dataset, dev = [one for one in outcomes if one.runs], sweep.base.dataset, sweep.base.chosen_by
-    chosen, first = complete[0], outcomes[0].values
-    differ = [name for name in first if any(one.values[name] != first[name] for one in outcomes)]
-    varied, split = differ or list(first), chosen.runs[0].results["split"]
+    chosen, dev, dataset = outcomes[0], sweep.base.chosen_by, sweep.base.dataset
+    split = chosen.runs[0].results["split"]
+    differ = [name for name in chosen.values if any(one.values[name] != chosen.values[name] for one in outcomes)]
+    varied = differ or list(chosen.values)
     settings = pd.DataFrame(
         {"setting": one.number, **{name: json.dumps(one.values[name]) for name in varied}}
         | {f"{dev} rsum": one.dev.mean_and_std if one.dev else "", "seeds": len(one.runs) or "", "state": one.state}
         for one in outcomes
     )
-    every = [(one.number, run) for one in complete for run in one.runs]
-    runs = run_table(tuple(run for _, run in every), setting=[number for number, _ in every]).reset_index()
+    numbers, every = zip(*((one.number, run) for one in outcomes for run in one.runs), strict=True)
+    runs = run_table(every, setting=[*numbers]).reset_index()
     if split != dev:  # of what was not chosen, the dev numbers alone
         runs = runs.drop(columns=f"{split} rsum")
-    numbers = results_table(StudyRuns(dataset, {"runs": chosen.runs})).reset_index()
-    tables = {"settings": settings, "chosen": numbers, "runs": runs}
+    results = results_table(StudyRuns(dataset, {"runs": chosen.runs})).reset_index()
+    tables = {"settings": settings, "chosen": results, "runs": runs}
     shown = {name: table.to_markdown(index=False, disable_numparse=True) for name, table in tables.items()}
-    *sentences, last = _sentences(sweep, outcomes, varied, split)
+    sentences = _sentences(sweep, outcomes, varied, split)
     title = f"## {dataset}, sweep {sweep.name}: {len(outcomes)} settings"
-    text = "\n\n".join([title, shown["settings"], *sentences, shown["chosen"], last])
-    lists = [f"![{name}]({name}.png)" for name in _draw(sweep, varied, len(complete))] + ["### Runs", shown["runs"]]
+    text = "\n\n".join([title, shown["settings"], *sentences[:-1], shown["chosen"], sentences[-1]])
+    lists = [f"![{name}]({name}.png)" for name in _draw(sweep, varied)] + ["### Runs", shown["runs"]]
     if failed := [f"- setting {one.number}: {one.error}" for one in outcomes if one.error]:
         lists += ["### Failed", "\n".join(failed)]
     write_text(sweep.folder / "sweep.md", "\n\n".join([text, *lists]) + "\n")
@@ -85,55 +142,57 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
              "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in one.runs}}
             for one in outcomes
         ],
-        "chosen": chosen.number, "sentences": [*sentences, last],
+        "chosen": chosen.number, "sentences": sentences,
         "tables": {name: table.to_dict("records") for name, table in tables.items()},
     })  # fmt: skip
     return text
 
 
 @quiet_optuna()
-def _draw(sweep: Sweep, varied: list[str], complete: int) -> list[str]:
+def _draw(sweep: Sweep, varied: list[str]) -> list[str]:
     """Draw Optuna's own figures into the sweep's folder; return their names."""
-    dev, study = f"{sweep.base.chosen_by} rsum", sweep.study()
-    figures: dict[str, Callable[..., Any]] = {
-        "sweep": partial(plots.plot_slice, params=varied, target_name=dev),
-        "epochs": plots.plot_intermediate_values,
-        "history": partial(plots.plot_optimization_history, target_name=dev),
-    }
-    if len(varied) > 1 and complete >= COMPLETE_FIRST:
-        figures["importances"] = partial(plots.plot_param_importances, params=varied, target_name=dev)
-    for name, draw in figures.items():
-        # Optuna would leave its style to all that follows.
-        with plt.style.context(STYLE), atomic_path(sweep.folder / f"{name}.png") as path:
-            figure = np.ravel(draw(study))[0].figure
-            figure.savefig(path, format="png")
+    study, dev = sweep.study(), f"{sweep.base.chosen_by} rsum"
+    with plt.style.context(STYLE):  # Optuna would leave its style to all that follows
+        figures: dict[str, Any] = {
+            "sweep": plots.plot_slice(study, params=varied, target_name=dev),
+            "epochs": plots.plot_intermediate_values(study),
+            "history": plots.plot_optimization_history(study, target_name=dev),
+        }
+        if len(varied) > 1 and len(study.get_trials(states=(TrialState.COMPLETE,))) >= COMPLETE_FIRST:
+            figures["importances"] = plots.plot_param_importances(study, params=varied, target_name=dev)
+        for name, axes in figures.items():
+            figure = np.ravel(axes)[0].figure
+            with atomic_path(sweep.folder / f"{name}.png") as path:
+                figure.savefig(path, format="png")
             plt.close(figure)
     return list(figures)
 
 
 def _sentences(sweep: Sweep, outcomes: Sequence[Outcome], varied: list[str], split: str) -> list[str]:
     """What the table means, and last, after the table of the chosen setting, what its numbers are worth."""
-    dev, (chosen, *others) = sweep.base.chosen_by, [one for one in outcomes if one.runs]
-    config = {**sweep.base.to_dict(), **chosen.values}
+    dev, (chosen, *others) = sweep.base.chosen_by, outcomes
+    config = sweep.base.to_dict() | chosen.values
     names = dict.fromkeys(name for name in ("model", "loss", "epochs", *chosen.values) if name not in varied)
     same = ", ".join(f"{name} {json.dumps(config[name])}" for name in names)
     sentences = [
         f"In all settings: {same}. Sorted by rsum on {dev}, mean ± sample standard deviation over seeds. **Chosen by "
         f"that alone: setting {chosen.number}.**"
     ]
-    if others:
-        best, after = ([run.results["dev_rsum"] for run in one.runs] for one in (chosen, others[0]))
+    if others and others[0].runs:
+        best, after = ([run.results["dev_rsum"] for run in one.runs] for one in outcomes[:2])
         sentences.append(
             f"Setting {chosen.number} − setting {others[0].number}, the next: {paired_interval(best, after)} in rsum "
             f"on {dev} (95 % over seeds, paired t), and the best of many is in part the luckiest."
         )
     if any(one.state == "pruned" for one in outcomes):
-        sentences.append(PRUNED)
-    if split == dev:
-        last = f"There is no test split here: these are the numbers on {split} which chose, and so flatter the setting."
-    else:
-        last = (
-            f"Only the chosen setting's numbers on {split} are shown. Those of the others had no part in the choice; "
-            "they are in their run folders."
+        sentences.append(
+            "A setting was pruned if its first seed, after the warm-up and half of the epochs, fell below the median "
+            "of the complete ones; whether it would have caught up is not known."
         )
-    return [*sentences, last]
+    sentences.append(
+        f"There is no test split here: these are the numbers on {split} which chose, and so flatter the setting."
+        if split == dev
+        else f"Only the chosen setting's numbers on {split} are shown. Those of the others had no part in the choice; "
+        "they are in their run folders."
+    )
+    return sentences
