@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from uwml_lib.datasets.digits import drawing
-from uwml_lib.datasets.digits.drawing import COLOUR_NAMES, COLOURS, NOUNS, NUMBERS, phrase, spoken
+from uwml_lib.datasets.digits.drawing import COLOUR_NAMES, COLOURS, NOUNS, NUMBERS, phrase
 from uwml_lib.datasets.digits.embedded import EmbeddedSettings, Regions, Shown
 
 FRAME_SIZE = 36
@@ -35,6 +35,18 @@ MOTIONS: dict[str, tuple[int, int, tuple[str, ...]]] = {
 }
 MOTION_NAMES = tuple(MOTIONS)
 OPPOSITE = np.array([1, 0, 3, 2, 5, 4, 6])
+
+VERBS = {
+    "moves": ("moved", "moving"), "goes": ("went", "going"), "slides": ("slid", "sliding"), "rises": ("rose", "rising"),
+    "climbs": ("climbed", "climbing"), "falls": ("fell", "falling"), "sinks": ("sank", "sinking"),
+    "grows": ("grew", "growing"), "gets": ("got", "getting"), "becomes": ("became", "becoming"),
+    "shrinks": ("shrank", "shrinking"), "stands": ("stood", "standing"), "stays": ("stayed", "staying"),
+}  # fmt: skip
+"""Verb -> past tense and present participle."""
+PAST, PARTICIPLE = 0, 1
+OPENERS = ("", "", "a video of ", "a clip of ", "we see ")
+FORMS = {"one": 1.5, "then": 4, "after": 3, "all": 3, "things": 1.5, "and": 0.5, "count": 1}
+"""Form of a caption of several events -> how often it is taken."""
 
 
 class Event(NamedTuple):
@@ -103,10 +115,54 @@ class ClipsSettings(EmbeddedSettings):
         labels = np.repeat(shown.kinds.reshape(2, -1), shown.frames.ravel(), axis=1)
         return Regions(boxes, labels, place, np.concatenate([[0], shown.frames.sum(axis=1).cumsum()]))
 
-    def caption(self, content: list[Event], rng: random.Random) -> str:
+    def told(self, events: list[Event], rng: random.Random) -> str:
         """Return one true English sentence about some of one to three events."""
-        (form,) = rng.choices(list(FORMS), weights=list(FORMS.values())) if len(content) > 1 else ["one"]
-        return spoken(_told(form, content, rng), rng)
+
+        def name(event: Event) -> str:
+            return phrase(event.digit, event.colour, rng)
+
+        def does(event: Event, tense: int | None = None) -> str:
+            verb, *rest = rng.choice(MOTIONS[event.motion][2]).split()
+            return " ".join([name(event), verb if tense is None else VERBS[verb][tense], *rest])
+
+        (form,) = rng.choices(list(FORMS), weights=list(FORMS.values())) if len(events) > 1 else ["one"]
+        if form in ("then", "after", "things"):
+            a, b = (events[k] for k in sorted(rng.sample(range(len(events)), 2)))
+        match form:
+            case "then" if rng.random() < 0.3:
+                link, opener = rng.choice((", then", "and then", ", followed by")), rng.choice(OPENERS)
+                return f"{opener}{does(a, PARTICIPLE)} {link} {does(b, PARTICIPLE)}"
+            case "then":
+                link = rng.choice((", then", "and then", ", after that", "before"))
+                return f"{does(a)} {link} {does(b)}"
+            case "after":
+                later, earlier = does(b), does(a, rng.choice((None, PAST)))
+                return f"{later} after {earlier}" if rng.random() < 0.6 else f"after {earlier} , {later}"
+            case "things":
+                earlier, later = name(a), name(b)
+                if rng.random() < 0.3:
+                    return f"{rng.choice(OPENERS)}{later} after {earlier}"
+                opener, link = rng.choice(OPENERS), rng.choice((", then", "and then", "followed by", "before"))
+                return f"{opener}{earlier} {link} {later}"
+            case "all":
+                *told, last = map(does, events)
+                return f"first {' , then '.join(told)} {rng.choice((', then', 'and finally', ', and at last'))} {last}"
+            case "and":
+                *told, last = map(name, rng.sample(events, len(events)))
+                return f"{rng.choice(OPENERS)}{' , '.join(told)} and {last}"
+            case "count":
+                number = NUMBERS[len(events)] if rng.random() < 0.7 else str(len(events))
+                which, event = rng.choice((("first", events[0]), ("last", events[-1])))
+                what = f"is {name(event)}" if rng.random() < 0.5 else f"one is {does(event, PARTICIPLE)}"
+                row = rng.choice(("one after the other", "in a row"))
+                return f"{rng.choice(OPENERS)}{number} {rng.choice(NOUNS)}s {row} , the {which} {what}"
+        place = rng.randrange(len(events))
+        if len(events) > 1 and place in (0, len(events) - 1) and rng.random() < 0.5:
+            when = rng.choice(("at the end", "finally") if place else ("at first", "at the beginning"))
+            return f"{when} {does(events[place])}"
+        if rng.random() < 0.4:
+            return rng.choice(OPENERS) + does(events[place], PARTICIPLE)
+        return does(events[place])
 
 
 CLIPS = {"clips": ClipsSettings(1200, 250, 400), "clips_smoke": ClipsSettings()}
@@ -127,68 +183,3 @@ def _places(motion: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -
     middle, way = (np.repeat(path.reshape(-1, 3), lengths.ravel(), axis=0) for path in paths)
     time = np.concatenate([np.linspace(-1, 1, frames) for frames in lengths.ravel()])
     return middle + time[:, None] * way
-
-
-# Captions
-
-VERBS = {
-    "moves": ("moved", "moving"), "goes": ("went", "going"), "slides": ("slid", "sliding"), "rises": ("rose", "rising"),
-    "climbs": ("climbed", "climbing"), "falls": ("fell", "falling"), "sinks": ("sank", "sinking"),
-    "grows": ("grew", "growing"), "gets": ("got", "getting"), "becomes": ("became", "becoming"),
-    "shrinks": ("shrank", "shrinking"), "stands": ("stood", "standing"), "stays": ("stayed", "staying"),
-}  # fmt: skip
-"""Verb -> past tense and present participle."""
-PAST, PARTICIPLE = 0, 1
-OPENERS = ("", "", "a video of ", "a clip of ", "we see ")
-FORMS = {"one": 1.5, "then": 4, "after": 3, "all": 3, "things": 1.5, "and": 0.5, "count": 1}
-"""Form of a caption of several events -> how often it is taken."""
-
-
-def _told(form: str, events: list[Event], rng: random.Random) -> str:
-    """Return a sentence of a form; all but "one" take two events or more."""
-
-    def name(event: Event) -> str:
-        return phrase(event.digit, event.colour, rng)
-
-    def does(event: Event, tense: int | None = None) -> str:
-        verb, *rest = rng.choice(MOTIONS[event.motion][2]).split()
-        return " ".join([name(event), verb if tense is None else VERBS[verb][tense], *rest])
-
-    if form in ("then", "after", "things"):
-        a, b = (events[k] for k in sorted(rng.sample(range(len(events)), 2)))
-    match form:
-        case "then" if rng.random() < 0.3:
-            link, opener = rng.choice((", then", "and then", ", followed by")), rng.choice(OPENERS)
-            return f"{opener}{does(a, PARTICIPLE)} {link} {does(b, PARTICIPLE)}"
-        case "then":
-            link = rng.choice((", then", "and then", ", after that", "before"))
-            return f"{does(a)} {link} {does(b)}"
-        case "after":
-            later, earlier = does(b), does(a, rng.choice((None, PAST)))
-            return f"{later} after {earlier}" if rng.random() < 0.6 else f"after {earlier} , {later}"
-        case "things":
-            earlier, later = name(a), name(b)
-            if rng.random() < 0.3:
-                return f"{rng.choice(OPENERS)}{later} after {earlier}"
-            return (
-                f"{rng.choice(OPENERS)}{earlier} {rng.choice((', then', 'and then', 'followed by', 'before'))} {later}"
-            )
-        case "all":
-            *told, last = map(does, events)
-            return f"first {' , then '.join(told)} {rng.choice((', then', 'and finally', ', and at last'))} {last}"
-        case "and":
-            *told, last = map(name, rng.sample(events, len(events)))
-            return f"{rng.choice(OPENERS)}{' , '.join(told)} and {last}"
-        case "count":
-            number = NUMBERS[len(events)] if rng.random() < 0.7 else str(len(events))
-            which, event = rng.choice((("first", events[0]), ("last", events[-1])))
-            what = f"is {name(event)}" if rng.random() < 0.5 else f"one is {does(event, PARTICIPLE)}"
-            row = rng.choice(("one after the other", "in a row"))
-            return f"{rng.choice(OPENERS)}{number} {rng.choice(NOUNS)}s {row} , the {which} {what}"
-    place = rng.randrange(len(events))
-    if len(events) > 1 and place in (0, len(events) - 1) and rng.random() < 0.5:
-        when = rng.choice(("at the end", "finally") if place else ("at first", "at the beginning"))
-        return f"{when} {does(events[place])}"
-    if rng.random() < 0.4:
-        return rng.choice(OPENERS) + does(events[place], PARTICIPLE)
-    return does(events[place])

@@ -104,10 +104,3 @@ def colour_word(colour: str, rng: random.Random) -> str:
     """Return a word for a colour, mostly the usual one."""
     words = COLOURS[colour][1]
     return words[0] if rng.random() < 0.6 else rng.choice(words)
-
-
-def spoken(text: str, rng: random.Random) -> str:
-    """Return a caption with a capital and a full stop, or without, as people write them."""
-    if rng.random() < 0.5:
-        text = text[0].upper() + text[1:]
-    return text + (" ." if rng.random() < 0.6 else "")

@@ -62,7 +62,7 @@ class EmbeddedSettings:
     array: ClassVar[str]  # name of a further file
     draw: ClassVar[Callable[..., Shown]]  # a split
     find: ClassVar[Callable[..., Regions]]  # regions of what is shown, by a random stream
-    caption: ClassVar[Callable[..., str]]  # of an item's contents, by a `random.Random`
+    told: ClassVar[Callable[..., str]]  # one true sentence about an item's contents, by a `random.Random`
 
     def __post_init__(self) -> None:
         for name, least in (("train", 2), ("dev", 1), ("test", 1), ("seed", 0), ("classifier_epochs", 1)):
@@ -72,6 +72,13 @@ class EmbeddedSettings:
     def generator(self, split: str, purpose: str) -> np.random.Generator:
         """Return the random stream of a split and a purpose; 0 in place of a split is that of the digits' pools."""
         return np.random.default_rng([self.seed, 1 + SPLITS.index(split), PURPOSES.index(purpose)])
+
+    def caption(self, content: Any, rng: random.Random) -> str:
+        """Return a caption with a capital and a full stop, or without, as people write them."""
+        text = self.told(content, rng)
+        if rng.random() < 0.5:
+            text = text[0].upper() + text[1:]
+        return text + (" ." if rng.random() < 0.6 else "")
 
     def write(self, folder: Path, progress: Say) -> dict[str, float]:
         """Write the files of every split; return the classifier's accuracy on dev. Draws from torch's random state.

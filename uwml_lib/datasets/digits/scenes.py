@@ -12,12 +12,30 @@ import numpy as np
 import torch
 
 from uwml_lib.datasets.digits import drawing
-from uwml_lib.datasets.digits.drawing import COLOUR_NAMES, COLOURS, NOUNS, NUMBERS, colour_word, phrase, spoken
+from uwml_lib.datasets.digits.drawing import COLOUR_NAMES, COLOURS, NOUNS, NUMBERS, colour_word, phrase
 from uwml_lib.datasets.digits.embedded import EmbeddedSettings, Regions, Shown
 
 PICTURE_SIZE = 80
 REGIONS = 12
 MAX_THINGS = 5
+
+PLURALS = ("zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines")
+SIZES = {True: ("big", "large", "huge"), False: ("small", "little", "tiny")}
+RELATIONS = {
+    "left": ("to the left of", "left of"), "right": ("to the right of", "right of"), "above": ("above", "over"),
+    "below": ("below", "under", "beneath"), "beside": ("next to", "beside"),
+}  # fmt: skip
+PLACES = {
+    "top": ("at the top",), "bottom": ("at the bottom",), "middle": ("in the middle", "in the center"),
+    "left": ("on the left", "on the left side"), "right": ("on the right", "on the right side"),
+    **{f"{row} {column}": (f"in the {row} {column} corner", f"in the {upper} {column}")
+       for row, upper in (("top", "upper"), ("bottom", "lower")) for column in ("left", "right")},
+}  # fmt: skip
+OPENERS = ("", "", "", "there is ", "a picture of ", "an image of ", "this is ", "we can see ")
+PLURAL_OPENERS = ("", "", "", "there are ", "a picture of ", "an image of ", "these are ", "we can see ")
+VERBS = ("is", "sits", "stands", "is written", "is placed")
+FORMS = {"place": 0.5, "two places": 1, "relation": 5, "between": 1, "two": 2, "three": 5, "count": 1, "group": 1}
+"""Form of a caption -> how often it is tried."""
 
 
 class Thing(NamedTuple):
@@ -106,12 +124,52 @@ class ScenesSettings(EmbeddedSettings):
         area = (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1, keepdims=True)
         return Regions(boxes, labels, np.concatenate([boxes, area], axis=-1), boxes)
 
-    def caption(self, content: list[Thing], rng: random.Random) -> str:
+    def told(self, content: list[Thing], rng: random.Random) -> str:
         """Return one true English sentence about some of three to five things."""
+
+        def name(thing: Thing) -> str:
+            return phrase(thing.digit, thing.colour, rng, SIZES[thing.large])
+
+        def place(thing: Thing) -> str:
+            return rng.choice(PLACES[rng.choice(places(thing))])
+
+        def start(verb: float) -> str:
+            return f"{name(a)} {rng.choice(VERBS)}" if rng.random() < verb else f"{rng.choice(OPENERS)}{name(a)}"
+
         while True:  # not every picture has, say, one thing between two others
             (form,) = rng.choices(list(FORMS), weights=list(FORMS.values()))
-            if text := _told(form, rng.sample(content, len(content)), rng):
-                return spoken(text, rng)
+            a, b, c, *_ = things = rng.sample(content, len(content))
+            match form:
+                case "place":
+                    where = place(a)
+                    return f"{start(0.4)} {where}"
+                case "relation" if kinds := relations(a, b):
+                    how = rng.choice(RELATIONS[rng.choice(kinds)])
+                    return f"{start(0.5)} {how} {name(b)}"
+                case "between" if is_between(a, b, c):
+                    return f"{rng.choice(OPENERS)}{name(a)} between {name(b)} and {name(c)}"
+                case "two places":
+                    text = f"{name(a)} {place(a)} and {name(b)} {place(b)}"
+                    return rng.choice(OPENERS) + text
+                case "two":
+                    one, other = name(a), name(b)
+                    return f"{rng.choice(OPENERS)}{one} {rng.choice(('and', 'and', 'with'))} {other}"
+                case "three":
+                    text = f"{name(a)} , {name(b)} and {name(c)}"
+                    return rng.choice(OPENERS) + text
+                case "count":
+                    number = NUMBERS[len(things)] if rng.random() < 0.7 else str(len(things))
+                    link = rng.choice(("including", "with", ", one is", ", one of them is"))
+                    where = f" {place(a)}" if rng.random() < 0.3 else ""
+                    return f"{rng.choice(PLURAL_OPENERS)}{number} {rng.choice(NOUNS)}s {link} {name(a)}{where}"
+                case "group":
+                    by_colour = rng.random() < 0.5
+                    group = [x for x in things if (x.colour == a.colour if by_colour else x.digit == a.digit)]
+                    if len(group) > 1:
+                        kind = f"{colour_word(a.colour, rng)} {rng.choice(NOUNS)}s" if by_colour else PLURALS[a.digit]
+                        text = f"{rng.choice(PLURAL_OPENERS)}{NUMBERS[len(group)]} {kind}"
+                        others = [thing for thing in things if thing not in group]
+                        return f"{text} and {name(others[0])}" if others and rng.random() < 0.7 else text
 
 
 SCENES = {"scenes": ScenesSettings(1500, 300, 500), "scenes_smoke": ScenesSettings(classifier_epochs=6)}
@@ -122,74 +180,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(min=0).prod(axis=-1)
     total = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - shared
     return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)
-
-
-# Captions
-
-PLURALS = ("zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines")
-SIZES = {True: ("big", "large", "huge"), False: ("small", "little", "tiny")}
-RELATIONS = {
-    "left": ("to the left of", "left of"), "right": ("to the right of", "right of"), "above": ("above", "over"),
-    "below": ("below", "under", "beneath"), "beside": ("next to", "beside"),
-}  # fmt: skip
-PLACES = {
-    "top": ("at the top",), "bottom": ("at the bottom",), "middle": ("in the middle", "in the center"),
-    "left": ("on the left", "on the left side"), "right": ("on the right", "on the right side"),
-    **{f"{row} {column}": (f"in the {row} {column} corner", f"in the {upper} {column}")
-       for row, upper in (("top", "upper"), ("bottom", "lower")) for column in ("left", "right")},
-}  # fmt: skip
-OPENERS = ("", "", "", "there is ", "a picture of ", "an image of ", "this is ", "we can see ")
-PLURAL_OPENERS = ("", "", "", "there are ", "a picture of ", "an image of ", "these are ", "we can see ")
-VERBS = ("is", "sits", "stands", "is written", "is placed")
-FORMS = {"place": 0.5, "two places": 1, "relation": 5, "between": 1, "two": 2, "three": 5, "count": 1, "group": 1}
-"""Form of a caption -> how often it is tried."""
-
-
-def _told(form: str, things: list[Thing], rng: random.Random) -> str:
-    """Return a sentence of a form, about the first things as far as possible; "" where it would not be true of them."""
-
-    def name(thing: Thing) -> str:
-        return phrase(thing.digit, thing.colour, rng, SIZES[thing.large])
-
-    def place(thing: Thing) -> str:
-        return rng.choice(PLACES[rng.choice(places(thing))])
-
-    def start(verb: float) -> str:
-        return f"{name(a)} {rng.choice(VERBS)}" if rng.random() < verb else f"{rng.choice(OPENERS)}{name(a)}"
-
-    a, b, c, *_ = things
-    match form:
-        case "place":
-            where = place(a)
-            return f"{start(0.4)} {where}"
-        case "relation" if kinds := relations(a, b):
-            how = rng.choice(RELATIONS[rng.choice(kinds)])
-            return f"{start(0.5)} {how} {name(b)}"
-        case "between" if is_between(a, b, c):
-            return f"{rng.choice(OPENERS)}{name(a)} between {name(b)} and {name(c)}"
-        case "two places":
-            text = f"{name(a)} {place(a)} and {name(b)} {place(b)}"
-            return rng.choice(OPENERS) + text
-        case "two":
-            one, other = name(a), name(b)
-            return f"{rng.choice(OPENERS)}{one} {rng.choice(('and', 'and', 'with'))} {other}"
-        case "three":
-            text = f"{name(a)} , {name(b)} and {name(c)}"
-            return rng.choice(OPENERS) + text
-        case "count":
-            number = NUMBERS[len(things)] if rng.random() < 0.7 else str(len(things))
-            link = rng.choice(("including", "with", ", one is", ", one of them is"))
-            where = f" {place(a)}" if rng.random() < 0.3 else ""
-            return f"{rng.choice(PLURAL_OPENERS)}{number} {rng.choice(NOUNS)}s {link} {name(a)}{where}"
-        case "group":
-            by_colour = rng.random() < 0.5
-            group = [x for x in things if (x.colour == a.colour if by_colour else x.digit == a.digit)]
-            if len(group) > 1:
-                kind = f"{colour_word(a.colour, rng)} {rng.choice(NOUNS)}s" if by_colour else PLURALS[a.digit]
-                text = f"{rng.choice(PLURAL_OPENERS)}{NUMBERS[len(group)]} {kind}"
-                others = [thing for thing in things if thing not in group]
-                return f"{text} and {name(others[0])}" if others and rng.random() < 0.7 else text
-    return ""
 
 
 def relations(a: Thing, b: Thing) -> list[str]:
