@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,9 @@ from torch.nn import functional as F
 
 from uwml_lib import config
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
-from uwml_lib.datasets.digits import clips
-from uwml_lib.datasets.digits.clips import CLIPS, MOTION_NAMES, Clips, ClipsSettings, Event, draw_clips
-from uwml_lib.datasets.digits.clips import caption as tell
-from uwml_lib.datasets.digits.drawing import COLOURS, NUMBERS, digit_pools
-from uwml_lib.datasets.digits.embedded import SPLITS, build_embedded, is_current
+from uwml_lib.datasets.digits.clips import CLIPS, MOTION_NAMES, ClipsSettings, Event
+from uwml_lib.datasets.digits.drawing import COLOURS, NUMBERS, handwritten_digits
+from uwml_lib.datasets.digits.embedded import SPLITS, Shown, build_embedded, crop, is_current
 from uwml_lib.studies.engine import base_config
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
@@ -25,6 +24,7 @@ from uwml_lib.support.files import read_json
 
 TINY = ClipsSettings(train=11, dev=5, test=4, classifier_epochs=1)
 SMOKE = CLIPS["clips_smoke"]
+tell = SMOKE.caption
 
 
 def silent(_: str) -> None:
@@ -43,8 +43,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def many() -> Clips:
-    return draw_clips("train", ClipsSettings(train=300))
+def many() -> Shown:
+    return ClipsSettings(train=300).draw("train")
 
 
 # Files
@@ -64,11 +64,11 @@ def test_layout_of_variable_length(smoke: Path, split: str) -> None:
     captions = (smoke / f"{split}_caps.txt").read_text(encoding="utf-8").splitlines()
     assert len(captions) == 5 * n and all(captions)
     assert (smoke / f"{split}_ids.txt").read_text().splitlines() == [f"{split}_{i:05d}" for i in range(n)]
-    drawn = draw_clips(split, SMOKE)
+    drawn = SMOKE.draw(split)
     np.testing.assert_array_equal(pictures, drawn.pixels)
-    np.testing.assert_array_equal(offsets, drawn.offsets)
+    np.testing.assert_array_equal(np.diff(offsets), drawn.frames.sum(axis=1))
     for line, caption in enumerate(captions):
-        read(caption, drawn.events(line // 5))
+        read(caption, drawn.contents[line // 5])
 
 
 def test_smoke_preset_learns(smoke: Path) -> None:
@@ -126,31 +126,31 @@ def test_a_training_finds_them_built(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_splits_share_no_handwritten_digit() -> None:
     for split in SPLITS:
-        drawn = draw_clips(split, ClipsSettings(train=50, dev=50, test=50))
-        assert set(drawn.source.ravel()) <= set(digit_pools(0)[split])
+        drawn = ClipsSettings(train=50, dev=50, test=50).draw(split)
+        assert set(drawn.source.ravel()) <= set(handwritten_digits(0)[2][split])
 
 
-def test_a_pair_tells_each_other_backwards(many: Clips) -> None:
+def test_a_pair_tells_each_other_backwards(many: Shown) -> None:
     opposite = {"right": "left", "up": "down", "grow": "shrink", "still": "still"}
     opposite |= {b: a for a, b in opposite.items()}
     for i in range(0, 300, 2):
-        backwards = [Event(x.digit, x.colour, opposite[x.motion]) for x in reversed(many.events(i))]
-        assert many.events(i + 1) == backwards != many.events(i)
-    assert set(many.count) == {1, 2, 3}
-    assert {x.motion for i in range(300) for x in many.events(i)} == set(MOTION_NAMES)
-    assert len(draw_clips("train", ClipsSettings(train=3)).count) == 3, "the last one may be alone"
+        backwards = [Event(x.digit, x.colour, opposite[x.motion]) for x in reversed(many.contents[i])]
+        assert many.contents[i + 1] == backwards != many.contents[i]
+    assert set(map(len, many.contents)) == {1, 2, 3}
+    assert {x.motion for i in range(300) for x in many.contents[i]} == set(MOTION_NAMES)
+    assert len(ClipsSettings(train=3).draw("train").contents) == 3, "the last one may be alone"
 
 
-def test_a_frame_shows_what_happens(many: Clips) -> None:
+def test_a_frame_shows_what_happens(many: Shown) -> None:
     """One digit, of its colour, where it should be; the place goes the way of the motion, evenly, within the frame."""
     palette = np.array([rgb for rgb, _ in COLOURS.values()])
-    start = np.concatenate([[0], many.lengths.ravel().cumsum()])
+    start = np.concatenate([[0], many.frames.ravel().cumsum()])
     x, y, extent = many.place.T
     assert (many.place[:, :2] - extent[:, None] / 2 >= -1e-6).all()
     assert (many.place[:, :2] + extent[:, None] / 2 <= 1 + 1e-6).all()
     right = total = 0
     for i in range(100):
-        for k, event in enumerate(many.events(i)):
+        for k, event in enumerate(many.contents[i]):
             rows = slice(start[3 * i + k], start[3 * i + k + 1])
             way = many.place[rows][-1] - many.place[rows][0]
             expected = {
@@ -175,7 +175,9 @@ def test_a_frame_shows_what_happens(many: Clips) -> None:
 def test_what_is_cut_out_is_what_is_there() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 36, 36, 3), dtype=np.uint8)
     place = np.array([[18, 20, 16], [10, 26, 16]], np.float32) / 36
-    crops = clips.cut_out(pixels, place)
+    exact = SimpleNamespace(normal=lambda *_: 0.0)
+    shown = Shown([], np.zeros((2, 2, 1), int), np.zeros((2, 1), int), np.ones((2, 1), int), place, pixels)
+    crops = crop(pixels, SMOKE.find(shown, exact).boxes)
     restored = ((crops + 1) * 127.5).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(restored[0], pixels[0, 12:28, 10:26], atol=0.05)
     np.testing.assert_allclose(restored[1], pixels[1, 18:34, 2:18], atol=0.05)
@@ -207,13 +209,15 @@ def test_order_carries_meaning(smoke: Path) -> None:
     """The mean of an event's frames tells digit and colour, but left from right only their order does."""
     means, ways, labels = {}, {}, {}
     for split in ("train", "dev"):
-        drawn, features = draw_clips(split, SMOKE), np.load(smoke / f"{split}_ims.npy")
-        used = np.flatnonzero(drawn.lengths.ravel())
-        ends = drawn.lengths.ravel().cumsum()[used]
-        starts = ends - drawn.lengths.ravel()[used]
+        drawn, features = SMOKE.draw(split), np.load(smoke / f"{split}_ims.npy")
+        used = np.flatnonzero(drawn.frames.ravel())
+        ends = drawn.frames.ravel().cumsum()[used]
+        starts = ends - drawn.frames.ravel()[used]
         means[split] = np.stack([features[a:b].mean(axis=0) for a, b in zip(starts, ends, strict=True)])
         ways[split] = features[ends - 1] - features[starts]
-        labels[split] = {name: getattr(drawn, name).ravel()[used] for name in ("digit", "colour", "motion")}
+        digit, colour = drawn.kinds.reshape(2, -1)[:, used]
+        motion = np.array([MOTION_NAMES.index(event.motion) for events in drawn.contents for event in events])
+        labels[split] = {"digit": digit, "colour": colour, "motion": motion}
 
     def probe(of: dict[str, np.ndarray], name: str, only: tuple[int, ...] = ()) -> float:
         inputs = []
@@ -302,9 +306,9 @@ def read(caption: str, events: list[Event]) -> str:
     return frame
 
 
-def test_every_caption_is_true_and_every_form_occurs(many: Clips) -> None:
+def test_every_caption_is_true_and_every_form_occurs(many: Shown) -> None:
     rng = random.Random(0)
-    frames = [read(tell(many.events(i), rng), many.events(i)) for i in range(300) for _ in range(10)]
+    frames = [read(tell(many.contents[i], rng), many.contents[i]) for i in range(300) for _ in range(10)]
     assert set(frames) == set(FRAMES)
 
 
@@ -337,21 +341,21 @@ def test_the_reader_of_captions_notices_lies() -> None:
             read(lie, events)
 
 
-def test_most_captions_are_false_of_the_clip_told_backwards(many: Clips) -> None:
+def test_most_captions_are_false_of_the_clip_told_backwards(many: Shown) -> None:
     rng = random.Random(0)
     false = 0
     for i in range(0, 300, 2):
         for _ in range(5):
             try:
-                read(tell(many.events(i), rng), many.events(i + 1))
+                read(tell(many.contents[i], rng), many.contents[i + 1])
             except AssertionError:
                 false += 1
     assert 0.85 < false / 750 < 1
 
 
-def test_captions_are_varied_and_hold_only_words_and_separate_marks(many: Clips) -> None:
+def test_captions_are_varied_and_hold_only_words_and_separate_marks(many: Shown) -> None:
     rng = random.Random(1)
-    captions = [tell(many.events(i), rng) for i in range(300) for _ in range(5)]
+    captions = [tell(many.contents[i], rng) for i in range(300) for _ in range(5)]
     assert len(set(captions)) > 0.9 * len(captions)
     for caption in captions:
         assert re.fullmatch(r"(?:[A-Za-z]+|\d)(?: (?:[a-z]+|\d|,))*(?: \.)?", caption), caption

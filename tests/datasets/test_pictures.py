@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import PrecomputedDataset, check_data
-from uwml_lib.datasets.digits.scenes import ScenesSettings, draw_pictures
+from uwml_lib.datasets.digits.scenes import ScenesSettings
 from uwml_lib.datasets.raw import pictures
 from uwml_lib.datasets.raw.grid_features import build_backbone, grid_boxes, grid_features, load_picture
 from uwml_lib.datasets.raw.growing import JOURNAL
@@ -44,7 +44,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn() -> np.ndarray:
-    return draw_pictures("train", ScenesSettings(train=COUNT)).pixels
+    return ScenesSettings(train=COUNT).draw("train").pixels
 
 
 @pytest.fixture

@@ -15,16 +15,12 @@ NOISE = 14
 
 # Name -> RGB and the words captions use; the first word is the usual one.
 COLOURS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
-    "red": ((225, 40, 40), ("red", "scarlet")),
-    "orange": ((250, 140, 20), ("orange",)),
-    "yellow": ((245, 230, 60), ("yellow", "golden")),
-    "green": ((50, 175, 60), ("green",)),
-    "turquoise": ((60, 215, 215), ("turquoise", "cyan")),
-    "blue": ((60, 95, 240), ("blue",)),
-    "purple": ((150, 60, 200), ("purple", "violet")),
-    "pink": ((250, 150, 195), ("pink",)),
+    "red": ((225, 40, 40), ("red", "scarlet")), "orange": ((250, 140, 20), ("orange",)),
+    "yellow": ((245, 230, 60), ("yellow", "golden")), "green": ((50, 175, 60), ("green",)),
+    "turquoise": ((60, 215, 215), ("turquoise", "cyan")), "blue": ((60, 95, 240), ("blue",)),
+    "purple": ((150, 60, 200), ("purple", "violet")), "pink": ((250, 150, 195), ("pink",)),
     "white": ((240, 240, 240), ("white",)),
-}
+}  # fmt: skip
 COLOUR_NAMES = tuple(COLOURS)
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NOUNS = ("digit", "digit", "number", "number", "numeral")
@@ -32,23 +28,28 @@ SAY_DIGIT, SAY_COLOUR, SAY_SIZE = 0.93, 0.9, 0.3
 """How often a caption names a digit's value, its colour and its size: the lower, the more items a caption fits."""
 
 
-def digit_pools(seed: int) -> dict[str, np.ndarray]:
-    """Split the rows of scikit-learn's digits into three disjoint pools, split name -> (n,) int64."""
-    order = np.random.default_rng([seed, 0]).permutation(len(handwritten_digits()[0]))
-    return dict(zip(SPLITS, np.split(order, POOL_ENDS), strict=True))
+def handwritten_digits(seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return scikit-learn's digits and which of them each split may use.
 
-
-def handwritten_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return the glyphs (1797, 8, 8) float32 in 0..1 and which digit each is (1797,) int64."""
+    Glyphs (1797, 8, 8) float32 in 0..1; the digit that each is (1797,) int64; split name -> rows (n,) int64, disjoint.
+    """
     from sklearn.datasets import load_digits  # slow to import, and only a build needs it
 
     digits = load_digits()
-    return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
+    pools = np.split(np.random.default_rng([seed, 0]).permutation(len(digits.target)), POOL_ENDS)
+    glyphs, names = (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
+    return glyphs, names, dict(zip(SPLITS, pools, strict=True))
 
 
-def tints(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return an RGB near each colour's own, (..., 3) float64; colour (...) counts along COLOUR_NAMES."""
-    return np.array([COLOURS[name][0] for name in COLOUR_NAMES])[colour] + rng.normal(0, NOISE, (*colour.shape, 3))
+def chunks(n: int, size: int) -> list[np.ndarray]:
+    """Split the numbers 0 to n - 1 into runs of at most `size` to be worked on at once, which bounds the memory."""
+    return np.array_split(np.arange(n), -(-n // size))
+
+
+def tints(colour: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Return an RGB near each colour's own, (..., 3, 1, 1) float32; colour (...) counts along COLOUR_NAMES."""
+    rgb = np.array([rgb for rgb, _ in COLOURS.values()])[colour] + rng.normal(0, NOISE, (*colour.shape, 3))
+    return torch.from_numpy(rgb).float()[..., None, None]
 
 
 def ground(n: int, size: int, rng: np.random.Generator) -> Tensor:
@@ -58,7 +59,7 @@ def ground(n: int, size: int, rng: np.random.Generator) -> Tensor:
 
 
 def ink(glyphs: np.ndarray, size: int, centres: np.ndarray, extent: np.ndarray, angle: np.ndarray) -> Tensor:
-    """Return how much ink each pixel has, (n, size, size) float32 in 0..1, for one glyph a picture.
+    """Return how much ink each pixel has, (n, 1, size, size) float32 in 0..1, for one glyph a picture.
 
     glyphs (n, 8, 8); centres (n, 2) and extent (n,) as fractions of the picture; angle (n,) in radians.
     """
@@ -69,13 +70,8 @@ def ink(glyphs: np.ndarray, size: int, centres: np.ndarray, extent: np.ndarray, 
     offset = -linear @ (2 * centres - 1)[:, :, None]
     theta = torch.from_numpy(np.concatenate([linear, offset], axis=2)).float()
     grid = F.affine_grid(theta, [len(glyphs), 1, size, size], align_corners=False)
-    soft = F.grid_sample(smooth, grid, padding_mode="zeros", align_corners=False)[:, 0]
+    soft = F.grid_sample(smooth, grid, padding_mode="zeros", align_corners=False)
     return ((soft - 0.3) / 0.4).clamp(0, 1)
-
-
-def paint(canvas: Tensor, ink: Tensor, rgb: np.ndarray) -> Tensor:
-    """Return the canvas (n, 3, h, w) with ink (n, h, w) of the colours rgb (n, 3) on it."""
-    return canvas + ink[:, None] * (torch.from_numpy(rgb).float()[:, :, None, None] - canvas)
 
 
 def develop(canvas: Tensor, rng: np.random.Generator) -> np.ndarray:
@@ -108,10 +104,3 @@ def colour_word(colour: str, rng: random.Random) -> str:
     """Return a word for a colour, mostly the usual one."""
     words = COLOURS[colour][1]
     return words[0] if rng.random() < 0.6 else rng.choice(words)
-
-
-def spoken(text: str, rng: random.Random) -> str:
-    """Return a caption with a capital and a full stop, or without, as people write them."""
-    if rng.random() < 0.5:
-        text = text[0].upper() + text[1:]
-    return text + (" ." if rng.random() < 0.6 else "")
