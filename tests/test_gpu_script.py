@@ -56,6 +56,7 @@ def script(monkeypatch, tmp_path):
             del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_everything_in_tiny_sizes(little, script, tmp_path, monkeypatch):
     data = write_tiny(tmp_path / "data of mine" / "tiny8k", {"train": 40, "dev": 12})
     out = tmp_path / "out"

@@ -52,7 +52,7 @@ def naive(loss, S, labels, ref_labels, apart=False):
 
 
 @every_loss
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_naive_loop(loss, seed):
     x = embeddings(seed=seed)
     value = LabelledPairsLoss(loss)(x, LABELS)
@@ -62,7 +62,7 @@ def test_naive_loop(loss, seed):
 
 
 @every_loss
-@pytest.mark.parametrize(("anchors", "references"), [(10, 4), (4, 10), (10, 1), (1, 10), (10, 10)])
+@pytest.mark.parametrize(("anchors", "references"), [(10, 4), (1, 10)])
 def test_references(loss, anchors, references):
     x, y = embeddings(anchors), embeddings(references, seed=1)
     ref_labels = LABELS.flip(0)[:references]
@@ -137,7 +137,7 @@ def test_labels_all_equal(loss):
 
 
 @every_loss
-@pytest.mark.parametrize(("anchors", "references"), [(0, 0), (0, 3), (3, 0), (1, 1)])
+@pytest.mark.parametrize(("anchors", "references"), [(0, 3), (1, 1)])
 def test_nothing_to_compare(loss, anchors, references):
     x, y = embeddings(anchors).requires_grad_(), embeddings(references).requires_grad_()
     value = LabelledPairsLoss(loss)(x, torch.zeros(anchors), ref_emb=y, ref_labels=torch.ones(references))
@@ -205,7 +205,7 @@ def test_gradcheck(loss, references):
 
 
 @every_loss
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lower_precision(loss, dtype):
     x = embeddings().to(dtype)
     value = LabelledPairsLoss(loss)(x, LABELS)

@@ -72,7 +72,7 @@ def theirs(loss, miner, scores, image_ids):
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("siblings", [False, True])
-@pytest.mark.parametrize("lift", [-0.3, 0.0, 0.3, 0.6])  # of the positives: from most pairs informative to few
+@pytest.mark.parametrize("lift", [-0.3, 0.3])  # of the positives: from most pairs informative to few
 def test_value_and_gradient(name, siblings, lift):
     ours, loss, miner, factor = PAIRS[name]
     if siblings and miner is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import papermill
 import pytest
 
-from tests.command_line import COMMAND, uwml, uwml_anew
+from tests.command_line import COMMAND, uwml
 from tests.notebooks.conftest import REPRODUCE
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
@@ -273,7 +273,7 @@ def test_failed_training_keeps_the_others_and_says_which(tmp_path):
     names = [config.run_name(fingerprint(config.data_folder)) for config in configs]
     blocked.mkdir(parents=True)
     (blocked / names[0]).write_text("a file where the run's folder should be")
-    result = uwml_anew(home, "reproduce", *arguments)
+    result = uwml(home, "reproduce", *arguments)
     assert result.returncode == 1
     assert names[0] in result.stderr
     assert "the others are kept" in result.stderr
