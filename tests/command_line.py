@@ -1,5 +1,6 @@
 """Run `uwml` as a user would, in a fork that has imported torch already or, where asked, in a process of its own."""
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -58,6 +59,7 @@ def _read(end: tuple[int, int], texts: dict[int, str]) -> None:
 
 def _run_in_fork(home: Path, arguments: Sequence[str], largest_file: int | None, output: int, errors: int) -> None:
     code = 1
+    gc.freeze()  # what lies about belongs to the parent: a V8 engine aborts if it is collected without its threads
     try:
         os.dup2(output, 1)
         os.dup2(errors, 2)

@@ -149,7 +149,11 @@ def test_a_file_where_the_data_folder_should_be(tmp_path):
 
 
 @pytest.mark.skipif(ROOT and not shutil.which("setpriv"), reason="root may write anywhere")
-@pytest.mark.parametrize("arguments", [TRAIN, ("reproduce", "--profile", "smoke")], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "arguments",
+    [TRAIN, pytest.param(("reproduce", "--profile", "smoke"), marks=pytest.mark.slow)],
+    ids=lambda words: words[0],
+)
 def test_a_folder_that_is_not_to_be_written(home, tmp_path, arguments):
     (tmp_path / "data").symlink_to(home / "data")
     (tmp_path / "reports").mkdir(mode=0o500)
@@ -173,7 +177,9 @@ def test_data_that_is_not_to_be_read(home, tmp_path):
 
 
 @needs_mounts
-@pytest.mark.parametrize("command", [TRAIN, ("data", *SMOKE), pytest.param(("report", *SMOKE), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "command", [TRAIN, *(pytest.param((name, *SMOKE), marks=pytest.mark.slow) for name in ("data", "report"))]
+)
 def test_a_file_system_that_is_read_only(home, tmp_path, command):
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     if command[0] == "data":

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from tests.command_line import uwml
 
-REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0,1")
+REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0,1", "--epochs", "1")
 
 
 @pytest.fixture(scope="session")
@@ -33,22 +33,22 @@ def run_once(home: Path, command: str, *options: str) -> str:
 @pytest.fixture(scope="session")
 def compared(smoke) -> tuple[Path, str]:
     """The same folder once all losses have been compared in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "compare", "--profile", "smoke")
+    return smoke[0], run_once(smoke[0], "compare", "--profile", "smoke", "--epochs", "1")
 
 
 @pytest.fixture(scope="session")
 def faithful(smoke) -> tuple[Path, str]:
     """The same folder once the release's habits have been measured in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "fidelity", "--profile", "smoke")
+    return smoke[0], run_once(smoke[0], "fidelity", "--profile", "smoke", "--epochs", "1")
 
 
 @pytest.fixture(scope="session")
 def modelled(smoke) -> tuple[Path, str]:
     """The same folder once every model has been trained in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "models", "--profile", "smoke")
+    return smoke[0], run_once(smoke[0], "models", "--profile", "smoke", "--epochs", "1")
 
 
 @pytest.fixture(scope="session")
 def filmed(smoke) -> tuple[Path, str]:
     """The same folder once the models for videos have been trained in it, and what that printed."""
-    return smoke[0], run_once(smoke[0], "videos", "--profile", "smoke")
+    return smoke[0], run_once(smoke[0], "videos", "--profile", "smoke", "--epochs", "1")

@@ -124,9 +124,9 @@ def test_without_a_checkout(tmp_path, monkeypatch):
         notebooks.paths_of(STUDIES["reproduce"])
 
 
-def test_a_notebook_depends_on_what_it_imports_and_on_nothing_else(tmp_path):
+def test_a_notebook_depends_on_what_it_imports_and_on_nothing_else():
     def sources(code):
-        found = notebooks.sources_of(small_notebook(tmp_path, code))
+        found = notebooks.sources_of(code)
         return {path.relative_to(CHECKOUT / "uwml_lib").as_posix() for path in found}
 
     of_a_loss = sources("from uwml_lib.losses import TripletLoss")
@@ -142,7 +142,7 @@ def test_a_change_of_what_it_imports_executes_it_again(tmp_path, monkeypatch):
     imported = tmp_path / "module.py"
     imported.write_text("1")
     monkeypatch.setattr(notebooks, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(notebooks, "sources_of", lambda notebook: {imported})
+    monkeypatch.setattr(notebooks, "sources_of", lambda code: {imported})
     run(path, {"NUMBER": 1}, out)
     assert notebooks.is_current(path, {"NUMBER": 1}, out, "digest")
     imported.write_text("2")

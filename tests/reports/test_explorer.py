@@ -128,8 +128,8 @@ def test_curves_are_those_of_the_library(name, kind):
     loss = LOSSES[name](reduction="sum")
     for similarity in (HELD[0], HELD[3]):
         curve = pair_curve(loss, kind, similarity)
-        for quantity, values in expected(loss, kind, similarity).items():
-            np.testing.assert_allclose(curve[quantity], values, rtol=0, atol=1e-6)
+        for quantity, values in expected(loss, kind, similarity, SIMILARITIES[::4]).items():
+            np.testing.assert_allclose(curve[quantity][::4], values, rtol=0, atol=1e-6)
 
 
 def test_a_new_loss_is_in_the_page_by_its_name(monkeypatch, tmp_path):
@@ -175,7 +175,7 @@ def formulas():
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_formulas_of_the_page_are_those_of_the_library(formulas, settings):
-    similarities = [*SIMILARITIES, 1.0, 1 - 1e-5, 1 - 1e-6]
+    similarities = [*SIMILARITIES[::4], 1.0, 1 - 1e-5, 1 - 1e-6]
     for name, loss in live_losses(settings).items():
         for kind in KINDS:
             points = formulas("curve", name, kind, settings, similarities)

@@ -1,5 +1,6 @@
 """Execute the numbered notebooks headlessly and render them; a notebook that failed is never called done."""
 
+import functools
 import hashlib
 import json
 import os
@@ -102,18 +103,19 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 def _key(notebook: Path, parameters: dict[str, Any], inputs: str) -> str:
     digest = hashlib.sha256(notebook.read_bytes())
     digest.update(json.dumps([parameters, inputs], sort_keys=True).encode())
-    for source in sorted(sources_of(notebook)):
+    cells = nbformat.read(notebook, as_version=4).cells
+    for source in sorted(sources_of("\n".join(cell.source for cell in cells if cell.cell_type == "code"))):
         digest.update(source.relative_to(CHECKOUT).as_posix().encode() + source.read_bytes())
     return digest.hexdigest()
 
 
-def sources_of(notebook: Path) -> set[Path]:
-    """The files of this library that a notebook's result depends on: what it imports, and what that imports."""
-    cells = nbformat.read(notebook, as_version=4).cells
+@functools.cache
+def sources_of(code: str) -> frozenset[Path]:
+    """The files of this library that the result of code depends on: what it imports, and what that imports."""
     finder: Any = ModuleFinder([str(CHECKOUT)])
     with TemporaryDirectory(prefix="uwml-") as folder:
         script = Path(folder) / "cells.py"
-        script.write_text("\n".join(cell.source for cell in cells if cell.cell_type == "code"), encoding="utf-8")
+        script.write_text(code, encoding="utf-8")
         finder.run_script(str(script))
     seen: set[str] = set()
     found: set[Path] = set()
@@ -124,4 +126,4 @@ def sources_of(notebook: Path) -> set[Path]:
             if source.name == "__init__.py" and "__getattr__" in source.read_text("utf-8"):  # looked up when asked for
                 finder.import_hook(name, fromlist=["*"])
                 found |= {*source.parent.glob("*.mplstyle")}
-    return found
+    return frozenset(found)

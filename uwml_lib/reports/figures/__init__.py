@@ -45,12 +45,15 @@ styled = plt.style.context(STYLE)
 @styled
 def show(figure: Figure, alt: str, path: Path | None = None) -> None:
     """Show a figure in a notebook with a text for those who cannot see it, and keep it as a PNG file at `path`."""
-    from IPython.display import display
+    from IPython.display import Image, display
 
+    shown: Any = figure
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
-    display(figure, metadata={"image/png": {"alt": alt}})
+        finer = plt.rcParams["savefig.dpi"] / plt.rcParams["figure.dpi"]
+        shown = Image(filename=path, width=round(plt.imread(path).shape[1] / finer))  # drawn once: layout takes long
+    display(shown, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
 
 

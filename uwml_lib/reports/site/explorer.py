@@ -4,7 +4,9 @@ The polynomial and the triplet loss are computed in the page (`templates/explore
 `LOSSES` is there as curves at its defaults, computed here.
 """
 
+import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -13,7 +15,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from uwml_lib.losses import LOSSES, PolynomialLoss, ScoreMatrixLoss, TripletLoss
-from uwml_lib.support.files import write_text
+from uwml_lib.support.files import sha256_of, write_text
 from uwml_lib.weighting.weights import weight_map
 
 TEMPLATES = Path(__file__).parent / "templates" / "explorer"
@@ -72,7 +74,13 @@ PRESETS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def build_explorer(path: Path | str) -> Path:
-    """Write the page to `path`, all it needs inside it, and return the path."""
+    """Write the page to `path`, all it needs inside it, unless it is there already; return the path."""
+    library = Path(__file__).parents[2]
+    sources = [*TEMPLATES.iterdir(), *library.glob("losses/*.py"), *library.glob("weighting/*.py"), Path(__file__)]
+    made_of = [*LOSSES, version("vl-convert-python"), *map(sha256_of, sorted(sources))]
+    key = f"<!-- {hashlib.sha256(''.join(made_of).encode()).hexdigest()} -->\n"
+    if Path(path).exists() and Path(path).read_text(encoding="utf-8").endswith(key):
+        return Path(path)
     others = {
         name: Loss(reduction="sum")  # type: ignore[call-arg]  # a loss by name has defaults for all else
         for name, Loss in LOSSES.items()
@@ -97,7 +105,7 @@ def build_explorer(path: Path | str) -> Path:
     page = environment.get_template("page.html.j2").render(
         sliders=SLIDERS, choices=CHOICES, presets=PRESETS, losses=losses, live=LIVE, data=text, charts=charts
     )
-    write_text(path, page)
+    write_text(path, f"{page}\n{key}")
     return Path(path)
 
 
