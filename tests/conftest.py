@@ -19,6 +19,11 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 torch.set_num_threads(1)  # results that do not depend on how many tests run at once
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the pipeline, which takes longest and waits for itself if two processes share its tests."""
+    items.sort(key=lambda item: "smoke" not in getattr(item, "fixturenames", ()))
+
+
 def golden(name: str) -> dict[str, np.ndarray]:
     """The arrays of a recorded file."""
     with np.load(Path(__file__).parent / "golden" / name) as arrays:
