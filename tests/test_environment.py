@@ -287,12 +287,20 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
 
 
-def test_the_core_imports_with_torch_and_numpy_alone():
-    present = with_dependencies("torch", "numpy") | {canonicalize_name(PROJECT["name"])}
+TRAINING = [re.match(r"[\w-]+", requirement)[0] for requirement in PROJECT["optional-dependencies"]["training"]]
+
+
+@pytest.mark.parametrize(
+    ("packages", "modules"),
+    [((), CORE_MODULES), (TRAINING, ("training", "runs", "runs.run", "cli", "commands.train"))],
+    ids=["core", "training"],
+)
+def test_what_needs_little_imports_with_little(packages, modules):
+    present = with_dependencies("torch", "numpy", *packages) | {canonicalize_name(PROJECT["name"])}
     owners = metadata.packages_distributions()
     hidden = [module for module, names in owners.items() if present.isdisjoint(map(canonicalize_name, names))]
-    assert {"pandas", "matplotlib", "tqdm", "accelerate", "nltk", "sklearn", "tyro", "scipy"} <= set(hidden)
-    program = HIDE + "\n".join(f"import uwml_lib.{module}" for module in CORE_MODULES)
+    assert {"pandas", "matplotlib", "nltk", "sklearn", "scipy"} <= set(hidden)
+    program = HIDE + "\n".join(f"import uwml_lib.{module}" for module in modules)
     done = subprocess.run(
         [sys.executable, "-c", program, ",".join(hidden)], capture_output=True, text=True, timeout=300
     )

@@ -1,12 +1,13 @@
 """A finished run: its folder and what it wrote."""
 
+from __future__ import annotations
+
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.evaluation.statistics import rsum_by_image
@@ -14,6 +15,9 @@ from uwml_lib.models import MODELS
 from uwml_lib.runs.checkpoints import read_metrics
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_files, read_sealed_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLLAPSED = 0.005
 """Mean difference of a positive's and its hardest negative's score below which a training has collapsed."""
@@ -29,7 +33,7 @@ class Run:
     results: dict[str, Any]
 
     @classmethod
-    def load(cls, folder: Path, file: str = "results.json") -> "Run":
+    def load(cls, folder: Path, file: str = "results.json") -> Run:
         """Read a finished run; raises UWMLError if it is not finished, or if its files were changed since.
 
         file: results.json, or that of another split.
@@ -39,7 +43,7 @@ class Run:
         return cls.of(folder, results)
 
     @classmethod
-    def of(cls, folder: Path, results: dict[str, Any]) -> "Run":
+    def of(cls, folder: Path, results: dict[str, Any]) -> Run:
         """Return the run of results that were just written; raises UWMLError if their settings are none."""
         try:
             return cls(folder, ExperimentConfig.from_dict(results["config"]), results)
@@ -91,6 +95,8 @@ class Run:
 
     def history(self) -> pd.DataFrame:
         """Every line of metrics.jsonl, with `epochs_done` (fractional) to plot against."""
+        import pandas as pd
+
         lines = pd.DataFrame(read_metrics(self.folder))
         steps = lines.loc[lines["kind"] == "step", "step"].max()
         lines["epochs_done"] = lines["epoch"] + (lines["step"] / steps).fillna(1.0)
