@@ -81,6 +81,7 @@ def test_held_out_training_images_that_chose_the_epoch(study):
 def test_text_says_when_all_was_warm_up(study):
     assert "2 epochs, 1 of them warm-up." in text(study)
     assert "Every epoch was warm-up" in text(altered(study, study.runs, warmup_epochs=2))
+    assert "; 1 epoch, 1 of them warm-up." in text(altered(study, epochs=1))
 
 
 def test_what_the_features_are(study):

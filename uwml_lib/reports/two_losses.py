@@ -18,6 +18,7 @@ from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of
 from uwml_lib.support.paths import reference_folder, report_folder
+from uwml_lib.support.progress import counted
 
 FEATURES = {
     ("f8k_precomp", 36, 128): (
@@ -95,7 +96,7 @@ def _settings_in_words(run: Run) -> str:
     return (
         f"{run.model}, width {config.embed_size}, batches of {config.batch_size}"
         + (f", λ {config.lambda_softmax:g} in the attention" if attends else "")
-        + f"; {config.epochs} epochs, {min(config.warmup_epochs, config.epochs)} of them warm-up"
+        + f"; {counted(config.epochs, 'epoch')}, {min(config.warmup_epochs, config.epochs)} of them warm-up"
         + (f"; only the first {config.max_images} images" if config.max_images else "")
         + "."
     )
@@ -109,8 +110,8 @@ def _remarks(study: StudyRuns) -> list[str]:
             f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it"
             for row in warmup_effect(study).itertuples()
         )
-        epochs = without[0].config.epochs
-        remarks.append(f"Without warm-up, dev rsum after {epochs} epochs (one seed each): {values}.")
+        epochs = counted(without[0].config.epochs, "epoch")
+        remarks.append(f"Without warm-up, dev rsum after {epochs} (one seed each): {values}.")
     if config.warmup_epochs >= config.epochs:
         remarks.append("Every epoch was warm-up: this compares the dense forms of the losses.")
     if study.split != "test":

@@ -18,6 +18,7 @@ from uwml_lib.runs.scoring import dev_batches
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.side_by_side import train_all
 from uwml_lib.studies.study import Groups, Plan, Request, Study
+from uwml_lib.support.progress import counted
 from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
 
 Grid = Mapping[str, Sequence[dict[str, Any]]]
@@ -56,7 +57,7 @@ def _in_full(request: Request, grid: Grid, seeds: Sequence[int]) -> list[Experim
 def train_the_chosen(request: Request, groups: Groups) -> Groups:
     """Train each loss's best setting in full, then choose and train coefficients for the polynomial loss."""
     chosen = {loss: [best(run for run in groups["tuning"] if run.config.loss == loss)] for loss in GRID}
-    request.say(f"all losses: {len(chosen) * len(request.seeds)} runs of {request.base.epochs} epochs")
+    request.say(f"all losses: {len(chosen) * len(request.seeds)} runs of {counted(request.base.epochs, 'epoch')}")
     runs = train_all(_in_full(request, chosen, request.seeds), request.say)
     request.say("coefficients of the polynomial loss")
     tuning = train_all(_few(request, {"polynomial": candidate_options(runs)}), request.say)

@@ -29,6 +29,11 @@ def progress(items: Iterable[Item], description: str) -> Iterable[Item]:
     return tqdm(items, desc=description, leave=False, delay=1, disable=None)  # None: not into a pipe or a file
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many there are: 1 epoch, 2 epochs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Say a duration as a person would: 4 s, 2 min 10 s, 1 h 5 min."""
     if seconds < 60:
