@@ -23,7 +23,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "features": ("datasets.raw.bottom_up:write_features", "write features and boxes, from bottom-up attention"),
         "msrvtt": ("datasets.raw.msrvtt:write_videos", "make a data set of videos, from files like MSR-VTT's"),
         "pictures": ("datasets.raw.pictures:write_pictures", "make a data set of your own pictures"),
-        "doctor": ("commands.data:doctor", "say whether this machine can run the kit, else what to do"),
+        "doctor": ("commands.doctor:doctor", "say whether this machine can run the kit, else what to do"),
     },
     "train": {
         "train": ("commands.train:train", "train one model and evaluate it; an interrupted run goes on"),

@@ -5,8 +5,8 @@ import pytest
 
 from tests.tiny import write_tiny
 from uwml_lib import cli
-from uwml_lib.commands import data as doctor
-from uwml_lib.commands.data import examine
+from uwml_lib.commands import doctor
+from uwml_lib.commands.doctor import examine
 from uwml_lib.support import paths
 
 

@@ -17,7 +17,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.models import SCAN, Matcher
 from uwml_lib.released.flags import config_of_checkpoint
-from uwml_lib.runs.checkpoints import _check_archive, check_vocabulary, load_model, save_model
+from uwml_lib.runs.checkpoints import check_archive, check_vocabulary, load_model, save_model
 from uwml_lib.runs.scoring import Member
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import check_is_file, read_json, sha256_of, write_json
@@ -124,7 +124,7 @@ def _harmless_content(path: Path) -> dict[str, Any]:
     check_is_file(path)
     try:
         if zipfile.is_zipfile(path):
-            _check_archive(path)
+            check_archive(path)
         with torch.serialization.safe_globals(HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
-from uwml_lib.runs.run import Run
-from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import sha256_of
 from uwml_lib.support.progress import duration

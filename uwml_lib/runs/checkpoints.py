@@ -35,7 +35,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a training state onto the CPU without running code from the file."""
     check_is_file(path)
     try:
-        _check_archive(path)
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises nearly anything
         raise UWMLError(
@@ -121,7 +121,7 @@ def check_record(record: Any) -> None:
         raise ValueError(f"found {record!r}, expected one of {', '.join(RECORDS)} with its numbers")
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
     """Raise ValueError for a zip archive with a damaged member: torch does not look at the checksums."""
     with zipfile.ZipFile(path) as file:
         if damaged := file.testzip():

@@ -13,9 +13,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.evaluation.statistics import compare, compare_all, summarize
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import mean_and_std, results_table, run_table
-from uwml_lib.runs.run import Run
-from uwml_lib.runs.scoring import dev_batches
-from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.runs import Run, StudyRuns, dev_batches
 from uwml_lib.studies.side_by_side import train_all
 from uwml_lib.studies.study import Groups, Plan, Request, Study
 from uwml_lib.support.progress import counted

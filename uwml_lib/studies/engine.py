@@ -48,11 +48,7 @@ def run_study(
     request = Request(base, check_seeds(usual if seeds is None else seeds), smoke, say)
     check_config(base)
     folder, parameters = report_folder(base.dataset), {"DATASET": base.dataset, "DATA_ROOT": base.data_root}
-    for notebook in paths_of(study):
-        check_parameters(notebook, parameters)
-    say(f"1/4 data: {base.dataset}")
-    prepare_data(base, say)
-    _check_length(study, base)
+    _prepare(study, base, parameters, say)
     plan = study.plan(request)
     configs = [config for group in plan.values() for config in group]
     check_runs(configs)
@@ -70,9 +66,7 @@ def run_study(
         say("4/4 report")
         report = study.report(runs)
         if fresh:  # of a study that went on from earlier work the durations would promise too much
-            noted = read_json(folder / "durations.json") if (folder / "durations.json").exists() else {}
-            noted[study.name] = {"seconds": seconds, "runs": [run.folder.name for run in runs.all_runs]}
-            write_json(folder / "durations.json", noted)
+            _note_durations(folder / "durations.json", study, runs, seconds)
         index = build_pages(say, {(study.name, base.dataset): runs})
     say(f"\n{report.to_markdown()}\nDone in {duration(time.monotonic() - started)}. Report: {index}")
     if study.next:
@@ -80,13 +74,24 @@ def run_study(
     return runs, report
 
 
-def _check_length(study: Study, config: ExperimentConfig) -> None:
+def _prepare(study: Study, config: ExperimentConfig, parameters: dict[str, Any], say: Say) -> None:
+    """Build the data if they are not here; raise UWMLError for notebooks or data that do not go with the study."""
+    for notebook in paths_of(study):
+        check_parameters(notebook, parameters)
+    say(f"1/4 data: {config.dataset}")
+    prepare_data(config, say)
     if (varying := check_data(config)[0].varying) != study.sequences:
         what, target = ("unequal", "videos") if varying else ("equal", "reproduce")
         raise UWMLError(
             f"{config.data_folder}: has items of {what} numbers of regions, which are for `make {target} "
             f"DATASET={config.dataset}`"
         )
+
+
+def _note_durations(path: Path, study: Study, runs: StudyRuns, seconds: Mapping[str, float]) -> None:
+    noted = read_json(path) if path.exists() else {}
+    noted[study.name] = {"seconds": seconds, "runs": [run.folder.name for run in runs.all_runs]}
+    write_json(path, noted)
 
 
 def base_config(dataset: str, data_root: str, epochs: int | None, profile: Profile) -> ExperimentConfig:

@@ -10,8 +10,7 @@ from uwml_lib.datasets import available_tokenizer
 from uwml_lib.evaluation.statistics import Comparison, compare_all
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, mean_and_std, run_table
-from uwml_lib.runs.run import Run
-from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies.study import Plan, Request, Study
 
 HABITS: dict[str, dict[str, Any]] = {

@@ -6,8 +6,7 @@ from typing import Any
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.report import Report
-from uwml_lib.runs.run import Run
-from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.support.progress import Say
 
 LOSSES_COMPARED = ("triplet", "polynomial")

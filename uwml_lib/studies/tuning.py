@@ -29,8 +29,7 @@ from optuna.trial import Trial, TrialState
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import fingerprint
 from uwml_lib.evaluation.statistics import Summary, summarize
-from uwml_lib.runs.checkpoints import read_metrics
-from uwml_lib.runs.run import Run
+from uwml_lib.runs import Run, read_metrics
 from uwml_lib.studies.compare import NO_DEAD_ZONE
 from uwml_lib.studies.side_by_side import run_folders, side_by_side, train_all, workers
 from uwml_lib.support import paths

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from uwml_lib.reports.figures import LOOK, PAIR_LOOK, legend, looks, panels, styled
-from uwml_lib.runs.run import Run
-from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.runs import Run, StudyRuns
 
 WORST_TO_BEST = ("pi", 100)  # as seaborn calls the interval that holds all values
 RSUM_BY_EPOCH: dict[str, Any] = {"x": "epochs_done", "y": "dev_rsum", "errorbar": WORST_TO_BEST}

@@ -23,8 +23,7 @@ from uwml_lib.reports.records import reliability_text
 from uwml_lib.reports.report import Report, in_short, paragraph_html
 from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.tables import COLUMNS
-from uwml_lib.runs.run import Run
-from uwml_lib.runs.study_runs import StudyRuns, load_study
+from uwml_lib.runs import Run, StudyRuns, load_study
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, read_json, read_sealed_json, write_text
