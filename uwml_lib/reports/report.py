@@ -66,12 +66,12 @@ def in_short(reports: Iterable[Report]) -> str:
     outcomes = {what: winner for report in reports for what, winner in report.outcomes.items()}
     if not outcomes:
         return ""
-    counts = Counter(outcomes.values())
     words = {
-        "polynomial": "the polynomial loss is ahead in {}", "triplet": "the triplet loss is ahead in {}",
-        "": f"{{}} {'does' if counts[''] == 1 else 'do'} not decide between them",
-        "collapsed": "in {} trainings collapsed",
+        "polynomial": "the polynomial loss is ahead", "triplet": "the triplet loss is ahead",
+        "": "neither loss is shown to be ahead", "collapsed": "the trainings collapsed",
     }  # fmt: skip
-    said = "; ".join(text.format(counts[winner]) for winner, text in words.items() if counts[winner])
-    made = "One comparison was made" if len(outcomes) == 1 else f"{len(outcomes)} comparisons were made"
-    return f"{made}, each of one model on one data set: {said}."
+    if len(outcomes) == 1:
+        return f"One comparison was made, of one model on one data set: {words[next(iter(outcomes.values()))]}."
+    counts = Counter(outcomes.values())
+    said = "; ".join(f"{text} in {counts[winner]}" for winner, text in words.items() if counts[winner])
+    return f"{len(outcomes)} comparisons were made, each of one model on one data set: {said}."
