@@ -1,4 +1,7 @@
-"""The whole pipeline in smoke size, once, as `make smoke` runs it; then what each notebook found, by name."""
+"""The studies in smoke size, each once: the main job as `make smoke` runs it, the others among the slow tests.
+
+What each notebook found is tested by name.
+"""
 
 import json
 import os
@@ -25,7 +28,28 @@ from uwml_lib.studies.study import Request
 from uwml_lib.support.paths import NOTEBOOKS
 
 NAMES = STUDIES["reproduce"].notebooks
-EVERY = sorted(stem for study in STUDIES.values() for stem in study.notebooks)
+FIXTURES = {
+    "reproduce": "smoke",
+    "compare": "compared",
+    "fidelity": "faithful",
+    "models": "modelled",
+    "videos": "filmed",
+}
+every_notebook = pytest.mark.parametrize(
+    ("name", "home"),
+    [
+        pytest.param(name, FIXTURES[study.name], id=name, marks=[pytest.mark.slow] * (study.name != "reproduce"))
+        for study in STUDIES.values()
+        for name in study.notebooks
+    ],
+    indirect=["home"],
+)
+
+
+@pytest.fixture
+def home(request) -> Path:
+    """The folder in which a study has run, by the name of its fixture."""
+    return request.getfixturevalue(request.param)[0]
 
 
 def found(home: Path, notebook: str) -> dict:
@@ -199,26 +223,26 @@ def place_of(home: Path, name: str, ending: str) -> Path:
     return home / "reports" / ("clips_smoke" if name == "09_video_text" else "scenes_smoke") / f"{name}.{ending}"
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_executed_copy_is_fit_to_read(smoke, compared, faithful, modelled, filmed, name):
-    notebook = nbformat.read(place_of(smoke[0], name, "ipynb"), as_version=4)
-    assert str(smoke[0]) not in nbformat.writes(notebook)
+@every_notebook
+def test_executed_copy_is_fit_to_read(home, name):
+    notebook = nbformat.read(place_of(home, name, "ipynb"), as_version=4)
+    assert str(home) not in nbformat.writes(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert output.get("name") != "stderr", output["text"]  # warnings, frozen bars
             assert "image/png" not in output.get("data", {}) or output["metadata"]["image/png"]["alt"]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_page_needs_no_network(smoke, compared, faithful, modelled, filmed, name):
-    page = place_of(smoke[0], name, "html").read_text()
+@every_notebook
+def test_page_needs_no_network(home, name):
+    page = place_of(home, name, "html").read_text()
     assert "cdnjs" not in page
     assert "jsdelivr" not in page
     assert "unpkg" not in page
     assert 'src="../assets/tex-svg.js"' in page
     for target in re.findall(r'href="([^"#:]+)"', page):
-        assert (place_of(smoke[0], name, "html").parent / target).exists(), target
-    assert (smoke[0] / "reports" / "assets" / "tex-svg.js").exists()
+        assert (place_of(home, name, "html").parent / target).exists(), target
+    assert (home / "reports" / "assets" / "tex-svg.js").exists()
 
 
 def test_second_call_does_no_work_twice(smoke):
@@ -277,6 +301,7 @@ def test_failed_training_keeps_the_others_and_says_which(tmp_path):
     assert (blocked / names[1] / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_trainings_end_with_the_pipeline_that_started_them(smoke, tmp_path):
     (tmp_path / "data").symlink_to(smoke[0] / "data")
     process = subprocess.Popen(

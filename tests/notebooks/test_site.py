@@ -20,8 +20,8 @@ SCHEMES = ("light", "dark")
 
 
 @pytest.fixture(scope="session")
-def reports(smoke, compared, modelled, filmed) -> Path:
-    """The pages of all commands, and that of the published benchmarks."""
+def reports(smoke) -> Path:
+    """The pages of the main job, and that of the published benchmarks."""
     reports = smoke[0] / "reports"
     if not (reports / "performance.html").exists():
         with FileLock(smoke[0] / "performance.lock"):
@@ -30,12 +30,18 @@ def reports(smoke, compared, modelled, filmed) -> Path:
     return reports
 
 
+@pytest.fixture(scope="session")
+def every_study(reports, compared, modelled, filmed) -> Path:
+    """The same folder once other studies have run in it."""
+    return reports
+
+
 def every_page(reports: Path) -> list[Path]:
     return [*reports.glob("*.html"), *reports.glob("*/*.html"), *reports.glob("pages/*/*.html")]
 
 
 @pytest.fixture
-def visit(browser, reports):
+def visit(browser, every_study):
     """Open a page with the network off; at the end nothing outside the reports may have been asked for, nor failed."""
     contexts, asked, errors = [], [], []
 
@@ -47,7 +53,7 @@ def visit(browser, reports):
         tab.on("pageerror", lambda error: errors.append(f"{page}: {error}"))
         tab.on("requestfailed", lambda request: errors.append(f"{page}: {request.url} failed"))
         tab.on("console", lambda said: errors.append(f"{page}: {said.text}") if said.type == "error" else None)
-        tab.goto((reports / page).as_uri())
+        tab.goto((every_study / page).as_uri())
         tab.evaluate("window.MathJax?.startup?.promise")
         return tab
 
@@ -55,12 +61,12 @@ def visit(browser, reports):
     for context in contexts:
         context.close()
     assert errors == []
-    assert [url for url in asked if not url.startswith((reports.as_uri(), "data:"))] == []
+    assert [url for url in asked if not url.startswith((every_study.as_uri(), "data:"))] == []
 
 
-def test_every_link_and_image_leads_somewhere(reports):
+def test_every_link_and_image_leads_somewhere(every_study):
     """Without a browser: files, and places within a page."""
-    pages = every_page(reports)
+    pages = every_page(every_study)
     assert len(pages) > 40
     for page in pages:
         text = re.sub("<script.*?</script>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -74,8 +80,8 @@ def test_every_link_and_image_leads_somewhere(reports):
                 assert path.startswith(("https:", "data:")), f"{page}: {target}"
 
 
-def test_a_page_of_a_notebook_has_its_name_and_leads_to_all_others(reports):
-    text = (reports / "scenes_smoke/02_training.html").read_text(encoding="utf-8")
+def test_a_page_of_a_notebook_has_its_name_and_leads_to_all_others(every_study):
+    text = (every_study / "scenes_smoke/02_training.html").read_text(encoding="utf-8")
     assert "<title>2 · Training: what a loss does to a pair</title>" in text
     for page in ("scenes_smoke/01_data_preparation", "clips_smoke/09_video_text", "scenes_smoke/10_your_own_model"):
         assert f'href="../{page}.html"' in text
@@ -93,8 +99,8 @@ def test_every_run_has_a_page_with_its_curves(reports):
         assert "nan" not in text.lower()
 
 
-def test_the_landing_page_says_what_was_found(reports):
-    text = (reports / "index.html").read_text(encoding="utf-8")
+def test_the_landing_page_says_what_was_found(every_study):
+    text = (every_study / "index.html").read_text(encoding="utf-8")
     for words in (
         "triplet loss",
         "polynomial loss",
