@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from uwml_lib.config import Captions
 from uwml_lib.datasets.batches import Batch, EncodedCaptions, Sequences, finite_float32, pad_captions
 from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer
-from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import check_is_file, load_array, read_bytes, read_lines, sha256_of
+from uwml_lib.support.errors import UWMLError, expect
+from uwml_lib.support.files import load_array, read_bytes, read_lines, sha256_of
 from uwml_lib.support.progress import progress
 
 LONGEST_CAPTION = 5000
@@ -59,10 +59,9 @@ class PrecomputedDataset(Dataset):
         self._copies = self._rows_per_image(ids)
         self.features = self.features[:: self._copies]
         n_images, n_captions = len(self.features), len(self.captions)
-        if n_captions % n_images:
-            path = self._file("caps.txt" if self.vectors is None else "caps.npy")
-            found = f"{n_captions} captions for the {n_images} images of {split}_ims.npy"
-            raise UWMLError(f"{path}: found {found}, expected the same number of captions for every image")
+        path = self._file("caps.txt" if self.vectors is None else "caps.npy")
+        found = f"{n_captions} captions for the {n_images} images of {split}_ims.npy"
+        expect(n_captions % n_images == 0, path, found, "the same number of captions for every image")
         for line, caption in enumerate(self.captions, 1):
             if wrong := _fault_of(caption):
                 raise UWMLError(f"{self._file('caps.txt')}: line {line} {wrong}")
@@ -92,9 +91,8 @@ class PrecomputedDataset(Dataset):
             return read_lines(path), None
         vectors = load_array(self._file("caps.npy"), 2)
         captions = read_lines(path) if path.exists() else [f"caption {number}" for number in range(len(vectors))]
-        if len(captions) != len(vectors):
-            expected = f"one for each of the {len(captions)} captions of {path.name}"
-            raise UWMLError(f"{self._file('caps.npy')}: found {len(vectors)} vectors, expected {expected}")
+        expected = f"one for each of the {len(captions)} captions of {path.name}"
+        expect(len(captions) == len(vectors), self._file("caps.npy"), f"{len(vectors)} vectors", expected)
         return captions, vectors
 
     def _rows_per_image(self, ids: list[str] | None) -> int:
@@ -127,11 +125,9 @@ class PrecomputedDataset(Dataset):
             return [str(number) for number in range(n_images)]
         if len(ids) == len(self.captions):  # one line for every caption
             ids = ids[:: self.captions_per_image]
-        if len(ids) != n_images:
-            raise UWMLError(f"{path}: found {len(ids)} ids, expected {n_images}, one for each image")
+        expect(len(ids) == n_images, path, f"{len(ids)} ids", f"{n_images}, one for each image")
         name, times = Counter(ids).most_common(1)[0]
-        if times > 1:
-            raise UWMLError(f"{path}: found {name!r} more than once, expected one row of features for each image")
+        expect(times == 1, path, f"{name!r} more than once", "one row of features for each image")
         return ids
 
     def keep(self, start: int, stop: int) -> None:
@@ -288,7 +284,6 @@ def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
         if captions != "vectors" or text.exists():
             digest.update(read_bytes(text))
         if captions == "vectors":
-            check_is_file(vectors)
             digest.update(sha256_of(vectors).encode())
         if offsets.exists():
             digest.update(sha256_of(offsets).encode())
