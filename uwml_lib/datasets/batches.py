@@ -121,9 +121,7 @@ def finite_float32(rows: np.ndarray, where: str, numbers: Sequence[int] | None =
         x = torch.from_numpy(rows.astype(np.float32, copy=False))
     # The sum tells nearly as well, in a twentieth of the time; it alone may overflow.
     if not x.sum().isfinite() and len(wrong := (~x.isfinite()).flatten(1).any(dim=1).nonzero()):
-        bad = int(wrong[0])
-        raise UWMLError(
-            f"{where} {first + (bad if numbers is None else numbers[bad])} (counted from 0) holds NaN, infinity or "
-            "what is too large for float32, expected finite numbers"
-        )
+        number = first + (int(wrong[0]) if numbers is None else numbers[int(wrong[0])])
+        found = "NaN, infinity or what is too large for float32"
+        raise UWMLError(f"{where} {number} (counted from 0) holds {found}, expected finite numbers")
     return x

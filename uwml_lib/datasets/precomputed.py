@@ -24,6 +24,7 @@ from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import load_array, read_bytes, read_lines, sha256_of
 from uwml_lib.support.progress import progress
 
+SPLIT_FILES = ("ims.npy", "caps.txt", "caps.npy", "offsets.npy")
 LONGEST_CAPTION = 5000
 """Characters; a longer line is no caption, and padding a batch to its length would fill the memory."""
 READ_WHOLE = 200 * 10**6
@@ -102,21 +103,19 @@ class PrecomputedDataset(Dataset):
             return 1
         if ids is None:
             if len(features) > 1 and features[0].tobytes() == features[1].tobytes():
-                raise UWMLError(
-                    f"{self._file('ids.txt')}: no such file, though rows 0 and 1 of {self.split}_ims.npy are one "
-                    "image; expected a line for each row, the same for the rows of one image"
-                )
+                missing = f"no such file, though rows 0 and 1 of {self.split}_ims.npy are one image"
+                expected = "a line for each row, the same for the rows of one image"
+                raise UWMLError(f"{self._file('ids.txt')}: {missing}; expected {expected}")
             return 1
         runs = {len(list(run)) for _, run in groupby(ids)}
         if len(runs) > 1 or len(ids) != len(features):
             return 1
         copies = runs.pop()
         for row in (0, len(ids) - copies):
-            if features[row].tobytes() != features[row + copies - 1].tobytes():
-                raise UWMLError(
-                    f"{self._file('ims.npy')}: rows {row} and {row + copies - 1} differ, expected one image, for "
-                    f"{self.split}_ids.txt says {ids[row]!r} for both"
-                )
+            last = row + copies - 1
+            if features[row].tobytes() != features[last].tobytes():
+                expected = f"one image, for {self.split}_ids.txt says {ids[row]!r} for both"
+                raise UWMLError(f"{self._file('ims.npy')}: rows {row} and {last} differ, expected {expected}")
         return copies
 
     def _one_id_an_image(self, ids: list[str] | None) -> list[str]:
@@ -251,7 +250,7 @@ def evaluation_split(folder: Path | str) -> str:
 
     Raises UWMLError for a test split without features, which would be passed over in silence.
     """
-    features, *others = (Path(folder) / f"test_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy"))
+    features, *others = (Path(folder) / f"test_{name}" for name in SPLIT_FILES)
     if features.exists():
         return "test"
     if there := [path.name for path in others if path.exists()]:
@@ -274,9 +273,7 @@ def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
     """
     folder, digest = Path(folder), hashlib.sha256(available_tokenizer().encode())
     for split in ("train", "dev", "test"):
-        path, text, vectors, offsets = (
-            folder / f"{split}_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy")
-        )
+        path, text, vectors, offsets = (folder / f"{split}_{name}" for name in SPLIT_FILES)
         if not path.exists():
             continue
         features = load_array(path, 2, 3)

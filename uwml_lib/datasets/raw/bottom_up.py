@@ -45,8 +45,7 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
     They go to `{split}_ims.npy` (n, boxes, dim) and `{split}_boxes.npy` (n, boxes, 4), float32, in the order of
     `{split}_ids.txt`. Boxes stay as the TSV has them, in pixels. The files are read twice, to find every wanted image
     and to decode its row, so that only damaged base64 and numbers that are not finite are found late. An image of
-    several splits is written to each; rows of other images are passed over. One row at a time is in memory. After a
-    kill the same call goes on, to the same bytes.
+    several splits is written to each; rows of other images are passed over. One row at a time is in memory.
 
     Args:
         folder: The data set's folder, with the ids that `uwml captions` writes.
