@@ -262,7 +262,7 @@ def test_files_that_cannot_be(folder, tsv, tmp_path):
     refused("absent: no such file", folder, tsv, tmp_path / "absent")
     refused("it is a folder", folder, tmp_path)
     (tmp_path / "empty").touch()
-    refused("empty: is empty, expected rows of image_id", folder, tsv, tmp_path / "empty")
+    refused("empty: found an empty file, expected rows of image_id", folder, tsv, tmp_path / "empty")
     with pytest.raises(UWMLError, match="nowhere: found none of train_ids.txt, dev_ids.txt, .*`uwml captions` writes"):
         write_features(tmp_path / "nowhere", [tsv], BOXES)
     assert not list(tmp_path.glob(".nowhere*"))

@@ -201,10 +201,10 @@ def test_shares_that_cannot_be(dev, test):
 
 def test_too_few_images():
     with pytest.raises(
-        UWMLError, match="found 2 images with captions, expected at least 3, for one in each of train, dev and"
+        UWMLError, match="images with captions: found 2, expected at least 3, for one in each of train, dev and"
     ):
         split_names(NAMES[:2], 10, 10, 0)
-    with pytest.raises(UWMLError, match="found 4 images"):
+    with pytest.raises(UWMLError, match="images with captions: found 4"):
         split_names(NAMES[:4], 45, 54, 0)
 
 

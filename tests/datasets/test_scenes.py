@@ -169,7 +169,7 @@ def test_failure_leaves_the_old_folder(copy: Path, monkeypatch: pytest.MonkeyPat
     def fail(*_: object) -> None:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(embedded, "_describe", fail)  # late: most files are written by then
+    monkeypatch.setattr(embedded, "write_json", fail)  # late: most files are written by then
     with pytest.raises(RuntimeError, match="the disk is full"):
         build_embedded(copy, ScenesSettings(train=8, dev=4, test=4, classifier_epochs=1), silent)
     assert contents(copy) == whole

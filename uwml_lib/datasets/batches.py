@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from uwml_lib.datasets.vocabulary import PAD
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import load_array
 
 
@@ -50,10 +50,9 @@ class Sequences:
         Raises UWMLError, naming the file, for what is no such pair.
         """
         array, ends = load_array(rows, 2), np.array(load_array(offsets, 1))
-        if ends.dtype.kind not in "iu" or len(ends) < 2 or ends[0] != 0 or ends[-1] != len(array):
-            found = f"{len(ends)} numbers from {ends[0]} to {ends[-1]}, {ends.dtype}"
-            expected = f"whole ones from 0 to the {len(array)} rows of {rows.name}"
-            raise UWMLError(f"{offsets}: found {found}, expected {expected}")
+        fits = ends.dtype.kind in "iu" and len(ends) > 1 and ends[0] == 0 and ends[-1] == len(array)
+        found = f"{len(ends)} numbers from {ends[0]} to {ends[-1]}, {ends.dtype}"
+        expect(fits, offsets, found, f"whole ones from 0 to the {len(array)} rows of {rows.name}")
         counts = np.diff(ends.astype(np.int64))
         if len(bad := np.flatnonzero(counts < 1)):
             raise UWMLError(f"{offsets}: item {bad[0]} (counted from 0) has {counts[bad[0]]} rows, expected at least 1")
@@ -122,9 +121,7 @@ def finite_float32(rows: np.ndarray, where: str, numbers: Sequence[int] | None =
         x = torch.from_numpy(rows.astype(np.float32, copy=False))
     # The sum tells nearly as well, in a twentieth of the time; it alone may overflow.
     if not x.sum().isfinite() and len(wrong := (~x.isfinite()).flatten(1).any(dim=1).nonzero()):
-        bad = int(wrong[0])
-        raise UWMLError(
-            f"{where} {first + (bad if numbers is None else numbers[bad])} (counted from 0) holds NaN, infinity or "
-            "what is too large for float32, expected finite numbers"
-        )
+        number = first + (int(wrong[0]) if numbers is None else numbers[int(wrong[0])])
+        found = "NaN, infinity or what is too large for float32"
+        raise UWMLError(f"{where} {number} (counted from 0) holds {found}, expected finite numbers")
     return x

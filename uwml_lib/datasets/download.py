@@ -9,10 +9,11 @@ import shutil
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_path, load_array, make_folder, read_json, read_lines
 from uwml_lib.support.progress import Say, headless, say
 
@@ -42,6 +43,10 @@ ROWS = {
     "coco_precomp": {"testall": 25_000, "test": 5_000, "dev": 5_000, "train": 113_287},
 }
 BYTES_A_ROW = 36 * 2048 * 4  # float32
+READERS: dict[str, Callable[[Path], object]] = {
+    ".npy": lambda path: load_array(path, 3), ".txt": read_lines, ".json": read_json,
+}  # fmt: skip
+"""Ending -> what raises UWMLError unless a file is whole: features must be as long as their header says."""
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError)  # raised while unzipping
 
 
@@ -107,10 +112,9 @@ def _check_space(missing: list[Remote], folder: Path, arrivals: Path, say: Say) 
     there = sum(path.stat().st_size for path in arrivals.rglob("*") if path.is_file())
     needed, free = size + largest - there, shutil.disk_usage(folder).free
     say(f"{folder.name}: {size / 1e9:.1f} GB from {PAGE} into {folder}, where {free / 1e9:.1f} GB are free")
-    if needed > free:
-        expected = f"{needed / 1e9:.1f}: the files, and the largest once more while it is unzipped"
-        advice = "make room, or name another disk with DATA_ROOT"
-        raise UWMLError(f"{folder}: found {free / 1e9:.1f} GB free, expected {expected}; {advice}")
+    expected = f"{needed / 1e9:.1f}: the files, and the largest once more while it is unzipped"
+    advice = "make room, or name another disk with DATA_ROOT"
+    expect(needed <= free, folder, f"{free / 1e9:.1f} GB free", f"{expected}; {advice}")
 
 
 def _fetch(file: Remote, arrivals: Path, by_hand: str) -> Path | None:
@@ -137,7 +141,7 @@ def _fetch(file: Remote, arrivals: Path, by_hand: str) -> Path | None:
     try:
         with mock.patch.dict(os.environ, settings), bars:
             arrived = Path(kagglehub.dataset_download(HANDLE, path=file.path))
-        _check(arrived)
+        READERS[arrived.suffix](arrived)
         return arrived
     except requests.HTTPError as error:
         status = error.response.status_code  # type: ignore[union-attr]  # raised for an answer, which it carries
@@ -166,13 +170,3 @@ def _reason(status: int, file: Remote) -> str:
     if status == 404:
         return f"Kaggle has no {file.path} in {HANDLE} (404); mend the names in uwml_lib/datasets/download.py."
     return f"Kaggle answers {status}; try again later."
-
-
-def _check(path: Path) -> None:
-    """Raise UWMLError unless a file can be read: features as long as their header says, text or JSON."""
-    if path.suffix == ".npy":
-        load_array(path, 3)
-    elif path.suffix == ".json":
-        read_json(path)
-    else:
-        read_lines(path)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uwml_lib.datasets.batches import finite_float32
 from uwml_lib.datasets.precomputed import PrecomputedDataset
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import expect
 from uwml_lib.support.files import load_array
 
 
@@ -42,8 +42,8 @@ def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
     paths = Path(images), Path(captions)
     rows = [finite_float32(np.array(load_array(path, 2)), f"{path}: row") for path in paths]
     n_images, n_captions = map(len, rows)
-    if n_captions % n_images:
-        raise UWMLError(f"{captions}: found {n_captions:,} rows, expected a multiple of the {n_images:,} of {images}")
+    expected = f"a multiple of the {n_images:,} of {images}"
+    expect(n_captions % n_images == 0, captions, f"{n_captions:,} rows", expected)
     return Embeddings(rows[0], rows[1], n_captions // n_images)
 
 

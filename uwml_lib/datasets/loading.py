@@ -11,7 +11,7 @@ from uwml_lib.datasets.digits.scenes import SCENES
 from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
 from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
 from uwml_lib.datasets.vocabulary import Vocabulary
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, read_lines
 from uwml_lib.support.progress import Say, say
 
@@ -63,15 +63,13 @@ def load_split(config: ExperimentConfig, split: str, vocabulary: Vocabulary | No
     )
     if split == "dev" and config.dev_captions:
         n_images, rest = divmod(config.dev_captions, dataset.captions_per_image)
-        if rest:
-            expected = f"a multiple of the {dataset.captions_per_image} captions an image of {dataset.folder}"
-            raise UWMLError(f"dev_captions: found {config.dev_captions}, expected {expected}")
+        expected = f"a multiple of the {dataset.captions_per_image} captions an image of {dataset.folder}"
+        expect(not rest, "dev_captions", config.dev_captions, expected)
         dataset.keep(0, n_images)
     if split == "train":
         n_images = len(dataset.features) - config.selection_images
-        if n_images < 1:
-            expected = f"fewer than the {len(dataset.features)} training images of {dataset.folder}"
-            raise UWMLError(f"selection_images: found {config.selection_images}, expected {expected}")
+        expected = f"fewer than the {len(dataset.features)} training images of {dataset.folder}"
+        expect(n_images > 0, "selection_images", config.selection_images, expected)
         dataset.keep(0, n_images)
     return dataset
 

@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 from uwml_lib.config import Captions
 from uwml_lib.datasets.batches import Batch, EncodedCaptions, Sequences, finite_float32, pad_captions
 from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer
-from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import check_is_file, load_array, read_bytes, read_lines, sha256_of
+from uwml_lib.support.errors import UWMLError, expect
+from uwml_lib.support.files import load_array, read_bytes, read_lines, sha256_of
 from uwml_lib.support.progress import progress
 
+SPLIT_FILES = ("ims.npy", "caps.txt", "caps.npy", "offsets.npy")
 LONGEST_CAPTION = 5000
 """Characters; a longer line is no caption, and padding a batch to its length would fill the memory."""
 READ_WHOLE = 200 * 10**6
@@ -59,10 +60,9 @@ class PrecomputedDataset(Dataset):
         self._copies = self._rows_per_image(ids)
         self.features = self.features[:: self._copies]
         n_images, n_captions = len(self.features), len(self.captions)
-        if n_captions % n_images:
-            path = self._file("caps.txt" if self.vectors is None else "caps.npy")
-            found = f"{n_captions} captions for the {n_images} images of {split}_ims.npy"
-            raise UWMLError(f"{path}: found {found}, expected the same number of captions for every image")
+        path = self._file("caps.txt" if self.vectors is None else "caps.npy")
+        found = f"{n_captions} captions for the {n_images} images of {split}_ims.npy"
+        expect(n_captions % n_images == 0, path, found, "the same number of captions for every image")
         for line, caption in enumerate(self.captions, 1):
             if wrong := _fault_of(caption):
                 raise UWMLError(f"{self._file('caps.txt')}: line {line} {wrong}")
@@ -92,9 +92,8 @@ class PrecomputedDataset(Dataset):
             return read_lines(path), None
         vectors = load_array(self._file("caps.npy"), 2)
         captions = read_lines(path) if path.exists() else [f"caption {number}" for number in range(len(vectors))]
-        if len(captions) != len(vectors):
-            expected = f"one for each of the {len(captions)} captions of {path.name}"
-            raise UWMLError(f"{self._file('caps.npy')}: found {len(vectors)} vectors, expected {expected}")
+        expected = f"one for each of the {len(captions)} captions of {path.name}"
+        expect(len(captions) == len(vectors), self._file("caps.npy"), f"{len(vectors)} vectors", expected)
         return captions, vectors
 
     def _rows_per_image(self, ids: list[str] | None) -> int:
@@ -104,21 +103,19 @@ class PrecomputedDataset(Dataset):
             return 1
         if ids is None:
             if len(features) > 1 and features[0].tobytes() == features[1].tobytes():
-                raise UWMLError(
-                    f"{self._file('ids.txt')}: no such file, though rows 0 and 1 of {self.split}_ims.npy are one "
-                    "image; expected a line for each row, the same for the rows of one image"
-                )
+                missing = f"no such file, though rows 0 and 1 of {self.split}_ims.npy are one image"
+                expected = "a line for each row, the same for the rows of one image"
+                raise UWMLError(f"{self._file('ids.txt')}: {missing}; expected {expected}")
             return 1
         runs = {len(list(run)) for _, run in groupby(ids)}
         if len(runs) > 1 or len(ids) != len(features):
             return 1
         copies = runs.pop()
         for row in (0, len(ids) - copies):
-            if features[row].tobytes() != features[row + copies - 1].tobytes():
-                raise UWMLError(
-                    f"{self._file('ims.npy')}: rows {row} and {row + copies - 1} differ, expected one image, for "
-                    f"{self.split}_ids.txt says {ids[row]!r} for both"
-                )
+            last = row + copies - 1
+            if features[row].tobytes() != features[last].tobytes():
+                expected = f"one image, for {self.split}_ids.txt says {ids[row]!r} for both"
+                raise UWMLError(f"{self._file('ims.npy')}: rows {row} and {last} differ, expected {expected}")
         return copies
 
     def _one_id_an_image(self, ids: list[str] | None) -> list[str]:
@@ -127,11 +124,9 @@ class PrecomputedDataset(Dataset):
             return [str(number) for number in range(n_images)]
         if len(ids) == len(self.captions):  # one line for every caption
             ids = ids[:: self.captions_per_image]
-        if len(ids) != n_images:
-            raise UWMLError(f"{path}: found {len(ids)} ids, expected {n_images}, one for each image")
+        expect(len(ids) == n_images, path, f"{len(ids)} ids", f"{n_images}, one for each image")
         name, times = Counter(ids).most_common(1)[0]
-        if times > 1:
-            raise UWMLError(f"{path}: found {name!r} more than once, expected one row of features for each image")
+        expect(times == 1, path, f"{name!r} more than once", "one row of features for each image")
         return ids
 
     def keep(self, start: int, stop: int) -> None:
@@ -255,7 +250,7 @@ def evaluation_split(folder: Path | str) -> str:
 
     Raises UWMLError for a test split without features, which would be passed over in silence.
     """
-    features, *others = (Path(folder) / f"test_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy"))
+    features, *others = (Path(folder) / f"test_{name}" for name in SPLIT_FILES)
     if features.exists():
         return "test"
     if there := [path.name for path in others if path.exists()]:
@@ -278,9 +273,7 @@ def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
     """
     folder, digest = Path(folder), hashlib.sha256(available_tokenizer().encode())
     for split in ("train", "dev", "test"):
-        path, text, vectors, offsets = (
-            folder / f"{split}_{name}" for name in ("ims.npy", "caps.txt", "caps.npy", "offsets.npy")
-        )
+        path, text, vectors, offsets = (folder / f"{split}_{name}" for name in SPLIT_FILES)
         if not path.exists():
             continue
         features = load_array(path, 2, 3)
@@ -288,7 +281,6 @@ def fingerprint(folder: Path | str, captions: Captions = "text") -> str:
         if captions != "vectors" or text.exists():
             digest.update(read_bytes(text))
         if captions == "vectors":
-            check_is_file(vectors)
             digest.update(sha256_of(vectors).encode())
         if offsets.exists():
             digest.update(sha256_of(offsets).encode())

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from uwml_lib.config import Captions
 from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import read_json, write_json
 
 Tokenizer = Literal["punkt", "word", "plain"]
@@ -67,8 +67,6 @@ def download_punkt(timeout: float = 20.0) -> None:
         import nltk
 
         nltk.download("punkt_tab", download_dir=str(NLTK_DATA), quiet=True, print_error_to=io.StringIO())
-    except ImportError:
-        reason = " (nltk is not installed)"
     except Exception as error:  # whatever a proxy, a full disk or a broken archive may raise
         reason = f" ({error})"
     finally:
@@ -120,16 +118,16 @@ def tokenize_released(caption: str, split_one_letter: bool = True) -> list[str]:
 
 
 class Vocabulary:
-    """Words and their numbers; `<pad> <start> <end> <unk>` are 0 to 3."""
+    """Words and their numbers; `<pad> <start> <end> <unk>` are 0 to 3. where: what errors begin with."""
 
-    def __init__(self, words: Iterable[str], tokenizer: Tokenizer = "punkt") -> None:
+    def __init__(self, words: Iterable[str], tokenizer: Tokenizer = "punkt", where: str = "vocabulary") -> None:
         self.words = list(words)
         self.index = {word: number for number, word in enumerate(self.words)}
         self.tokenizer: Tokenizer = tokenizer
-        if tuple(self.words[: len(SPECIALS)]) != SPECIALS:
-            raise UWMLError(f"vocabulary: found {self.words[:4]} at 0 to 3, expected {' '.join(SPECIALS)}")
+        first = self.words[: len(SPECIALS)]
+        expect(first == [*SPECIALS], where, f"{first} at 0 to 3", " ".join(SPECIALS))
         if twice := [word for word, count in Counter(self.words).items() if count > 1]:
-            raise UWMLError(f"vocabulary: found {twice[0]!r} twice, expected every word once")
+            raise UWMLError(f"{where}: found {twice[0]!r} twice, expected every word once")
 
     @classmethod
     def build(cls, captions: Iterable[str], threshold: int = 4) -> "Vocabulary":
@@ -151,12 +149,9 @@ class Vocabulary:
             expected = "a number for every word, from 0 upwards without holes"
             raise UWMLError(f"{path}: word2idx: found {textwrap.shorten(repr(numbers), 80)}, expected {expected}")
         tokenizer = content.get("tokenizer", "punkt")
-        if tokenizer not in tuple(TOKENIZERS):
-            raise UWMLError(f"{path}: tokenizer: found {tokenizer!r}, expected one of {', '.join(TOKENIZERS)}")
-        try:
-            vocabulary = cls(sorted(numbers, key=lambda word: int(numbers[word])), tokenizer)
-        except UWMLError as error:
-            raise UWMLError(f"{path}: {error}") from error
+        known = tokenizer in tuple(TOKENIZERS)
+        expect(known, f"{path}: tokenizer", repr(tokenizer), f"one of {', '.join(TOKENIZERS)}")
+        vocabulary = cls(sorted(numbers, key=lambda word: int(numbers[word])), tokenizer, f"{path}: vocabulary")
         if tokenizer not in (here := available_tokenizer(), "plain"):
             tokenizers = f"made with the {TOKENIZERS[tokenizer]}, read here with the {TOKENIZERS[here]}"
             warnings.warn(f"{path}: {tokenizers}; rare words may differ", stacklevel=2)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from uwml_lib.support.numerics import this_device
 from uwml_lib.support.paths import CHECKOUT
 
 LIBRARY = CHECKOUT / "uwml_lib"
@@ -52,13 +53,6 @@ def environment() -> str:
     """Say in one line which versions and which device a notebook runs on."""
     versions = ", ".join(f"{name} {package_version(name)}" for name in ("uwml-kit", "torch", "numpy"))
     return f"Python {platform.python_version()}, {versions}; {device_name(this_device())}"
-
-
-def this_device() -> torch.device:
-    """Return the accelerator of this machine, or the CPU where there is none."""
-    # A build for CUDA names CUDA even where no card is.
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")
 
 
 def device_name(device: torch.device | str) -> str:

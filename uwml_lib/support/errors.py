@@ -7,3 +7,9 @@ class UWMLError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """Show the sentence alone in a notebook (IPython asks an exception for this)."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def expect(holds: object, where: object, found: object, expected: str) -> None:
+    """Raise UWMLError unless something holds. The words are made either way: this is not for inner loops."""
+    if not holds:
+        raise UWMLError(f"{where}: found {found}, expected {expected}")

@@ -174,7 +174,8 @@ def lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes; raises UWMLError naming it."""
+    check_is_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -183,7 +184,6 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
     """Raise UWMLError, naming the file, if a file of a folder is gone or does not have the SHA-256 noted for it."""
     for name, digest in digests.items():
         path = folder / name
-        check_is_file(path)
         if sha256_of(path) != digest:
             raise UWMLError(f"{path}: was changed after it was written; remove {folder} to run again")
 

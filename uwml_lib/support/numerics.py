@@ -1,9 +1,16 @@
-"""How torch computes, for a while: settings of the whole process that decide the last bits, put back afterwards."""
+"""Where and how torch computes; settings of the whole process that decide the last bits are put back afterwards."""
 
 import contextlib
 from collections.abc import Iterator
 
 import torch
+
+
+def this_device() -> torch.device:
+    """Return the accelerator of this machine, or the CPU where there is none."""
+    # A build for CUDA names CUDA even where no card is.
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from uwml_lib.datasets.digits.drawing import COLOURS, NUMBERS, SPLITS, chunks
 from uwml_lib.datasets.embeddings import caption_vectors
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_folder, read_json, sha256_of, write_json, write_lines
 from uwml_lib.support.numerics import threads
 from uwml_lib.support.progress import Say
@@ -66,8 +66,8 @@ class EmbeddedSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("train", 2), ("dev", 1), ("test", 1), ("seed", 0), ("classifier_epochs", 1)):
-            if getattr(self, name) < least:
-                raise UWMLError(f"{self.kind}, {name}: found {getattr(self, name)!r}, expected at least {least}")
+            value = getattr(self, name)
+            expect(value >= least, f"{self.kind}, {name}", value, f"at least {least}")
 
     def generator(self, split: str, purpose: str) -> np.random.Generator:
         """Return the random stream of a split and a purpose; 0 in place of a split is that of the digits' pools."""
@@ -188,16 +188,11 @@ def build_embedded(folder: Path, settings: EmbeddedSettings, progress: Say = pri
     with torch.random.fork_rng(devices=[]), threads(1), atomic_folder(folder) as target:
         torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would touch accelerators too
         accuracy = settings.write(target, progress)
-        manifest = {
-            "format_version": settings.format_version,
-            "settings": asdict(settings),
-            "classifier_accuracy": accuracy,
-            "seconds": round(time.perf_counter() - start, 1),
-            "versions": {package: version(package) for package in ("numpy", "torch", "scikit-learn")},
-            "files": {file.name: _describe(file) for file in sorted(target.iterdir())},
-        }
-        write_json(target / "manifest.json", manifest)
-    progress(f"wrote {folder} in {manifest['seconds']:.0f} s")
+        seconds = round(time.perf_counter() - start, 1)
+        versions = {package: version(package) for package in ("numpy", "torch", "scikit-learn")}
+        made = {"classifier_accuracy": accuracy, "seconds": seconds, "versions": versions}
+        write_json(target / "manifest.json", {**_identity(target, settings), **made})
+    progress(f"wrote {folder} in {seconds:.0f} s")
     return True
 
 
@@ -205,11 +200,13 @@ def is_current(folder: Path, settings: EmbeddedSettings) -> bool:
     """Tell whether `folder` holds these settings in this format, with every file as it was written."""
     try:
         manifest = read_json(folder / "manifest.json")
-        described = manifest["format_version"] == settings.format_version and manifest["settings"] == asdict(settings)
-        return described and all(manifest["files"][name] == _describe(folder / name) for name in settings.file_names())
-    except (UWMLError, KeyError, TypeError, OSError):
+        return manifest == {**manifest, **_identity(folder, settings)}
+    except (UWMLError, OSError):
         return False
 
 
-def _describe(file: Path) -> dict[str, int | str]:
-    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+def _identity(folder: Path, settings: EmbeddedSettings) -> dict[str, Any]:
+    """What a manifest says that tells one data set from another."""
+    files = {name: folder / name for name in sorted(settings.file_names())}
+    described = {name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for name, file in files.items()}
+    return {"format_version": settings.format_version, "settings": asdict(settings), "files": described}

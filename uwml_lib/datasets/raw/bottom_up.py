@@ -1,7 +1,6 @@
 """Bottom-up attention's TSV files to the SCAN layout: `{split}_ims.npy` and `{split}_boxes.npy`, row by row."""
 
 import base64
-import binascii
 import hashlib
 import math
 from collections import Counter
@@ -14,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uwml_lib.datasets.raw.growing import JOURNAL, Growing, refuse_finished
-from uwml_lib.datasets.raw.items import expect, listed, listing
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.datasets.raw.items import expect_value, listed, listing
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import check_is_file, lock, read_lines
 from uwml_lib.support.progress import Say, progress, say
 
@@ -46,8 +45,7 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
     They go to `{split}_ims.npy` (n, boxes, dim) and `{split}_boxes.npy` (n, boxes, 4), float32, in the order of
     `{split}_ids.txt`. Boxes stay as the TSV has them, in pixels. The files are read twice, to find every wanted image
     and to decode its row, so that only damaged base64 and numbers that are not finite are found late. An image of
-    several splits is written to each; rows of other images are passed over. One row at a time is in memory. After a
-    kill the same call goes on, to the same bytes.
+    several splits is written to each; rows of other images are passed over. One row at a time is in memory.
 
     Args:
         folder: The data set's folder, with the ids that `uwml captions` writes.
@@ -57,12 +55,11 @@ def write_features(folder: Path, tsvs: Sequence[Path], /, boxes: int = 36, say: 
     Raises:
         UWMLError: The file and line are named, or the images listed.
     """
-    if not tsvs:
-        raise UWMLError("TSV: found no file, expected at least one")
-    if boxes < 1:
-        raise UWMLError(f"boxes: found {boxes}, expected at least 1")
+    expect(tsvs, "TSV", "no file", "at least one")
+    expect(boxes > 0, "boxes", boxes, "at least 1")
     for path in tsvs:
         check_is_file(path)
+        expect(path.stat().st_size, path, "an empty file", f"rows of {', '.join(COLUMNS)}")
     places = _read_places(folder)
     counts = Counter(split for rows in places.values() for split, _ in rows)
     source = ", ".join(path.name for path in tsvs)
@@ -90,9 +87,8 @@ def _read_places(folder: Path) -> Places:
             raise UWMLError(f"{path}: found more than once: {listed(repeated)}; expected every image once")
         for number, image in enumerate(ids):
             places.setdefault(image, []).append((split, number))
-    if not places:
-        files = ", ".join(f"{split}_ids.txt" for split in SPLITS)
-        raise UWMLError(f"{folder}: found none of {files}, expected the ids that `uwml captions` writes")
+    files = ", ".join(f"{split}_ids.txt" for split in SPLITS)
+    expect(places, folder, f"none of {files}", "the ids that `uwml captions` writes")
     return places
 
 
@@ -115,10 +111,9 @@ def _find(tsvs: Sequence[Path], source: str, places: Places, boxes: int, say: Sa
         dim = dim or max(1, len(row.features) * 3 // 4 // (4 * boxes))
         for name, size in (("boxes", 4), ("features", dim)):
             found, expected = len(getattr(row, name)), 4 * math.ceil(4 * boxes * size / 3)
-            if found != expected:
-                letters = f"found {found:,} letters of base64, expected {expected:,}"
-                shape = f"{boxes} boxes x {size:,} numbers in float32, as in every row"
-                raise UWMLError(f"{row.where}: {name}: {letters} for {shape}")
+            shape = f"{boxes} boxes x {size:,} numbers in float32, as in every row"
+            letters = f"{found:,} letters of base64"
+            expect(found == expected, f"{row.where}: {name}", letters, f"{expected:,} for {shape}")
     counts = ", ".join(map(str, sorted(set(wrong.values()))[:10]))
     problems = {
         "are missing": [image for image in places if image not in times],
@@ -136,31 +131,26 @@ def _find(tsvs: Sequence[Path], source: str, places: Places, boxes: int, say: Sa
 def _rows(tsvs: Sequence[Path], digest: Any = None) -> Iterator[Row]:
     """Yield every row; digest: a hash that takes in every line."""
     for path in tsvs:
-        number = 0
         with open(path, "rb", buffering=2**20) as file:
             lines = iter(partial(file.readline, LONGEST_ROW), b"")
             for number, line in enumerate(progress(lines, f"{path.name}: rows"), 1):
                 where = f"{path}: line {number}"
-                if len(line) == LONGEST_ROW:
-                    raise UWMLError(f"{where}: found {LONGEST_ROW:,} bytes and no end, expected a row of a TSV file")
+                expect(len(line) < LONGEST_ROW, where, f"{LONGEST_ROW:,} bytes and no end", "a row of a TSV file")
                 if digest:
                     digest.update(line)
                 yield _row(where, line)
-        if not number:
-            raise UWMLError(f"{path}: is empty, expected rows of {', '.join(COLUMNS)}")
 
 
 def _row(where: str, line: bytes) -> Row:
     words = line.rstrip(b"\r\n").split(b"\t")
-    if len(words) != len(COLUMNS):
-        expected = f"{len(COLUMNS)}, between tabs: {', '.join(COLUMNS)}"
-        raise UWMLError(f"{where}: found {len(words)} columns, expected {expected}")
+    expected = f"{len(COLUMNS)}, between tabs: {', '.join(COLUMNS)}"
+    expect(len(words) == len(COLUMNS), where, f"{len(words)} columns", expected)
     try:
         image = words[0].decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UWMLError(f"{where}: image_id: not readable as UTF-8 text ({error})") from error
     for name, word in zip(COLUMNS[1:4], words[1:4], strict=True):
-        expect(word.isdigit() and len(word) < 10, f"{where}: {name}", word, "a whole number")
+        expect_value(word.isdigit() and len(word) < 10, f"{where}: {name}", word, "a whole number")
     return Row(f"{where}, image {image}", image, int(words[3]), words[4], words[5])
 
 
@@ -171,8 +161,7 @@ def _decoded(row: Row, boxes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             content = base64.b64decode(getattr(row, name), validate=True)
             found[name] = np.frombuffer(content, "<f4").reshape(boxes, size)
-        except (binascii.Error, ValueError) as error:
+        except ValueError as error:
             raise UWMLError(f"{row.where}: {name}: not readable as base64 of float32 ({error})") from error
-        if not np.isfinite(found[name]).all():
-            raise UWMLError(f"{row.where}: {name}: found NaN or infinity, expected finite numbers")
+        expect(np.isfinite(found[name]).all(), f"{row.where}: {name}", "NaN or infinity", "finite numbers")
     return found["features"], found["boxes"]

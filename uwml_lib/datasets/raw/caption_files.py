@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from uwml_lib.datasets.raw.items import caption_line, expect, listed, read_entries, shown
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.datasets.raw.items import caption_line, expect_value, listed, read_entries, shown
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import read_json, read_lines
 
 NAME_KEYS = ("image", "file_name", "filename")
@@ -35,8 +35,7 @@ def read_captions(path: Path, folder: Path, names: Collection[str]) -> tuple[str
         places = listed([f"{name!r} ({where})" for name, where in absent.items()])
         found = f"{len(absent):,} names are of no file in {folder}"
         raise UWMLError(f"{path}: {found}, expected every image there: {places}")
-    if not captions:
-        raise UWMLError(f"{path}: found no captions, expected at least one")
+    expect(captions, path, "no captions", "at least one")
     return form, captions
 
 
@@ -58,13 +57,12 @@ def _read_text(path: Path, folder: Path, names: Collection[str]) -> tuple[str, I
         raise UWMLError(f"{path}: {error}")
     number, columns = rows[0]
     if form != "a blank" and columns[0] not in names and "." not in columns[0] and " " not in "".join(columns):
-        if len(columns) != 2:
-            found = ", ".join(columns)
-            raise UWMLError(f"{path}: line {number}: found the columns {found}, expected two, image and caption")
+        found = f"the columns {', '.join(columns)}"
+        expect(len(columns) == 2, f"{path}: line {number}", found, "two, image and caption")
         del rows[0]
     if form == "a comma" and rows and all(len(cells) > 2 and cells[1].strip().isdigit() for _, cells in rows):
-        many = len(rows[0][1])
-        raise UWMLError(f"{path}: found {many} columns, the second of numbers, expected two, image and caption")
+        found = f"{len(rows[0][1])} columns, the second of numbers"
+        raise UWMLError(f"{path}: found {found}, expected two, image and caption")
     entries = ((f"line {line}", name, SEPARATORS[form].join(rest)) for line, (name, *rest) in rows)
     return f"lines of a name, {form} and a caption", entries
 
@@ -98,7 +96,7 @@ def _read_json(path: Path) -> tuple[str, Iterator[Entry]]:
             for name, captions in content.items()
             for number, caption in enumerate(_as_list(captions), 1)
         )
-    expect(isinstance(content, list), path, content, "captions as a JSON object or a list")
+    expect_value(isinstance(content, list), path, content, "captions as a JSON object or a list")
     return "JSON, a list of images", _of_list(path, content)
 
 
@@ -106,11 +104,11 @@ def _of_coco(path: Path, content: dict[str, Any]) -> Iterator[Entry]:
     names: dict[Any, str] = {}
     for where, image in read_entries(path, content, "images"):
         key, name = image.get("id"), image.get("file_name")
-        expect(isinstance(key, int | str) and isinstance(name, str), where, image, "an id and a file_name")
+        expect_value(isinstance(key, int | str) and isinstance(name, str), where, image, "an id and a file_name")
         names[key] = str(name)
     for number, (where, annotation) in enumerate(read_entries(path, content, "annotations")):
         key = annotation.get("image_id")
-        expect(isinstance(key, int | str) and key in names, where, annotation, "the image_id of one of images")
+        expect_value(isinstance(key, int | str) and key in names, where, annotation, "the image_id of one of images")
         yield f"annotations[{number}]", names[key], annotation.get("caption")
 
 
@@ -120,7 +118,7 @@ def _of_list(path: Path, content: list[Any]) -> Iterator[Entry]:
         values = item if isinstance(item, dict) else {}
         name: Any = next((values[key] for key in NAME_KEYS if key in values), None)
         captions = next((values[key] for key in CAPTION_KEYS if key in values), None)
-        expect(isinstance(name, str), f"{path}: [{number}]", item, expected)
+        expect_value(isinstance(name, str), f"{path}: [{number}]", item, expected)
         yield from ((f"[{number}]", name, caption) for caption in _as_list(captions))
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import load_array, read_sealed_json, write_sealed_json, writing
 from uwml_lib.support.progress import Say
 
@@ -59,9 +59,7 @@ class Growing:
         for part in parts:
             part.unlink(missing_ok=True)
         needed, free = 4 * sum(map(math.prod, parts.values())), shutil.disk_usage(folder).free
-        if needed > free:
-            found = f"found {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f} for the features"
-            raise UWMLError(f"{folder}: {found}")
+        expect(needed <= free, folder, f"{free / 1e9:.1f} GB free", f"{needed / 1e9:.1f} for the features")
         for part, part_shape in parts.items():
             with writing(part):
                 np.lib.format.open_memmap(part, mode="w+", dtype="<f4", shape=part_shape)
@@ -95,10 +93,9 @@ class Growing:
         return self.folder / f".{name}.npy.part"
 
     def _is_there(self, name: str) -> bool:
-        for path in (self._part(name), self.folder / f"{name}.npy"):
-            with contextlib.suppress(UWMLError):
-                if load_array(path, 3).shape == self._shapes[name]:
-                    return True
+        path = part if (part := self._part(name)).exists() else self.folder / f"{name}.npy"
+        with contextlib.suppress(UWMLError):
+            return load_array(path, 3).shape == self._shapes[name]
         return False
 
 

@@ -50,7 +50,7 @@ def first_captions(
     return {name: texts[:number] for name, texts in captions.items()}
 
 
-def expect(holds: object, where: Path | str, found: Any, expected: str) -> None:
+def expect_value(holds: object, where: Path | str, found: Any, expected: str) -> None:
     """Raise UWMLError about a value of a JSON file unless something holds."""
     if not holds:
         raise UWMLError(f"{where}: found {shown(found)}, expected {expected}")
@@ -59,24 +59,20 @@ def expect(holds: object, where: Path | str, found: Any, expected: str) -> None:
 def read_entries(where: Path | str, content: Mapping[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
     """Return where each JSON object in a list of a file's content stands, and the object; raises UWMLError."""
     entries: Any = content.get(key)
-    expect(isinstance(entries, list) and entries, f"{where}: {key}", entries, "a list of at least one")
+    expect_value(isinstance(entries, list) and entries, f"{where}: {key}", entries, "a list of at least one")
     found = [(f"{where}: {key}[{number}]", entry) for number, entry in enumerate(entries)]
     for place, entry in found:
-        expect(isinstance(entry, dict), place, entry, "a JSON object")
+        expect_value(isinstance(entry, dict), place, entry, "a JSON object")
     return found
 
 
-def split_of(where: str, entry: Mapping[str, Any], splits: Mapping[str, str]) -> str:
-    """Return the split of the SCAN layout that an entry's split stands for; raises UWMLError naming the place."""
-    split: Any = entry.get("split")
-    expect(split in list(splits), f"{where}: split", split, f"one of {', '.join(splits)}")
-    return splits[split]
-
-
-def check_once(places: dict[str, str], name: str, where: str) -> None:
-    """Note where an item is; raises UWMLError if it was noted before."""
+def split_of(name: str, where: str, places: dict[str, str], entry: Mapping[str, Any], splits: Mapping[str, str]) -> str:
+    """Return the SCAN layout's name of an item's split, and note its place; raises UWMLError if it was noted before."""
     if (first := places.setdefault(name, where)) != where:
         raise UWMLError(f"{first} and {where} are both {name}, expected each once")
+    split: Any = entry.get("split")
+    expect_value(split in list(splits), f"{where}, {name}: split", split, f"one of {', '.join(splits)}")
+    return splits[split]
 
 
 def caption_line(where: str, text: Any) -> str:

@@ -49,18 +49,16 @@ def read_karpathy(path: Path) -> items.Splits:
     for where, entry in entries:
         if coco:  # the ids are those of the TSV files of features
             image: Any = entry.get("cocoid")
-            items.expect(type(image) is int, f"{where}: cocoid", image, "a number, as every image of COCO has")
+            items.expect_value(type(image) is int, f"{where}: cocoid", image, "a number, as every image of COCO has")
         else:
             name: Any = entry.get("filename")
             image = PurePosixPath(name).stem if isinstance(name, str) and name.isprintable() else ""
-            items.expect(image, f"{where}: filename", name, "the name of a file")
+            items.expect_value(image, f"{where}: filename", name, "the name of a file")
         image = str(image)
-        items.check_once(places, image, where)
-        where = f"{where}, {image}"
-        split = items.split_of(where, entry, SPLITS)
-        sentences = items.read_entries(where, entry, "sentences")
-        number = len(sentences)
-        items.expect(number >= CAPTIONS_PER_IMAGE, f"{where}: sentences", number, f"at least {CAPTIONS_PER_IMAGE}")
+        split = items.split_of(image, where, places, entry, SPLITS)
+        sentences = items.read_entries(f"{where}, {image}", entry, "sentences")
+        enough = len(sentences) >= CAPTIONS_PER_IMAGE
+        items.expect_value(enough, f"{where}, {image}: sentences", len(sentences), f"at least {CAPTIONS_PER_IMAGE}")
         splits.setdefault(split, {})[image] = [
             items.caption_line(f"{place}: raw", sentence.get("raw"))
             for place, sentence in sentences[:CAPTIONS_PER_IMAGE]

@@ -13,7 +13,7 @@ import numpy as np
 
 from uwml_lib.datasets.batches import finite_float32
 from uwml_lib.datasets.raw import items
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_path, load_array, lock, read_json
 from uwml_lib.support.progress import Say, progress, say
 
@@ -39,10 +39,8 @@ def write_videos(
     Raises:
         UWMLError: The file and the place are named, or the videos listed.
     """
-    if not jsons:
-        raise UWMLError("JSON: found no file, expected at least one")
-    if captions_per_video < 0:
-        raise UWMLError(f"captions_per_video: found {captions_per_video}, expected at least 1, or 0 for the fewest")
+    expect(jsons, "JSON", "no file", "at least one")
+    expect(captions_per_video >= 0, "captions_per_video", captions_per_video, "at least 1, or 0 for the fewest")
     source = ", ".join(path.name for path in jsons)
     splits = _read_splits({path: read_json(path) for path in jsons}, source, captions_per_video, say)
     shapes = _read_shapes(features, [video for videos in splits.values() for video in videos])
@@ -65,15 +63,14 @@ def _read_splits(contents: dict[Path, Any], source: str, captions_per_video: int
         for where, entry in items.read_entries(path, content, "videos"):
             video: Any = entry.get("video_id")
             a_name = isinstance(video, str) and video.isprintable() and video.strip() and not {*"/\\"} & {*video}
-            items.expect(a_name, f"{where}: video_id", video, "the name of VIDEO_ID.npy")
-            items.check_once(places, video, where)
-            split_of[video] = items.split_of(f"{where}, {video}", entry, SPLITS)
+            items.expect_value(a_name, f"{where}: video_id", video, "the name of VIDEO_ID.npy")
+            split_of[video] = items.split_of(video, where, places, entry, SPLITS)
     captions: dict[str, list[str]] = {video: [] for video in split_of}
     for path, content in contents.items():
         for where, sentence in items.read_entries(path, content, "sentences"):
             video = sentence.get("video_id")
             known = isinstance(video, str) and video in captions
-            items.expect(known, f"{where}: video_id", video, f"that of a video of {source}")
+            items.expect_value(known, f"{where}: video_id", video, f"that of a video of {source}")
             captions[video].append(items.caption_line(f"{where}, {video}: caption", sentence.get("caption")))
     splits: items.Splits = {}
     for video, texts in items.first_captions(source, captions, captions_per_video, "video", say).items():
@@ -89,9 +86,9 @@ def _read_shapes(features: Path, videos: Sequence[str]) -> dict[str, tuple[int, 
     for video in progress(videos, "videos: shapes"):
         path = features / f"{video}.npy"
         frames, dim = load_array(path, 2).shape
-        if dim != (expected := shapes.get(videos[0], (0, dim))[1]):
-            raise UWMLError(f"{path}: found {dim:,} numbers a frame, expected {expected:,} as in {videos[0]}.npy")
         shapes[video] = frames, dim
+        expected = shapes[videos[0]][1]
+        expect(dim == expected, path, f"{dim:,} numbers a frame", f"{expected:,} as in {videos[0]}.npy")
     return shapes
 
 

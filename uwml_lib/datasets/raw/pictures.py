@@ -14,8 +14,9 @@ from uwml_lib.datasets.raw import grid_features as grids
 from uwml_lib.datasets.raw.caption_files import read_captions
 from uwml_lib.datasets.raw.growing import JOURNAL, Filled, Growing, refuse_finished
 from uwml_lib.datasets.raw.items import first_captions, listing, write_items
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, make_folder, sha256_of, write_json
+from uwml_lib.support.numerics import this_device
 from uwml_lib.support.progress import Say, progress, say
 
 IMAGES_A_STEP = 256
@@ -63,14 +64,12 @@ def write_pictures(
         UWMLError: The argument or file is named, or the images listed.
     """
     for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise UWMLError(f"{name}: found {value}, expected at least 1")
+        expect(value is None or value > 0, name, value, "at least 1")
     kept = _captions_of(images, captions, captions_per_image, say)
-    parts = split_names(kept, dev, test, seed)
+    parts = {split: {name: kept[name] for name in names} for split, names in split_names(kept, dev, test, seed).items()}
     built = grids.build_backbone(backbone, weights)
-    if grid > min(built.map_size):
-        size = " x ".join(map(str, built.map_size))
-        raise UWMLError(f"grid: found {grid}, expected no more than the {size} of the feature map of {backbone}")
+    most = " x ".join(map(str, built.map_size))
+    expect(grid <= min(built.map_size), "grid", grid, f"no more than the {most} of the feature map of {backbone}")
     places = [(split, row, name) for split, part in parts.items() for row, name in enumerate(part)]
     counts = {split: len(part) for split, part in parts.items()}
     with lock(make_folder(folder), say):
@@ -78,9 +77,7 @@ def write_pictures(
             refuse_finished(folder, counts)
         say(f"1/2 looking at {', '.join(f'{n:,} images of {split}' for split, n in counts.items())}")
         inputs = [built.digest, grid, places, _look(images, [name for _, _, name in places])]
-        write_items(
-            folder, {split: {name: kept[name] for name in part} for split, part in parts.items()}, captions.name
-        )
+        write_items(folder, parts, captions.name)
         arrays = Growing(folder, counts, (grid**2, built.dim), inputs, len(places))
         if arrays.done < len(places):
             about = {
@@ -88,9 +85,7 @@ def write_pictures(
                 "weights": str(weights or "timm's"), "grid": grid, "dev": dev, "test": test, "seed": seed,
             }  # fmt: skip
             write_json(folder / "pictures.json", about)
-        # Asked first, as a build for CUDA names CUDA where there is no card, too.
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = found or torch.device("cpu")
+        device = this_device()
         before = f"; {arrays.done:,} images were done before" if arrays.done else ""
         say(f"2/2 features by {backbone} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
         arrays.fill(_features(images, places[arrays.done :], built, device, grid, batch_size), IMAGES_A_STEP, say)
@@ -112,33 +107,31 @@ def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dic
     """Shuffle names into train, dev and test; dev, test: percent, at least one name each, train has the rest."""
     order = sorted(names)
     random.Random(seed).shuffle(order)
-    if not (0 < dev < 100 and 0 < test < 100 and dev + test < 100):
-        raise UWMLError(f"dev, test: found {dev:g} and {test:g} percent, expected both above 0, and below 100 together")
+    shares = f"{dev:g} and {test:g} percent"
+    expect(dev > 0 and test > 0 and dev + test < 100, "dev, test", shares, "both above 0, and below 100 together")
     n_dev, n_test = (max(1, round(len(order) * share / 100)) for share in (dev, test))
     n_train = len(order) - n_dev - n_test
-    if n_train < 1:
-        expected = "at least 3, for one in each of train, dev and test"
-        raise UWMLError(f"found {len(order)} images with captions, expected {expected}")
+    expect(n_train > 0, "images with captions", len(order), "at least 3, for one in each of train, dev and test")
     return {"train": order[:n_train], "dev": order[n_train:-n_test], "test": order[-n_test:]}
 
 
 def _look(images: Path, names: list[str]) -> list[str]:
     """Return a digest of every picture; raises UWMLError listing those that cannot be read."""
 
-    def look(name: str) -> tuple[str, str]:
+    def look(name: str) -> str | UWMLError:
         try:
             grids.load_picture(images / name)
         except UWMLError as error:
-            return "", str(error).removeprefix(f"{images}/")
-        return sha256_of(images / name), ""
+            return error
+        return sha256_of(images / name)
 
-    found: list[tuple[str, str]] = []
+    found: list[str | UWMLError] = []
     with ThreadPoolExecutor() as pool:  # in steps, for a pool that is interrupted ends what was given to it
         for start in progress(range(0, len(names), IMAGES_A_STEP), "images looked at, in steps"):
             found += pool.map(look, names[start : start + IMAGES_A_STEP])
-    if wrong := [error for _, error in found if error]:
+    if wrong := [str(error).removeprefix(f"{images}/") for error in found if isinstance(error, UWMLError)]:
         raise UWMLError(listing(images, wrong, len(names), "image", "cannot be read"))
-    return [digest for digest, _ in found]
+    return [digest for digest in found if isinstance(digest, str)]
 
 
 def _features(
