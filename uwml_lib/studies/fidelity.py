@@ -63,12 +63,9 @@ def report(study: StudyRuns) -> Report:
     said = "; ".join(f"{habit} {comparison.over_seeds}" for habit, comparison in found.items())
     shown = ", ".join(habit for habit, comparison in found.items() if comparison.winner)
     end = f"statistically significant: {shown}" if shown else "none is statistically significant"
-    return Report(
-        title=f"{study.dataset}: habits of the released code",
-        table=fidelity_table(study),
-        runs=run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs]),
-        findings=(f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else (),
-    )
+    findings = (f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else ()
+    runs = run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs])
+    return Report(f"{study.dataset}: habits of the released code", fidelity_table(study), runs, findings=findings)
 
 
 STUDY = Study("fidelity", ("07_fidelity",), plan, report)
