@@ -44,10 +44,10 @@ class Study:
 
     name: of the make target, the command, and the file that lists its runs. notebooks: stems of those that show it.
     plan: what to train, as far as it is known beforehand. report: what is said of the runs. more: what can only be
-    trained, or scored, once the planned runs are there: further groups. dataset: where none is given. smoke_seeds: for
-    a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the end.
-    table: stem of its table's file below reports/reference, if not its name. publishes_preset: only runs with the
-    settings of the data set's preset are published.
+    trained, or scored, once the planned runs are there: further groups. smoke_seeds: for a tiny test. sequences: is for
+    items of unequal numbers of regions, as videos of frames. next: a hint at the end. table: stem of its table's file
+    below reports/reference, if not its name. publishes_preset: only runs with the settings of the data set's preset are
+    published.
     """
 
     name: str
@@ -55,7 +55,6 @@ class Study:
     plan: Callable[[Request], Plan]
     report: Callable[[StudyRuns], Report]
     more: Callable[[Request, Groups], Groups] = lambda request, groups: {}
-    dataset: str = "scenes"
     smoke_seeds: tuple[int, ...] = (0,)
     sequences: bool = False
     next: str = ""
