@@ -82,9 +82,8 @@ def sweep(
     seeds = read_seeds(training.seeds, [0] if training.profile == "smoke" else [0, 1])
     sampler = sampler or ("random" if samples else "grid")
     whole = Sweep(base, tried, seeds, sampler, samples, search_seed, prune, storage)
-    names = [f"{name}-{loss}" for loss in losses] if len(losses) > 1 else [name]
-    each = zip(losses, names, strict=True)
-    return tune_and_report([replace(whole, base=replace(base, loss=loss), name=called) for loss, called in each])
+    sweeps = [replace(whole, base=replace(base, loss=loss), name=f"{name}-{loss}") for loss in losses]
+    return tune_and_report(sweeps if len(sweeps) > 1 else [replace(sweeps[0], name=name)])
 
 
 def read_space(text: str) -> dict[str, Any]:
