@@ -185,6 +185,22 @@ class ExperimentConfig:
         return f"{self.loss}-seed{self.seed}-{'' if self.warmup_epochs else 'nowarmup-'}{digest}"
 
 
+@dataclass(frozen=True)
+class StudyOptions:
+    """On which data, how often and how long a study or a sweep trains."""
+
+    dataset: str = "scenes"
+    """scenes or clips, which are built here, or the name of a folder in the SCAN layout."""
+    data_root: str = ""
+    """Folder that holds the data set's folder; empty means data/."""
+    seeds: str = ""
+    """Seeds, separated by blanks or commas; by default 0 1 2, for a sweep 0 1, for smoke fewer."""
+    epochs: int | None = None
+    """Epochs of every training; by default those of the data set's preset, of a sweep's default space 4 at most."""
+    profile: Literal["full", "smoke"] = "full"
+    """smoke: the same, tiny, to see that everything works."""
+
+
 def nearest(name: Any, known: Sequence[str]) -> str:
     """The end of an error that a name is unknown: the one that was meant, or all."""
     near = get_close_matches(str(name), known, n=1)

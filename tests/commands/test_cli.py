@@ -17,11 +17,12 @@ import pytest
 from tests.tiny import write_tiny
 from uwml_lib import __version__
 from uwml_lib.cli import COMMANDS, main, parse
-from uwml_lib.config import ExperimentConfig, preset
+from uwml_lib.config import ExperimentConfig, StudyOptions, preset
 from uwml_lib.evaluation import released_lines
 from uwml_lib.losses import LOSSES
 from uwml_lib.released.flags import describe
 from uwml_lib.released.published import row_config
+from uwml_lib.studies import STUDIES
 from uwml_lib.support import paths
 from uwml_lib.support.files import read_json, write_json
 
@@ -70,13 +71,15 @@ def test_help_of_a_command(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
     assert exit_.value.code == 0
-    usage, _, options = capsys.readouterr().out.partition("─ options ─")
-    assert usage.startswith(f"usage: uwml {command} [-h]")
-    assert function.__doc__.split("\n")[0] in usage
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: uwml {command} [-h]")
+    assert function.__doc__.split("\n")[0] in out
     explained = re.findall(r"^    (\w+): ", inspect.getdoc(function), re.MULTILINE)
-    parameters = set(inspect.signature(function).parameters) - {"say", "experiment"}
+    parameters = set(inspect.signature(function).parameters) - {"say", "experiment", "training"}
     assert parameters <= set(explained)
-    assert "--say" not in options
+    assert "--say" not in out
+    if command in STUDIES:
+        assert all(f"--{name.replace('_', '-')}" in out for name in StudyOptions.__dataclass_fields__)
 
 
 def test_help_of_train_explains_every_setting(capsys):
@@ -171,7 +174,7 @@ def test_positional_arguments_and_options():
         (["evaluate"], "models: found none, expected run folders or released checkpoints"),
         (["report", "--dataset", "absent"], "no finished runs on absent yet"),
         (["reproduce", "--seeds", "a b"], "seeds: found 'a b', expected whole numbers"),
-        (["reproduce", "--seeds", "1 1"], "seeds: found [1, 1], expected at least one, each once"),
+        (["reproduce", "--seeds", "1 1"], "seeds: found '1 1', expected whole numbers such as '0 1 2', each once"),
         (["reproduce", "--epochs", "0"], "epochs: found 0, expected at least 1"),
         (["reproduce", "--dataset", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train", "--row", "f30k_triplet_i2t_las"], "row: found 'f30k_triplet_i2t_las'; did you mean 'f30k_triplet_i"),

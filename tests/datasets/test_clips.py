@@ -114,8 +114,8 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
 def test_a_training_finds_them_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "DATA", tmp_path)
     monkeypatch.setitem(EMBEDDED, "clips_smoke", TINY)
-    smoke = base_config("clips", "", None, "smoke")
-    assert base_config("clips_smoke", "", None, "smoke") == smoke == config.preset("clips_smoke")
+    smoke = base_config(config.StudyOptions("clips", profile="smoke"))
+    assert base_config(config.StudyOptions("clips_smoke", profile="smoke")) == smoke == config.preset("clips_smoke")
     assert prepare_data(smoke, silent) == tmp_path / "clips_smoke"
     assert is_current(tmp_path / "clips_smoke", TINY)
     assert [len(split.features) for split in check_data(smoke)] == [TINY.train, TINY.dev, TINY.test]

@@ -90,7 +90,7 @@ damaged archive is read | resume | if damaged := file.testzip() ==> if damaged :
 gradients never clipped | resume | self.config.gradient_clip or math.inf ==> math.inf
 one epoch of warm-up too many | resume | loss = self.warmup_loss if epoch < ==> loss = self.warmup_loss if epoch <=
 siblings setting upside down | resume | self.config.siblings == "negatives" ==> self.config.siblings != "negatives"
-run folder of other settings is taken | resume | if "cosmetic" not in item.metadata and found != wanted ==> if "cosmetic" in item.metadata and found != wanted
+run folder of other settings is taken | resume | if there[name] != wanted: ==> if there[name] != there[name]:
 vocabulary of another size is taken | resume | if vocabulary_size != len(vocabulary) ==> if vocabulary_size < len(vocabulary)
 big-endian boxes | importers | np.frombuffer(content, "<f4") ==> np.frombuffer(content, ">f4")
 image in two rows | importers | for image, count in times.items() if count > 1 ==> for image, count in times.items() if count > 2

@@ -18,6 +18,7 @@ import pytest
 
 from tests.command_line import COMMAND, uwml
 from tests.notebooks.conftest import REPRODUCE
+from uwml_lib.config import StudyOptions
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
@@ -288,7 +289,7 @@ def test_failed_training_keeps_the_others_and_says_which(tmp_path):
     arguments = ("--dataset", "scenes_smoke", "--seeds", "0", "--epochs", "1")
     blocked = home / "reports" / "runs" / "scenes_smoke"
     assert uwml(home, "data", "--dataset", "scenes_smoke").returncode == 0
-    base = base_config("scenes_smoke", str(home / "data"), 1, "full")
+    base = base_config(StudyOptions("scenes_smoke", str(home / "data"), epochs=1))
     configs = STUDIES["reproduce"].plan(Request(base, [0], False, print))["runs"]
     names = [config.run_name(fingerprint(config.data_folder)) for config in configs]
     blocked.mkdir(parents=True)

@@ -19,7 +19,7 @@ from uwml_lib.runs import StudyRuns
 from uwml_lib.runs.checkpoints import RECORDS
 from uwml_lib.studies import STUDIES
 from uwml_lib.studies.compare import GRID, NO_DEAD_ZONE, best
-from uwml_lib.studies.engine import check_seeds
+from uwml_lib.studies.engine import read_seeds
 from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES, NEED_ALL_NEGATIVES
 from uwml_lib.studies.study import Request
 from uwml_lib.support.errors import UWMLError
@@ -56,10 +56,10 @@ def test_every_notebook_belongs_to_one_study():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_planned_run_can_be_trained_and_is_planned_once(name, tmp_path):
-    study, folder = STUDIES[name], tmp_path / STUDIES[name].dataset
-    folder.mkdir()
-    (folder / "train_caps.npy").touch()
-    request = Request(preset(study.dataset, data_root=str(tmp_path)), [3, 5], False, lambda line: None)
+    study, dataset = STUDIES[name], "clips" if STUDIES[name].sequences else "scenes"
+    (tmp_path / dataset).mkdir()
+    (tmp_path / dataset / "train_caps.npy").touch()
+    request = Request(preset(dataset, data_root=str(tmp_path)), [3, 5], False, lambda line: None)
     plan = study.plan(request)
     configs = [config for group in plan.values() for config in group]
     for config in configs:
@@ -113,10 +113,12 @@ def test_without_a_dead_zone():
     assert PolynomialLoss(**NO_DEAD_ZONE).negative == (0.0, 0.0, 0.9)
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 1]])
-def test_seeds(seeds):
-    with pytest.raises(UWMLError, match="seeds: found"):
-        check_seeds(seeds)
+@pytest.mark.parametrize("words", [",", "1 1", "0 x"])
+def test_seeds(words):
+    assert read_seeds("3, 1", (0,)) == (3, 1)
+    assert read_seeds("", (0, 1)) == (0, 1)
+    with pytest.raises(UWMLError, match=f"seeds: found '{words}'"):
+        read_seeds(words, (0,))
 
 
 # ----------------------------------------------------------------------------------------------------------- reports

@@ -462,7 +462,7 @@ def test_a_slip_is_one_sentence(capsys, monkeypatch):
         (["--space", '{"epochs": [1, 2]}', "--epochs", "3"], "epochs: is in the space and given besides, expected one"),
         (["--space", '{"loss": "triplet"}'], "space: loss: found 'triplet', expected a list of losses that differ"),
         (["--space", '{"loss": ["triplet", "hinge"], "epochs": [2]}'], "loss: found 'hinge', expected one of"),
-        (["--seeds", "1 1"], "seeds: found [1, 1]"),
+        (["--seeds", "1 1"], "seeds: found '1 1'"),
     ):
         assert main(["sweep", "--profile", "smoke", *options]) == 1
         error = capsys.readouterr().err

@@ -131,17 +131,16 @@ def test_a_proposal_suits_the_scores_it_was_made_for(centre, width, seed):
 
 
 @pytest.mark.parametrize(
-    ("positives", "negatives", "share", "message"),
+    ("positives", "negatives", "message"),
     [
-        ([0.1], [0.1, 0.2], 0.9, "positive_scores: found 1 numbers, expected at least two"),
-        ([0.1, 0.2], [0.1, np.inf], 0.9, "negative_scores: found 2 numbers, expected .* all finite"),
-        ([0.1, 0.2], [0.3, 0.3], 0.9, "negative_scores: found 0.3 to 0.3"),
-        ([0.1, 0.2], [0.1, 0.2], 0.0, "share: found 0.0"),
+        ([0.1], [0.1, 0.2], "positive_scores: found 1 numbers, expected at least two"),
+        ([0.1, 0.2], [0.1, np.inf], "negative_scores: found 2 numbers, expected .* all finite"),
+        ([0.1, 0.2], [0.3, 0.3], "negative_scores: found 0.3 to 0.3"),
     ],
 )
-def test_scores_that_propose_nothing(positives, negatives, share, message):
+def test_scores_that_propose_nothing(positives, negatives, message):
     with pytest.raises(ValueError, match=message):
-        from_scores(positives, negatives, share)
+        from_scores(positives, negatives)
 
 
 def test_only_a_polynomial_loss_has_coefficients():

@@ -5,8 +5,7 @@ with one seed, the best on dev is trained in full with every seed. Then coeffici
 the scores of trained models, are chosen and trained in the same way.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from uwml_lib.config import ExperimentConfig
@@ -15,13 +14,12 @@ from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import mean_and_std, results_table, run_table
 from uwml_lib.runs import Run, StudyRuns, dev_batches
 from uwml_lib.studies.side_by_side import train_all
-from uwml_lib.studies.study import Groups, Plan, Request, Study
+from uwml_lib.studies.study import Groups, Losses, Plan, Request, Study
 from uwml_lib.support.progress import counted
 from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
 
-Grid = Mapping[str, Sequence[dict[str, Any]]]
 MARGINS: tuple[dict[str, Any], ...] = ({}, {"margin": 0.1}, {"margin": 0.3})
-GRID: Grid = {
+GRID: Losses = {
     **dict.fromkeys(("triplet", "triplet_all", "triplet_semihard"), MARGINS),
     "triplet_soft": ({}, {"scale": 10.0}, {"scale": 30.0}),
     **dict.fromkeys(("polynomial", "polynomial_average", "polynomial_public_variant", "polynomial_relative"), MARGINS),
@@ -41,25 +39,19 @@ def plan(request: Request) -> Plan:
     return {"tuning": _few(request, {loss: of[:1] if request.smoke else of for loss, of in GRID.items()})}
 
 
-def _few(request: Request, grid: Grid) -> list[ExperimentConfig]:
+def _few(request: Request, losses: Losses) -> list[ExperimentConfig]:
     """To choose by: a few epochs with one seed."""
-    epochs = min(TUNING_EPOCHS, request.base.epochs)
-    return [replace(config, epochs=epochs) for config in _in_full(request, grid, request.seeds[:1])]
-
-
-def _in_full(request: Request, grid: Grid, seeds: Sequence[int]) -> list[ExperimentConfig]:
-    every = [(seed, loss, options) for seed in seeds for loss in grid for options in grid[loss]]
-    return [replace(request.base, seed=seed, loss=loss, loss_options=options) for seed, loss, options in every]
+    return request.once().grid({"epochs": min(TUNING_EPOCHS, request.base.epochs)}, losses=losses)
 
 
 def train_the_chosen(request: Request, groups: Groups) -> Groups:
     """Train each loss's best setting in full, then choose and train coefficients for the polynomial loss."""
     chosen = {loss: [best(run for run in groups["tuning"] if run.config.loss == loss)] for loss in GRID}
     request.say(f"all losses: {len(chosen) * len(request.seeds)} runs of {counted(request.base.epochs, 'epoch')}")
-    runs = train_all(_in_full(request, chosen, request.seeds), request.say)
+    runs = train_all(request.grid({}, losses=chosen), request.say)
     request.say("coefficients of the polynomial loss")
     tuning = train_all(_few(request, {"polynomial": candidate_options(runs)}), request.say)
-    fitted = train_all(_in_full(request, {"polynomial": [best(tuning)]}, request.seeds), request.say)
+    fitted = train_all(request.grid({}, losses={"polynomial": [best(tuning)]}), request.say)
     return {"runs": runs, "coefficients": fitted, "coefficient_tuning": tuning}
 
 
@@ -83,9 +75,9 @@ def candidate_options(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def report(study: StudyRuns) -> Report:
     """The table of all losses, and which of them differ from the polynomial loss."""
     by_loss, findings = study.by_loss(), []
-    polynomial = by_loss.pop("polynomial", [])
-    if polynomial and by_loss:
-        ranked = sorted(study.by_loss().items(), key=lambda item: -summarize([run.rsum for run in item[1]]).mean)
+    polynomial = by_loss.get("polynomial", [])
+    ranked = sorted(by_loss.items(), key=lambda item: -summarize([run.rsum for run in item[1]]).mean)
+    if polynomial and len(ranked) > 1:
         highest = ", ".join(f"{loss} {mean_and_std(runs)}" for loss, runs in ranked[:3])
         compared = compare_all({loss: (runs, polynomial) for loss, runs in ranked if loss != "polynomial"})
         ahead, behind = (", ".join(loss for loss in compared if compared[loss].winner == side) for side in "ab")

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from uwml_lib.config import ExperimentConfig, preset
+from uwml_lib.config import ExperimentConfig, StudyOptions, preset
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
@@ -20,55 +21,40 @@ from uwml_lib.support.progress import Say, duration, say
 from uwml_lib.training.runner import check_config
 
 SEEDS = (0, 1, 2)
-Profile = Literal["full", "smoke"]
+STEPS = ("data", "training", "notebooks")
 
 
-def run_study(
-    study: Study,
-    dataset: str = "",
-    data_root: str = "",
-    seeds: Sequence[int] | None = None,
-    epochs: int | None = None,
-    profile: Profile = "full",
-    say: Say = say,
-) -> tuple[StudyRuns, Report]:
+def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[StudyRuns, Report]:
     """Run a study from the data to its report; return its runs too. Called again it goes on, and does no work twice.
 
-    dataset: "" is the study's own. seeds: None means 0, 1, 2 (smoke: the study's). epochs: None means the preset's.
-    profile: "smoke" is the same, tiny. Raises UWMLError, before anything long, for what cannot work.
+    Raises UWMLError, before anything long, for what cannot work.
     """
-    seconds: dict[str, float] = {}
-    started = time.monotonic()
-
-    def done(step: str) -> None:
-        seconds[step] = round(time.monotonic() - started - sum(seconds.values()), 1)
-
-    base, smoke = base_config(dataset or study.dataset, data_root, epochs, profile), profile == "smoke"
-    usual = study.smoke_seeds if smoke else SEEDS
-    request = Request(base, check_seeds(usual if seeds is None else seeds), smoke, say)
+    times = [time.monotonic()]
+    base, smoke = base_config(options), options.profile == "smoke"
+    request = Request(base, read_seeds(options.seeds, study.smoke_seeds if smoke else SEEDS), smoke, say)
     check_config(base)
     folder, parameters = report_folder(base.dataset), {"DATASET": base.dataset, "DATA_ROOT": base.data_root}
     _prepare(study, base, parameters, say)
     plan = study.plan(request)
     configs = [config for group in plan.values() for config in group]
     check_runs(configs)
-    done("data")
+    times.append(time.monotonic())
     fresh = not any(run.exists() for run in run_folders(configs))
     with lock(folder, say):
         say(f"2/4 training: {len(configs)} runs, {workers(base.threads)} at a time")
         trained = iter(train_all(configs, say))
         groups = {name: [next(trained) for _ in group] for name, group in plan.items()}
         runs = save_study(base.dataset, study.name, groups | study.more(request, groups))
-        done("training")
+        times.append(time.monotonic())
         say("3/4 notebooks")
         execute_all(paths_of(study), parameters, folder, runs.digest, say)
-        done("notebooks")
+        times.append(time.monotonic())
         say("4/4 report")
         report = study.report(runs)
         if fresh:  # of a study that went on from earlier work the durations would promise too much
-            _note_durations(folder / "durations.json", study, runs, seconds)
+            _note_durations(folder / "durations.json", study, runs, times)
         index = build_pages(say, {(study.name, base.dataset): runs})
-    say(f"\n{report.to_markdown()}\nDone in {duration(time.monotonic() - started)}. Report: {index}")
+    say(f"\n{report.to_markdown()}\nDone in {duration(time.monotonic() - times[0])}. Report: {index}")
     if study.next:
         say(study.next)
     return runs, report
@@ -88,30 +74,36 @@ def _prepare(study: Study, config: ExperimentConfig, parameters: dict[str, Any],
         )
 
 
-def _note_durations(path: Path, study: Study, runs: StudyRuns, seconds: Mapping[str, float]) -> None:
+def _note_durations(path: Path, study: Study, runs: StudyRuns, times: Sequence[float]) -> None:
+    """Note how long each step of a study took; times: when it began, and when each step was done."""
+    seconds = {step: round(end - start, 1) for step, (start, end) in zip(STEPS, pairwise(times), strict=True)}
     noted = read_json(path) if path.exists() else {}
     noted[study.name] = {"seconds": seconds, "runs": [run.folder.name for run in runs.all_runs]}
     write_json(path, noted)
 
 
-def base_config(dataset: str, data_root: str, epochs: int | None, profile: Profile) -> ExperimentConfig:
-    """Return the data set's preset, or what is tiny enough for a smoke test; epochs: None means the preset's."""
-    overrides: dict[str, Any] = {"data_root": data_root}
-    if profile == "smoke" and dataset in EMBEDDED:
+def base_config(options: StudyOptions) -> ExperimentConfig:
+    """Return the data set's preset with what was asked for, or what is tiny enough for a smoke test."""
+    dataset, overrides = options.dataset, dict[str, Any](data_root=options.data_root)
+    if options.profile == "smoke" and dataset in EMBEDDED:
         dataset = f"{dataset.removesuffix('_smoke')}_smoke"
-    elif profile == "smoke":
+    elif options.profile == "smoke":
         overrides |= {"embed_size": 32, "word_dim": 16, "max_images": 200, "epochs": 2, "decay_epoch": 1}
         overrides["selection_images"] = min(50, preset(dataset).selection_images)
-    if epochs is not None:
-        overrides["epochs"] = epochs
+    if options.epochs is not None:
+        overrides["epochs"] = options.epochs
     return preset(dataset, **overrides)
 
 
-def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """Return the seeds; raises UWMLError unless there is at least one, each once."""
+def read_seeds(words: str, usual: Sequence[int]) -> tuple[int, ...]:
+    """Read seeds separated by blanks or commas, each once; `usual` if there are no words. Raises UWMLError."""
+    try:
+        seeds = [int(seed) for seed in words.replace(",", " ").split()] if words else usual
+    except ValueError:
+        seeds = []
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UWMLError(f"seeds: found {list(seeds)}, expected at least one, each once")
-    return list(seeds)
+        raise UWMLError(f"seeds: found {words!r}, expected whole numbers such as '0 1 2', each once")
+    return tuple(seeds)
 
 
 def build_pages(say: Say = say, known: Mapping[tuple[str, str], StudyRuns] | None = None) -> Path:

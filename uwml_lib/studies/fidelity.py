@@ -1,6 +1,5 @@
 """`make fidelity`: what habits of the released code change, by the same trainings with them and without."""
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ from uwml_lib.evaluation.statistics import Comparison, compare_all
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, mean_and_std, run_table
 from uwml_lib.runs import Run, StudyRuns
-from uwml_lib.studies.study import Plan, Request, Study
+from uwml_lib.studies.study import Losses, Plan, Request, Study
 
 HABITS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -28,9 +27,9 @@ def plan(request: Request) -> Plan:
     if available_tokenizer() != "punkt":
         request.say("captions as bytes: left out, for nltk's Punkt is not here; `make setup` downloads it")
         habits = {name: changes for name, changes in HABITS.items() if "captions" not in changes}
-    base, n = replace(request.base, loss="polynomial"), len(request.seeds)
-    configs = [replace(base, seed=seed, **changes) for changes in habits.values() for seed in request.seeds]
-    return {"runs": configs[:n], "released": configs[n:]}
+    without, *with_habit = habits.values()
+    polynomial: Losses = {"polynomial": [{}]}
+    return {"runs": request.grid(without, losses=polynomial), "released": request.grid(*with_habit, losses=polynomial)}
 
 
 def habit_of(run: Run) -> str:
@@ -64,12 +63,9 @@ def report(study: StudyRuns) -> Report:
     said = "; ".join(f"{habit} {comparison.over_seeds}" for habit, comparison in found.items())
     shown = ", ".join(habit for habit, comparison in found.items() if comparison.winner)
     end = f"statistically significant: {shown}" if shown else "none is statistically significant"
-    return Report(
-        title=f"{study.dataset}: habits of the released code",
-        table=fidelity_table(study),
-        runs=run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs]),
-        findings=(f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else (),
-    )
+    findings = (f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else ()
+    runs = run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs])
+    return Report(f"{study.dataset}: habits of the released code", fidelity_table(study), runs, findings=findings)
 
 
 STUDY = Study("fidelity", ("07_fidelity",), plan, report)

@@ -61,14 +61,9 @@ def report(study: StudyRuns) -> Report:
         title, _, which = model.partition(", ")
         models.setdefault(winner, []).append(f"{title} ({which})" if which else title)  # for a list with commas
     said = "; ".join(f"{words[winner]} {', '.join(models[winner])}" for winner in words if winner in models)
-    return Report(
-        title=f"{study.dataset}: both losses on every model",
-        table=models_table(study),
-        runs=run_table(study.all_runs),
-        findings=(f"Model by model on {study.dataset}: {said}.",),
-        outcomes=outcomes,
-    )
+    title, findings = f"{study.dataset}: both losses on every model", (f"Model by model on {study.dataset}: {said}.",)
+    return Report(title, models_table(study), run_table(study.all_runs), findings=findings, outcomes=outcomes)
 
 
 MODELS = Study("models", ("08_other_models",), plan_images, report, score_ensembles)
-VIDEOS = Study("videos", ("09_video_text",), plan_sequences, report, dataset="clips", sequences=True)
+VIDEOS = Study("videos", ("09_video_text",), plan_sequences, report, sequences=True)

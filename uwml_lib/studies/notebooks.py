@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from modulefinder import ModuleFinder
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import make_folder
 from uwml_lib.support.paths import CHECKOUT
+from uwml_lib.support.progress import Say
 
 TIMEOUT = 1800  # seconds a cell may take
 
@@ -35,9 +36,7 @@ def paths_of(study: Study) -> list[Path]:
     return notebooks
 
 
-def execute_all(
-    notebooks: Sequence[Path], parameters: dict[str, Any], folder: Path, inputs: str, say: Callable[[str], None]
-) -> None:
+def execute_all(notebooks: Sequence[Path], parameters: dict[str, Any], folder: Path, inputs: str, say: Say) -> None:
     """Execute notebooks into `folder`, in order, see `execute`; copies that show something else by now go first, so
     that none is taken for done if an earlier one fails.
     """
@@ -48,7 +47,7 @@ def execute_all(
         execute(notebook, parameters, folder, inputs, say)
 
 
-def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str, say: Callable[[str], None]) -> Path:
+def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str, say: Say) -> Path:
     """Execute a notebook into `folder` and return the executed copy; one that is current is left alone.
 
     It is current if it was made from the same notebook, parameters, `inputs` (a digest of what it reads) and code: the

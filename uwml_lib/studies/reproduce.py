@@ -1,10 +1,8 @@
 """`make reproduce`: the polynomial loss against the triplet loss on one model."""
 
-from dataclasses import replace
-
 from uwml_lib.datasets import SCENES
 from uwml_lib.reports.two_losses import two_losses
-from uwml_lib.studies.study import LOSSES_COMPARED, Plan, Request, Study
+from uwml_lib.studies.study import Plan, Request, Study
 
 EPOCHS_WITHOUT_WARMUP = 4  # enough to see whether such a training gets going
 
@@ -14,8 +12,8 @@ def plan(request: Request) -> Plan:
     base, runs = request.base, request.grid({})
     if not base.warmup_epochs or base.dataset not in SCENES:
         return {"runs": runs}
-    epochs, once = min(base.epochs, EPOCHS_WITHOUT_WARMUP), runs[: len(LOSSES_COMPARED)]
-    return {"runs": runs, "without_warmup": [replace(config, warmup_epochs=0, epochs=epochs) for config in once]}
+    cold = {"warmup_epochs": 0, "epochs": min(base.epochs, EPOCHS_WITHOUT_WARMUP)}
+    return {"runs": runs, "without_warmup": request.once().grid(cold)}
 
 
 STUDY = Study(

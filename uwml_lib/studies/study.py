@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from uwml_lib.config import ExperimentConfig
@@ -9,7 +10,9 @@ from uwml_lib.reports.report import Report
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.support.progress import Say
 
-LOSSES_COMPARED = ("triplet", "polynomial")
+Losses = Mapping[str, Sequence[dict[str, Any]]]
+"""Loss -> the loss options to train it with."""
+TWO_LOSSES: Losses = {"triplet": [{}], "polynomial": [{}]}
 Plan = dict[str, list[ExperimentConfig]]
 """Group of runs -> the settings to train; the group "runs" are those that are compared."""
 Groups = dict[str, list[Run]]
@@ -24,14 +27,15 @@ class Request:
     smoke: bool
     say: Say
 
-    def grid(self, *settings: Mapping[str, Any]) -> list[ExperimentConfig]:
-        """Every setting with every seed and both losses."""
-        return [
-            replace(self.base, **{"loss": loss, "seed": seed, **changes})
-            for changes in settings
-            for seed in self.seeds
-            for loss in LOSSES_COMPARED
-        ]
+    def grid(self, *settings: Mapping[str, Any], losses: Losses = TWO_LOSSES) -> list[ExperimentConfig]:
+        """Every setting with every seed and every loss."""
+        of_loss = [{"loss": loss, "loss_options": options} for loss, several in losses.items() for options in several]
+        every = product(settings, self.seeds, of_loss)
+        return [replace(self.base, **changes, **loss, seed=seed) for changes, seed, loss in every]
+
+    def once(self) -> "Request":
+        """The same with the first seed alone."""
+        return replace(self, seeds=self.seeds[:1])
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Study:
 
     name: of the make target, the command, and the file that lists its runs. notebooks: stems of those that show it.
     plan: what to train, as far as it is known beforehand. report: what is said of the runs. more: what can only be
-    trained, or scored, once the planned runs are there: further groups. dataset: where none is given. smoke_seeds: for
-    a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the end.
-    table: stem of its table's file below reports/reference, if not its name. publishes_preset: only runs with the
-    settings of the data set's preset are published.
+    trained, or scored, once the planned runs are there: further groups. smoke_seeds: for a tiny test. sequences: is for
+    items of unequal numbers of regions, as videos of frames. next: a hint at the end. table: stem of its table's file
+    below reports/reference, if not its name. publishes_preset: only runs with the settings of the data set's preset are
+    published.
     """
 
     name: str
@@ -51,7 +55,6 @@ class Study:
     plan: Callable[[Request], Plan]
     report: Callable[[StudyRuns], Report]
     more: Callable[[Request, Groups], Groups] = lambda request, groups: {}
-    dataset: str = "scenes"
     smoke_seeds: tuple[int, ...] = (0,)
     sequences: bool = False
     next: str = ""

@@ -5,12 +5,5 @@ from uwml_lib.training.runner import check_config, check_model_fits, train
 from uwml_lib.training.trainer import Trainer, build_loss, computing, learning_rate
 
 __all__ = [
-    "Trainer",
-    "build_loss",
-    "check_config",
-    "check_model_fits",
-    "computing",
-    "dev_batches",
-    "learning_rate",
-    "train",
-]
+    "Trainer", "build_loss", "check_config", "check_model_fits", "computing", "dev_batches", "learning_rate", "train",
+]  # fmt: skip

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -108,10 +107,8 @@ def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:
         return
     if read_json(path).get("data") != data:
         raise UWMLError(f"{path}: this folder holds a run on other data; choose another run folder")
-    there = read_config(folder)
-    for item in fields(config):
-        found, wanted = getattr(there, item.name), getattr(config, item.name)
-        if "cosmetic" not in item.metadata and found != wanted:
-            raise UWMLError(
-                f"{path}: this folder holds a run with {item.name} {found!r}, not {wanted!r}; choose another run folder"
-            )
+    there = read_config(folder).identity
+    for name, wanted in config.identity.items():
+        if there[name] != wanted:
+            found = f"a run with {name} {there[name]!r}, not {wanted!r}"
+            raise UWMLError(f"{path}: this folder holds {found}; choose another run folder")

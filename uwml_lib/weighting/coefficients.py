@@ -21,6 +21,7 @@ RELEASED_RANGE: Range = (0.35, 1.0)
 """Similarities that the released coefficients presuppose: above the upper root of Q, up to a cosine's largest value."""
 
 RIGHT, NOTHING, WRONG_WAY = "moved the right way", "not moved", "moved the wrong way"
+MIDDLE = 0.98  # of a model's scores; the rest is left out of their range
 TOLERANCE = 1e-9
 SHORTEST = 1e-7  # stretch worth telling
 
@@ -110,14 +111,14 @@ def from_weights(
     )
 
 
-def from_scores(positive_scores: Scores, negative_scores: Scores, share: float = 0.98) -> Coefficients:
+def from_scores(positive_scores: Scores, negative_scores: Scores) -> Coefficients:
     """Propose coefficients for the scores a model gives: the released weights, stretched over where its scores lie.
 
-    positive_scores: of true pairs. negative_scores: of the hardest negatives. share: of either, in the middle, that the
-    released range 0.35 to 1 is stretched over. A proposal, not a promise: whether it helps is for dev to say. Raises
-    ValueError for too few scores, for such that are not finite, and for such that are all equal.
+    positive_scores: of true pairs. negative_scores: of the hardest negatives. The released range 0.35 to 1 is stretched
+    over the middle 98 % of either. A proposal, not a promise: whether it helps is for dev to say. Raises ValueError for
+    too few scores, for such that are not finite, and for such that are all equal.
     """
-    ranges = _middle("positive_scores", positive_scores, share), _middle("negative_scores", negative_scores, share)
+    ranges = _middle("positive_scores", positive_scores), _middle("negative_scores", negative_scores)
     released = PolynomialLoss()
     pull, push = -Polynomial(released.positive).deriv(), Polynomial(released.negative).deriv()
     positive, negative = (
@@ -171,13 +172,11 @@ def _minimum(polynomial: Polynomial, score_range: Range) -> float:
     return float(min(polynomial(x) for x in (low, high, *inside)))
 
 
-def _middle(name: str, scores: Scores, share: float) -> Range:
+def _middle(name: str, scores: Scores) -> Range:
     array = np.asarray(scores, dtype=float).ravel()
-    if not 0 < share <= 1:
-        raise ValueError(f"share: found {share!r}, expected a number above 0, at most 1")
     if len(array) < 2 or not np.isfinite(array).all():
         raise ValueError(f"{name}: found {len(array)} numbers, expected at least two, all finite")
-    low, high = np.quantile(array, [(1 - share) / 2, (1 + share) / 2]).tolist()
+    low, high = np.quantile(array, [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2]).tolist()
     return _range(name, (low, high))
 
 

@@ -57,20 +57,17 @@ def weight_curve(
     """
     import pandas as pd
 
-    row, column = entry
+    def of_pair(weights: PairWeights) -> float:
+        return float(weights.positive[entry[0]] if entry[0] == entry[1] else weights.negative[entry])
+
     rows = []
     for similarity in similarities.tolist():
         swept = scores.clone()
         swept[entry] = similarity
-        found = {"weight": pair_weights(loss, swept, **arguments)}
+        rows.append({"similarity": similarity, "weight": of_pair(pair_weights(loss, swept, **arguments))})
         if hasattr(loss, "weights"):
             with contextlib.suppress(NotImplementedError):  # a loss of one's own without a closed form
-                found["closed_form"] = loss.weights(swept, **arguments)
-        of_pair = {
-            name: float(weights.positive[row] if row == column else weights.negative[entry])
-            for name, weights in found.items()
-        }
-        rows.append({"similarity": similarity, **of_pair})
+                rows[-1]["closed_form"] = of_pair(loss.weights(swept, **arguments))
     return pd.DataFrame(rows)
 
 
