@@ -30,16 +30,14 @@ FEATURES = {
 """What features are, by data set and shape, where that must be known to read the numbers."""
 
 
-def two_losses(study: StudyRuns, against_reference: bool = True) -> Report:
-    """Report the polynomial loss against the triplet loss; study: with a group "without_warmup".
+def two_losses(study: StudyRuns) -> Report:
+    """Report the polynomial loss against the triplet loss, and what warm-up does by the group "without_warmup".
 
-    against_reference: also say whether the numbers agree with the published ones. Raises UWMLError for runs that cannot
-    be compared.
+    Raises UWMLError for runs that cannot be compared.
     """
     compared, run, by_loss = compare_losses(study), study.runs[0], study.by_loss()
     summary = _summary(study, compared)
     verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
-    agreement = agreement_with_reference(summary) if against_reference else ""
     values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
     return Report(
         title=f"{study.dataset}: {n_images} {study.split} images, {summary['captions_per_image']} captions each",
@@ -52,7 +50,7 @@ def two_losses(study: StudyRuns, against_reference: bool = True) -> Report:
             f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
             f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
             *_remarks(study),
-            *filter(None, [agreement]),
+            *filter(None, [agreement_with_reference(summary)]),
         ),
         verdict=verdict,
         decided=bool(compared.winner),
@@ -69,10 +67,7 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
     first = study.runs[0].results
     n_images, captions_per_image = len(first["ranks"]["image_to_text_ranks"]), first["captions_per_image"]
     return {
-        "dataset": study.dataset,
-        "split": study.split,
-        "n_images": n_images,
-        "captions_per_image": captions_per_image,
+        "dataset": study.dataset, "split": study.split, "n_images": n_images, "captions_per_image": captions_per_image,
         "chance_rsum": chance_rsum(n_images, captions_per_image),
         "losses": {
             loss: {
@@ -154,29 +149,21 @@ def warmup_effect(study: StudyRuns) -> pd.DataFrame:
     """
     rows = []
     for run in study["without_warmup"]:
-        loss, epochs, warmup_epochs = run.config.loss, run.config.epochs, run.config.warmup_epochs
-        if warmup_epochs:
-            raise UWMLError(
-                f"{run.folder.name}: is listed as without warm-up; found warmup_epochs {warmup_epochs}, expected 0"
-            )
-        same = [other for other in study.by_loss().get(loss, []) if other.seed == run.seed]
-        other = next((other for other in same if other.config.epochs >= epochs), None)
-        if other is None:
-            raise UWMLError(
-                f"{run.folder.name}: found no run of {loss} with seed {run.seed} and warm-up to compare it with"
-            )
-        without, with_warmup = (
-            item.history().query("kind == 'epoch'")["dev_rsum"].iloc[epochs - 1] for item in (run, other)
-        )
-        rows.append((loss, run.seed, epochs, without, with_warmup))
+        name, loss, epochs = run.folder.name, run.config.loss, run.config.epochs
+        if found := run.config.warmup_epochs:
+            raise UWMLError(f"{name}: is listed as without warm-up; found warmup_epochs {found}, expected 0")
+        same = [x for x in study.runs if (x.config.loss, x.seed) == (loss, run.seed) and x.config.epochs >= epochs]
+        if not same:
+            raise UWMLError(f"{name}: found no run of {loss} with seed {run.seed} and warm-up to compare it with")
+        reached = [x.history().query("kind == 'epoch'")["dev_rsum"].iloc[epochs - 1] for x in (run, same[0])]
+        rows.append((loss, run.seed, epochs, *reached))
     return pd.DataFrame(rows, columns=["loss", "seed", "epochs", "without_warmup", "with_warmup"])
 
 
 def agreement_with_reference(summary: dict[str, Any]) -> str:
     """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these.
 
-    summary: the `data` of a report. Numbers are compared only where the settings are the same, and judged only where
-    there are seeds to judge by.
+    summary: the `data` of a report. Numbers are compared only under the same settings, and judged only over seeds.
     """
     place = reference_folder(summary["dataset"])
     if not (place / "summary.json").exists():
