@@ -22,9 +22,8 @@ def retrieval_metrics(
     scores: (n_images, n_images * captions_per_image), image-major. An image asks for the best ranked of its captions,
     a caption for its image. Ties count against us: a wrong item with the true one's score is ranked before it, so a
     model that gives every pair the same score is not rewarded. Median rank is floor(median) + 1 and mean rank is
-    mean + 1 of the 0-based ranks, as in the released code. With `return_ranks` the dict also holds the 0-based
-    `image_to_text_ranks` (n_images,) and `text_to_image_ranks` (n_captions,). Raises ValueError for a matrix of
-    another shape or with NaN.
+    mean + 1 of the 0-based ranks, as in the released code. return_ranks: add these, `image_to_text_ranks` (n_images,)
+    and `text_to_image_ranks` (n_captions,). Raises ValueError for a matrix of another shape or with NaN.
     """
     scores = torch.as_tensor(scores)
     if not scores.is_floating_point():

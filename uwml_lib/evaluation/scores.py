@@ -30,8 +30,7 @@ def score_matrix(
     in order of length to save padding. block: None is 128, and 512 on an accelerator, which large products keep busy.
     images: consecutive ones, with their captions; None is all. precision: of the attention and the scores, see
     `ExperimentConfig.evaluation_precision`; embeddings are those of the model, as in the released code. part: (i, n) is
-    the i-th of n equal parts of the captions' blocks, counted from 0; the scores of the others are zeros, so that the n
-    matrices add up to the whole.
+    the i-th of n equal parts of the captions' blocks, from 0; other scores are zeros, so that the n matrices add up.
     """
     device = next(model.parameters()).device
     block = block or (128 if device.type == "cpu" else 512)

@@ -74,8 +74,7 @@ class ReadFlags(NamedTuple):
 def read_released_flags(words: Sequence[str]) -> ReadFlags:
     """Read the words after `train.py`; the kit's own options but for `--loss` and `--loss-options` are left unread.
 
-    Raises UWMLError for a flag that neither the release nor this kit has, with the nearest one that there is, for a
-    value that cannot be read, and for what this kit does not do.
+    Raises UWMLError for an unknown flag, naming the nearest, an unreadable value, and what this kit does not do.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name, default in DEFAULTS.items():

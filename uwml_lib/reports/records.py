@@ -12,10 +12,7 @@ def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
 
 
 def reliability_text() -> str:
-    """Say what `make torture` found last; empty if it has not run.
-
-    Raises UWMLError, naming the file, if it holds something else.
-    """
+    """Say what `make torture` found last, "" if it has not run; raises UWMLError if its file holds something else."""
     if not paths.RELIABILITY.exists():
         return ""
     found = read_json(paths.RELIABILITY)

@@ -73,10 +73,9 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
 def evaluate_members(
     members: Sequence[Member], split: str | None = None, folds: int = 1, kind: str = ""
 ) -> tuple[dict[str, Any], Path]:
-    """Evaluate models together, as an ensemble whose scores are averaged; return the results, and their file.
+    """Evaluate models as an ensemble, their scores averaged; return the results, and their file in reports/evaluations.
 
-    split, folds: as for `evaluate_run`. kind: by whose habits, if not this kit's. The file lies below
-    reports/evaluations. Raises UWMLError where the members' data differ.
+    split, folds: as for `evaluate_run`. kind: by whose habits, if not this kit's. Raises UWMLError if the data differ.
     """
     started = time.monotonic()
     config = members[0].config
