@@ -177,14 +177,9 @@ def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def published_table() -> str:
     """The published numbers as the README shows them: what to type for a row that can be trained, and its numbers."""
     heading = ("`uwml train --data-root /data --row` ...", "what", "measured on", "published", "source")
-    lines = [
-        (
-            f"`{row.name}`" if row.training is not None else f"(not trained here: {row.not_trained})",
-            row.method,
-            f"{row.protocol.name}, {row.protocol.evaluation}",
-            _numbers(row.metrics, row.std, row.n),
-            row.source,
-        )
-        for row in ROWS.values()
-    ]
+    lines = []
+    for row in ROWS.values():
+        name = f"`{row.name}`" if row.training is not None else f"(not trained here: {row.not_trained})"
+        measured_on = f"{row.protocol.name}, {row.protocol.evaluation}"
+        lines.append((name, row.method, measured_on, _numbers(row.metrics, row.std, row.n), row.source))
     return _markdown(heading, lines)

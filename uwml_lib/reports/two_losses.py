@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uwml_lib.config import ExperimentConfig
 from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, paired_bootstrap, summarize
 from uwml_lib.models import MODELS
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import COLUMNS, compare_losses, mean_and_std, plain, results_table, run_table
+from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns, settings_that_differ
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of
-from uwml_lib.support.paths import reference_folder, report_folder
 from uwml_lib.support.progress import counted
 
 FEATURES = {
@@ -116,7 +115,7 @@ def _remarks(study: StudyRuns) -> list[str]:
     shape = study.runs[0].results.get("features", {}).get(study.split, ())
     if about := FEATURES.get((study.dataset, *shape[1:])):
         remarks.append(f"The features: {about}.")
-    if (baseline := report_folder(study.dataset) / "linear_cca.json").exists():
+    if (baseline := paths.report_folder(study.dataset) / "linear_cca.json").exists():
         remarks.append(linear_cca_text(baseline, study))
     return remarks
 
@@ -165,7 +164,7 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
 
     summary: the `data` of a report. Numbers are compared only under the same settings, and judged only over seeds.
     """
-    place = reference_folder(summary["dataset"])
+    place = paths.reference_folder(summary["dataset"])
     if not (place / "summary.json").exists():
         return ""
     shown = "/".join(("reports/reference", *place.relative_to(paths.REFERENCE).parts))
@@ -183,8 +182,7 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
         return ""
     try:
         for here, there in pairs:
-            folders = paths.RUNS / summary["dataset"] / here, place / "runs" / there
-            a, b = (ExperimentConfig.from_dict(read_json(each / "config.json").get("config")) for each in folders)
+            a, b = read_config(paths.RUNS / summary["dataset"] / here), read_config(place / "runs" / there)
             differ += [f"{name} {getattr(a, name)}, not {getattr(b, name)}" for name in settings_that_differ(a, b)]
     except UWMLError:
         return f"Against {shown}: the settings of its runs cannot be read, so the numbers are not compared."

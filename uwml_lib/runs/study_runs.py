@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from uwml_lib.config import PRESETS, ExperimentConfig
+from uwml_lib.config import PRESETS, ExperimentConfig, is_folder_name
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.scoring import evaluation_file
 from uwml_lib.support import paths
@@ -120,7 +120,7 @@ def load_study(dataset: str, study: str = "reproduce") -> StudyRuns:
     groups = read_json(path)
     for group, listed in groups.items():
         runs = listed if isinstance(listed, list) else [None]
-        if not all(isinstance(run, str) and run.isprintable() and Path(run).name == run for run in runs):
+        if not all(isinstance(run, str) and is_folder_name(run) for run in runs):
             raise UWMLError(f"{path}: {group}: found {listed!r}, expected names of run folders")
     if not groups.get("runs"):
         raise UWMLError(f"{path}: lists no runs")
