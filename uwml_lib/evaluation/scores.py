@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,9 +70,6 @@ def products(precision: Precision, device: torch.device) -> Iterator[None]:
         yield
 
 
-def evaluate_model(
-    model: Matcher, dataset: PrecomputedDataset, return_ranks: bool = False, precision: Precision = "float32"
-) -> dict[str, Any]:
+def evaluate_model(model: Matcher, dataset: PrecomputedDataset, precision: Precision = "float32") -> dict[str, float]:
     """Return `retrieval_metrics` of a model on a split."""
-    scores = score_matrix(model, dataset, precision=precision)
-    return retrieval_metrics(scores, dataset.captions_per_image, return_ranks)
+    return retrieval_metrics(score_matrix(model, dataset, precision=precision), dataset.captions_per_image)

@@ -43,10 +43,7 @@ def load_released_checkpoint(path: Path | str) -> tuple[SCAN, ExperimentConfig]:
 
 
 def convert_released_checkpoint(path: Path | str, vocabulary: Vocabulary, folder: Path | str) -> None:
-    """Write a released checkpoint as a folder of this kit, with safetensors weights, that `load_model` reads.
-
-    Raises UWMLError if the vocabulary is not the one that the checkpoint was trained with, by its size.
-    """
+    """Write a released checkpoint as a folder for `load_model`; raises UWMLError for a vocabulary of another size."""
     path, folder = Path(path), Path(folder)
     model, config, facts = _read_released(path)
     check_vocabulary(path, model, vocabulary)

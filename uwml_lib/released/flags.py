@@ -122,8 +122,8 @@ def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
         known[name] = kind(value)
         if known[name] not in (choices := CHOICES.get(name, (known[name],))):
             raise UWMLError(f"--{name}: found {value!r}, expected one of {', '.join(choices)}")
-    known["data_path"] = ""
-    return _config(known, "polynomial" if "a" in flags else "triplet", {}, **FIDELITY["released"])
+    loss = "polynomial" if "a" in flags else "triplet"
+    return _config({**known, "data_path": ""}, loss, {}, **FIDELITY["released"])
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -145,9 +145,8 @@ def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], *
     options: dict[str, Any] = {} if flags["margin"] == DEFAULTS["margin"] else {"margin": flags["margin"]}
     if loss == "triplet" and not flags["max_violation"]:
         options["negatives"] = "all"
-    options |= loss_options
     weight_norm = flags["precomp_enc_type"] == "weight_norm"
-    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options, **more)
+    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options | loss_options, **more)
 
 
 def _check_are_ours(words: Sequence[str]) -> None:

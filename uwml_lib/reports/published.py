@@ -162,10 +162,8 @@ def verdict(difference: float, std: float, row: PublishedRow) -> str:
 
 def _numbers(metrics: Mapping[str, float | None], std: Mapping[str, float], n: int) -> str:
     """R@1/5/10 of both directions and rsum in one cell, with ± and n where there are several trainings."""
-    words = [
-        "–" if value is None else f"{value:.1f}" + (f" ± {round(std[name], 2):g}" if name in std else "")
-        for name, value in metrics.items()
-    ]
+    spreads = {name: f" ± {round(value, 2):g}" for name, value in std.items()}
+    words = ["–" if value is None else f"{value:.1f}{spreads.get(name, '')}" for name, value in metrics.items()]
     return f"{'/'.join(words[:3])} · {'/'.join(words[3:6])} · {words[6]}" + (f" (n = {n})" if n > 1 else "")
 
 

@@ -30,14 +30,12 @@ FEATURES = {
 
 
 def two_losses(study: StudyRuns) -> Report:
-    """Report the polynomial loss against the triplet loss, and what warm-up does by the group "without_warmup".
-
-    Raises UWMLError for runs that cannot be compared.
-    """
+    """Report the polynomial loss against the triplet loss; raises UWMLError for runs that cannot be compared."""
     compared, run, by_loss = compare_losses(study), study.runs[0], study.by_loss()
     summary = _summary(study, compared)
     verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
     values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
+    finding = f"On {study.dataset} ({n_images:,} {study.split} images, {run.model}): {values} in rsum; {verdict}."
     return Report(
         title=f"{study.dataset}: {n_images} {study.split} images, {summary['captions_per_image']} captions each",
         table=results_table(study),
@@ -53,9 +51,7 @@ def two_losses(study: StudyRuns) -> Report:
         ),
         verdict=verdict,
         decided=bool(compared.winner),
-        findings=(
-            f"On {study.dataset} ({n_images:,} {study.split} images, {run.model}): {values} in rsum; {verdict}.",
-        ),
+        findings=(finding,),
         outcomes={f"{run.model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[compared.winner]},
         data=summary,
     )
@@ -100,10 +96,8 @@ def _remarks(study: StudyRuns) -> list[str]:
     """What must be known to read the numbers, as far as it applies."""
     config, remarks = study.runs[0].config, []
     if without := study["without_warmup"]:
-        values = "; ".join(
-            f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it"
-            for row in warmup_effect(study).itertuples()
-        )
+        rows = warmup_effect(study).itertuples()
+        values = "; ".join(f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it" for row in rows)
         epochs = counted(without[0].config.epochs, "epoch")
         remarks.append(f"Without warm-up, dev rsum after {epochs} (one seed each): {values}.")
     if config.warmup_epochs >= config.epochs:
@@ -121,18 +115,13 @@ def _remarks(study: StudyRuns) -> list[str]:
 
 
 def linear_cca_text(path: Path, study: StudyRuns) -> str:
-    """Say what `benchmarks/linear_cca.py` found on the same images, and how far the losses are from it.
-
-    Raises UWMLError if the file is something else, or of other images.
-    """
+    """Say how far the losses are from linear CCA as noted in a file; raises UWMLError if that is of other images."""
     baseline = read_json(path)
     try:
         cells = ", ".join(f"{heading.strip()} {baseline['metrics'][name]:.1f}" for name, heading in COLUMNS.items())
         theirs = np.array(baseline["rsum_by_image"])
-        apart = ", ".join(
-            f"{loss} {paired_bootstrap(np.mean([run.rsum_by_image for run in runs], axis=0), theirs)}"
-            for loss, runs in study.by_loss().items()
-        )
+        ours = {loss: np.mean([run.rsum_by_image for run in runs], axis=0) for loss, runs in study.by_loss().items()}
+        apart = ", ".join(f"{loss} {paired_bootstrap(values, theirs)}" for loss, values in ours.items())
     except (KeyError, TypeError, ValueError) as error:
         raise UWMLError(f"{path}: not what `benchmarks/linear_cca.py` writes of these images; run it again") from error
     return (

@@ -89,10 +89,8 @@ class StudyRuns:
             names = settings_that_differ(run.config, other.config)
             names += ["split"] if run.results["split"] != other.results["split"] else []
             if names := [name for name in names if same_loss or name != "loss_options"]:
-                raise UWMLError(
-                    f"{self.dataset}: {run.folder.name} differs from {other.folder.name} in {', '.join(names)}, "
-                    "expected runs that differ in the loss and the seed alone"
-                )
+                differs = f"{run.folder.name} differs from {other.folder.name} in {', '.join(names)}"
+                raise UWMLError(f"{self.dataset}: {differs}, expected runs that differ in the loss and the seed alone")
 
 
 def settings_that_differ(a: ExperimentConfig, b: ExperimentConfig) -> list[str]:

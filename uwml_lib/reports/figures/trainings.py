@@ -121,9 +121,8 @@ def models_compared(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
 
 def _records(kind: Literal["step", "epoch"], groups: Mapping[str, Sequence[Run]], group: str = "loss") -> pd.DataFrame:
     """Return what the runs wrote after every step or epoch, with their seed and, under `group`, their group's name."""
-    histories = [
-        run.history().assign(**{group: name, "seed": run.seed}) for name, runs in groups.items() for run in runs
-    ]
+    every = [(name, run) for name, runs in groups.items() for run in runs]
+    histories = [run.history().assign(**{group: name, "seed": run.seed}) for name, run in every]
     return pd.concat(histories, ignore_index=True).query("kind == @kind")
 
 
