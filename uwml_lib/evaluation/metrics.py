@@ -30,10 +30,8 @@ def retrieval_metrics(
         scores = scores.cpu().double()  # not every device has float64
     n_images, n_captions = scores.shape if scores.ndim == 2 else (0, 0)
     if n_images == 0 or captions_per_image < 1 or n_captions != n_images * captions_per_image:
-        raise ValueError(
-            f"scores: found shape {tuple(scores.shape)}, expected (n_images, n_images * captions_per_image) with "
-            f"captions_per_image = {captions_per_image}"
-        )
+        expected = f"(n_images, n_images * captions_per_image) with captions_per_image = {captions_per_image}"
+        raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected {expected}")
     ranks = [found.cpu().numpy() for found in _ranks(scores, captions_per_image)]
     metrics: dict[str, Any] = {}
     for name, values in zip(DIRECTIONS, ranks, strict=True):

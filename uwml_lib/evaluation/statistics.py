@@ -67,7 +67,6 @@ class Comparison(NamedTuple):
     over_images: Interval
     p_value: float
     n: tuple[int, int]
-    paired: bool = True
     family: int = 1
 
     @property
@@ -121,7 +120,7 @@ def compare(a: Runs, b: Runs, *, paired: bool = True, family: int = 1) -> Compar
     images_a, images_b = (np.mean([run.rsum_by_image for run in group], axis=0) for group in groups)
     over_images = paired_bootstrap(images_a, images_b, confidence=level)
     p_value = float(np.minimum(1.0, p_value * family))  # NaN stays NaN
-    return Comparison(over_seeds, over_images, p_value, (len(a), len(b)), paired, family)
+    return Comparison(over_seeds, over_images, p_value, (len(a), len(b)), family)
 
 
 def compare_all(pairs: Mapping[Key, tuple[Runs, Runs]], *, paired: bool = True) -> dict[Key, Comparison]:

@@ -37,7 +37,7 @@ def load_released_checkpoint(path: Path | str) -> tuple[SCAN, ExperimentConfig]:
     Reads what torch.save wrote as a zip archive or, before torch 1.6, without one; of files written by Python 2 what
     torch still understands. The configuration is that of the flags in the file, trained and evaluated as the release
     does (`FIDELITY`); the loss is polynomial where the flags are those of PolyLoss, else triplet. Only tensors, plain
-    values, flags and numbers are made of it, and nothing in it is run. Raises UWMLError, naming it, for anything else.
+    values, flags and numbers are made of the file, and none of it is run. Raises UWMLError naming it for anything else.
     """
     return _read_released(Path(path))[:2]
 

@@ -72,8 +72,9 @@ def comparison_text(runs: Sequence[Run]) -> str:
             if selected or way == WAYS[0]:
                 lines.append(_cells(row, way, selected, reason))
             if selected:
-                members = [run.results.get("members", [{"file": run.folder.name}])[0] for run in selected]
-                behind.append(f"- {row.name}, {', '.join(way)}: {', '.join(one['file'] for one in members)}")
+                checkpoints = way[0] == CHECKPOINT
+                names = (run.results["members"][0]["file"] if checkpoints else run.folder.name for run in selected)
+                behind.append(f"- {row.name}, {', '.join(way)}: {', '.join(names)}")
             elif row.training is not None and way == WAYS[0]:
                 missing.append(f"uwml train --row {row.name} --data-root /data --seed 0")
         blocks += [f"## {protocol.name} ({protocol.dataset}, {protocol.evaluation})", _markdown(COLUMNS, lines)]

@@ -63,7 +63,7 @@ def read_config(run_folder: Path, data_root: str = "") -> ExperimentConfig:
 def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, ExperimentConfig, Vocabulary]:
     """Load the best model of a run folder onto the CPU, in evaluation mode, with its configuration and vocabulary.
 
-    data_root: where the data are now, if moved. Raises UWMLError, naming the file that is missing, damaged or no fit.
+    data_root: where the data are now, if moved. Raises UWMLError, naming what is missing, damaged or does not fit.
     """
     run_folder = Path(run_folder)
     config = read_config(run_folder, data_root)
