@@ -122,7 +122,7 @@ chance of one caption | reports | 100 * min(k / n_images, 1) ==> 100 * min(k / n
 Holm forgets where to stop | statistics | family -= significant ==> family -= 1
 spreads taken for equal | statistics | equal_var=False ==> equal_var=True
 digest of another file | reports | "SHA-256": sha256_of(run.folder / "results.json") ==> "SHA-256": sha256_of(run.folder / "config.json")
-seeds out of order | reports | sorted(group, key=lambda run: run.seed) ==> sorted(group, key=lambda run: -run.seed)
+seeds out of order | reports | sorted(self.runs, key=lambda run: run.seed) ==> sorted(self.runs, key=lambda run: -run.seed)
 last epoch against the one reached | reports | ["dev_rsum"].iloc[epochs - 1] ==> ["dev_rsum"].iloc[-1]
 losses of other seeds compared | statistics | sides[0].keys() ^ sides[1].keys() ==> sides[0].keys() - sides[0].keys()
 collapse upside down | reports | abs(gap) < COLLAPSED ==> abs(gap) > COLLAPSED

@@ -148,7 +148,7 @@ def cells(name, text=None):
 
 
 def test_without_runs_there_are_the_commands():
-    text = comparison_text({})
+    text = comparison_text([])
     for name, row in ROWS.items():
         assert cells(name, text) == ("–", "–", f"not comparable: {row.not_trained or 'no run'}")
         assert (f"\nuwml train --row {name} --data-root /data --seed 0\n" in text) == (name in TRAINED)

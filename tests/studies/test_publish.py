@@ -63,7 +63,7 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkey
     as_preset(monkeypatch)
     other = replace(altered(study), dataset="f8k_precomp")
     monkeypatch.setattr(publish, "load_study", lambda dataset, name: other)
-    monkeypatch.setattr("uwml_lib.reports.two_losses.report_folder", lambda dataset: tmp_path / "report")
+    monkeypatch.setattr("uwml_lib.support.paths.report_folder", lambda dataset: tmp_path / "report")
     write_json(tmp_path / "reference/summary.json", {"dataset": "scenes"})
     metrics = {name: 10.0 for name in COLUMNS}
     nothing = [0.0] * len(other.runs[0].rsum_by_image)

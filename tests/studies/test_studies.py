@@ -178,7 +178,7 @@ def test_models(tmp_path):
         "embeddings (linear).",
     )
     assert list(report.table["collapsed"]) == ["", "", "", "polynomial"]
-    again = STUDIES["reproduce"].report(study_of(better), against_reference=False)  # which is one of them
+    again = STUDIES["reproduce"].report(study_of(better))  # which is one of them
     assert in_short([report, again]) == (
         "4 comparisons were made, each of one model on one data set: the polynomial loss is ahead in 1; the triplet "
         "loss is ahead in 1; neither loss is shown to be ahead in 1; the trainings collapsed in 1."

@@ -22,19 +22,16 @@ def retrieval_metrics(
     scores: (n_images, n_images * captions_per_image), image-major. An image asks for the best ranked of its captions,
     a caption for its image. Ties count against us: a wrong item with the true one's score is ranked before it, so a
     model that gives every pair the same score is not rewarded. Median rank is floor(median) + 1 and mean rank is
-    mean + 1 of the 0-based ranks, as in the released code. With `return_ranks` the dict also holds the 0-based
-    `image_to_text_ranks` (n_images,) and `text_to_image_ranks` (n_captions,). Raises ValueError for a matrix of
-    another shape or with NaN.
+    mean + 1 of the 0-based ranks, as in the released code. return_ranks: add these, `image_to_text_ranks` (n_images,)
+    and `text_to_image_ranks` (n_captions,). Raises ValueError for a matrix of another shape or with NaN.
     """
     scores = torch.as_tensor(scores)
     if not scores.is_floating_point():
         scores = scores.cpu().double()  # not every device has float64
     n_images, n_captions = scores.shape if scores.ndim == 2 else (0, 0)
     if n_images == 0 or captions_per_image < 1 or n_captions != n_images * captions_per_image:
-        raise ValueError(
-            f"scores: found shape {tuple(scores.shape)}, expected (n_images, n_images * captions_per_image) with "
-            f"captions_per_image = {captions_per_image}"
-        )
+        expected = f"(n_images, n_images * captions_per_image) with captions_per_image = {captions_per_image}"
+        raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected {expected}")
     ranks = [found.cpu().numpy() for found in _ranks(scores, captions_per_image)]
     metrics: dict[str, Any] = {}
     for name, values in zip(DIRECTIONS, ranks, strict=True):

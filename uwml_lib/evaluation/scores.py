@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,8 +29,7 @@ def score_matrix(
     in order of length to save padding. block: None is 128, and 512 on an accelerator, which large products keep busy.
     images: consecutive ones, with their captions; None is all. precision: of the attention and the scores, see
     `ExperimentConfig.evaluation_precision`; embeddings are those of the model, as in the released code. part: (i, n) is
-    the i-th of n equal parts of the captions' blocks, counted from 0; the scores of the others are zeros, so that the n
-    matrices add up to the whole.
+    the i-th of n equal parts of the captions' blocks, from 0; other scores are zeros, so that the n matrices add up.
     """
     device = next(model.parameters()).device
     block = block or (128 if device.type == "cpu" else 512)
@@ -72,9 +70,6 @@ def products(precision: Precision, device: torch.device) -> Iterator[None]:
         yield
 
 
-def evaluate_model(
-    model: Matcher, dataset: PrecomputedDataset, return_ranks: bool = False, precision: Precision = "float32"
-) -> dict[str, Any]:
+def evaluate_model(model: Matcher, dataset: PrecomputedDataset, precision: Precision = "float32") -> dict[str, float]:
     """Return `retrieval_metrics` of a model on a split."""
-    scores = score_matrix(model, dataset, precision=precision)
-    return retrieval_metrics(scores, dataset.captions_per_image, return_ranks)
+    return retrieval_metrics(score_matrix(model, dataset, precision=precision), dataset.captions_per_image)

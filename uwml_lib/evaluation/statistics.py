@@ -1,7 +1,6 @@
 """Groups of runs compared: spread over seeds, intervals over seeds and over images, one verdict.
 
-Everything that says who is ahead asks `compare`, or `compare_all` where many are compared. The metrics do without
-scipy, so it is imported where it is needed.
+Whatever says who is ahead asks `compare` or `compare_all`. The metrics do without scipy: it is imported where needed.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,6 +15,7 @@ CONFIDENCE = 0.95
 ROUNDING = 1e-9  # relative; a spread below it is that of floating point
 NAN = float("nan")
 Key = TypeVar("Key", bound=Hashable)
+Values = Sequence[float] | np.ndarray
 Runs = Sequence[Any]
 """Finished runs, or whatever else has their `seed`, `rsum` and `rsum_by_image`."""
 
@@ -60,15 +60,13 @@ class Comparison(NamedTuple):
     over_seeds: mean(a) - mean(b), with its interval by Student's t over pairs of one seed, or by Welch's.
     over_images: the same, with the interval over test images, seeds averaged, by bootstrap.
     p_value: two-sided, over seeds, times `family`, at most 1; NaN where there is too little to tell.
-    n: seeds of a and of b.
-    family: of how many comparisons this is one; both intervals have the level 1 - 0.05 / family.
+    n: seeds of a and b. family: of how many comparisons this is one; both intervals have the level 1 - 0.05 / family.
     """
 
     over_seeds: Interval
     over_images: Interval
     p_value: float
     n: tuple[int, int]
-    paired: bool = True
     family: int = 1
 
     @property
@@ -106,9 +104,8 @@ def compare(a: Runs, b: Runs, *, paired: bool = True, family: int = 1) -> Compar
     """Compare two groups of runs by rsum; see `Comparison`.
 
     paired: members of one seed are a pair, as where the seed decides the same weights or order for both; else the
-    groups may differ in their seeds and in number (Welch). family: how many comparisons to correct for, as
-    `compare_all` does. Raises UWMLError for an empty group, a seed twice in one, and seeds that only one has (paired);
-    ValueError for different numbers of images.
+    groups may differ in their seeds and in number (Welch). family: see `Comparison`. Raises UWMLError for an empty
+    group, a seed twice in one, and seeds that only one has (paired); ValueError for different numbers of images.
     """
     sides = [{run.seed: run for run in group} for group in (a, b)]
     for name, group, by_seed in zip("ab", (a, b), sides, strict=True):
@@ -123,7 +120,7 @@ def compare(a: Runs, b: Runs, *, paired: bool = True, family: int = 1) -> Compar
     images_a, images_b = (np.mean([run.rsum_by_image for run in group], axis=0) for group in groups)
     over_images = paired_bootstrap(images_a, images_b, confidence=level)
     p_value = float(np.minimum(1.0, p_value * family))  # NaN stays NaN
-    return Comparison(over_seeds, over_images, p_value, (len(a), len(b)), paired, family)
+    return Comparison(over_seeds, over_images, p_value, (len(a), len(b)), family)
 
 
 def compare_all(pairs: Mapping[Key, tuple[Runs, Runs]], *, paired: bool = True) -> dict[Key, Comparison]:
@@ -166,9 +163,7 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else NAN, len(array))
 
 
-def paired_interval(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE
-) -> Interval:
+def paired_interval(a: Values, b: Values, confidence: float = CONFIDENCE) -> Interval:
     """Interval of mean(a - b) over pairs (one pair a seed), by Student's t; raises ValueError for unequal lengths."""
     difference = _paired_difference(a, b)
     mean = float(difference.mean())
@@ -193,10 +188,7 @@ def rsum_by_image(image_to_text_ranks: np.ndarray, text_to_image_ranks: np.ndarr
 def paired_bootstrap(
     a: np.ndarray, b: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Interval of mean(a - b) over test queries, (n,) each, by resampling queries with replacement (percentiles).
-
-    Raises ValueError for unequal lengths.
-    """
+    """Interval of mean(a - b) over n queries, by the percentile bootstrap; raises ValueError for unequal lengths."""
     difference = _paired_difference(a, b)
     if len(difference) < 2:
         return Interval(float(difference.mean()))
@@ -219,7 +211,7 @@ def chance_rsum(n_images: int, captions_per_image: int) -> float:
     return total
 
 
-def _paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
+def _paired_difference(a: Values, b: Values) -> np.ndarray:
     if len(a) != len(b) or len(a) == 0:
         raise ValueError(f"a and b: found {len(a)} and {len(b)} values, expected pairs")
     return np.asarray(a, dtype=float) - np.asarray(b, dtype=float)

@@ -37,17 +37,13 @@ def load_released_checkpoint(path: Path | str) -> tuple[SCAN, ExperimentConfig]:
     Reads what torch.save wrote as a zip archive or, before torch 1.6, without one; of files written by Python 2 what
     torch still understands. The configuration is that of the flags in the file, trained and evaluated as the release
     does (`FIDELITY`); the loss is polynomial where the flags are those of PolyLoss, else triplet. Only tensors, plain
-    values, flags and numbers are made of what the file holds, and nothing in it is run. Raises UWMLError, naming the
-    file, for anything else.
+    values, flags and numbers are made of the file, and none of it is run. Raises UWMLError naming it for anything else.
     """
     return _read_released(Path(path))[:2]
 
 
 def convert_released_checkpoint(path: Path | str, vocabulary: Vocabulary, folder: Path | str) -> None:
-    """Write a released checkpoint as a folder of this kit, with safetensors weights, that `load_model` reads.
-
-    Raises UWMLError if the vocabulary is not the one that the checkpoint was trained with, by its size.
-    """
+    """Write a released checkpoint as a folder for `load_model`; raises UWMLError for a vocabulary of another size."""
     path, folder = Path(path), Path(folder)
     model, config, facts = _read_released(path)
     check_vocabulary(path, model, vocabulary)

@@ -74,8 +74,7 @@ class ReadFlags(NamedTuple):
 def read_released_flags(words: Sequence[str]) -> ReadFlags:
     """Read the words after `train.py`; the kit's own options but for `--loss` and `--loss-options` are left unread.
 
-    Raises UWMLError for a flag that neither the release nor this kit has, with the nearest one that there is, for a
-    value that cannot be read, and for what this kit does not do.
+    Raises UWMLError for an unknown flag, naming the nearest, an unreadable value, and what this kit does not do.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name, default in DEFAULTS.items():
@@ -123,8 +122,8 @@ def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
         known[name] = kind(value)
         if known[name] not in (choices := CHOICES.get(name, (known[name],))):
             raise UWMLError(f"--{name}: found {value!r}, expected one of {', '.join(choices)}")
-    known["data_path"] = ""
-    return _config(known, "polynomial" if "a" in flags else "triplet", {}, **FIDELITY["released"])
+    loss = "polynomial" if "a" in flags else "triplet"
+    return _config({**known, "data_path": ""}, loss, {}, **FIDELITY["released"])
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -146,9 +145,8 @@ def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], *
     options: dict[str, Any] = {} if flags["margin"] == DEFAULTS["margin"] else {"margin": flags["margin"]}
     if loss == "triplet" and not flags["max_violation"]:
         options["negatives"] = "all"
-    options |= loss_options
     weight_norm = flags["precomp_enc_type"] == "weight_norm"
-    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options, **more)
+    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options | loss_options, **more)
 
 
 def _check_are_ours(words: Sequence[str]) -> None:

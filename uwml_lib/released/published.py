@@ -5,10 +5,9 @@ Plain data: nothing is computed. R@1, R@5, R@10 in percent; None is what the sou
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
-from uwml_lib.config import ExperimentConfig, preset
+from uwml_lib.config import ExperimentConfig, nearest, preset
 from uwml_lib.evaluation.metrics import METRICS
 from uwml_lib.support.errors import UWMLError
 
@@ -117,9 +116,7 @@ ROWS = {row[0]: PublishedRow(*row) for row in (
 def row_config(name: str) -> ExperimentConfig:
     """Return the configuration that trains a row's model; raises UWMLError for an unknown row, or one that has none."""
     if name not in ROWS:
-        near = get_close_matches(name, ROWS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f", expected one of {', '.join(ROWS)}"
-        raise UWMLError(f"row: found {name!r}{hint}")
+        raise UWMLError(f"row: found {name!r}; {nearest(name, [*ROWS])}")
     row = ROWS[name]
     if row.training is None:
         raise UWMLError(f"row: found {name!r}, which this kit does not train ({row.not_trained})")

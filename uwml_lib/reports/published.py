@@ -1,24 +1,17 @@
 """Published numbers beside what was trained here: paper, ours, difference, verdict."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from uwml_lib.config import FIDELITY, ExperimentConfig, Fidelity
 from uwml_lib.evaluation.statistics import summarize
 from uwml_lib.losses import LOSSES
 from uwml_lib.models.scan import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
-from uwml_lib.released.published import (
-    CAPTIONS_PER_IMAGE,
-    FEATURE_SHAPE,
-    PROTOCOLS,
-    ROWS,
-    Protocol,
-    PublishedRow,
-    row_config,
-)
+from uwml_lib.released.published import CAPTIONS_PER_IMAGE, FEATURE_SHAPE, PROTOCOLS, ROWS, PublishedRow, row_config
 from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
@@ -50,18 +43,17 @@ NOTE = (
 
 def publish_comparison(say: Say = say) -> str:
     """Write the comparison to reports/published.md and return it; what cannot be read is left out, and said."""
-    datasets = dict.fromkeys(protocol.dataset for protocol in PROTOCOLS)
-    text = comparison_text({dataset: finished_runs(dataset, say) for dataset in datasets})
-    path = paths.REPORTS / "published.md"
+    text, path = comparison_text(finished_runs(say)), paths.REPORTS / "published.md"
     with lock(path, say):
         write_text(path, text)
     return text
 
 
-def finished_runs(dataset: str, say: Say = say) -> list[Run]:
-    """Load every evaluation of every finished run on a data set, and of released checkpoints, but of no ensemble."""
-    runs = []
-    files = [*(paths.RUNS / dataset).glob("*/results*.json"), *(paths.EVALUATIONS / dataset).glob("*.json")]
+def finished_runs(say: Say) -> list[Run]:
+    """Load what was evaluated on the data sets of the protocols: runs and released checkpoints, but no ensembles."""
+    runs, files = [], set[Path]()
+    for dataset in {protocol.dataset for protocol in PROTOCOLS}:
+        files |= {*(paths.RUNS / dataset).glob("*/results*.json"), *(paths.EVALUATIONS / dataset).glob("*.json")}
     for path in sorted(files):
         try:
             runs.append(Run.load(path.parent, path.name))
@@ -70,16 +62,13 @@ def finished_runs(dataset: str, say: Say = say) -> list[Run]:
     return [run for run in runs if len(run.results.get("members", ())) < 2]
 
 
-def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
-    """The comparison in Markdown: a table a protocol, the runs behind ours, the commands that fill what is empty.
-
-    runs: data set -> its finished runs, of any settings; which of them count, `select` decides.
-    """
+def comparison_text(runs: Sequence[Run]) -> str:
+    """The comparison in Markdown: a table a protocol, the runs behind ours, the commands that fill what is empty."""
     blocks, behind, missing = ["# Published numbers, and ours"], [], []
     for protocol in PROTOCOLS:
         lines = []
         for row, way in product([row for row in ROWS.values() if row.protocol is protocol], WAYS):
-            selected, reason = select(row, runs.get(protocol.dataset, ()), way)
+            selected, reason = select(row, runs, way)
             if selected or way == WAYS[0]:
                 lines.append(_cells(row, way, selected, reason))
             if selected:
@@ -103,8 +92,8 @@ def comparison_text(runs: Mapping[str, Sequence[Run]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = WAYS[0]) -> tuple[list[Run], str]:
-    """Return the runs, one a seed, that may stand beside a row in one of `WAYS`, and where there is none, why."""
+def select(row: PublishedRow, runs: Sequence[Run], way: tuple[str, Fidelity]) -> tuple[list[Run], str]:
+    """Return those of all runs, one a seed, that may stand beside a row in one of `WAYS`, and if there is none, why."""
     if row.training is None:
         return [], row.not_trained
     kind, fidelity = way
@@ -113,7 +102,7 @@ def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = W
     by_seed, reason = {}, "no run"
     for run in runs:
         if ("members" in run.results) == (kind == CHECKPOINT) and settings(run.config) == wanted:
-            if obstacle := _obstacle(row.protocol, run.results):
+            if obstacle := _obstacle(row, run.results):
                 reason = obstacle
             else:
                 by_seed[run.seed] = run
@@ -122,24 +111,19 @@ def select(row: PublishedRow, runs: Iterable[Run], way: tuple[str, Fidelity] = W
 
 def settings(config: ExperimentConfig) -> dict[str, Any]:
     """What decides a result besides the seed: defaults filled in, and what the model does not use left out."""
-    values = {
-        item.name: getattr(config, item.name)
-        for item in fields(config)
-        if "cosmetic" not in item.metadata and item.name not in FREE
-    }
+    values = {name: value for name, value in config.identity.items() if name not in FREE}
     values["lambda_softmax"] = config.lambda_softmax or DEFAULT_LAMBDA_SOFTMAX[config.direction]
-    values["lambda_lse"] = None
-    if config.aggregation == "LogSumExp":
-        values["lambda_lse"] = config.lambda_lse or DEFAULT_LAMBDA_LSE[config.direction]
+    lambda_lse = config.lambda_lse or DEFAULT_LAMBDA_LSE[config.direction]
+    values["lambda_lse"] = lambda_lse if config.aggregation == "LogSumExp" else None
     parameters = signature(LOSSES[config.loss]).parameters if config.loss in LOSSES else {}
     options = {name: parameter.default for name, parameter in parameters.items()} | config.loss_options
     values["loss_options"] = {name: list(x) if isinstance(x, tuple) else x for name, x in options.items()}
     return values
 
 
-def _obstacle(protocol: Protocol, results: Mapping[str, Any]) -> str:
+def _obstacle(row: PublishedRow, results: Mapping[str, Any]) -> str:
     """Say what keeps results from counting: other data than the protocol's, or another split; empty if nothing does."""
-    shapes, split = results.get("features", {}), results["split"]
+    protocol, shapes, split = row.protocol, results.get("features", {}), results["split"]
     trained_on = () if "members" in results else ("train", "dev")  # of a checkpoint only its name is known
     for name in dict.fromkeys((*trained_on, split)):
         if name not in shapes:
@@ -179,10 +163,8 @@ def verdict(difference: float, std: float, row: PublishedRow) -> str:
 
 def _numbers(metrics: Mapping[str, float | None], std: Mapping[str, float], n: int) -> str:
     """R@1/5/10 of both directions and rsum in one cell, with ± and n where there are several trainings."""
-    words = [
-        "–" if value is None else f"{value:.1f}" + (f" ± {round(std[name], 2):g}" if name in std else "")
-        for name, value in metrics.items()
-    ]
+    spreads = {name: f" ± {round(value, 2):g}" for name, value in std.items()}
+    words = ["–" if value is None else f"{value:.1f}{spreads.get(name, '')}" for name, value in metrics.items()]
     return f"{'/'.join(words[:3])} · {'/'.join(words[3:6])} · {words[6]}" + (f" (n = {n})" if n > 1 else "")
 
 
@@ -194,14 +176,9 @@ def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def published_table() -> str:
     """The published numbers as the README shows them: what to type for a row that can be trained, and its numbers."""
     heading = ("`uwml train --data-root /data --row` ...", "what", "measured on", "published", "source")
-    lines = [
-        (
-            f"`{row.name}`" if row.training is not None else f"(not trained here: {row.not_trained})",
-            row.method,
-            f"{row.protocol.name}, {row.protocol.evaluation}",
-            _numbers(row.metrics, row.std, row.n),
-            row.source,
-        )
-        for row in ROWS.values()
-    ]
+    lines = []
+    for row in ROWS.values():
+        name = f"`{row.name}`" if row.training is not None else f"(not trained here: {row.not_trained})"
+        measured_on = f"{row.protocol.name}, {row.protocol.evaluation}"
+        lines.append((name, row.method, measured_on, _numbers(row.metrics, row.std, row.n), row.source))
     return _markdown(heading, lines)

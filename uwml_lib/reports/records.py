@@ -3,19 +3,15 @@
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
-from uwml_lib.support.paths import report_folder
 
 
 def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
     """Write what a notebook found to `metrics/NOTEBOOK.json` in the data set's report folder."""
-    write_json(report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
+    write_json(paths.report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
 
 
 def reliability_text() -> str:
-    """Say what `make torture` found last; empty if it has not run.
-
-    Raises UWMLError, naming the file, if it holds something else.
-    """
+    """Say what `make torture` found last, "" if it has not run; raises UWMLError if its file holds something else."""
     if not paths.RELIABILITY.exists():
         return ""
     found = read_json(paths.RELIABILITY)

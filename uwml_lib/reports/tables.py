@@ -35,9 +35,7 @@ def results_table(study: StudyRuns) -> pd.DataFrame:
 
 
 def compare_losses(study: StudyRuns, a: str = "polynomial", b: str = "triplet") -> Comparison:
-    """Compare two losses of a study; raises UWMLError for runs that differ in more than loss, options and seed, and
-    for losses that were not run with the same seeds.
-    """
+    """Compare two losses of a study; raises UWMLError if their runs differ in other settings, or in their seeds."""
     study.check_comparable()
     by_loss = study.by_loss()
     if missing := [name for name in (a, b) if name not in by_loss]:

@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uwml_lib.config import ExperimentConfig
 from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, paired_bootstrap, summarize
 from uwml_lib.models import MODELS
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import COLUMNS, compare_losses, mean_and_std, plain, results_table, run_table
+from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns, settings_that_differ
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of
-from uwml_lib.support.paths import reference_folder, report_folder
 from uwml_lib.support.progress import counted
 
 FEATURES = {
@@ -30,17 +29,13 @@ FEATURES = {
 """What features are, by data set and shape, where that must be known to read the numbers."""
 
 
-def two_losses(study: StudyRuns, against_reference: bool = True) -> Report:
-    """Report the polynomial loss against the triplet loss; study: with a group "without_warmup".
-
-    against_reference: also say whether the numbers agree with the published ones. Raises UWMLError for runs that cannot
-    be compared.
-    """
+def two_losses(study: StudyRuns) -> Report:
+    """Report the polynomial loss against the triplet loss; raises UWMLError for runs that cannot be compared."""
     compared, run, by_loss = compare_losses(study), study.runs[0], study.by_loss()
     summary = _summary(study, compared)
     verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
-    agreement = agreement_with_reference(summary) if against_reference else ""
     values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
+    finding = f"On {study.dataset} ({n_images:,} {study.split} images, {run.model}): {values} in rsum; {verdict}."
     return Report(
         title=f"{study.dataset}: {n_images} {study.split} images, {summary['captions_per_image']} captions each",
         table=results_table(study),
@@ -52,13 +47,11 @@ def two_losses(study: StudyRuns, against_reference: bool = True) -> Report:
             f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
             f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
             *_remarks(study),
-            *filter(None, [agreement]),
+            *filter(None, [agreement_with_reference(summary)]),
         ),
         verdict=verdict,
         decided=bool(compared.winner),
-        findings=(
-            f"On {study.dataset} ({n_images:,} {study.split} images, {run.model}): {values} in rsum; {verdict}.",
-        ),
+        findings=(finding,),
         outcomes={f"{run.model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[compared.winner]},
         data=summary,
     )
@@ -69,10 +62,7 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
     first = study.runs[0].results
     n_images, captions_per_image = len(first["ranks"]["image_to_text_ranks"]), first["captions_per_image"]
     return {
-        "dataset": study.dataset,
-        "split": study.split,
-        "n_images": n_images,
-        "captions_per_image": captions_per_image,
+        "dataset": study.dataset, "split": study.split, "n_images": n_images, "captions_per_image": captions_per_image,
         "chance_rsum": chance_rsum(n_images, captions_per_image),
         "losses": {
             loss: {
@@ -106,10 +96,8 @@ def _remarks(study: StudyRuns) -> list[str]:
     """What must be known to read the numbers, as far as it applies."""
     config, remarks = study.runs[0].config, []
     if without := study["without_warmup"]:
-        values = "; ".join(
-            f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it"
-            for row in warmup_effect(study).itertuples()
-        )
+        rows = warmup_effect(study).itertuples()
+        values = "; ".join(f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it" for row in rows)
         epochs = counted(without[0].config.epochs, "epoch")
         remarks.append(f"Without warm-up, dev rsum after {epochs} (one seed each): {values}.")
     if config.warmup_epochs >= config.epochs:
@@ -121,24 +109,19 @@ def _remarks(study: StudyRuns) -> list[str]:
     shape = study.runs[0].results.get("features", {}).get(study.split, ())
     if about := FEATURES.get((study.dataset, *shape[1:])):
         remarks.append(f"The features: {about}.")
-    if (baseline := report_folder(study.dataset) / "linear_cca.json").exists():
+    if (baseline := paths.report_folder(study.dataset) / "linear_cca.json").exists():
         remarks.append(linear_cca_text(baseline, study))
     return remarks
 
 
 def linear_cca_text(path: Path, study: StudyRuns) -> str:
-    """Say what `benchmarks/linear_cca.py` found on the same images, and how far the losses are from it.
-
-    Raises UWMLError if the file is something else, or of other images.
-    """
+    """Say how far the losses are from linear CCA as noted in a file; raises UWMLError if that is of other images."""
     baseline = read_json(path)
     try:
         cells = ", ".join(f"{heading.strip()} {baseline['metrics'][name]:.1f}" for name, heading in COLUMNS.items())
         theirs = np.array(baseline["rsum_by_image"])
-        apart = ", ".join(
-            f"{loss} {paired_bootstrap(np.mean([run.rsum_by_image for run in runs], axis=0), theirs)}"
-            for loss, runs in study.by_loss().items()
-        )
+        ours = {loss: np.mean([run.rsum_by_image for run in runs], axis=0) for loss, runs in study.by_loss().items()}
+        apart = ", ".join(f"{loss} {paired_bootstrap(values, theirs)}" for loss, values in ours.items())
     except (KeyError, TypeError, ValueError) as error:
         raise UWMLError(f"{path}: not what `benchmarks/linear_cca.py` writes of these images; run it again") from error
     return (
@@ -154,31 +137,23 @@ def warmup_effect(study: StudyRuns) -> pd.DataFrame:
     """
     rows = []
     for run in study["without_warmup"]:
-        loss, epochs, warmup_epochs = run.config.loss, run.config.epochs, run.config.warmup_epochs
-        if warmup_epochs:
-            raise UWMLError(
-                f"{run.folder.name}: is listed as without warm-up; found warmup_epochs {warmup_epochs}, expected 0"
-            )
-        same = [other for other in study.by_loss().get(loss, []) if other.seed == run.seed]
-        other = next((other for other in same if other.config.epochs >= epochs), None)
-        if other is None:
-            raise UWMLError(
-                f"{run.folder.name}: found no run of {loss} with seed {run.seed} and warm-up to compare it with"
-            )
-        without, with_warmup = (
-            item.history().query("kind == 'epoch'")["dev_rsum"].iloc[epochs - 1] for item in (run, other)
-        )
-        rows.append((loss, run.seed, epochs, without, with_warmup))
+        name, loss, epochs = run.folder.name, run.config.loss, run.config.epochs
+        if found := run.config.warmup_epochs:
+            raise UWMLError(f"{name}: is listed as without warm-up; found warmup_epochs {found}, expected 0")
+        same = [x for x in study.runs if (x.config.loss, x.seed) == (loss, run.seed) and x.config.epochs >= epochs]
+        if not same:
+            raise UWMLError(f"{name}: found no run of {loss} with seed {run.seed} and warm-up to compare it with")
+        reached = [x.history().query("kind == 'epoch'")["dev_rsum"].iloc[epochs - 1] for x in (run, same[0])]
+        rows.append((loss, run.seed, epochs, *reached))
     return pd.DataFrame(rows, columns=["loss", "seed", "epochs", "without_warmup", "with_warmup"])
 
 
 def agreement_with_reference(summary: dict[str, Any]) -> str:
     """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these.
 
-    summary: the `data` of a report. Numbers are compared only where the settings are the same, and judged only where
-    there are seeds to judge by.
+    summary: the `data` of a report. Numbers are compared only under the same settings, and judged only over seeds.
     """
-    place = reference_folder(summary["dataset"])
+    place = paths.reference_folder(summary["dataset"])
     if not (place / "summary.json").exists():
         return ""
     shown = "/".join(("reports/reference", *place.relative_to(paths.REFERENCE).parts))
@@ -196,8 +171,7 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
         return ""
     try:
         for here, there in pairs:
-            folders = paths.RUNS / summary["dataset"] / here, place / "runs" / there
-            a, b = (ExperimentConfig.from_dict(read_json(each / "config.json").get("config")) for each in folders)
+            a, b = read_config(paths.RUNS / summary["dataset"] / here), read_config(place / "runs" / there)
             differ += [f"{name} {getattr(a, name)}, not {getattr(b, name)}" for name in settings_that_differ(a, b)]
     except UWMLError:
         return f"Against {shown}: the settings of its runs cannot be read, so the numbers are not compared."

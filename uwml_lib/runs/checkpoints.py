@@ -38,9 +38,8 @@ def load_state(path: Path) -> dict[str, Any]:
         check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise UWMLError(
-            f"{path}: not a training state of this kit ({type(error).__name__}); remove it to start over"
-        ) from error
+        why = type(error).__name__
+        raise UWMLError(f"{path}: not a training state of this kit ({why}); remove it to start over") from error
 
 
 def save_model(path: Path, model: nn.Module, description: dict[str, Any]) -> None:
@@ -64,8 +63,7 @@ def read_config(run_folder: Path, data_root: str = "") -> ExperimentConfig:
 def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, ExperimentConfig, Vocabulary]:
     """Load the best model of a run folder onto the CPU, in evaluation mode, with its configuration and vocabulary.
 
-    data_root: where the data set's folder is now, if it was moved. Raises UWMLError, naming the file, for what is
-    missing, damaged or does not fit.
+    data_root: where the data are now, if moved. Raises UWMLError, naming what is missing, damaged or does not fit.
     """
     run_folder = Path(run_folder)
     config = read_config(run_folder, data_root)
@@ -82,9 +80,8 @@ def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, Ex
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UWMLError(f"{path}: not a model of this kit ({error})") from error
     if vocabulary_size != len(vocabulary):
-        raise UWMLError(
-            f"{path}: made for {vocabulary_size} words, but {run_folder / 'vocabulary.json'} has {len(vocabulary)}"
-        )
+        there = f"{run_folder / 'vocabulary.json'} has {len(vocabulary)}"
+        raise UWMLError(f"{path}: made for {vocabulary_size} words, but {there}")
     model = build_model(config, feature_dim, caption_size)
     try:
         model.load_state_dict(weights)
@@ -98,8 +95,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = Path(folder) / "metrics.jsonl"
     if not path.exists():
         return []
-    records = []
-    lines = read_lines(path)
+    records, lines = [], read_lines(path)
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)

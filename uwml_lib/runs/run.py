@@ -34,10 +34,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path, file: str = "results.json") -> Run:
-        """Read a finished run; raises UWMLError if it is not finished, or if its files were changed since.
-
-        file: results.json, or that of another split.
-        """
+        """Read a finished run, with the results in `file`; raises UWMLError if it is unfinished, or changed since."""
         results = read_sealed_json(folder / file)
         check_files(folder, results["files"])
         return cls.of(folder, results)

@@ -49,19 +49,17 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
     split: None, and results.json, stand for the test split, or dev where there is none. data_root: where the data set's
     folder is now, if it was moved since. folds: see `score_members`. Raises UWMLError if a file of the run was changed.
     """
-    folder, started = Path(folder), time.monotonic()
+    folder = Path(folder)
     member = member_of(folder, data_root)
-    config, sessions = member.config, member.sessions
+    config, sessions, history = member.config, member.sessions, _epochs(folder)
     usual = evaluation_split(config.data_folder)
     split = split or usual
     scored = score_members([member], split, folds)
     shapes = {name: list(load_split(config, name).features.shape) for name in ("train", "dev")}
-    history = _epochs(folder)
     best = max(history, key=lambda line: line["dev_rsum"])  # the first of equals, as in training
     results = {
-        "config": config.to_dict(), **scored, "features": shapes | scored["features"],
-        "best_epoch": best["epoch"] + 1, "dev_rsum": best["dev_rsum"],
-        "training_seconds": sum(line["seconds"] for line in history), "evaluation_seconds": time.monotonic() - started,
+        **scored, "features": shapes | scored["features"], "best_epoch": best["epoch"] + 1,
+        "dev_rsum": best["dev_rsum"], "training_seconds": sum(line["seconds"] for line in history),
         "provenance": {**sessions[0], "sessions": sessions, "evaluated": provenance(device_of(config))},
         "files": {name: sha256_of(folder / name) for name in SOURCES},
     }  # fmt: skip
@@ -73,20 +71,15 @@ def evaluate_run(folder: Path | str, split: str | None = None, data_root: str = 
 def evaluate_members(
     members: Sequence[Member], split: str | None = None, folds: int = 1, kind: str = ""
 ) -> tuple[dict[str, Any], Path]:
-    """Evaluate models together, as an ensemble whose scores are averaged; return the results, and their file.
+    """Evaluate models as an ensemble, their scores averaged; return the results, and their file in reports/evaluations.
 
-    split, folds: as for `evaluate_run`. kind: by whose habits, if not this kit's. The file lies below
-    reports/evaluations. Raises UWMLError where the members' data differ.
+    split, folds: as for `evaluate_run`. kind: by whose habits, if not this kit's. Raises UWMLError if the data differ.
     """
-    started = time.monotonic()
     config = members[0].config
     split = split or evaluation_split(config.data_folder)
     path = evaluation_file(config.dataset, [member.name for member in members], split, folds, kind)
-    scored = score_members(members, split, folds)
-    results = {
-        "config": config.to_dict(), **scored, "members": [member.facts for member in members],
-        "evaluation_seconds": time.monotonic() - started, "provenance": provenance(device_of(config)), "files": {},
-    }  # fmt: skip
+    results = score_members(members, split, folds) | {"members": [member.facts for member in members], "files": {}}
+    results["provenance"] = provenance(device_of(config))
     with lock(path):
         write_sealed_json(path, results)
     return results, path
@@ -120,11 +113,12 @@ def is_run(path: Path) -> bool:
 
 
 def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict[str, Any]:
-    """Score a split with the mean of the members' scores: metrics and ranks, and what of the split was used.
+    """Score a split with the mean of the members' scores: metrics, ranks, how long it took, what of the split was used.
 
     folds: cut the images into so many equal parts, in order, and take the mean over them, as of five for MSCOCO's 1K.
     Raises UWMLError where the members' data differ, or cannot be cut so.
     """
+    started = time.monotonic()
     sets = [load_split(member.config, split, member.vocabulary) for member in members]
     first, n_images = sets[0], len(sets[0].features)
     for other, member in zip(sets, members, strict=True):
@@ -143,9 +137,10 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
         metrics, by_fold = fold_metrics(means, first.captions_per_image, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in RANKS}
     return {
-        "split": split, "folds": folds, "captions_per_image": first.captions_per_image,
-        "features": {split: list(first.features.shape)}, "metrics": metrics,
-        "fold_metrics": [{name: fold[name] for name in metrics} for fold in by_fold], "ranks": ranks,
+        "config": members[0].config.to_dict(), "split": split, "folds": folds,
+        "captions_per_image": first.captions_per_image, "features": {split: list(first.features.shape)},
+        "metrics": metrics, "fold_metrics": [{name: fold[name] for name in metrics} for fold in by_fold],
+        "ranks": ranks, "evaluation_seconds": time.monotonic() - started,
     }  # fmt: skip
 
 

@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from uwml_lib.config import PRESETS, ExperimentConfig
+from uwml_lib.config import PRESETS, ExperimentConfig, is_folder_name
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.scoring import evaluation_file
 from uwml_lib.support import paths
@@ -58,17 +58,19 @@ class StudyRuns:
 
     def by_loss(self) -> dict[str, list[Run]]:
         """Loss -> its runs in order of the seed."""
-        return _grouped(self.runs, "loss")
+        found: dict[str, list[Run]] = {run.config.loss: [] for run in self.runs}
+        for run in sorted(self.runs, key=lambda run: run.seed):
+            found[run.config.loss].append(run)
+        return found
 
     def by_model(self) -> dict[str, dict[str, list[Run]]]:
-        """Model -> loss -> its runs in order of the seed; last SCAN's ensemble, where its two directions were scored
-        together.
-        """
+        """Model -> loss -> its runs by seed; last SCAN's ensemble, if its two directions were scored together."""
         pairs = [[run.folder.name for run in pair] for pair in self.scan_pairs()]
         files = [evaluation_file(self.dataset, pair, self.split) for pair in pairs]
         runs = [*self.runs, *(Run.of(file, read_sealed_json(file)) for file in files if file.exists())]
         titles = dict.fromkeys(run.model for run in runs)
-        return {title: _grouped([run for run in runs if run.model == title], "loss") for title in titles}
+        groups = {title: tuple(run for run in runs if run.model == title) for title in titles}
+        return {title: StudyRuns(self.dataset, {"runs": group}).by_loss() for title, group in groups.items()}
 
     def scan_pairs(self) -> list[tuple[Run, Run]]:
         """SCAN's runs in pairs of one loss and seed, i2t and t2i: each is an ensemble as SCAN's authors have it."""
@@ -76,9 +78,7 @@ class StudyRuns:
         return [(of[key], of["t2i", *key[1:]]) for key in of if key[0] == "i2t" and ("t2i", *key[1:]) in of]
 
     def check_comparable(self) -> None:
-        """Raise UWMLError, naming them, for compared runs that are one, that are of one loss and seed, or that differ
-        in more than loss, the loss's options and seed.
-        """
+        """Raise UWMLError for runs that are one, share loss and seed, or differ in more than loss, options and seed."""
         for other, run in itertools.combinations(self.runs, 2):
             both, same_loss = f"{other.folder.name} and {run.folder.name}", run.config.loss == other.config.loss
             if run.folder.resolve() == other.folder.resolve():
@@ -89,23 +89,14 @@ class StudyRuns:
             names = settings_that_differ(run.config, other.config)
             names += ["split"] if run.results["split"] != other.results["split"] else []
             if names := [name for name in names if same_loss or name != "loss_options"]:
-                raise UWMLError(
-                    f"{self.dataset}: {run.folder.name} differs from {other.folder.name} in {', '.join(names)}, "
-                    "expected runs that differ in the loss and the seed alone"
-                )
+                differs = f"{run.folder.name} differs from {other.folder.name} in {', '.join(names)}"
+                raise UWMLError(f"{self.dataset}: {differs}, expected runs that differ in the loss and the seed alone")
 
 
 def settings_that_differ(a: ExperimentConfig, b: ExperimentConfig) -> list[str]:
     """Names of the settings, other than loss and seed, that can change a result and differ."""
-    kept = [item.name for item in fields(ExperimentConfig) if "cosmetic" not in item.metadata]
-    return [name for name in kept if name not in ("loss", "seed") and getattr(a, name) != getattr(b, name)]
-
-
-def _grouped(runs: Iterable[Run], setting: str) -> dict[str, list[Run]]:
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(getattr(run.config, setting), []).append(run)
-    return {value: sorted(group, key=lambda run: run.seed) for value, group in found.items()}
+    there = b.identity
+    return [name for name, value in a.identity.items() if name not in ("loss", "seed") and value != there[name]]
 
 
 def save_study(dataset: str, study: str, groups: Mapping[str, Sequence[Run]]) -> StudyRuns:
@@ -127,7 +118,7 @@ def load_study(dataset: str, study: str = "reproduce") -> StudyRuns:
     groups = read_json(path)
     for group, listed in groups.items():
         runs = listed if isinstance(listed, list) else [None]
-        if not all(isinstance(run, str) and run.isprintable() and Path(run).name == run for run in runs):
+        if not all(isinstance(run, str) and is_folder_name(run) for run in runs):
             raise UWMLError(f"{path}: {group}: found {listed!r}, expected names of run folders")
     if not groups.get("runs"):
         raise UWMLError(f"{path}: lists no runs")

@@ -44,10 +44,7 @@ def filmstrips(videos: Sequence[np.ndarray], titles: Sequence[str]) -> tuple[Fig
 def retrieval_examples(
     examples: Sequence[dict[str, Any]], pictures: np.ndarray, columns: int = 3
 ) -> tuple[Figure, Sequence[dict[str, Any]]]:
-    """Draw queries, their true image and the best results; the true one has a thick frame.
-
-    examples: each has query, images, true, rank (from 1).
-    """
+    """Draw examples (query, images, true, rank from 1): true image and best results; the true one has a thick frame."""
     places = 2 + columns
     figure, axes = panels(places * len(examples), places, width=2.1, height=2.2, share=False)
     for row, example in enumerate(examples):

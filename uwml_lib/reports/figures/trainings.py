@@ -102,12 +102,9 @@ def convergence(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
 @styled
 def models_compared(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     """Draw rsum, model by model, a mark for each loss: the mean over seeds, with a line from worst to best."""
-    values = pd.DataFrame([
-        {"model": model, "loss": loss, "seed": run.seed, "rsum": run.rsum}
-        for model, by_loss in study.by_model().items()
-        for loss, runs in by_loss.items()
-        for run in runs
-    ])  # fmt: skip
+    runs_of = {model: [run for runs in by_loss.values() for run in runs] for model, by_loss in study.by_model().items()}
+    rows = [(model, run.config.loss, run.seed, run.rsum) for model, runs in runs_of.items() for run in runs]
+    values = pd.DataFrame(rows, columns=["model", "loss", "seed", "rsum"])
     look = pd.DataFrame(looks(values["loss"].unique())).T
     figure, [axis] = panels(1, columns=1, width=7, height=0.42 * values["model"].nunique() + 1.3)
     sns.pointplot(
@@ -121,9 +118,8 @@ def models_compared(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
 
 def _records(kind: Literal["step", "epoch"], groups: Mapping[str, Sequence[Run]], group: str = "loss") -> pd.DataFrame:
     """Return what the runs wrote after every step or epoch, with their seed and, under `group`, their group's name."""
-    histories = [
-        run.history().assign(**{group: name, "seed": run.seed}) for name, runs in groups.items() for run in runs
-    ]
+    every = [(name, run) for name, runs in groups.items() for run in runs]
+    histories = [run.history().assign(**{group: name, "seed": run.seed}) for name, run in every]
     return pd.concat(histories, ignore_index=True).query("kind == @kind")
 
 

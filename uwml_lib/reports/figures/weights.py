@@ -70,10 +70,7 @@ def batch_weights(loss: Callable[..., Tensor], scores: Tensor, curves: Curves) -
 
 @styled
 def weight_gallery(curves: dict[str, Curves], columns: int = 4) -> tuple[Figure, dict[str, Curves]]:
-    """Draw a small panel for every loss, all on the same axes: the weight of a positive and of a negative pair.
-
-    curves: loss -> its curves. The weight axis is linear up to 1 and logarithmic beyond.
-    """
+    """Draw the weights of positives and negatives, a small panel a loss, all on the same axes, logarithmic beyond 1."""
     figure, axes = panels(len(curves), columns, width=2.6, height=2.2)
     for axis, (loss, frames) in zip(axes, curves.items(), strict=True):
         for kind, look in PAIR_LOOK.items():
