@@ -17,7 +17,8 @@ from uwml_lib.training import check_config
 
 CHANGED = {
     "dataset": "other", "data_root": "/elsewhere", "max_images": 5, "regions": 5, "captions": "bytes",
-    "siblings": "negatives", "dev_captions": 5, "selection_images": 5, "evaluation_precision": "float64",
+    "siblings": "negatives", "twins": "ignored", "dev_captions": 5, "selection_images": 5,
+    "evaluation_precision": "float64",
     "model": "other", "hidden": 7, "embed_size": 7, "word_dim": 7, "bidirectional": False, "weight_norm": True,
     "direction": "t2i", "normalisation": "softmax", "aggregation": "Max",
     "lambda_softmax": 4.0, "lambda_lse": 5.0, "loss": "triplet", "loss_options": {"margin": 0.1}, "epochs": 7,
@@ -125,7 +126,7 @@ def test_presets():
         config = preset(dataset)
         check_config(config)
         assert config.dataset == dataset
-    assert preset("my_precomp") == ExperimentConfig(dataset="my_precomp", warmup_epochs=2)
+    assert preset("my_precomp") == ExperimentConfig(dataset="my_precomp", warmup_epochs=2, twins="ignored")
     assert preset("f8k_precomp", epochs=3, seed=2).epochs == 3
     assert preset("coco_precomp").decay_epoch == 10
     scan = preset("f30k_precomp")  # the settings of the SCAN release

@@ -25,9 +25,13 @@ Fidelity = Literal["corrected", "released"]
 
 FIDELITY: dict[Fidelity, dict[str, Any]] = {
     "corrected": {"captions": "text", "siblings": "ignored", "dev_captions": 0, "evaluation_precision": "float32"},
-    "released": {"captions": "bytes", "siblings": "negatives", "dev_captions": 5000, "evaluation_precision": "float64"},
-}
-"""Four habits of the released code, each also a setting of its own: as this kit has them, and as the release did."""
+    "released": {
+        "captions": "bytes", "siblings": "negatives", "twins": "negatives", "dev_captions": 5000,
+        "evaluation_precision": "float64",
+    },
+}  # fmt: skip
+"""Habits of the released code, each also a setting of its own: as this kit has them, and as the release did. Twins are
+so rare in most data that either is this kit's."""
 
 
 def setting(
@@ -64,6 +68,9 @@ class ExperimentConfig:
     3.2.5, 3.3 or 3.10.4; vectors: from {split}_caps.npy, one row for each caption, for the model frozen."""
     siblings: Literal["ignored", "negatives"] = "ignored"
     """Other captions of the same image in a batch: ignored by the loss, or, as in the release, taken for negatives."""
+    twins: Literal["ignored", "negatives"] = "negatives"
+    """Captions of another image whose very sentence the image has among its own: ignored by the loss, or, as in the
+    release, taken for negatives."""
     dev_captions: int = setting(0, least=0, most=10**9)
     """Take only the first captions of dev; the released code takes 5000, 0 means all."""
     selection_images: int = setting(0, least=0, most=10**9)
@@ -154,10 +161,10 @@ class ExperimentConfig:
     @property
     def fidelity(self) -> str:
         """Name what `FIDELITY` these settings are; "mixed" if some are the one and some the other."""
-        mine = {key: getattr(self, key) for key in FIDELITY["corrected"]}
+        mine = self.identity
         if mine["captions"] == "vectors":  # nothing of which the release mangles
             mine["captions"] = "text"
-        return next((name for name, values in FIDELITY.items() if mine == values), "mixed")
+        return next((name for name, values in FIDELITY.items() if mine.items() >= values.items()), "mixed")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":
@@ -269,10 +276,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_softmax": 10.0,  # of 4, 10 and 20 for the polynomial loss, by the held-out images; both losses get it
         "selection_images": 500,  # there is no test split, and dev is to be reported
     },
-    "f30k_precomp": {},
-    "coco_precomp": {"epochs": 20, "decay_epoch": 10, "learning_rate": 5e-4},
+    "f30k_precomp": {"twins": "ignored"},
+    "coco_precomp": {"epochs": 20, "decay_epoch": 10, "learning_rate": 5e-4, "twins": "ignored"},
 }  # fmt: skip
-OWN: dict[str, Any] = {"warmup_epochs": 2}
+OWN: dict[str, Any] = {"warmup_epochs": 2, "twins": "ignored"}
 """What differs for any other data set: those of one's own are small, as a rule, and from scratch a loss on hardest
 negatives alone may collapse on them."""
 BACKBONE = "resnet50.tv_in1k"

@@ -48,6 +48,15 @@ def test_items(folder, words):
     assert torch.equal(dataset.images(1, 3), torch.arange(20.0, 60.0).view(2, 4, 5))
 
 
+def test_sentences_have_numbers(folder, words):
+    write_split(folder, "dev", np.zeros((3, 4, 5)), ("a dog", "a  cat ", "a cat", "one cat", "a dog", "A dog"))
+    dataset = PrecomputedDataset(folder, "dev", words)
+    assert dataset.sentences.tolist() == [0, 1, 1, 2, 0, 3]
+    assert dataset.batch([2, 5]).sentences.tolist() == [[1, 1, 2], [3, 0, 3]]  # of the caption, then of its image
+    dataset.keep(1, 3)
+    assert dataset.batch([0]).sentences.tolist() == [[0, 0, 1]]
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.float16, np.float64, np.dtype(">f4"), np.int64])
 def test_every_real_dtype_becomes_float32(folder, dtype):
     features = np.arange(60).reshape(3, 4, 5).astype(dtype)

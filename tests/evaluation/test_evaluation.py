@@ -10,6 +10,7 @@ from tests.conftest import golden
 from tests.tiny import write_tiny
 from uwml_lib.datasets import PrecomputedDataset, build_vocabulary, pad_captions
 from uwml_lib.evaluation import METRICS, RANKS, RECALL_AT, evaluate_model, fold_metrics, retrieval_metrics, score_matrix
+from uwml_lib.evaluation.metrics import tied_queries
 from uwml_lib.models import SCAN
 
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -73,6 +74,39 @@ def test_more_images_than_are_ranked_at_once(kind):
     scores[299, 0] = np.nan
     with pytest.raises(ValueError, match="found NaN"):
         retrieval_metrics(scores, captions_per_image=2)
+
+
+@given(st.integers(1, 7), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_an_identical_sentence_is_right(n_images, captions_per_image, seed):
+    """Naively: what is right is a table; a wrong item that scores as high as the best right one is ranked before it."""
+    generator = np.random.default_rng(seed)
+    n_captions = n_images * captions_per_image
+    scores = generator.integers(-2, 3, (n_images, n_captions)) / 2.0
+    sentences = generator.integers(0, n_captions, n_captions)
+    image_of = np.arange(n_captions) // captions_per_image
+    right = np.array(
+        [[sentence in sentences[image_of == image] for sentence in sentences] for image in range(n_images)]
+    )
+    ranks = [
+        [((row >= row[true].max()) & ~true).sum() for row, true in zip(table, of, strict=True)]
+        for table, of in ((scores, right), (scores.T, right.T))
+    ]
+    found = retrieval_metrics(scores, captions_per_image, return_ranks=True, sentences=sentences)
+    for name, expected in zip(RANKS, ranks, strict=True):
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_sentences_are_one_for_each_caption():
+    with pytest.raises(ValueError, match="sentences: found 3 numbers, expected 4, one for each caption"):
+        retrieval_metrics(np.eye(2).repeat(2, axis=1), 2, sentences=[0, 1, 2])
+
+
+def test_ties_are_counted():
+    scores = torch.tensor(
+        [[3.0, 1.0, 3.0, 0.0], [1.0, 1.0, 2.0, 2.0]]
+    )  # the first image ties with a caption of the other
+    assert tied_queries(scores, 2) == {"image_to_text": 1, "text_to_image": 1}  # and a caption with both images
+    assert tied_queries(torch.eye(3), 1) == {"image_to_text": 0, "text_to_image": 0}
 
 
 def test_the_names():
@@ -210,6 +244,15 @@ def test_folds_are_scored_alone_and_their_metrics_averaged():
     assert mean["rsum"] == pytest.approx(sum(mean[name] for name in METRICS if "recall" in name))
     for name in RANKS:
         assert mean[name].tolist() == [*alone[0][name], *alone[1][name]]
+
+
+def test_sentences_of_folds():
+    scores, sentences = torch.rand(6, 12, generator=torch.Generator().manual_seed(0)), [0, 1] * 6
+    folds = [scores[:3, :6], scores[3:, 6:]]
+    mean, found = fold_metrics(folds, 2, sentences=[*range(6), 1, 1, 1, 1, 2, 2])
+    assert found[0] == retrieval_metrics(folds[0], 2)
+    assert found[1] == retrieval_metrics(folds[1], 2, sentences=[1, 1, 1, 1, 2, 2]) != retrieval_metrics(folds[1], 2)
+    assert fold_metrics(folds, 2, sentences=sentences)[0]["rsum"] == 600  # every image has both sentences
 
 
 def test_one_fold_is_the_whole():

@@ -24,8 +24,10 @@ class Fault(NamedTuple):
 
 
 TABLE = r"""
-positive among its negatives | losses | ~torch.eye(size, dtype=torch.bool, ==> torch.ones((size, size), dtype=torch.bool,
-siblings as negatives | losses | image_ids[:, None] != image_ids[None, :] ==> ~torch.eye(size, dtype=torch.bool, device=scores.device)
+positive among its negatives | losses | ~torch.eye(len(scores), dtype=torch.bool, ==> torch.ones((len(scores), len(scores)), dtype=torch.bool,
+siblings as negatives | losses | [ids[:, None] != ids[None, :] for ids in given] ==> []
+mask of negatives unheeded | losses | masks.append(_may_be(negatives, scores)) ==> _may_be(negatives, scores)
+caption ids unheeded | losses | "caption_ids": caption_ids} ==> "caption_ids": None}
 mean over 2 N | losses | (total / len(scores) if ==> (total / (2 * len(scores)) if
 one direction twice | losses | self.direction(scores.T, negative_mask.T) ==> self.direction(scores, negative_mask)
 ties do not share the gradient | losses | of_dim / tied.sum(dim).clamp(min=1) ==> of_dim * tied.sum(dim).clamp(max=1)
@@ -53,13 +55,14 @@ gradient of the wrong sign | attention | (-inner * scale.square()) ==> (inner * 
 Gram gradient halved | attention | grad_part.baddbmm_(grad_gram.to(part.dtype), part) ==> grad_part.baddbmm_(grad_gram.to(part.dtype), part, alpha=0.5)
 last states in another order | models | last.index_select(1, back) ==> last
 directions of the GRU mixed up | models | words.unflatten(-1, (2, -1)).mean(dim=-2) ==> words.unflatten(-1, (-1, 2)).mean(dim=-1)
-ties count for us, images | metrics | (block_scores >= best_true[rows, None]) ==> (block_scores > best_true[rows, None])
-ties count for us, captions | metrics | (block_scores >= true) ==> (block_scores > true)
-captions of other images are true | metrics | true.view(-1, captions_per_image).amax(dim=1) ==> true.view(captions_per_image, -1).amax(dim=0)
+ties count for us, images | metrics | reaches(scores[rows], best[0][rows, None]) ==> torch.gt(scores[rows], best[0][rows, None])
+ties count for us, captions | metrics | reaches(scores[rows], best[1]) ==> torch.gt(scores[rows], best[1])
+captions of other images are true | metrics | torch.stack([captions // captions_per_image, captions]) ==> torch.stack([captions % scores.shape[0], captions])
 median rounded up | metrics | np.floor(np.median(values)) + 1 ==> np.ceil(np.median(values)) + 1
 recall one rank too far | metrics | (values < k).mean() ==> (values <= k).mean()
 best fold for the mean of folds | metrics | np.mean([fold[name] for fold in folds]) ==> np.max([fold[name] for fold in folds])
 every fold the captions of the first | metrics | (first * K + chosen).tolist() ==> chosen.tolist()
+twins are wrong | metrics | for image in {caption // captions_per_image for caption in same} ==> for image in {same[0] // captions_per_image}
 model left in evaluation mode | metrics | model.train(was_training) ==> model.eval()
 spread of a population | statistics | array.std(ddof=1) ==> array.std(ddof=0)
 one degree of freedom too many | statistics | / 2, len(difference) - 1) ==> / 2, len(difference))
@@ -89,7 +92,8 @@ damaged line in the middle passed over | resume | number == len(lines) and isins
 damaged archive is read | resume | if damaged := file.testzip() ==> if damaged := None
 gradients never clipped | resume | self.config.gradient_clip or math.inf ==> math.inf
 one epoch of warm-up too many | resume | loss = self.warmup_loss if epoch < ==> loss = self.warmup_loss if epoch <=
-siblings setting upside down | resume | self.config.siblings == "negatives" ==> self.config.siblings != "negatives"
+siblings setting upside down | resume | self.config.siblings == "ignored" ==> self.config.siblings != "ignored"
+twins setting upside down | resume | self.config.twins == "ignored" ==> self.config.twins != "ignored"
 run folder of other settings is taken | resume | if there[name] != wanted: ==> if there[name] != there[name]:
 vocabulary of another size is taken | resume | if vocabulary_size != len(vocabulary) ==> if vocabulary_size < len(vocabulary)
 big-endian boxes | importers | np.frombuffer(content, "<f4") ==> np.frombuffer(content, ">f4")

@@ -7,9 +7,10 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 from torch.func import grad, vmap
@@ -32,6 +33,7 @@ from uwml_lib.losses import (
     TripletSemihardLoss,
     TripletSoftLoss,
 )
+from uwml_lib.weighting import pair_weights
 
 # Every loss as it is by default, and the forms that an option gives it.
 FORMS = {
@@ -75,9 +77,19 @@ def batches(draw):
     return scores, image_ids
 
 
-def value_and_gradient(loss, scores, image_ids=None):
+@st.composite
+def masked_batches(draw):
+    """Scores (N, N), and all that says who is a negative, each at times."""
+    scores, image_ids = draw(batches())
+    size, generator = len(scores), torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+    caption_ids = torch.randint(0, 2 * size, (size,), generator=generator) if draw(st.booleans()) else None
+    negatives = torch.rand(size, size, generator=generator) < 0.7 if draw(st.booleans()) else None
+    return scores, {"image_ids": image_ids, "caption_ids": caption_ids, "negatives": negatives}
+
+
+def value_and_gradient(loss, scores, image_ids=None, **others):
     scores = scores.detach().clone().requires_grad_()
-    value = loss(scores, image_ids)
+    value = loss(scores, image_ids, **others)
     value.backward()
     return value.detach(), scores.grad
 
@@ -305,6 +317,35 @@ def test_siblings_are_never_negatives(form, batch, other):
     value, gradient = value_and_gradient(form(), scores, image_ids)
     assert (gradient[same] == 0).all()
     assert torch.equal(form()(scores.masked_fill(same, other), image_ids), value)
+
+
+@every_form
+@settings(max_examples=15)
+@given(masked_batches())
+def test_who_is_a_negative(form, batch):
+    """In the loss, its dense form, its weights and its statistics alike."""
+    scores, who = batch
+    excluded = torch.eye(len(scores), dtype=torch.bool)
+    for ids in filter(lambda ids: ids is not None, (who["image_ids"], who["caption_ids"])):
+        excluded |= ids[:, None] == ids
+    if who["negatives"] is not None:
+        excluded |= ~who["negatives"]
+    for loss in (form(), form().dense()):
+        value, gradient = value_and_gradient(loss, scores, **who)
+        assert value.item() == pytest.approx(naive_loss(loss, scores, **who), rel=1e-12, abs=1e-12)
+        assert (gradient[excluded & ~torch.eye(len(scores), dtype=torch.bool)] == 0).all()
+        torch.testing.assert_close(
+            loss.weights(scores, **who), pair_weights(loss, scores, **who), rtol=1e-12, atol=1e-12
+        )
+    alike = form().statistics(scores, negatives=~excluded)
+    torch.testing.assert_close(form().statistics(scores, **who), alike, equal_nan=True)
+
+
+def test_ids_may_be_lists():
+    scores = torch.rand(4, 4)
+    for ids in ([0, 0, 1, 2], np.array([0, 0, 1, 2]), torch.tensor([0, 0, 1, 2], dtype=torch.int32)):
+        of_images, of_captions = (PolynomialLoss()(scores, **{name: ids}) for name in ("image_ids", "caption_ids"))
+        assert of_images == of_captions == PolynomialLoss()(scores, torch.tensor([0, 0, 1, 2]))
 
 
 @every_form
@@ -590,6 +631,9 @@ def test_a_loss_is_a_plain_module(form):
         (torch.rand(3, 3), torch.arange(2), r"image_ids: found shape \(2,\), expected \(3,\)"),
         (torch.rand(3, 3), torch.zeros(3, 1), r"image_ids: found shape \(3, 1\)"),
         (torch.rand(3, 3), torch.tensor(0), r"image_ids: found shape \(\)"),
+        (torch.rand(3, 3), ["a", "b", "c"], r"image_ids: found \['a', 'b', 'c'\], expected whole numbers"),
+        (torch.rand(3, 3), torch.rand(3), "image_ids: found dtype torch.float32, expected whole numbers"),
+        (np.zeros((3, 3)), None, "scores: found ndarray, expected a tensor; torch.as_tensor makes one"),
     ],
 )
 def test_bad_scores(scores, image_ids, message):
@@ -597,6 +641,23 @@ def test_bad_scores(scores, image_ids, message):
         for call in (form(), form().weights, form().statistics):
             with pytest.raises(ValueError, match=message):
                 call(scores, image_ids)
+
+
+@pytest.mark.parametrize(
+    ("who", "message"),
+    [
+        ({"caption_ids": torch.arange(2)}, r"caption_ids: found shape \(2,\), expected \(3,\)"),
+        (
+            {"negatives": torch.ones(3, 3)},
+            r"negatives: found torch.float32 of shape \(3, 3\), expected booleans \(3, 3\)",
+        ),
+        ({"negatives": torch.ones(3, dtype=torch.bool)}, r"negatives: found torch.bool of shape \(3,\)"),
+    ],
+)
+def test_bad_masks(who, message):
+    for call in (PolynomialLoss(), PolynomialLoss().weights, PolynomialLoss().statistics):
+        with pytest.raises(ValueError, match=message):
+            call(torch.rand(3, 3), **who)
 
 
 @pytest.mark.parametrize(
@@ -689,9 +750,14 @@ def test_compile_agrees_with_eager(form):
     torch.compiler.reset()  # else the forms share one budget of recompilations
     compiled = torch.compile(loss, fullgraph=True)
     scores = torch.rand(7, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    for image_ids in (None, torch.tensor([0, 0, 1, 2, 3, 3, 4])):
-        expected = value_and_gradient(loss, scores, image_ids)
-        torch.testing.assert_close(value_and_gradient(compiled, scores, image_ids), expected)
+    ids = torch.tensor([0, 0, 1, 2, 3, 3, 4])
+    for who in (
+        {},
+        {"image_ids": ids},
+        {"image_ids": ids, "caption_ids": ids, "negatives": ids[:, None] < 4 + 0 * ids},
+    ):
+        expected = value_and_gradient(loss, scores, **who)
+        torch.testing.assert_close(value_and_gradient(compiled, scores, **who), expected)
     scores[2, 3] = torch.nan
     assert compiled(scores).isnan()  # not looked for
 
@@ -727,7 +793,7 @@ def test_nothing_is_read_from_the_device(form):
         loss(scores, torch.arange(6)).backward()
         loss(scores).backward()
         assert scores.grad.shape == (6, 6)
-        loss.statistics(scores, torch.arange(6))
+        loss.statistics(scores, torch.arange(6), negatives=torch.ones(6, 6, dtype=torch.bool))
         loss.weights(scores)
     assert form()(torch.rand(6, 6, device="meta")).shape == ()  # off by itself where a device would have to be asked
 

@@ -83,7 +83,7 @@ def test_the_trainer_follows_the_recorded_losses(folder, tmp_path):
     for step in range(len(recorded["losses"])):
         images, captions, lengths = (recorded[f"step{step}.{name}"] for name in ("images", "captions", "lengths"))
         # One image id for all: in the release these are negatives of each other all the same.
-        batch = Batch(images, captions, lengths, torch.zeros(len(images), dtype=torch.int64), None)
+        batch = Batch(images, captions, lengths, torch.zeros(len(images), dtype=torch.int64), None, None)
         losses.append(trainer.step(batch, trainer.loss)["loss"].item())
     np.testing.assert_allclose(losses, recorded["losses"], atol=1e-5)
 

@@ -50,7 +50,7 @@ def test_defaults_are_those_of_the_release():
     assert found.config == ExperimentConfig(
         dataset="precomp", data_root="./data/", direction="t2i", aggregation="LogSumExp", bidirectional=False,
         embed_size=1024, word_dim=300, batch_size=128, epochs=30, decay_epoch=15, learning_rate=2e-4, gradient_clip=2.0,
-        loss="polynomial",
+        loss="polynomial", twins="ignored",
     )  # fmt: skip
     assert (found.warnings, found.rest) == ([], [])
     assert read("--cross_attn i2t").config.lambda_softmax == 9.0

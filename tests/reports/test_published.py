@@ -270,7 +270,7 @@ def test_every_row_both_ways_and_the_checkpoint(runs):
     member = {"file": "model_best.pth.tar", "sha256": "0"}
     scored = {"features": {"test": F30K_SHAPES["test"]}, "members": [member], "files": {}}
     write_run(files, released, 460.7, file="one.json", **scored)
-    write_run(files, replace(config, siblings="negatives"), 450.0, file="two.json", **scored)
+    write_run(files, replace(config, siblings="negatives", twins="negatives"), 450.0, file="two.json", **scored)
     write_run(files, replace(released, captions="bytes_glued"), 440.0, file="mixed.json", **scored)
     write_run(files, released, 470.0, file="ensemble.json", **scored | {"members": [member, member]})
     text = publish_comparison()

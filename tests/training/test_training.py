@@ -360,12 +360,14 @@ def test_captions_of_one_image_are_never_negatives(trainer, monkeypatch):
     seen = []
     forward = type(trainer.loss).forward
     monkeypatch.setattr(
-        type(trainer.loss), "forward", lambda self, *arguments: (seen.append(arguments), forward(self, *arguments))[1]
+        type(trainer.loss),
+        "forward",
+        lambda self, scores, **who: (seen.append((scores, who)), forward(self, scores, **who))[1],
     )
     siblings = 0
     for batch in trainer.loader:
         trainer.step(batch, trainer.loss)
-        scores, image_ids = seen[-1]
+        scores, image_ids = seen[-1][0], seen[-1][1]["image_ids"]
         for features, image in zip(batch.features, image_ids, strict=True):
             assert torch.equal(features, trainer.train_set.images(image, image + 1)[0])
         siblings += len(image_ids) - len(image_ids.unique())

@@ -78,13 +78,23 @@ def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     print(f"{results['split']} split{about}:")
     if settings.fidelity != "corrected":
         print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
+    _print_recalls(metrics)
+    if any(results["ties"].values()):
+        tied = " and ".join(f"{number} from {way.replace('_to_', ' to ')}" for way, number in results["ties"].items())
+        print(f"  {tied} have a wrong item of the very score of the right one, and rank it first")
+    if twins := results["metrics_if_twins_are_right"]:
+        print("the same, if a caption is right for every image that has this very sentence:")
+        _print_recalls(twins)
+    print(f"in the lines of the released code:\n{released_lines(metrics, folds)}\n{path}")
+    return {name: value for name, value in results.items() if name not in ("ranks", "files")} | {"path": str(path)}
+
+
+def _print_recalls(metrics: dict[str, float]) -> None:
     for direction in ("image_to_text", "text_to_image"):
         recalls = ", ".join(f"R@{k} {metrics[f'{direction}_recall_at_{k}']:.1f}" for k in (1, 5, 10))
         median, mean = metrics[f"{direction}_median_rank"], metrics[f"{direction}_mean_rank"]
         print(f"  {direction.replace('_', ' ')}: {recalls}, median rank {median:.0f}, mean {mean:.1f}")
     print(f"  rsum {metrics['rsum']:.1f}")
-    print(f"in the lines of the released code:\n{released_lines(metrics, folds)}\n{path}")
-    return {name: value for name, value in results.items() if name not in ("ranks", "files")} | {"path": str(path)}
 
 
 def convert(checkpoint: Path, folder: Path, /, vocabulary: Path) -> None:

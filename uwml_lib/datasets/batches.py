@@ -18,7 +18,8 @@ class Batch(NamedTuple):
     """Caption-image pairs: features (n, regions, dim) float32, tokens (n, words) int64; the others are (n,) int64.
 
     counts: regions (or frames) of each image, beyond which its features are zero. Of captions that are vectors, tokens
-    are (n, caption dim) float32 and lengths 1.
+    are (n, caption dim) float32 and lengths 1. sentences: (n, 1 + captions an image), a number for every sentence: that
+    of the pair's caption, then those of all captions of its image.
     """
 
     features: Tensor
@@ -26,11 +27,21 @@ class Batch(NamedTuple):
     lengths: Tensor
     image_ids: Tensor
     counts: Tensor
+    sentences: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """Move all but lengths and counts, which a GRU wants on the CPU."""
-        there = ("features", "tokens", "image_ids")
+        there = ("features", "tokens", "image_ids", "sentences")
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in there})
+
+
+def may_be_negatives(sentences: Tensor, image_ids: Tensor) -> Tensor:
+    """Return which captions may be negatives of which images, (n, n) boolean, images in rows; see `Batch`.
+
+    A caption may not whose very sentence the image has among its own captions, although it was written for another.
+    """
+    has_it = torch.stack([own[:, None] == sentences[:, 0] for own in sentences[:, 1:].T]).any(dim=0)
+    return ~has_it | (image_ids[:, None] == image_ids)  # of one image: that is what `siblings` is about
 
 
 class Sequences:

@@ -136,7 +136,8 @@ class PrecomputedDataset(Dataset):
         self.captions = self.captions[captions]
         self.vectors = None if self.vectors is None else self.vectors[captions]
         self._first += start
-        self.__dict__.pop("encoded", None)
+        for name in ("encoded", "sentences"):
+            self.__dict__.pop(name, None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the features out: a worker process opens the file itself instead of receiving a copy."""
@@ -173,6 +174,12 @@ class PrecomputedDataset(Dataset):
         if self.vocabulary is None:
             raise UWMLError(f"{self.folder}: captions can be encoded only with a vocabulary")
         return EncodedCaptions(self.vocabulary.encode(caption, self.caption_style) for caption in self.captions)
+
+    @cached_property
+    def sentences(self) -> np.ndarray:
+        """A number for every caption, (n_captions,) int64; captions of the same words have the same."""
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(" ".join(text.split()), len(numbers)) for text in self.captions])
 
     def optional_array(self, name: str, dimensions: int) -> np.ndarray | None:
         """Memory-map `{split}_{name}.npy`, such as pictures or boxes, which few data sets have; None without it."""
@@ -222,8 +229,10 @@ class PrecomputedDataset(Dataset):
 
         A loader that shuffles: `DataLoader(range(len(dataset)), 128, shuffle=True, collate_fn=dataset.batch)`.
         """
-        images = [index // self.captions_per_image for index in indices]
-        return Batch(self._gather(images), *self.read_captions(indices), torch.tensor(images), self.counts(images))
+        images, (tokens, lengths) = [index // self.captions_per_image for index in indices], self.read_captions(indices)
+        of_image = self.sentences.reshape(-1, self.captions_per_image)[images]
+        sentences = torch.from_numpy(np.column_stack([self.sentences[list(indices)], of_image]))
+        return Batch(self._gather(images), tokens, lengths, torch.tensor(images), self.counts(images), sentences)
 
 
 def check_same_shape(*splits: PrecomputedDataset) -> None:

@@ -3,7 +3,7 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from uwml_lib.losses.horner import is_real
 
 Reduction = Literal["mean", "sum"]
+Ids = Tensor | Sequence[int]
 
 
 class PairWeights(NamedTuple):
@@ -65,15 +66,24 @@ class ScoreMatrixLoss(nn.Module):
         self.margin = None if margin is None else float(margin)
         self.check_finite, self.negatives = check_finite, negatives
 
-    def forward(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        scores: Tensor,
+        image_ids: Ids | None = None,
+        *,
+        caption_ids: Ids | None = None,
+        negatives: Tensor | None = None,
+    ) -> Tensor:
         """Return the loss as a scalar of the scores' dtype, on their device, always with a graph.
 
         In half precision the value, and the gradient against its largest entry, are those of float64 to within 2e-3
         (float16) and 1e-2 (bfloat16), twice that for the circle loss.
-        scores: (N, N), floating point. image_ids: (N,), integer; pairs with equal ids are never negatives.
-        Raises ValueError for another shape or dtype and, if checked, for scores that are not finite.
+        scores: (N, N), floating point. image_ids, caption_ids: (N,) whole numbers, a tensor or what makes one; pairs of
+        one image, or of one sentence, are never negatives of each other. negatives: (N, N), boolean; only what is True
+        may be a negative. All three hold at once, and a positive is never a negative. Raises ValueError for another
+        type, shape or dtype and, if checked, for scores that are not finite.
         """
-        negative_mask = self.negative_mask(scores, image_ids)
+        negative_mask = self.negative_mask(scores, image_ids, caption_ids=caption_ids, negatives=negatives)
         if self.of_hardest and self.negatives == "hardest":
             hardest = hardest_of_both(scores, negative_mask)  # before the diagonal: see `TripletSemihardLoss`
             total = self.of_hardest(scores.diagonal(), hardest)
@@ -92,9 +102,11 @@ class ScoreMatrixLoss(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def weights(self, scores: Tensor, image_ids: Tensor | None = None) -> PairWeights:
-        """Return the pair weights in closed form; the same numbers as automatic differentiation gives."""
-        negative_mask = self.negative_mask(scores, image_ids)
+    def weights(self, scores: Tensor, image_ids: Ids | None = None, **others: Any) -> PairWeights:
+        """Return the pair weights in closed form, the same numbers as automatic differentiation gives; see `forward`
+        for the arguments.
+        """
+        negative_mask = self.negative_mask(scores, image_ids, **others)
         rows = self.direction_weights(scores, negative_mask)
         columns = self.direction_weights(scores.T, negative_mask.T)
         scale = 1 / len(scores) if self.reduction == "mean" else 1
@@ -110,20 +122,30 @@ class ScoreMatrixLoss(nn.Module):
         dense.negatives = self.dense_negatives
         return dense
 
-    def negative_mask(self, scores: Tensor, image_ids: Tensor | None = None) -> Tensor:
-        """Check the arguments; return the (N, N) boolean mask of pairs that are negatives of each other."""
+    def negative_mask(
+        self,
+        scores: Tensor,
+        image_ids: Ids | None = None,
+        *,
+        caption_ids: Ids | None = None,
+        negatives: Tensor | None = None,
+    ) -> Tensor:
+        """Check the arguments of `forward`; return the (N, N) boolean mask: may the column be a negative of the row?"""
+        if not isinstance(scores, Tensor):
+            raise ValueError(f"scores: found {type(scores).__name__}, expected a tensor; torch.as_tensor makes one")
         if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or len(scores) == 0:
             raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected a square matrix (N, N) with N >= 1")
         if not scores.is_floating_point():
             raise ValueError(f"scores: found dtype {scores.dtype}, expected a floating point type")
         self.check_numbers(scores)
-        size = len(scores)
-        if image_ids is None:
-            return ~torch.eye(size, dtype=torch.bool, device=scores.device)
-        if image_ids.shape != (size,):
-            raise ValueError(f"image_ids: found shape {tuple(image_ids.shape)}, expected ({size},), one for each pair")
-        image_ids = image_ids.to(scores.device)
-        return image_ids[:, None] != image_ids[None, :]
+        named = {"image_ids": image_ids, "caption_ids": caption_ids}
+        given = [_ids(name, ids, scores) for name, ids in named.items() if ids is not None]
+        masks = [ids[:, None] != ids[None, :] for ids in given]
+        if not masks:
+            masks = [~torch.eye(len(scores), dtype=torch.bool, device=scores.device)]
+        if negatives is not None:
+            masks.append(_may_be(negatives, scores))
+        return functools.reduce(torch.logical_and, masks)
 
     def check_numbers(self, scores: Tensor) -> None:
         """Raise ValueError for scores of any shape that are not finite, if `check_finite` has it so."""
@@ -135,14 +157,15 @@ class ScoreMatrixLoss(nn.Module):
             raise ValueError("scores: found NaN or infinity, expected finite numbers")
 
     @torch.no_grad()
-    def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
-        """Describe a batch without reading it back: scalars on the scores' device, averaged over both directions.
+    def statistics(self, scores: Tensor, image_ids: Ids | None = None, **others: Any) -> dict[str, Tensor]:
+        """Describe a batch without reading it back: scalars on the scores' device, averaged over both directions. See
+        `forward` for the arguments.
 
         informative_share: share of the anchors whose hardest negative comes within the margin of the positive; for a
         loss without a margin, of those whose hardest negative scores above the positive. positive_score,
-        hardest_negative_score: means over the anchors, siblings and anchors without a negative left out.
+        hardest_negative_score: means over the anchors, what is no negative and anchors without one left out.
         """
-        hardest = hardest_of_both(scores, self.negative_mask(scores, image_ids))
+        hardest = hardest_of_both(scores, self.negative_mask(scores, image_ids, **others))
         positives = scores.diagonal()
         return {
             "informative_share": (hardest + (self.margin or 0) > positives).to(scores.dtype).mean(),
@@ -153,6 +176,28 @@ class ScoreMatrixLoss(nn.Module):
     def extra_repr(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+def _ids(name: str, ids: Ids, scores: Tensor) -> Tensor:
+    """Ids as a tensor (N,) on the scores' device; raises ValueError."""
+    try:
+        found = torch.as_tensor(ids, device=scores.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}: found {ids!r:.80}, expected whole numbers, one for each pair") from None
+    if found.shape != scores.shape[:1]:
+        raise ValueError(f"{name}: found shape {tuple(found.shape)}, expected ({len(scores)},), one for each pair")
+    if found.is_floating_point() or found.is_complex():
+        raise ValueError(f"{name}: found dtype {found.dtype}, expected whole numbers")
+    return found
+
+
+def _may_be(negatives: Tensor, scores: Tensor) -> Tensor:
+    """The mask `negatives` on the scores' device; raises ValueError."""
+    found = torch.as_tensor(negatives, device=scores.device)
+    if found.shape != scores.shape or found.dtype != torch.bool:
+        what = f"{found.dtype} of shape {tuple(found.shape)}"
+        raise ValueError(f"negatives: found {what}, expected booleans {tuple(scores.shape)}, as the scores")
+    return found
 
 
 def _with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callable[..., None]:

@@ -1,12 +1,12 @@
 """The polynomial loss (PolyLoss) of universal weighting metric learning."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, inf
 
-from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
+from uwml_lib.losses.base import Ids, PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
 from uwml_lib.losses.horner import check_coefficients, derivative, is_real, polynomial
 
 
@@ -95,8 +95,8 @@ class PolynomialLoss(ScoreMatrixLoss):
         return P.clamp(min=0) + Q.clamp(min=0) if self.clamp == "each" else (P + Q).clamp(min=0)
 
     @torch.no_grad()
-    def statistics(self, scores: Tensor, image_ids: Tensor | None = None) -> dict[str, Tensor]:
-        statistics = super().statistics(scores, image_ids)
+    def statistics(self, scores: Tensor, image_ids: Ids | None = None, **others: Any) -> dict[str, Tensor]:
+        statistics = super().statistics(scores, image_ids, **others)
         above = scores.diagonal() >= self.positive_ceiling
         return {**statistics, "above_ceiling_share": above.to(scores.dtype).mean()}
 

@@ -146,7 +146,8 @@ def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], *
     if loss == "triplet" and not flags["max_violation"]:
         options["negatives"] = "all"
     weight_norm = flags["precomp_enc_type"] == "weight_norm"
-    return ExperimentConfig(**values, weight_norm=weight_norm, loss=loss, loss_options=options | loss_options, **more)
+    values |= {"weight_norm": weight_norm, "loss": loss, "loss_options": options | loss_options, "twins": "ignored"}
+    return ExperimentConfig(**{**values, **more})
 
 
 def _check_are_ours(words: Sequence[str]) -> None:

@@ -97,8 +97,9 @@ def select(row: PublishedRow, runs: Sequence[Run], way: tuple[str, Fidelity]) ->
     if row.training is None:
         return [], row.not_trained
     kind, fidelity = way
-    siblings = FIDELITY["released" if kind == CHECKPOINT else fidelity]["siblings"]
-    wanted = settings(replace(row_config(row.name), **{**FIDELITY[fidelity], "siblings": siblings}))
+    trained = FIDELITY["released" if kind == CHECKPOINT else fidelity]
+    of_training: dict[str, Any] = {name: trained[name] for name in ("siblings", "twins") if name in trained}
+    wanted = settings(replace(row_config(row.name), **{**FIDELITY[fidelity], **of_training}))
     by_seed, reason = {}, "no run"
     for run in runs:
         if ("members" in run.results) == (kind == CHECKPOINT) and settings(run.config) == wanted:

@@ -28,6 +28,8 @@ FEATURES = {
 }
 """What features are, by data set and shape, where that must be known to read the numbers."""
 
+TWINS = "metrics_if_twins_are_right"
+
 
 def two_losses(study: StudyRuns) -> Report:
     """Report the polynomial loss against the triplet loss; raises UWMLError for runs that cannot be compared."""
@@ -106,6 +108,13 @@ def _remarks(study: StudyRuns) -> list[str]:
         held_out = f"the last {config.selection_images} training images, kept out of training, chose the epoch"
         chose = held_out if config.selection_images else "which also chose the epoch"
         remarks.append(f"There is no test split here: this is {study.split}; {chose}.")
+    if any(run.results.get(TWINS) for run in study.runs):
+        rsums = {
+            loss: [(run.results.get(TWINS) or run.metrics)["rsum"] for run in runs]
+            for loss, runs in study.by_loss().items()
+        }
+        values = ", ".join(f"{loss} {summarize(of).mean_and_std}" for loss, of in rsums.items())
+        remarks.append(f"Some images share a sentence. If it counts as right for each of them, rsum is: {values}.")
     shape = study.runs[0].results.get("features", {}).get(study.split, ())
     if about := FEATURES.get((study.dataset, *shape[1:])):
         remarks.append(f"The features: {about}.")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uwml_lib.config import ExperimentConfig, Precision
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary, evaluation_split, fingerprint, load_split
-from uwml_lib.evaluation.metrics import RANKS, fold_metrics
+from uwml_lib.evaluation.metrics import DIRECTIONS, RANKS, fold_metrics, tied_queries
 from uwml_lib.evaluation.scores import score_matrix
 from uwml_lib.models import Matcher
 from uwml_lib.runs.checkpoints import load_model, load_state, read_config, read_metrics
@@ -116,7 +116,9 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
     """Score a split with the mean of the members' scores: metrics, ranks, how long it took, what of the split was used.
 
     folds: cut the images into so many equal parts, in order, and take the mean over them, as of five for MSCOCO's 1K.
-    Raises UWMLError where the members' data differ, or cannot be cut so.
+    In the results, ties is of `tied_queries`, and metrics_if_twins_are_right, where they differ, count a caption as
+    right for every image that has its very sentence. Raises UWMLError where the members' data differ, or cannot be cut
+    so.
     """
     started = time.monotonic()
     sets = [load_split(member.config, split, member.vocabulary) for member in members]
@@ -133,13 +135,17 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
     size = n_images // folds
     parts = [range(start, start + size) for start in range(0, n_images, size)]
     with naming(first):
-        means = (_mean_scores(members, sets, part, precision) for part in parts)
+        means = [_mean_scores(members, sets, part, precision) for part in parts]
         metrics, by_fold = fold_metrics(means, first.captions_per_image, return_ranks=True)
+        ties = [tied_queries(scores, first.captions_per_image) for scores in means]
+        if_twins_are_right, _ = fold_metrics(means, first.captions_per_image, sentences=first.sentences.tolist())
     ranks = {name: metrics.pop(name).tolist() for name in RANKS}
     return {
         "config": members[0].config.to_dict(), "split": split, "folds": folds,
         "captions_per_image": first.captions_per_image, "features": {split: list(first.features.shape)},
         "metrics": metrics, "fold_metrics": [{name: fold[name] for name in metrics} for fold in by_fold],
+        "ties": {name: sum(fold[name] for fold in ties) for name in DIRECTIONS},
+        "metrics_if_twins_are_right": if_twins_are_right if if_twins_are_right != metrics else None,
         "ranks": ranks, "evaluation_seconds": time.monotonic() - started,
     }  # fmt: skip
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, load_selection, load_split
+from uwml_lib.datasets.batches import may_be_negatives
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import build_model
@@ -59,7 +60,7 @@ class Trainer:
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set = load_split(config, "train", self.vocabulary)
         self.selection_set = load_selection(config, self.vocabulary)
-        self.train_set.caption_lengths  # noqa: B018 (encodes the captions here once, not in every worker)
+        self.train_set.caption_lengths, self.train_set.sentences  # noqa: B018 (here once, not in every worker)
 
         set_seed(config.seed)
         with _plain_errors(folder):
@@ -110,15 +111,24 @@ class Trainer:
         Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
         """
         scores = self.score(batch.features, batch.tokens, batch.lengths, batch.counts)
-        image_ids = None if self.config.siblings == "negatives" else gather(batch.image_ids)
-        value = loss(scores, image_ids)
+        who = self._negatives(batch)
+        value = loss(scores, **who)
         self.optimizer.zero_grad()
         self.accelerator.backward(value)
         limit = self.config.gradient_clip or math.inf
         gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
-        statistics = loss.statistics(scores.detach(), image_ids)
+        statistics = loss.statistics(scores.detach(), **who)
         return {"loss": value.detach(), "gradient_norm": gradient_norm, **statistics}
+
+    def _negatives(self, batch: Batch) -> dict[str, Tensor]:
+        """What the loss is told of who is no negative, of the batch of all processes."""
+        image_ids, who = gather(batch.image_ids), {}
+        if self.config.siblings == "ignored":
+            who["image_ids"] = image_ids
+        if self.config.twins == "ignored":
+            who["negatives"] = may_be_negatives(gather(batch.sentences), image_ids)
+        return who
 
     def _train_epoch(self, epoch: int) -> None:
         self.model.train()

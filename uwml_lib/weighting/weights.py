@@ -20,8 +20,10 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
 
     loss: any callable that returns a scalar; it acts on a network only through dL/dS. scores: (N, N), floating point,
     positives on the diagonal. The weights have the scores' dtype; one below zero pushes its pair the wrong way. Raises
-    ValueError for scores of another shape or dtype and for a loss that is no scalar tensor.
+    ValueError for scores of another type, shape or dtype and for a loss that is no scalar tensor.
     """
+    if not isinstance(scores, Tensor):
+        raise ValueError(f"scores: found {type(scores).__name__}, expected a tensor; torch.as_tensor makes one")
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not scores.is_floating_point():
         raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, N)")
     scores = scores.detach().requires_grad_(True)
