@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "results": {
         "evaluate": ("commands.evaluate:evaluate", "evaluate a run, a released checkpoint, or several as an ensemble"),
+        "search": ("commands.search:search", "find the images of a sentence, or the captions of an image, by a run"),
         "convert": ("commands.evaluate:convert", "turn a released checkpoint into a folder of this kit"),
         "report": ("commands.evaluate:report", "print the table of a data set, and rebuild the pages"),
         "published": ("commands.evaluate:published", "print every published number beside what was trained here"),

@@ -163,17 +163,18 @@ class Vocabulary:
         content = {"word2idx": self.index, "idx2word": idx2word, "idx": len(self), "tokenizer": self.tokenizer}
         write_json(path, content)
 
-    def encode(self, caption: str, style: Captions = "text") -> list[int]:
-        """Return `<start>`, the caption's tokens and `<end>` as numbers; a word unknown here is `<unk>`.
-
-        style: bytes and bytes_glued are the tokens of `tokenize_released`.
+    def tokens(self, caption: str, style: Captions = "text") -> list[str]:
+        """Split a caption as this vocabulary's were, as far as nltk is here; bytes and bytes_glued are the tokens of
+        `tokenize_released`.
         """
         if style == "text":
             here = available_tokenizer()
-            tokens = tokenize(caption, self.tokenizer if here == "punkt" or self.tokenizer == "plain" else here)
-        else:
-            tokens = tokenize_released(caption, split_one_letter=style == "bytes")
-        return [START, *(self.index.get(token, UNKNOWN) for token in tokens), END]
+            return tokenize(caption, self.tokenizer if here == "punkt" or self.tokenizer == "plain" else here)
+        return tokenize_released(caption, split_one_letter=style == "bytes")
+
+    def encode(self, caption: str, style: Captions = "text") -> list[int]:
+        """Return `<start>`, the caption's `tokens` and `<end>` as numbers; a word unknown here is `<unk>`."""
+        return [START, *(self.index.get(token, UNKNOWN) for token in self.tokens(caption, style)), END]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """Return the words of the numbers."""

@@ -15,12 +15,14 @@ from uwml_lib.datasets.raw.caption_files import read_captions
 from uwml_lib.datasets.raw.growing import JOURNAL, Filled, Growing, refuse_finished
 from uwml_lib.datasets.raw.items import first_captions, listing, write_items
 from uwml_lib.support.errors import UWMLError, expect
-from uwml_lib.support.files import lock, make_folder, sha256_of, write_json
+from uwml_lib.support.files import lock, make_folder, read_json, sha256_of, write_json
 from uwml_lib.support.numerics import this_device
 from uwml_lib.support.progress import Say, progress, say
 
 IMAGES_A_STEP = 256
 """Images between two notes of how far the work is: so many and a batch, at most, are done again after a kill."""
+TIMMS = "timm's"
+"""What pictures.json says of weights that were not of a file."""
 Place = tuple[str, int, str]
 """Where an image goes, its split and its row there, and its name."""
 
@@ -82,7 +84,8 @@ def write_pictures(
         if arrays.done < len(places):
             about = {
                 "backbone": backbone, "digest": built.digest, "timm": version("timm"),
-                "weights": str(weights or "timm's"), "grid": grid, "dev": dev, "test": test, "seed": seed,
+                "weights": str(weights.resolve() if weights else TIMMS), "grid": grid,
+                "dev": dev, "test": test, "seed": seed,
             }  # fmt: skip
             write_json(folder / "pictures.json", about)
         device = this_device()
@@ -90,6 +93,25 @@ def write_pictures(
         say(f"2/2 features by {backbone} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
         arrays.fill(_features(images, places[arrays.done :], built, device, grid, batch_size), IMAGES_A_STEP, say)
     say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
+
+
+def picture_features(folder: Path, picture: Path) -> torch.Tensor:
+    """Return the features of a picture, (1, grid * grid, dim) float32, as a folder of `write_pictures` has them.
+
+    Raises UWMLError for what is no picture, and where the folder's backbone is unknown or not to be had.
+    """
+    image, notes = grids.load_picture(picture), folder / "pictures.json"
+    if not notes.exists():
+        raise UWMLError(f"{notes}: no such file; features of a picture can be made only as `uwml pictures` made others")
+    about = read_json(notes)
+    wanted = {"backbone": str, "weights": str, "digest": str, "grid": int}
+    for name, kind in wanted.items():
+        expect(type(about.get(name)) is kind, f"{notes}: {name}", repr(about.get(name)), f"a {kind.__name__}")
+    weights = None if about["weights"] == TIMMS else Path(about["weights"])
+    built = grids.build_backbone(about["backbone"], weights)
+    same = built.digest == about["digest"]
+    expect(same, weights or built.name, "other weights, or another input", f"those that made {folder}")
+    return grids.grid_features(built, built.transform(image)[None], about["grid"])
 
 
 def _captions_of(images: Path, captions: Path, captions_per_image: int | None, say: Say) -> dict[str, list[str]]:
