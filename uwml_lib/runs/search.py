@@ -157,6 +157,8 @@ class Search:
         if isinstance(image, int):
             return self.data.images(image, image + 1), self.data.counts([image])
         features = picture_features(self.data.folder, image)[:, : self.config.regions or None]
+        found, expected = tuple(features.shape[1:]), self.data.features.shape[1:]
+        expect(found == expected, image, f"features {found}", f"{expected}, as of {self.data.folder}")
         return features, torch.tensor([features.shape[1]])
 
     def _scores(self, side: Side, score: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:

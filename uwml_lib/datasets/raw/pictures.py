@@ -111,6 +111,8 @@ def picture_features(folder: Path, picture: Path) -> torch.Tensor:
     built = grids.build_backbone(about["backbone"], weights)
     same = built.digest == about["digest"]
     expect(same, weights or built.name, "other weights, or another input", f"those that made {folder}")
+    most = min(built.map_size)
+    expect(0 < about["grid"] <= most, f"{notes}: grid", about["grid"], f"1 to {most}, the rows of {built.name}'s map")
     return grids.grid_features(built, built.transform(image)[None], about["grid"])
 
 
