@@ -185,7 +185,7 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
     save_file(build_backbone(SMALL, pretrained=False).model.state_dict(), other)
     about = read_json(folder / "pictures.json")
     wrong = {
-        "other.safetensors: found other weights, or another input, expected those that made .*mine": {"weights": f"{other}"},
+        "other.safetensors: found other weights, or another input, expected those that made": {"weights": f"{other}"},
         "gone: no such file": {"weights": "gone"},
         "pictures.json: digest: found None, expected a str": {"digest": None},
         "pictures.json: grid: found 8, expected 1 to 7, the rows of": {"grid": 8},

@@ -88,9 +88,9 @@ def test_a_second_question_embeds_nothing(run, monkeypatch):
     said = []
     first = Search(run, say=said.append)
     expected = first.images_for("a red ball"), first.captions_for(3)
-    kinds = ("14 test images", "28 test captions")
-    assert [line.split(" in ")[0] for line in said] == [
-        f"keeping embeddings of {kind} for later: 0.0 MB" for kind in kinds
+    assert said == [
+        f"scan: keeping embeddings of {what} in this run's folder: 0.0 MB"
+        for what in ("14 test images", "28 test captions")
     ]
     assert np.load(run / "embeddings/test_images/numbers.npy").size == 14 * 3 * 8
     lengths = first.data.caption_lengths

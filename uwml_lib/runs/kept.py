@@ -85,7 +85,8 @@ def _keep(model: Matcher, dataset: PrecomputedDataset, side: Side, folder: Path,
     shapes = [list(_embed(model, dataset, side, [first]).shape[1:]) for first in firsts.tolist()]
     groups = list(zip(sizes.tolist(), counts.tolist(), shapes, strict=True))
     total = sum(count * math.prod(shape) for _, count, shape in groups)
-    say(f"keeping embeddings of {len(items):,} {dataset.split} {side} for later: {4 * total / 1e6:,.1f} MB in {folder}")
+    what = f"embeddings of {len(items):,} {dataset.split} {side}"
+    say(f"{folder.parents[1].resolve().name}: keeping {what} in this run's folder: {4 * total / 1e6:,.1f} MB")
     free = shutil.disk_usage(folder.parent).free
     expect(4 * total <= free, folder, f"{free / 1e6:,.1f} MB free", f"{4 * total / 1e6:,.1f} for the embeddings")
     parts = np.split(items, np.cumsum([size for count in counts.tolist() for size in _sizes(count)])[:-1])
