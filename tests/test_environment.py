@@ -292,7 +292,10 @@ TRAINING = [re.match(r"[\w-]+", requirement)[0] for requirement in PROJECT["opti
 
 @pytest.mark.parametrize(
     ("packages", "modules"),
-    [((), CORE_MODULES), (TRAINING, ("training", "runs", "runs.run", "cli", "commands.train"))],
+    [
+        ((), CORE_MODULES),
+        (TRAINING, ("training", "runs", "runs.run", "runs.search", "cli", "commands.train", "commands.search")),
+    ],
     ids=["core", "training"],
 )
 def test_what_needs_little_imports_with_little(packages, modules):

@@ -195,6 +195,7 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
         write_json(folder / "pictures.json", about | change)
         with pytest.raises(UWMLError, match=words):
             pictures.picture_features(folder, images / NAMES[0])
+    write_json(folder / "pictures.json", about)
     with pytest.raises(UWMLError, match="captions.txt: not readable as an image"):
         pictures.picture_features(folder, tmp_path / "captions.txt")
     (folder / "pictures.json").unlink()

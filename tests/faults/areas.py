@@ -32,6 +32,7 @@ AREAS = {
     "data": Area(
         ("tests/datasets/test_precomputed.py",), ("tests/runs/test_scoring.py", "tests/training/test_training.py")
     ),
+    "search": Area(("tests/runs/test_search.py", "tests/reports/test_found.py", "tests/datasets/test_pictures.py")),
     "resume": Area(
         ("tests/runs/test_checkpoints.py", "tests/training/test_training.py"),
         (

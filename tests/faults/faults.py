@@ -74,7 +74,7 @@ rare words one occurrence late | vocabulary | count >= threshold and ==> count >
 unknown words are padding | vocabulary | self.index.get(token, UNKNOWN) ==> self.index.get(token, PAD)
 capitals kept | vocabulary | caption = caption.lower() ==> caption = caption.strip()
 cannot left in one | vocabulary | cannot|gimme ==> gimme
-caption without its end | vocabulary | for token in tokens), END] ==> for token in tokens)]
+caption without its end | vocabulary | for token in self.tokens(caption, style)), END] ==> for token in self.tokens(caption, style))]
 tokenizer not kept | vocabulary | "tokenizer": self.tokenizer} ==> "tokenizer": "punkt"}
 captions not padded with <pad> | data | padding_value=PAD ==> padding_value=1
 caption of another image | data | index // self.captions_per_image ==> index % len(self.features)
@@ -143,6 +143,14 @@ lines end at any separator | files | text.removesuffix("\n").split("\n") ==> tex
 array cut short | files | (expected := array.offset + array.nbytes) != ( ==> (expected := array.offset + array.nbytes) < (
 file changed since | files | if sha256_of(path) != digest ==> if not digest
 nothing kept of a full folder | files | os.replace(path, retired) ==> shutil.rmtree(path)
+stale embeddings are used | search | read_sealed_json(about)["of"] != of ==> not read_sealed_json(about)["of"]
+changed embeddings are used | search | check_files(folder, found["files"]) ==> found["files"]
+embeddings in the split's order | search | yield self.items[first : first + size], rows ==> yield np.arange(first, first + size), rows
+worst matches first | search | (-scores).argsort(kind="stable")[:top] ==> scores.argsort(kind="stable")[:top]
+unknown words are not named | search | return Matches(sentence, "images", found, unknown) ==> return Matches(sentence, "images", found)
+a number goes before an id | search | if item in ids: ==> if item in ids and not item.isdecimal():
+another backbone's features | search | same = built.digest == about["digest"] ==> same = built.name == about["backbone"]
+words of a page unescaped | search | trim_blocks=True, autoescape=True ==> trim_blocks=True, autoescape=False
 """
 
 

@@ -9,15 +9,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.command_line import uwml
 from tests.tiny import make_varying, write_caption_vectors, write_tiny
 from uwml_lib.cli import main
+from uwml_lib.commands import search as commands
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import Vocabulary, available_tokenizer
 from uwml_lib.datasets.vocabulary import SPECIALS
 from uwml_lib.evaluation import score_matrix
 from uwml_lib.models import MODELS
+from uwml_lib.reports.site import found
 from uwml_lib.runs import kept
 from uwml_lib.runs.search import Match, Search
 from uwml_lib.support.errors import UWMLError
@@ -200,7 +203,6 @@ def test_the_command(run, capfd):
         ([], "question: found none, expected one of a sentence"),
         (["a ball", "--item", "7"], "question: found a sentence and --item, expected one of a sentence"),
         (["a ball", "--top", "0"], "top: found 0, expected at least 1"),
-        (["--image", "no.jpg"], "no.jpg: "),
         (["a ball", "--data-root", "/nowhere"], "/nowhere/tiny"),
     ],
 )
@@ -213,3 +215,27 @@ def test_what_the_release_trained_is_refused(tmp_path, capsys):
     write_json(tmp_path / "config.json", {"released": True})
     assert main(["search", str(tmp_path), "a ball"]) == 1
     assert "found a checkpoint of the release, expected the folder of a run of this kit" in capsys.readouterr().err
+
+
+def test_a_file_needs_data_whose_backbone_is_known(run, made, capsys):
+    assert main(["search", str(run), "--image", "dog.jpg"]) == 1
+    words = f"uwml search: {made}/tiny/pictures.json: no such file; features of a picture can be made only as"
+    assert capsys.readouterr().err.startswith(words)
+
+
+def test_pictures_come_on_a_page_unless_a_package_lacks(run, made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(found, "report_folder", lambda dataset: tmp_path / dataset)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (9, 9)).save(pictures / "0.png")
+    command = ["search", str(run), "a ball", "--top", "14", "--pictures", str(pictures)]
+    assert main(command) == 0
+    page = Path(capsys.readouterr().out.splitlines()[-1])
+    assert page.read_text(encoding="utf-8").count("<img ") == 1
+    page.unlink()
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith(
+        "no page of the pictures: it needs jinja2 and pillow, which `make setup` brings\n"
+    )
+    assert not page.exists()

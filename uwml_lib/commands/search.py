@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from uwml_lib.support.errors import UWMLError, expect
+from uwml_lib.support.errors import expect
 
 
 def search(
@@ -52,10 +52,10 @@ def search(
         print(f"  {place:>3}. {match.score:.4f}  {match.item}{own}  {text}")
     page = None
     if pictures or image or (asked.data.folder / f"{asked.split}_pictures.npy").exists():
-        if not (find_spec("jinja2") and find_spec("PIL")):
-            raise UWMLError("a page of pictures needs jinja2 and pillow: `make setup` brings them")
-        from uwml_lib.reports.site.found import write_page
+        if find_spec("jinja2") and find_spec("PIL"):
+            from uwml_lib.reports.site.found import write_page
 
-        print(page := write_page(asked, found, pictures, image))
+            page = write_page(asked, found, pictures, image)
+        print(page or "no page of the pictures: it needs jinja2 and pillow, which `make setup` brings")
     matches = [match._asdict() for match in found.found]
     return {**found._asdict(), "found": matches, "split": asked.split, "page": page and str(page)}

@@ -29,7 +29,7 @@ from uwml_lib.support.progress import Say, progress, say
 Side = Literal["images", "captions"]
 MADE_OF = ("config.json", "vocabulary.json", "checkpoint/best.safetensors")
 """Files of a run that embeddings depend on; the first has the fingerprint of the data, too."""
-BLOCK = 256
+BLOCK = 128
 """Items that are embedded, or scored, at once."""
 Shape = list[int]
 

@@ -100,7 +100,7 @@ def picture_features(folder: Path, picture: Path) -> torch.Tensor:
 
     Raises UWMLError for what is no picture, and where the folder's backbone is unknown or not to be had.
     """
-    image, notes = grids.load_picture(picture), folder / "pictures.json"
+    notes = folder / "pictures.json"
     if not notes.exists():
         raise UWMLError(f"{notes}: no such file; features of a picture can be made only as `uwml pictures` made others")
     about = read_json(notes)
@@ -113,7 +113,8 @@ def picture_features(folder: Path, picture: Path) -> torch.Tensor:
     expect(same, weights or built.name, "other weights, or another input", f"those that made {folder}")
     most = min(built.map_size)
     expect(0 < about["grid"] <= most, f"{notes}: grid", about["grid"], f"1 to {most}, the rows of {built.name}'s map")
-    return grids.grid_features(built, built.transform(image)[None], about["grid"])
+    pixels = built.transform(grids.load_picture(picture))[None]
+    return grids.grid_features(built, pixels, about["grid"])
 
 
 def _captions_of(images: Path, captions: Path, captions_per_image: int | None, say: Say) -> dict[str, list[str]]:
