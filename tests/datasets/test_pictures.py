@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
@@ -24,7 +24,6 @@ from uwml_lib.datasets.raw import pictures
 from uwml_lib.datasets.raw.grid_features import build_backbone, grid_boxes, grid_features, load_picture
 from uwml_lib.datasets.raw.growing import JOURNAL
 from uwml_lib.datasets.raw.pictures import split_names, write_pictures
-from uwml_lib.reports.site import found
 from uwml_lib.runs.search import Search
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_lines, read_sealed_json, write_json
@@ -178,47 +177,32 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
     folder = make(grid=3, weights=Path(weights.name))
     monkeypatch.chdir(tmp_path)
     dataset = PrecomputedDataset(folder, "train")
-    found = pictures.picture_features(folder, images / dataset.ids[2])
-    torch.testing.assert_close(found, dataset.images(2, 3))
+    picture = images / dataset.ids[5]
+    torch.testing.assert_close(pictures.picture_features(folder, picture), dataset.images(5, 6))
 
-    other = tmp_path / "other.safetensors"
-    save_file(build_backbone(SMALL, pretrained=False).model.state_dict(), other)
-    about = read_json(folder / "pictures.json")
+    config = ExperimentConfig("mine", str(tmp_path), epochs=1, batch_size=8, embed_size=8, word_dim=6, regions=5)
+    search = Search(train(config, tmp_path / "run", say=lambda line: None), "train", say=lambda line: None)
+    by_item, by_file = (search.captions_for(image) for image in (dataset.ids[5], picture))
+    assert (by_item.number, by_file.number, by_file.question) == (5, None, str(picture))
+    scores = [[match.score for match in matches.found] for matches in (by_item, by_file)]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+    other, about = tmp_path / "other.safetensors", read_json(folder / "pictures.json")
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, other)
     wrong = {
-        "other.safetensors: found other weights, or another input, expected those that made": {"weights": f"{other}"},
+        "other.safetensors: found other weights, or another input, expected those that made": {"weights": str(other)},
         "gone: no such file": {"weights": "gone"},
         "pictures.json: digest: found None, expected a str": {"digest": None},
-        "pictures.json: grid: found 8, expected 1 to 7, the rows of": {"grid": 8},
-        "pictures.json: grid: found 0, expected 1 to 7": {"grid": 0},
-    }  # fmt: skip
+    }
     for words, change in wrong.items():
         write_json(folder / "pictures.json", about | change)
         with pytest.raises(UWMLError, match=words):
-            pictures.picture_features(folder, images / NAMES[0])
-    write_json(folder / "pictures.json", about)
+            pictures.picture_features(folder, picture)
+    write_json(folder / "pictures.json", about | {"grid": 2})
+    with pytest.raises(UWMLError, match=r"png: found features \(4, 288\), expected \(.*, 288\), as of"):
+        Search(tmp_path / "run", "train").captions_for(picture)
     with pytest.raises(UWMLError, match="captions.txt: not readable as an image"):
         pictures.picture_features(folder, tmp_path / "captions.txt")
-    (folder / "pictures.json").unlink()
-    with pytest.raises(UWMLError, match="pictures.json: no such file; features of a picture can be made only as"):
-        pictures.picture_features(folder, images / NAMES[0])
-
-
-def test_captions_are_found_for_the_file_of_a_picture(make, images, tmp_path, monkeypatch, capsys):
-    folder = make(grid=3)
-    monkeypatch.setattr(found, "report_folder", lambda dataset: tmp_path / "reports")
-    config = ExperimentConfig("mine", str(tmp_path), epochs=1, batch_size=8, embed_size=8, word_dim=6, regions=4)
-    run = train(config, tmp_path / "run", say=lambda line: None)
-    name = PrecomputedDataset(folder, "train").ids[5]
-    by_item, by_file = (Search(run, "train").captions_for(image) for image in (name, images / name))
-    assert (by_item.number, by_file.number) == (5, None)
-    scores = [[match.score for match in matches.found] for matches in (by_item, by_file)]
-    np.testing.assert_allclose(*scores, atol=1e-5)
-    assert main(["search", str(run), "--split", "train", "--image", str(images / name), "--top", "3"]) == 0
-    out = capsys.readouterr().out
-    assert f"32 captions; best for {images / name}:" in out
-    page = Path(out.splitlines()[-1])
-    assert page.is_relative_to(tmp_path / "reports/search/run")
-    assert page.read_text(encoding="utf-8").count("<img ") == 1
 
 
 # ------------------------------------------------------------------------------------------------ splits
