@@ -156,6 +156,21 @@ def test_what_cannot_be_asked(run):
         search.images_for("a ball", top=0)
 
 
+def test_scores_are_as_precise_as_the_run_is_evaluated(run):
+    search = Search(run, say=quiet)
+    search.config = replace(search.config, evaluation_precision="float64")
+    expected = score_matrix(search.model, search.data, precision="float64").numpy()
+    found = search.captions_for(3, top=28).found
+    np.testing.assert_allclose([match.score for match in found], sorted(expected[3], reverse=True), atol=1e-12)
+
+
+def test_scores_that_are_not_finite(run):
+    search = Search(run, say=quiet)
+    search.model.image_encoder.fc.bias.data.fill_(np.nan)
+    with pytest.raises(UWMLError, match="scan: its model gives scores that are not finite, expected cosines"):
+        search.images_for("a ball")
+
+
 def test_words_that_are_unknown_are_named(run):
     found = Search(run, say=quiet).images_for("A purple ball, a PURPLE zebra", top=2)
     assert (found.unknown, len(found.found)) == (("purple", "zebra"), 2)

@@ -169,7 +169,7 @@ class Search:
         scores = np.empty(len(kept.items))
         for items, block, lengths in kept.blocks():
             with products(self.config.evaluation_precision, self._device):
-                scores[items] = score(block.to(self._device, self._dtype), lengths).flatten().cpu()
+                scores[items] = score(block.to(self._device, self._dtype), lengths).flatten().cpu().double()
         if not np.isfinite(scores).all():
             raise UWMLError(f"{self.folder}: its model gives scores that are not finite, expected cosines")
         return scores
