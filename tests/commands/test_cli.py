@@ -185,7 +185,7 @@ def test_positional_arguments_and_options():
         (["train-released", "--loss-options", "{"], "invalid json_object value: '{'"),
         (["train-released", "--loss-options", '{"a": 1, "a": 2}'], "invalid json_object value: "),
         (["train", "--loss-options", "[" * 9999], "recursion"),
-        (["sweep", "--space", '{"margin": [1], "margin": [2]}'], "space: not readable as JSON (the key 'margin' stands"),
+        (["sweep", "--space", '{"margin": [1], "margin": [2]}'], "space: not readable as JSON (the key 'margin'"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):

@@ -56,8 +56,8 @@ def write_pictures(
         weights: A file of weights for it instead, .safetensors or a state dict of torch.
         grid: Rows and columns of regions that an image is cut into.
         captions_per_image: Captions of every image, the first ones; by default as many as every image has.
-        dev: Percent of the images for choosing the best epoch, at least one image.
-        test: Percent of the images for the final scores, at least one image.
+        dev: Percent of the images for choosing the best epoch, at least one image, unless the file gives splits.
+        test: Percent of the images for the final scores, at least one image, unless the file gives splits.
         seed: Seed of the order in which images are dealt to the splits.
         batch_size: Images that go through the model at once.
 
