@@ -81,6 +81,8 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
     except ModuleNotFoundError as error:
         advice = "`make setup`, or pip install '/path/to/the/kit[notebooks]'"
         raise UWMLError(f"needs more than the losses do: {advice}") from error
+    from uwml_lib.support.files import unique_keys
+
     function = pkgutil.resolve_name(f"uwml_lib.{COMMANDS[command]}")
     if command in DEFAULTS:
         function, words = pkgutil.resolve_name(f"uwml_lib.{DEFAULTS[command]}")(words)
@@ -90,7 +92,7 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
         return partial(function, *arguments, **options)
 
     as_json = tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1, metavar="JSON", instance_from_str=lambda words: json.loads(words[0]),
+        nargs=1, metavar="JSON", instance_from_str=lambda words: json.loads(words[0], object_pairs_hook=unique_keys),
         is_instance=lambda value: isinstance(value, dict), str_from_instance=lambda value: [json.dumps(value)],
     )  # fmt: skip
     registry = tyro.constructors.ConstructorRegistry()

@@ -183,7 +183,9 @@ def test_positional_arguments_and_options():
         (["train-released", "--data_name", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train-released", "--loss-options", "[1]"], "invalid json_object value: '[1]'"),
         (["train-released", "--loss-options", "{"], "invalid json_object value: '{'"),
+        (["train-released", "--loss-options", '{"a": 1, "a": 2}'], "invalid json_object value: "),
         (["train", "--loss-options", "[" * 9999], "recursion"),
+        (["sweep", "--space", '{"margin": [1], "margin": [2]}'], "space: not readable as JSON (the key 'margin'"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):
@@ -307,6 +309,7 @@ def test_a_run_of_damaged_settings(data_root, tmp_path, capsys):
         (["--workers", "100000"], "workers: found 100000, expected at most 256"),
         (["--loss-options", '{"positive_ceiling": Infinity}'], "loss_options: found .*inf.*, expected values of JSON"),
         (["--loss-options", f'{{"margin": 1{"0" * 400}}}'], "loss_options: found"),
+        (["--loss-options", '{"margin": 1, "margin": 2}'], "the key 'margin' stands more than once"),
         (["--loss-options", '{"positive": "123"}'], "positive: found '123', expected finite coefficients"),
         (["--loss-options", '{"positive": [true]}'], "positive: found"),
         (["--data-root", "~nobody-of-that-name/x"], "data_root: found '~nobody-of-that-name/x', expected a folder"),

@@ -100,7 +100,7 @@ SENTENCE = {"raw": "x"}
         ({"images": [GOOD, {}]}, r"images\[1\]: filename: found nothing, expected the name of a file"),
         ({"images": [{**GOOD, "filename": "a\nb.jpg"}]}, r"images\[0\]: filename: found 'a\\nb.jpg', expected"),
         ({"images": [{**GOOD, "filename": ""}]}, r"images\[0\]: filename: found ''"),
-        ({"images": [{**GOOD, "split": "dev"}]}, r"images\[0\], 1: split: found 'dev', expected one of train, restval"),
+        ({"images": [{**GOOD, "split": "eval"}]}, r"images\[0\], 1: split: found 'eval', expected one of train, rest"),
         ({"images": [{**GOOD, "split": ["x"]}]}, r"images\[0\], 1: split: found \['x'\]"),
         ({"images": [{**GOOD, "sentences": None}]}, r"images\[0\], 1: sentences: found nothing, expected a list of"),
         ({"images": [{**GOOD, "sentences": [SENTENCE] * 4}]}, r"images\[0\], 1: sentences: found 4, expected at least"),

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.raw import entry
 from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import PrecomputedDataset, check_data
@@ -206,6 +207,50 @@ def test_too_few_images():
         split_names(NAMES[:2], 10, 10, 0)
     with pytest.raises(UWMLError, match="images with captions: found 4"):
         split_names(NAMES[:4], 45, 54, 0)
+
+
+def split_tsv(path: Path, splits: dict[str, str]) -> Path:
+    path.write_text("".join(f"{name}\t{caption(name, 0)}\t{split}\n" for name, split in splits.items()))
+    return path
+
+
+def test_given_splits_are_kept(make, images, tmp_path, capsys):
+    splits = {name: ("test", "restval", "validate", "train")[number % 4] for number, name in enumerate(NAMES)}
+    folder = make(captions=split_tsv(tmp_path / "splits.tsv", splits), say=print)
+    assert (
+        "splits: as this file gives them, so --dev, --test and --seed are without effect\n" in capsys.readouterr().out
+    )
+    kept = {split: PrecomputedDataset(folder, split).ids for split in ("train", "dev", "test")}
+    assert kept == {
+        "train": [name for name, split in splits.items() if split in ("restval", "train")],
+        "dev": NAMES[2::4], "test": NAMES[::4],
+    }  # fmt: skip
+    assert PrecomputedDataset(folder, "dev").captions == [caption(name, 0) for name in NAMES[2::4]]
+    about = read_json(folder / "pictures.json")
+    assert about["splits"] == "splits.tsv"
+    assert not {"dev", "test", "seed"} & set(about)
+
+
+def test_karpathys_json_gives_five_captions_and_splits(make, tmp_path):
+    images = [
+        entry(name, ("train", "val")[n % 2], [caption(name, k) for k in range(5)]) for n, name in enumerate(NAMES)
+    ]
+    (tmp_path / "dataset.json").write_text(json.dumps({"dataset": "mine", "images": images}), encoding="utf-8-sig")
+    folder = make(captions=tmp_path / "dataset.json", grid=1)
+    assert not list(folder.glob("test_*"))
+    assert PrecomputedDataset(folder, "train").ids == NAMES[::2]
+    dev = PrecomputedDataset(folder, "dev")
+    assert dev.captions == [caption(name, k) for name in NAMES[1::2] for k in range(5)]
+
+
+def test_given_splits_must_do_for_a_training(make, tmp_path):
+    path = split_tsv(tmp_path / "splits.tsv", {name: "train" for name in NAMES})
+    words = (
+        "splits.tsv: found 20 images of train, 0 images of dev, 0 images of test, expected at least 1 of train and 1"
+    )
+    refused(words, make, tmp_path, captions=path)
+    path = split_tsv(path, {name: "val" for name in NAMES})
+    refused("found 0 images of train, 20 images of dev", make, tmp_path, captions=path)
 
 
 # ------------------------------------------------------------------------------------------------ what is refused

@@ -98,7 +98,11 @@ run folder of other settings is taken | resume | if there[name] != wanted: ==> i
 vocabulary of another size is taken | resume | if vocabulary_size != len(vocabulary) ==> if vocabulary_size < len(vocabulary)
 big-endian boxes | importers | np.frombuffer(content, "<f4") ==> np.frombuffer(content, ">f4")
 image in two rows | importers | for image, count in times.items() if count > 1 ==> for image, count in times.items() if count > 2
-only caption 0 of an image recognised | importers | r"#\d+$" ==> r"#0$"
+only caption 0 of an image recognised | importers | r"(.*)#(\d+)" ==> r"(.*)#(0)"
+quote swallows lines | importers | range(line + 1, reader.line_num + 1) ==> range(line + 1, line + 1)
+given splits dealt anew | importers | given_names(captions, given) if given else ==> given_names(captions, given) if not kept else
+two images of one id | importers | expect_once(places, f"of the id {key!r}", f"{where}, {name!r},") ==> pass
+split read as caption | importers | ("split", -1, SPLITS ==> ("split", 1, SPLITS
 restval to dev | importers | "restval": "train" ==> "restval": "dev"
 last five captions | importers | sentences[:CAPTIONS_PER_IMAGE] ==> sentences[-CAPTIONS_PER_IMAGE:]
 last thousand test images | importers | splits["testall"].items())[:TEST_1K] ==> splits["testall"].items())[-TEST_1K:]

@@ -130,6 +130,12 @@ def test_json_round_trip(tmp_path):
     assert (tmp_path / "value.json").read_text(encoding="utf-8").endswith("}\n")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "value.json").write_text('{"a": "café"}', encoding=encoding)
+    assert read_json(tmp_path / "value.json") == {"a": "café"}
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_what_is_no_json_is_not_written(tmp_path, number):
     write_json(tmp_path / "value.json", {"a": 1})
@@ -147,6 +153,7 @@ def test_what_is_no_json_is_not_written(tmp_path, number):
         (b"\xff\xfe", "not readable as JSON"),
         (b"[" * 100_000, "not readable as JSON"),
         (b'{"a": ' + b"1" * 5000 + b"}", "not readable as JSON"),
+        (b'{"a": [{"b": 1, "c": 2, "b": 3}]}', "the key 'b' stands more than once in an object, with 1 and 3"),
         (b"[1]", "expected a JSON dict at the top level, found list"),
         (b"null", "expected a JSON dict at the top level, found NoneType"),
     ],

@@ -1,13 +1,12 @@
 """`uwml reproduce`, `compare`, `fidelity`, `models`, `videos` and `sweep`: many trainings, and what they show."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from uwml_lib.config import StudyOptions
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import read_json
+from uwml_lib.support.files import parse_json, read_json
 
 
 def _command(name: str, about: str, dataset: str = "scenes") -> Any:
@@ -90,7 +89,4 @@ def read_space(text: str) -> dict[str, Any]:
     """Read a space: JSON itself, or the name of a JSON file; raises UWMLError."""
     if not text.lstrip().startswith("{"):
         return read_json(text)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UWMLError(f"space: not readable as JSON ({error})") from error
+    return parse_json("space", text)

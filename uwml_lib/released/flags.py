@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, get_args
 from uwml_lib.config import FIDELITY, Aggregation, Direction, ExperimentConfig, Normalisation
 from uwml_lib.models.scan import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import unique_keys
 
 DEFAULTS: dict[str, Any] = {
     "data_path": "./data/", "data_name": "precomp", "vocab_path": "./vocab/", "margin": 0.2, "num_epochs": 30,
@@ -128,7 +129,7 @@ def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
 
 def json_object(text: str) -> dict[str, Any]:
     """Read a JSON object; raises ValueError or TypeError for anything else."""
-    return {**json.loads(text)}
+    return {**json.loads(text, object_pairs_hook=unique_keys)}
 
 
 def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], **more: Any) -> ExperimentConfig:

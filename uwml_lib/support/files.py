@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,14 +150,28 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str, kind: type = dict) -> Any:
     """Read a JSON file whose top level is `kind`; raises `UWMLError` if it is missing, broken or of another shape."""
-    content = read_bytes(path := Path(path))
-    try:
-        value = json.loads(content.decode(), parse_constant=int)  # int refuses NaN and Infinity, which are no JSON
-    except (ValueError, RecursionError) as error:
-        raise UWMLError(f"{path}: not readable as JSON ({error})") from error
+    value = parse_json(path, read_bytes(Path(path)))
     if not isinstance(value, kind):
         raise UWMLError(f"{path}: expected a JSON {kind.__name__} at the top level, found {type(value).__name__}")
     return value
+
+
+def parse_json(where: Path | str, content: str | bytes) -> Any:
+    """Parse JSON, of bytes with or without a byte order mark; raises UWMLError naming where it stands."""
+    try:  # int refuses NaN and Infinity, which are no JSON
+        return json.loads(content, parse_constant=int, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise UWMLError(f"{where}: not readable as JSON ({error})") from error
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object of its pairs, as `object_pairs_hook`; raises UWMLError if a key stands there twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        both = " and ".join(reprlib.repr(value) for key, value in pairs if key == twice)
+        raise UWMLError(f"the key {reprlib.repr(twice)} stands more than once in an object, with {both}")
+    return values
 
 
 @contextlib.contextmanager

@@ -11,6 +11,11 @@ from uwml_lib.support.files import read_lines, write_lines
 from uwml_lib.support.progress import Say
 
 IDS_SHOWN = 100
+SPLITS = {
+    "train": "train", "restval": "train", "val": "dev", "dev": "dev", "validate": "dev", "validation": "dev",
+    "test": "test",
+}  # fmt: skip
+"""Split in raw files -> split of the SCAN layout; restval is what COCO's validation images leave over."""
 
 Splits = dict[str, dict[str, list[str]]]
 """Split -> the ids of its images or videos, in order -> the captions of each."""
@@ -66,10 +71,15 @@ def read_entries(where: Path | str, content: Mapping[str, Any], key: str) -> lis
     return found
 
 
+def expect_once(places: dict[str, str], what: str, where: str) -> None:
+    """Note the place of what may be given once; raises UWMLError, naming both places, if it was noted before."""
+    if (first := places.setdefault(what, where)) != where:
+        raise UWMLError(f"{first} and {where} are both {what}, expected each once")
+
+
 def split_of(name: str, where: str, places: dict[str, str], entry: Mapping[str, Any], splits: Mapping[str, str]) -> str:
     """Return the SCAN layout's name of an item's split, and note its place; raises UWMLError if it was noted before."""
-    if (first := places.setdefault(name, where)) != where:
-        raise UWMLError(f"{first} and {where} are both {name}, expected each once")
+    expect_once(places, name, where)
     split: Any = entry.get("split")
     expect_value(split in list(splits), f"{where}, {name}: split", split, f"one of {', '.join(splits)}")
     return splits[split]

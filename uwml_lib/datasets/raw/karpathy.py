@@ -7,8 +7,6 @@ from uwml_lib.datasets.raw import items
 from uwml_lib.support.files import lock, read_json
 from uwml_lib.support.progress import Say, say
 
-SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
-"""Split in the JSON -> split of the SCAN layout; restval is what COCO's validation images leave over."""
 CAPTIONS_PER_IMAGE = 5
 TEST_1K = 1000
 """Images of COCO's `test`, the first of the 5,000 that are `testall`."""
@@ -55,7 +53,7 @@ def read_karpathy(path: Path) -> items.Splits:
             image = PurePosixPath(name).stem if isinstance(name, str) and name.isprintable() else ""
             items.expect_value(image, f"{where}: filename", name, "the name of a file")
         image = str(image)
-        split = items.split_of(image, where, places, entry, SPLITS)
+        split = items.split_of(image, where, places, entry, items.SPLITS)
         sentences = items.read_entries(f"{where}, {image}", entry, "sentences")
         enough = len(sentences) >= CAPTIONS_PER_IMAGE
         items.expect_value(enough, f"{where}, {image}: sentences", len(sentences), f"at least {CAPTIONS_PER_IMAGE}")
