@@ -67,6 +67,7 @@ def finish(settings, folder, dev: float, test: float = 1.0) -> None:
     metrics = {**dict.fromkeys(COLUMNS, test / 6), "rsum": test}
     write_sealed_json(folder / "results.json", {
         "config": settings.to_dict(), "split": "test", "metrics": metrics, "dev_rsum": dev, "best_epoch": 1,
+        "ranks": {"image_to_text_ranks": [0] * 14}, "captions_per_image": 2,
         "training_seconds": 1.0, "files": {}, "provenance": {"sessions": [{"commit": None, "clean_tree": None}]},
     })  # fmt: skip
 
@@ -410,6 +411,7 @@ def test_what_the_numbers_are_worth(home, fake):
         write_sealed_json(path, {**read_sealed_json(path), "split": "dev"})
     text = report(home, (0.1, 0.2), seeds=(0,))
     assert "There is no test split here: these are the numbers on dev which chose, and so flatter the setting." in text
+    assert "\n\nOnly 14 dev images: random scores would give an rsum of " in text
     assert "| dev rsum " in written(home)[1].split("### Runs")[1]
 
 

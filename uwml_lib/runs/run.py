@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.evaluation.statistics import rsum_by_image
+from uwml_lib.evaluation.statistics import remark_on_size, rsum_by_image
 from uwml_lib.models import MODELS
 from uwml_lib.runs.checkpoints import read_metrics
 from uwml_lib.support.errors import UWMLError
@@ -67,6 +67,21 @@ class Run:
         """One contribution to rsum for each image, (n_images,)."""
         ranks = self.results["ranks"]
         return rsum_by_image(*(np.array(ranks[f"{name}_ranks"]) for name in ("image_to_text", "text_to_image")))
+
+    @property
+    def images_ranked(self) -> int:
+        """Images that were ranked together: those of the split, or of one fold."""
+        return len(self.results["ranks"]["image_to_text_ranks"]) // self.results.get("folds", 1)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said where so few images were ranked, or chose the epoch, that recalls are worth little."""
+        folds, features = self.results.get("folds", 1), self.results.get("features", {})
+        sizes = {"" if folds > 1 else self.results["split"]: self.images_ranked}
+        if "best_epoch" in self.results and "dev" in features:
+            sizes.setdefault(self.config.chosen_by, self.config.selection_images or features["dev"][0])
+        K = self.results["captions_per_image"]
+        return tuple(filter(None, (remark_on_size(size, K, f"{name} image".strip()) for name, size in sizes.items())))
 
     @property
     def model(self) -> str:

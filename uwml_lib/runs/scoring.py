@@ -18,7 +18,7 @@ from uwml_lib.runs.checkpoints import load_model, load_state, read_config, read_
 from uwml_lib.runs.provenance import provenance, this_device
 from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import check_files, lock, read_json, sha256_of, write_sealed_json
 from uwml_lib.support.numerics import threads
 from uwml_lib.weighting.weights import batch_scores
@@ -126,6 +126,9 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
     for other, member in zip(sets, members, strict=True):
         if other.features.shape[0] != n_images or other.captions != first.captions:
             raise UWMLError(f"{member.name}: is for other images than {members[0].name}, expected the same for all")
+        made_for = member.facts.get("feature_dim", other.feature_dim)
+        found, expected = f"{other.feature_dim} numbers a region", f"{made_for}, which {member.name} was made for"
+        expect(other.feature_dim == made_for, f"{other.folder}: {split} split", found, expected)
     if n_images % folds:
         raise UWMLError(f"folds: found {folds}, expected a divisor of the {n_images} {split} images of {first.folder}")
     wanted = {member.config.evaluation_precision for member in members}

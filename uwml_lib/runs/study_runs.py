@@ -51,6 +51,11 @@ class StudyRuns:
         return self.runs[0].results["split"]
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the number of images, see `Run.remarks`."""
+        return self.runs[0].remarks
+
+    @property
     def digest(self) -> str:
         """A digest of what the notebooks read of the runs."""
         read = [[run.results[name] for name in ("config", "metrics", "ranks")] for run in self.all_runs]

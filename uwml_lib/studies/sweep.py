@@ -124,12 +124,13 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     runs = run_table(every, setting=[*numbers]).reset_index()
     if split != dev:  # of what was not chosen, the dev numbers alone
         runs = runs.drop(columns=f"{split} rsum")
-    results = results_table(StudyRuns(dataset, {"runs": chosen.runs})).reset_index()
+    best = StudyRuns(dataset, {"runs": chosen.runs})
+    results = results_table(best).reset_index()
     tables = {"settings": settings, "chosen": results, "runs": runs}
     shown = {name: table.to_markdown(index=False, disable_numparse=True) for name, table in tables.items()}
     sentences = _sentences(sweep, outcomes, varied, split)
     title = f"## {dataset}, sweep {sweep.name}: {len(outcomes)} settings"
-    text = "\n\n".join([title, shown["settings"], *sentences[:-1], shown["chosen"], sentences[-1]])
+    text = "\n\n".join([title, shown["settings"], *sentences[:-1], shown["chosen"], sentences[-1], *best.remarks])
     lists = [f"![{name}]({name}.png)" for name in _draw(sweep, varied)] + ["### Runs", shown["runs"]]
     if failed := [f"- setting {one.number}: {one.error}" for one in outcomes if one.error]:
         lists += ["### Failed", "\n".join(failed)]
