@@ -128,6 +128,9 @@ class ExperimentConfig:
     """Processes that load data."""
     log_every: int = setting(10, least=1, most=10**9, cosmetic=True)
     """Steps between two lines of metrics.jsonl."""
+    checkpoint_minutes: float = setting(1.0, least=0, cosmetic=True)
+    """Inside an epoch, too, the state that an interrupted training goes on from is kept every so many minutes; 0: after
+    every step."""
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -87,6 +87,9 @@ same order of captions every epoch | resume | self.loader.set_epoch(epoch) ==> s
 learning rate falls an epoch early | resume | 0.1 ** (epoch // ==> 0.1 ** ((epoch + 1) //
 last of equal epochs is best | resume | record["dev_rsum"] > self.best_rsum ==> record["dev_rsum"] >= self.best_rsum
 best rsum forgotten on resuming | resume | self.best_rsum, files = state["records"], state["best_rsum"], ==> self.best_rsum, files = state["records"], -math.inf,
+steps of a begun epoch trained twice | resume | skip_first_batches(self.loader, done) if ==> skip_first_batches(self.loader, 0) if
+readings since the last line forgotten | resume | "pending": read_steps(self.pending) ==> "pending": []
+spoilt weights kept | resume | if due and all( ==> if due or all(
 half a renaming left undone | resume | sha256_of(self.new_weights) == self.best_digest ==> sha256_of(self.new_weights) != self.best_digest
 damaged line in the middle passed over | resume | number == len(lines) and isinstance(error, json.JSONDecodeError) ==> isinstance(error, json.JSONDecodeError)
 damaged archive is read | resume | if damaged := file.testzip() ==> if damaged := None

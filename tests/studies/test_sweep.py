@@ -30,6 +30,7 @@ from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep, tune
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_sealed_json, sha256_of, write_json, write_sealed_json
+from uwml_lib.training import Trainer
 
 mpl.use("agg")
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -316,21 +317,32 @@ def test_nothing_is_pruned_of_few_or_if_so_told_or_where_nothing_is_saved(home, 
     assert {one.state for one in outcomes} == {"complete"} and set(curves.values()) == {6}
 
 
-def test_a_stopped_training_keeps_its_checkpoint_and_can_go_on(tmp_path):
+def test_a_stopped_training_keeps_its_checkpoint_and_can_go_on(tmp_path, monkeypatch):
+    """Stopped inside its second epoch, and pruned after it."""
     write_tiny(tmp_path / "tiny")
-    small = {"embed_size": 8, "word_dim": 6, "batch_size": 16, "epochs": 3, "device": "cpu"}
-    base, seen = config.preset("tiny", data_root=str(tmp_path), **small), []
+    small = {"embed_size": 8, "word_dim": 6, "batch_size": 16, "epochs": 3, "device": "cpu", "checkpoint_minutes": 0}
+    base, seen, steps, step = config.preset("tiny", data_root=str(tmp_path), **small), [], [], Trainer.step
+
+    def stop_at_the_eighth(self, *arguments):
+        steps.append(step(self, *arguments))
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return steps[-1]
+
+    monkeypatch.setattr(Trainer, "step", stop_at_the_eighth)
 
     def stop(records):
         seen.append([record["epoch"] for record in records])
         if len(seen) == 2:
             raise optuna.TrialPruned
 
-    with pytest.raises(optuna.TrialPruned):
-        tuning.train(base, tmp_path / "stopped", quiet, stop)
+    for interruption in (KeyboardInterrupt, optuna.TrialPruned):
+        with pytest.raises(interruption):
+            tuning.train(base, tmp_path / "stopped", quiet, stop)
     assert not (tmp_path / "stopped/results.json").exists()
     tuning.train(base, tmp_path / "stopped", quiet, stop)
     assert seen == [[0], [0, 1], [0, 1, 2]]
+    assert len(steps) == 3 * 5 + 1, "more than the step that was stopped was trained again"
     tuning.train(base, tmp_path / "whole", quiet)
     assert run_outcome(tmp_path / "stopped") == run_outcome(tmp_path / "whole")
 

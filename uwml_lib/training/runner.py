@@ -25,9 +25,9 @@ def train(
 ) -> Path:
     """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
 
-    A finished run is left as it is; an interrupted one goes on after its last finished epoch, with the same metrics
-    as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer finite, and
-    if `run_folder` holds a run of other settings. after_epoch: see `Trainer.fit`.
+    A finished run is left as it is; an interrupted one goes on after the last step whose state was kept, with the
+    same metrics as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer
+    finite, and if `run_folder` holds a run of other settings. after_epoch: see `Trainer.fit`.
     """
     check_config(config)
     processes = find_processes(config)
