@@ -54,7 +54,7 @@ def write_pictures(
         backbone: The image model, any of timm; its weights are downloaded once, from the Hugging Face hub.
         weights: A file of weights for it instead, .safetensors or a state dict of torch.
         grid: Rows and columns of regions that an image is cut into.
-        captions_per_image: Captions of every image, the first ones; by default as many as every image has.
+        captions_per_image: Captions of every image, the first ones; by default as many as every image of its split has.
         dev: Percent of the images for choosing the best epoch, at least one image.
         test: Percent of the images for the final scores, at least one image.
         seed: Seed of the order in which images are dealt to the splits.
@@ -65,8 +65,11 @@ def write_pictures(
     """
     for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         expect(value is None or value > 0, name, value, "at least 1")
-    kept = _captions_of(images, captions, captions_per_image, say)
-    parts = {split: {name: kept[name] for name in names} for split, names in split_names(kept, dev, test, seed).items()}
+    found = _captions_of(images, captions, say)
+    parts = {
+        split: {name: found[name] for name in names} for split, names in split_names(found, dev, test, seed).items()
+    }
+    parts = first_captions(str(captions), parts, captions_per_image, "image", say)
     built = grids.build_backbone(backbone, weights)
     most = " x ".join(map(str, built.map_size))
     expect(grid <= min(built.map_size), "grid", grid, f"no more than the {most} of the feature map of {backbone}")
@@ -92,7 +95,7 @@ def write_pictures(
     say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
 
 
-def _captions_of(images: Path, captions: Path, captions_per_image: int | None, say: Say) -> dict[str, list[str]]:
+def _captions_of(images: Path, captions: Path, say: Say) -> dict[str, list[str]]:
     """Return the captions of every image that has some, and say what is left out."""
     if not images.is_dir():
         raise UWMLError(f"{images}: no such folder, expected one of images")
@@ -100,7 +103,7 @@ def _captions_of(images: Path, captions: Path, captions_per_image: int | None, s
     form, found = read_captions(captions, images, {name for name in names if name.isprintable()})
     count, others = sum(map(len, found.values())), len(names - found.keys())
     say(f"{captions}: {form}; {count:,} captions of {len(found):,} images; files without captions: {others:,}")
-    return first_captions(str(captions), found, captions_per_image, "image", say)
+    return found
 
 
 def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dict[str, list[str]]:
