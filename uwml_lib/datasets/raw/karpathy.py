@@ -37,9 +37,9 @@ def write_captions(folder: Path, path: Path, /, say: Say = say) -> None:
 def read_karpathy(path: Path) -> items.Splits:
     """Return split -> its images in the order of the JSON -> the captions of each.
 
-    Of Flickr8k, Flickr30K and COCO these are the first five, and every image must have them.
-    An image's id is its file's name without the ending, or COCO's `cocoid`. Of COCO `testall` are all test images, and
-    `test` the first 1,000 of them. Raises UWMLError, naming the file and the image, for what has another shape, fewer
+    Of Flickr8k, Flickr30K and COCO these are the first five, and every image must have them. An image's id is its
+    file's name without the ending, or COCO's `cocoid`. Of COCO `testall` are all test images, and `test` the first
+    1,000 of them. Raises UWMLError, naming the file and the image, for what has another shape, fewer
     captions or an id given before.
     """
     content = read_json(path)
