@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.tiny import write_tiny
+from tests.tiny import write_split, write_tiny
 from uwml_lib import __version__
 from uwml_lib.cli import COMMANDS, main, parse
 from uwml_lib.config import ExperimentConfig, StudyOptions, preset
@@ -270,6 +270,18 @@ def test_data_says_what_is_in_a_folder(data_root, capsys):
     (data_root / "tiny/dev_caps.txt").unlink()
     assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 1
     assert "dev_caps.txt: no such file" in capsys.readouterr().err
+
+
+def test_data_counts_one_and_the_same(tmp_path, capsys):
+    folder = tmp_path / "one"
+    write_split(folder, "train", np.ones((4, 1), np.float32), ["a dog", "a cat"] * 2)
+    write_split(folder, "dev", np.ones((1, 3, 1), np.float32), ["a dog"])
+    np.save(folder / "train_offsets.npy", np.array([0, 2, 4]))
+    assert main(["data", "--dataset", "one", "--data-root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "train: 2 images of 2 regions x 1 number, 2 captions each",
+        "dev: 1 image of 3 regions x 1 number, 1 caption each",
+    ]
 
 
 def test_train_and_evaluate(data_root, tmp_path, capsys):

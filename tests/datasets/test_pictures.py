@@ -139,18 +139,24 @@ def test_what_the_features_are_of_is_written_down(make, weights):
     }  # fmt: skip
 
 
-def test_every_image_gets_as_many_captions(make, captions, capsys):
-    write(captions, {name: 2 + number % 3 for number, name in enumerate(NAMES)})
+def test_every_image_of_a_split_gets_as_many_captions(make, captions, capsys):
+    names = split_names(NAMES, 10, 10, 0)
+    counts = {name: 7 if name in names["test"] else 2 + k % 3 for k, name in enumerate(NAMES)}
+    write(captions, counts)
     folder = make(say=print)
-    assert "captions of each of the 20 images: 2; left out: 19\n" in capsys.readouterr().out
-    dataset = PrecomputedDataset(folder, "train")
-    assert dataset.captions == [caption(name, k) for name in dataset.ids for k in range(2)]
+    out, left_out = capsys.readouterr().out, sum(counts[name] - 2 for name in names["train"])
+    assert f"train: 16 images, 2 captions each; {left_out} captions left out\n" in out
+    assert "test: 2 images, 7 captions each\n" in out
+    for split, number in (("train", 2), ("test", 7)):
+        dataset = PrecomputedDataset(folder, split)
+        assert dataset.captions == [caption(name, k) for name in dataset.ids for k in range(number)]
     shutil.rmtree(folder)
     folder = make(captions_per_image=1)
-    assert PrecomputedDataset(folder, "train").captions == [caption(name, 0) for name in dataset.ids]
+    dataset = PrecomputedDataset(folder, "train")
+    assert dataset.captions == [caption(name, 0) for name in dataset.ids]
     shutil.rmtree(folder)
-    few = r"captions.txt: 14 of the 20 images have fewer than 4 captions \(--captions-per-image .*: 00.png, 01.png, 03"
-    with pytest.raises(UWMLError, match=few):
+    few = sum(count < 4 for count in counts.values())
+    with pytest.raises(UWMLError, match=rf"captions.txt: {few} of the 20 images have fewer than 4 captions \(--capt"):
         make(captions_per_image=4)
 
 

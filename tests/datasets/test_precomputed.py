@@ -230,8 +230,8 @@ def overwritten(name, content):
         (lambda folder: (folder / "dev_ids.txt").mkdir(), "dev_ids.txt", "not readable"),
         (truncated(200), "dev_ims.npy", "not readable as a .npy array"),
         (truncated(60), "dev_ims.npy", "not readable as a .npy array"),
-        (truncated(0), "dev_ims.npy", "not readable as a .npy array"),
-        (overwritten("dev_ims.npy", b"<html>404</html>"), "dev_ims.npy", "not readable as a .npy array"),
+        (truncated(0), "dev_ims.npy", "found an empty file, expected an array"),
+        (overwritten("dev_ims.npy", b"<html>404</html>"), "dev_ims.npy", "is a web page, not the file itself"),
         (overwritten("dev_ims.npy", b"\x93NUMPY\x01\x00\x04\x00{'(\n"), "dev_ims.npy", "not readable as a .npy array"),
         (bad_features(np.array([[["x", None]]], dtype=object)), "dev_ims.npy", "not readable as a .npy array"),
         (bad_features(np.zeros(3)), "dev_ims.npy", r"found float64 \(3,\), expected real .* in 2 or 3 dimensions"),
@@ -321,7 +321,7 @@ def test_a_test_split_without_its_features_is_not_passed_over(folder):
 def test_an_npz_under_the_name_of_a_npy(folder):
     with (folder / "dev_ims.npy").open("wb") as file:
         np.savez(file, a=np.zeros((3, 4, 5)))
-    with pytest.raises(UWMLError, match="dev_ims.npy: found NpzFile"):
+    with pytest.raises(UWMLError, match=r"dev_ims.npy: not readable as a .npy array .*got b'PK"):
         PrecomputedDataset(folder, "dev")
 
 

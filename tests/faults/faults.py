@@ -99,7 +99,7 @@ siblings setting upside down | resume | self.config.siblings == "ignored" ==> se
 twins setting upside down | resume | self.config.twins == "ignored" ==> self.config.twins != "ignored"
 run folder of other settings is taken | resume | if there[name] != wanted: ==> if there[name] != there[name]:
 vocabulary of another size is taken | resume | if vocabulary_size != len(vocabulary) ==> if vocabulary_size < len(vocabulary)
-big-endian boxes | importers | np.frombuffer(content, "<f4") ==> np.frombuffer(content, ">f4")
+big-endian boxes | importers | validate=True), "<f4") ==> validate=True), ">f4")
 image in two rows | importers | for image, count in times.items() if count > 1 ==> for image, count in times.items() if count > 2
 only caption 0 of an image recognised | importers | r"(.*)#(\d+)" ==> r"(.*)#(0)"
 quote swallows lines | importers | range(line + 1, reader.line_num + 1) ==> range(line + 1, line + 1)
@@ -107,10 +107,15 @@ given splits dealt anew | importers | given_names(captions, given) if given else
 two images of one id | importers | expect_once(places, f"of the id {key!r}", f"{where}, {name!r},") ==> pass
 split read as caption | importers | ("split", -1, SPLITS ==> ("split", 1, SPLITS
 restval to dev | importers | "restval": "train" ==> "restval": "dev"
-last five captions | importers | sentences[:CAPTIONS_PER_IMAGE] ==> sentences[-CAPTIONS_PER_IMAGE:]
+last five captions | importers | sentences[:wanted] ==> sentences[-(wanted or 0):]
 last thousand test images | importers | splits["testall"].items())[:TEST_1K] ==> splits["testall"].items())[-TEST_1K:]
-videos with unequal captions | importers | wanted or max(1, min(map(len, captions.values()))) ==> wanted or max(map(len, captions.values()))
-first video without offset | importers | np.cumsum([0, *( ==> np.cumsum([*(
+videos with unequal captions | importers | wanted or min(map(len, items.values())) ==> wanted or max(map(len, items.values()))
+first video without offset | importers | np.cumsum([0, *(shapes ==> np.cumsum([*(shapes
+first image without offset | importers | np.cumsum([0, *(of ==> np.cumsum([*(of
+one caption number for all splits | importers | wanted or min(map(len, items.values())) ==> wanted or min(map(len, captions.values()))
+rows written after their place | importers | -regions_left * len(content) // len(numbers) ==> -regions_left * len(content) // len(numbers) + 4
+boxes turned like features | importers | if len(features) == n else features.T ==> if len(features) == n else features.reshape(n, -1)
+ids of two images taken for one | importers | if plain[_plain(image)] == 1 ==> if plain[_plain(image)]
 width for height | importers | cells * (*size, *size) ==> cells * (*size[::-1], *size[::-1])
 test images in dev | importers | order[n_train:-n_test] ==> order[n_train:]
 split by the order of the file | importers | order = sorted(names) ==> order = list(names)

@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from uwml_lib.datasets.raw.grid_features import load_picture
+from uwml_lib.datasets.raw.npz_files import read_npz
+from uwml_lib.released.checkpoints import load_released_checkpoint
 from uwml_lib.runs.checkpoints import load_state
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import (
@@ -183,6 +186,39 @@ def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, read):
     for name in ("pipe", "device"):
         with pytest.raises(UWMLError, match=f"{name}: not readable, for it is no regular file"):
             read(tmp_path / name)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%064d\nsize 8531000128\n" % 0
+READERS = {
+    "array": lambda path: load_array(path, 3), "npz": read_npz, "picture": load_picture, "state": load_state,
+    "released": load_released_checkpoint, "JSON": read_json, "lines": read_lines,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (POINTER, "is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"),
+        (b"\n <!DOCTYPE html><title>Sign in</title>", "is a web page, not the file itself; download that again"),
+        (b"\xef\xbb\xbf<HTML>404", "is a web page, not the file itself; download that again"),
+    ],
+)
+def test_what_a_clone_or_a_download_left_in_place_of_a_file_is_named(tmp_path, read, content, words):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(UWMLError) as error:
+        read(path)
+    assert str(error.value) == f"{path}: {words}"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"\x80\x04]\x94.", b"PK\x03\x04", b"\x93NUM"])
+def test_nobody_is_advised_to_unpickle_what_is_no_array(tmp_path, content):
+    path = tmp_path / "file.npy"
+    path.write_bytes(content)
+    with pytest.raises(UWMLError, match=r"file\.npy: (found an empty file|not readable as a \.npy array)") as error:
+        load_array(path, 2)
+    assert "pickle" not in str(error.value)
 
 
 def test_through_a_link_the_file_it_leads_to_is_replaced(tmp_path):

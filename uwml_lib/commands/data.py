@@ -5,6 +5,7 @@ from typing import Any
 
 from uwml_lib.config import preset
 from uwml_lib.datasets import captions_there, check_data, prepare_data
+from uwml_lib.support.progress import counted
 
 
 def data(dataset: str = "scenes", data_root: str = "") -> dict[str, Any]:
@@ -20,8 +21,9 @@ def data(dataset: str = "scenes", data_root: str = "") -> dict[str, Any]:
     splits = {}
     for split in check_data(replace(config, captions=captions_there(config.data_folder))):
         n_images, regions, dim = split.features.shape
-        counts = f"{int(split.counts(range(n_images)).min())} to {regions}" if split.varying else regions
-        captions = split.captions_per_image
-        print(f"{split.split}: {n_images} images of {counts} regions x {dim} numbers, {captions} captions each")
+        fewest, captions = int(split.counts(range(n_images)).min()), split.captions_per_image
+        of_regions = counted(regions, "region") if fewest == regions else f"{fewest} to {regions} regions"
+        each = f"{counted(captions, 'caption')} each"
+        print(f"{split.split}: {counted(n_images, 'image')} of {of_regions} x {counted(dim, 'number')}, {each}")
         splits[split.split] = {"images": n_images, "regions": regions, "dim": dim, "captions_per_image": captions}
     return {"folder": str(config.data_folder), "splits": splits}

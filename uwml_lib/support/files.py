@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
+
+IN_PLACE_OF_A_FILE = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`",
+    b"<!doctype html": "a web page, not the file itself; download that again",
+    b"<html": "a web page, not the file itself; download that again",
+}
+"""First bytes, lower case, of what a clone or a download may leave under the name of a file -> what that is."""
 
 
 @contextlib.contextmanager
@@ -78,17 +85,24 @@ def _sync(path: Path) -> None:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise UWMLError unless there is a file that may be read: reading a pipe or a device might never end."""
+    """Raise UWMLError unless there is a file that may be read, and no pointer of Git LFS or web page in its place.
+
+    Reading a pipe or a device might never end.
+    """
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise UWMLError(f"{path}: not readable, for it is {kind}")
-        path.open("rb").close()
+        with path.open("rb") as file:
+            start = file.read(100).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     except FileNotFoundError as error:
         raise UWMLError(f"{path}: no such file") from error
     except OSError as error:
         raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+    for beginning, what in IN_PLACE_OF_A_FILE.items():
+        if start.startswith(beginning):
+            raise UWMLError(f"{path}: is {what}")
 
 
 def make_folder(path: Path) -> Path:
@@ -129,15 +143,15 @@ def read_bytes(path: Path) -> bytes:
 def load_array(path: Path, *dimensions: int) -> np.ndarray:
     """Memory-map an array of real numbers with one of these numbers of dimensions; raises UWMLError naming the file."""
     check_is_file(path)
+    expect(path.stat().st_size, path, "an empty file", "an array of numpy's, .npy")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")  # np.load would advise to unpickle what is no array
     except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
-    mapped = isinstance(array, np.memmap)
-    if not mapped or array.ndim not in dimensions or array.dtype.kind not in "fiu" or not array.size:
-        found = f"{array.dtype} {array.shape}" if mapped else type(array).__name__
+    if array.ndim not in dimensions or array.dtype.kind not in "fiu" or not array.size:
         wanted = " or ".join(map(str, dimensions))
-        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {wanted} dimensions")
+        of_numbers = f"real numbers, at least one, in {wanted} dimensions"
+        raise UWMLError(f"{path}: found {array.dtype} {array.shape}, expected {of_numbers}")
     if (expected := array.offset + array.nbytes) != (size := path.stat().st_size):
         raise UWMLError(f"{path}: found {size:,} bytes, expected {expected:,} for {array.shape}")
     return array

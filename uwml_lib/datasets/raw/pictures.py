@@ -55,7 +55,7 @@ def write_pictures(
         backbone: The image model, any of timm; its weights are downloaded once, from the Hugging Face hub.
         weights: A file of weights for it instead, .safetensors or a state dict of torch.
         grid: Rows and columns of regions that an image is cut into.
-        captions_per_image: Captions of every image, the first ones; by default as many as every image has.
+        captions_per_image: Captions of every image, the first ones; by default as many as every image of its split has.
         dev: Percent of the images for choosing the best epoch, at least one image, unless the file gives splits.
         test: Percent of the images for the final scores, at least one image, unless the file gives splits.
         seed: Seed of the order in which images are dealt to the splits.
@@ -66,9 +66,10 @@ def write_pictures(
     """
     for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         expect(value is None or value > 0, name, value, "at least 1")
-    kept, given = _captions_of(images, captions, captions_per_image, say)
-    split = given_names(captions, given) if given else split_names(kept, dev, test, seed)
-    parts = {part: {name: kept[name] for name in names} for part, names in split.items()}
+    found, given = _captions_of(images, captions, say)
+    splits = given_names(captions, given) if given else split_names(found, dev, test, seed)
+    parts = {split: {name: found[name] for name in names} for split, names in splits.items()}
+    parts = first_captions(str(captions), parts, captions_per_image, "image", say)
     built = grids.build_backbone(backbone, weights)
     most = " x ".join(map(str, built.map_size))
     expect(grid <= min(built.map_size), "grid", grid, f"no more than the {most} of the feature map of {backbone}")
@@ -95,9 +96,7 @@ def write_pictures(
     say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
 
 
-def _captions_of(
-    images: Path, captions: Path, captions_per_image: int | None, say: Say
-) -> tuple[dict[str, list[str]], dict[str, str]]:
+def _captions_of(images: Path, captions: Path, say: Say) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the captions of every image that has some, and the splits if the file gives them; say what is left out."""
     if not images.is_dir():
         raise UWMLError(f"{images}: no such folder, expected one of images")
@@ -107,7 +106,7 @@ def _captions_of(
     say(f"{captions}: {form}; {count:,} captions of {len(found):,} images; files without captions: {others:,}")
     if given:
         say("splits: as this file gives them, so --dev, --test and --seed are without effect")
-    return first_captions(str(captions), found, captions_per_image, "image", say), given
+    return found, given
 
 
 def given_names(captions: Path, given: Mapping[str, str]) -> dict[str, list[str]]:
