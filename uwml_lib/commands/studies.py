@@ -73,8 +73,9 @@ def sweep(
     tried, base = read_space(space) if space else {**DEFAULT_SPACE}, base_config(training)
     if not space and training.epochs is None:
         base = replace(base, epochs=min(TUNING_EPOCHS, base.epochs))
-    if training.epochs is not None and "epochs" in tried:
-        raise UWMLError("epochs: is in the space and given besides, expected one of them")
+    given = {*training.settings, *(["epochs"] if training.epochs is not None else [])}
+    if twice := [name for name in tried if name in given]:
+        raise UWMLError(f"{twice[0]}: is in the space and given besides, expected one of them")
     losses = tried.pop("loss", [base.loss])
     if not isinstance(losses, list) or not losses or any(losses.count(loss) > 1 for loss in losses):
         raise UWMLError(f"space: loss: found {losses!r}, expected a list of losses that differ")
