@@ -36,7 +36,7 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
     seeds = read_seeds(options.seeds, study.smoke_seeds if smoke else SEEDS)
     check_config(base)
     folder, parameters = report_folder(base.dataset), {"DATASET": base.dataset, "DATA_ROOT": base.data_root}
-    _check_settings(study, Request(base_config(replace(options, settings={})), seeds, smoke, lambda line: None), options)
+    _check_settings(study, options, seeds)
     _prepare(study, base, parameters, say)
     base = base if "batch_size" in options.settings else with_batch_that_fits(base, say)
     request = Request(base, seeds, smoke, say)
@@ -79,8 +79,9 @@ def _prepare(study: Study, config: ExperimentConfig, parameters: dict[str, Any],
         )
 
 
-def _check_settings(study: Study, usual: Request, options: StudyOptions) -> None:
-    """Raise UWMLError for a given setting that the study changes itself; usual: the request without such settings."""
+def _check_settings(study: Study, options: StudyOptions, seeds: Sequence[int]) -> None:
+    """Raise UWMLError for a given setting that the study changes itself."""
+    usual = Request(base_config(replace(options, settings={})), seeds, options.profile == "smoke", lambda line: None)
     planned = [config for group in study.plan(usual).values() for config in group] if options.settings else []
     changed = {name for config in planned for name in settings_that_differ(config, usual.base)} - {"warmup_epochs"}
     for name in options.settings:

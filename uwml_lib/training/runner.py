@@ -102,7 +102,7 @@ def check_model_fits(config: ExperimentConfig) -> None:
 def with_batch_that_fits(config: ExperimentConfig, say: Say = say) -> ExperimentConfig:
     """Return a configuration whose batches its data, which must be there, can fill.
 
-    It is the same one if they can. Else the batch is the largest power of two that an epoch has four of, and that is said.
+    It is the same one if they can. Else the batch is the largest power of two that an epoch has four of, and said.
     """
     if (n_captions := len(load_split(config, "train"))) >= config.batch_size:
         return config
