@@ -66,8 +66,8 @@ UWML := $(PY) -m uwml_lib.cli
 # As typed, not expanded once more: a name may hold a $.
 option = $(if $(value $(2)), --$(1) $(call quote,$(value $(2))))
 DATA_OPTIONS = $(call option,dataset,DATASET)$(call option,data-root,DATA_ROOT)
-OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$(call option,profile,PROFILE) \
-    $(foreach word,$(value SETTINGS),$(call quote,$(word)))
+WORDS = $(if $(value SETTINGS), $(foreach word,$(value SETTINGS),$(call quote,$(word))))
+OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$(call option,profile,PROFILE)$(WORDS)
 
 # Two test processes with one thread each: more threads than cores is slower, and sums differ with their number.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal

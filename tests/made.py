@@ -40,7 +40,8 @@ def write_run(folder: Path, loss: str, seed: int, quality: float, **settings: An
     scores += quality * np.repeat(np.eye(N_IMAGES), K, axis=1)
     metrics = retrieval_metrics(scores, K, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("ranks")}
-    config = preset("scenes", **{"loss": loss, "seed": seed, "warmup_epochs": 1, "epochs": 2, **settings})
+    usual = {"dataset": "scenes", "loss": loss, "seed": seed, "warmup_epochs": 1, "epochs": 2}
+    config = preset(**usual | settings)
     results = {
         "config": config.to_dict(), "split": "test", "captions_per_image": K, "metrics": metrics, "ranks": ranks,
         "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed,
