@@ -148,11 +148,11 @@ def test_the_true_image_has_a_thick_frame():
 
 def test_a_caption_with_dollars_is_drawn_as_it_is():
     figure, _ = figures.retrieval_examples(
-        [{"query": "$5 or $x_{", "true": 0, "images": [0], "rank": 1}], np.zeros((1, 4, 4, 3))
+        [{"query": "$x_{ or $5", "true": 0, "images": [0], "rank": 1}], np.zeros((1, 4, 4, 3))
     )
     figure.canvas.draw()  # as a formula it would be none
-    assert figure.axes[0].texts[0].get_text() == "$5 or $x_{"
-    words = figures.attention_by_word(np.zeros((4, 4, 3)), np.array([[0, 0, 1, 1]]), ["$^{", "$"], np.ones((2, 1)))[0]
+    assert figure.axes[0].texts[0].get_text() == "$x_{ or $5"
+    words = figures.attention_by_word(np.zeros((4, 4, 3)), np.array([[0, 0, 1, 1]]), ["$^{$", "$"], np.ones((2, 1)))[0]
     words.canvas.draw()
 
 
