@@ -142,7 +142,8 @@ seeds out of order | reports | sorted(self.runs, key=lambda run: run.seed) ==> s
 last epoch against the one reached | reports | ["dev_rsum"].iloc[epochs - 1] ==> ["dev_rsum"].iloc[-1]
 losses of other seeds compared | statistics | sides[0].keys() ^ sides[1].keys() ==> sides[0].keys() - sides[0].keys()
 collapse upside down | reports | abs(gap) < COLLAPSED ==> abs(gap) > COLLAPSED
-page with unescaped text | site | html.escape(text)) ==> text)
+page with unescaped text | site | str(escape(text))) ==> text)
+pages not escaped | site | autoescape=True ==> autoescape=False
 curve upside down | site | (high - values) / ((high - low) or 1) ==> (values - low) / ((high - low) or 1)
 pages of runs that are gone | site | page.unlink() ==> str(page)
 explorer's margin forgotten | site | n + margin <= p || p >= ceiling ==> n <= p || p >= ceiling

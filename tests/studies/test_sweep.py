@@ -474,6 +474,7 @@ def test_a_slip_is_one_sentence(capsys, monkeypatch):
     for options, message in (
         (["--space", '{"loss.margn": [0.1]}'], "space: unknown name 'loss.margn'; did you mean 'loss.margin'?"),
         (["--space", '{"epochs": [1, 2]}', "--epochs", "3"], "epochs: is in the space and given besides, expected one"),
+        (["--space", '{"batch_size": [8]}', "--batch-size", "4"], "batch_size: is in the space and given besides"),
         (["--space", '{"loss": "triplet"}'], "space: loss: found 'triplet', expected a list of losses that differ"),
         (["--space", '{"loss": ["triplet", "hinge"], "epochs": [2]}'], "loss: found 'hinge', expected one of"),
         (["--seeds", "1 1"], "seeds: found '1 1'"),

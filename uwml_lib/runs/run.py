@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.evaluation.statistics import remark_on_size, rsum_by_image
+from uwml_lib.evaluation.statistics import chance_rsum, remark_on_size, rsum_by_image
 from uwml_lib.models import MODELS
 from uwml_lib.runs.checkpoints import read_metrics
 from uwml_lib.support.errors import UWMLError
@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLLAPSED = 0.005
-"""Mean difference of a positive's and its hardest negative's score below which a training has collapsed."""
+"""Mean difference of a positive's and its hardest negative's score below which a training may have collapsed."""
+LITTLE = 0.4
+"""Share of the way from chance to 600 below which its rsum then shows that it has."""
+
+
+def stands_still(gap: float, rsum: float, chance: float) -> bool:
+    """Say whether a training is at equal scores: the positives score as their hardest negatives, and rsum is low.
+
+    gap: the mean difference of the two in an epoch; rsum: after it; chance: that of random scores. A gap alone says
+    little: when the warm-up ends, it is as small in trainings that go well.
+    """
+    return abs(gap) < COLLAPSED and rsum - chance < LITTLE * (600 - chance)
 
 
 @dataclass(frozen=True)
@@ -97,13 +108,14 @@ class Run:
 
     @functools.cached_property
     def collapsed(self) -> bool:
-        """Whether scores were nearly equal in the last epoch: positives and hardest negatives hardly differ."""
+        """Whether the training stood still at nearly equal scores in its last epoch."""
         if "members" in self.results:  # an ensemble, or a checkpoint: there is no training to look at
             return False
-        steps = self.history().query("kind == 'step'")
-        last = steps[steps["epoch"] == steps["epoch"].max()]
+        history = self.history()
+        last = history[history["epoch"] == history["epoch"].max()]
         gap = (last["positive_score"] - last["hardest_negative_score"]).mean()
-        return bool(abs(gap) < COLLAPSED)
+        chance = chance_rsum(len(self.results["ranks"]["image_to_text_ranks"]), self.results["captions_per_image"])
+        return stands_still(gap, last["dev_rsum"].iloc[-1], chance)
 
     def history(self) -> pd.DataFrame:
         """Every line of metrics.jsonl, with `epochs_done` (fractional) to plot against."""

@@ -18,6 +18,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, load_selection, load_split
 from uwml_lib.datasets.batches import may_be_negatives
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
+from uwml_lib.evaluation.statistics import chance_rsum
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import build_model
 from uwml_lib.runs.provenance import provenance
@@ -25,6 +26,7 @@ from uwml_lib.runs.scoring import device_of, naming
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.numerics import tf32_products, threads
 from uwml_lib.support.progress import Say, duration, progress, say
+from uwml_lib.training.alarms import alarms
 from uwml_lib.training.processes import ScoresOfAll, find_processes, gather, process_count
 from uwml_lib.training.resume import TrainingState, read_steps
 
@@ -203,6 +205,10 @@ class Trainer:
             f"{dev['rsum']:.1f} (best {self.state.best_rsum:.1f}), {duration(seconds)}"
             + (f", about {duration(left)} left" if left else "")
         )
+        steps = [line for line in self.state.records if line["kind"] == "step" and line["epoch"] == epoch]
+        chance = chance_rsum(len(self.selection_set.features), self.selection_set.captions_per_image)
+        for alarm in alarms(self.config, self.loss, steps, dev["rsum"], chance):
+            self.say(alarm)
 
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
