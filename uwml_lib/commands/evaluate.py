@@ -67,6 +67,7 @@ def evaluate(
 
 def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     """Print the recalls of an evaluation, and return what a program may want of it."""
+    from uwml_lib.datasets.loading import coverage_line
     from uwml_lib.evaluation.metrics import released_lines
 
     metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
@@ -76,6 +77,8 @@ def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     if "best_epoch" in results:
         about += f", best epoch {results['best_epoch']} ({settings.chosen_by} rsum {results['dev_rsum']:.1f})"
     print(f"{results['split']} split{about}:")
+    if covered := results.get("words_covered"):
+        print(f"  {coverage_line(covered if len(covered) > 1 else {results['split']: min(covered.values())})}")
     if settings.fidelity != "corrected":
         print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
     for direction in ("image_to_text", "text_to_image"):

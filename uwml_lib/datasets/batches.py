@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uwml_lib.datasets.vocabulary import PAD
+from uwml_lib.datasets.vocabulary import PAD, UNKNOWN
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import load_array
 
@@ -96,6 +96,12 @@ class EncodedCaptions(Sequence):
     def lengths(self) -> np.ndarray:
         """Numbers of every caption, (n,) int64."""
         return np.diff(self._starts)
+
+    @property
+    def share_known(self) -> float:
+        """Share of the words, `<start>` and `<end>` not counted, that are not `<unk>`."""
+        words = len(self._numbers) - 2 * len(self)
+        return 1 - self._numbers.count(UNKNOWN) / max(1, words)
 
     def __getitem__(self, index: Any) -> Any:
         """The list of one caption, or for a slice a list of them."""
