@@ -5,6 +5,7 @@ import json
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +31,12 @@ TINY = [
     "--embed-size", "8", "--word-dim", "6", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
     "--dataset", "tiny", "--data-root",
 ]  # fmt: skip
+SMALL = ["--epochs", "1", "--batch-size", "8", "--embed-size", "8", "--word-dim", "6", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _audits_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "AUDITS", tmp_path / "audits")
 
 
 @pytest.fixture
@@ -255,10 +262,14 @@ def test_the_module_is_a_program():
 
 def test_data_says_what_is_in_a_folder(data_root, capsys):
     assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
         f"{split}: {size} images of 3 regions x 9 numbers, 2 captions each"
         for split, size in (("train", 40), ("dev", 12), ("test", 14))
     ]
+    assert lines[3].startswith("words that the vocabulary has: train 100.0 %, dev 100.0 %, test 100.0 %; it has ")
+    assert lines[4].split() == ["train", "dev", "test"]
+    assert lines[5].split() == ["images", "40", "12", "14"]
     path = data_root / "tiny/train_ims.npy"
     features = np.load(path)
     features[-1, 0, 0] = np.nan
@@ -404,11 +415,31 @@ def test_json_of_an_error_is_a_sentence_on_the_standard_error(capfd):
 def test_results_can_be_read_by_a_program(capfd, tmp_path):
     folder = write_tiny(tmp_path / "tiny")
     options = ["--dataset", "tiny", "--data-root", str(folder.parent), "--run-folder", str(tmp_path / "run")]
-    small = ["--epochs", "1", "--batch-size", "8", "--embed-size", "8", "--word-dim", "6", "--device", "cpu"]
-    assert main(["--json", "train", *options, *small]) == 0
+    assert main(["--json", "train", *options, *SMALL]) == 0
     trained = json.loads(capfd.readouterr().out)
     assert trained["config"]["epochs"] == 1
     assert main(["--json", "evaluate", str(tmp_path / "run")]) == 0
     assert json.loads(capfd.readouterr().out)["metrics"] == trained["metrics"]
     assert main(["--json", "data", *options[:4]]) == 0
-    assert json.loads(capfd.readouterr().out)["splits"]["train"]["images"] == 40
+    found = json.loads(capfd.readouterr().out)
+    assert found["splits"]["train"]["images"] == 40
+    assert found["words_covered"] == {"train": 1, "dev": 1, "test": 1}
+    assert found["audit"]["counts"]["train"]["equal_images"] == {"train": 0}
+
+
+def test_a_run_notes_what_the_audit_found(tmp_path, capsys):
+    folder = write_tiny(tmp_path / "tiny")
+    for kind in ("ims.npy", "caps.txt"):
+        shutil.copy(folder / f"train_{kind}", folder / f"test_{kind}")
+    options = ["--dataset", "tiny", "--data-root", str(tmp_path), *SMALL]
+    assert main(["train", *options, "--run-folder", str(tmp_path / "before")]) == 0
+    assert read_json(tmp_path / "before/config.json")["provenance"]["audit"] is None
+    out = capsys.readouterr().out
+    covered = "words that the vocabulary has: train 100.0 %, dev 100.0 %, test 100.0 %"
+    assert f"polynomial seed 0: {covered}" in out and "\n  words that the vocabulary has: test 100.0 %\n" in out
+    assert main(["data", *options[:4]]) == 0
+    warning = "40 images and 80 captions of test are in train too"
+    assert f"Warning: {warning}\n" in capsys.readouterr().out
+    assert main(["train", *options, "--run-folder", str(tmp_path / "after")]) == 0
+    for provenance in (read_json(tmp_path / f"after/{name}.json")["provenance"] for name in ("config", "results")):
+        assert warning in provenance["audit"]["warnings"]

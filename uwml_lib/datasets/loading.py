@@ -11,7 +11,7 @@ from uwml_lib.datasets.digits.embedded import EmbeddedSettings, build_embedded, 
 from uwml_lib.datasets.digits.scenes import SCENES
 from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
 from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
-from uwml_lib.datasets.vocabulary import Vocabulary
+from uwml_lib.datasets.vocabulary import SPECIALS, Vocabulary
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, read_lines
 from uwml_lib.support.progress import Say, say
@@ -91,8 +91,11 @@ def build_vocabulary(folder: Path | str) -> Vocabulary:
     Raises UWMLError if it has no word.
     """
     files = [Path(folder) / f"{split}_caps.txt" for split in ("train", "dev")]
-    where = f"{files[0]} and {files[1].name}"
-    return Vocabulary.build((caption for file in files for caption in read_lines(file)), where=where)
+    vocabulary = Vocabulary.build(caption for file in files for caption in read_lines(file))
+    has_words = any(letter.isalnum() for word in vocabulary.words[len(SPECIALS) :] for letter in word)
+    where, expected = f"{files[0]} and {files[1].name}", "captions with blanks between words, which recur"
+    expect(has_words, where, "no word often enough for a vocabulary", expected)
+    return vocabulary
 
 
 def words_covered(sets: Mapping[str, PrecomputedDataset]) -> dict[str, float]:
