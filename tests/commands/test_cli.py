@@ -397,10 +397,11 @@ def test_json_is_all_that_the_standard_output_gets(capfd, monkeypatch):
         return {"rsum": 1.5, "dataset": dataset}
 
     monkeypatch.setattr("uwml_lib.commands.data.data", found)
-    assert main(["--json", "data", "--dataset", "x"]) == 0
-    out, err = capfd.readouterr()
-    assert json.loads(out) == {"rsum": 1.5, "dataset": "x"}
-    assert "to be read by people" in err and "by another process" in err
+    for words in (["--json", "data", "--dataset", "x"], ["data", "--dataset", "x", "--json"]):
+        assert main(words) == 0
+        out, err = capfd.readouterr()
+        assert json.loads(out) == {"rsum": 1.5, "dataset": "x"}
+        assert "to be read by people" in err and "by another process" in err
     assert main(["data", "--dataset", "x"]) == 0
     assert "to be read by people" in capfd.readouterr().out  # the output is where it was
 
