@@ -23,6 +23,7 @@ from uwml_lib.evaluation import released_lines
 from uwml_lib.losses import LOSSES
 from uwml_lib.released.flags import describe
 from uwml_lib.released.published import row_config
+from uwml_lib.runs.provenance import provenance
 from uwml_lib.studies import STUDIES
 from uwml_lib.support import paths
 from uwml_lib.support.files import read_json, write_json
@@ -432,15 +433,14 @@ def test_a_run_notes_what_the_audit_found(tmp_path, capsys):
     folder = write_tiny(tmp_path / "tiny")
     for kind in ("ims.npy", "caps.txt"):
         shutil.copy(folder / f"train_{kind}", folder / f"test_{kind}")
-    options = ["--dataset", "tiny", "--data-root", str(tmp_path), *SMALL]
-    assert main(["train", *options, "--run-folder", str(tmp_path / "before")]) == 0
-    assert read_json(tmp_path / "before/config.json")["provenance"]["audit"] is None
+    options = ["--dataset", "tiny", "--data-root", str(tmp_path)]
+    assert provenance("cpu", data="not looked at")["audit"] is None
+    assert main(["data", *options]) == 0
+    warning = "40 images and 80 captions of test are in train too"
+    assert f"Warning: {warning}\n" in capsys.readouterr().out
+    assert main(["train", *options, *SMALL, "--run-folder", str(tmp_path / "run")]) == 0
+    for noted in (read_json(tmp_path / f"run/{name}.json")["provenance"] for name in ("config", "results")):
+        assert warning in noted["audit"]["warnings"]
     out = capsys.readouterr().out
     covered = "words that the vocabulary has: train 100.0 %, dev 100.0 %, test 100.0 %"
     assert f"polynomial seed 0: {covered}" in out and "\n  words that the vocabulary has: test 100.0 %\n" in out
-    assert main(["data", *options[:4]]) == 0
-    warning = "40 images and 80 captions of test are in train too"
-    assert f"Warning: {warning}\n" in capsys.readouterr().out
-    assert main(["train", *options, "--run-folder", str(tmp_path / "after")]) == 0
-    for provenance in (read_json(tmp_path / f"after/{name}.json")["provenance"] for name in ("config", "results")):
-        assert warning in provenance["audit"]["warnings"]
