@@ -30,7 +30,8 @@ AREAS = {
     ),
     "vocabulary": Area(("tests/datasets/test_vocabulary.py",)),
     "data": Area(
-        ("tests/datasets/test_precomputed.py",), ("tests/runs/test_scoring.py", "tests/training/test_training.py")
+        ("tests/datasets/test_precomputed.py", "tests/datasets/test_audit.py"),
+        ("tests/runs/test_scoring.py", "tests/training/test_training.py"),
     ),
     "resume": Area(
         ("tests/runs/test_checkpoints.py", "tests/training/test_training.py"),

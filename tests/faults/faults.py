@@ -81,6 +81,10 @@ caption of another image | data | index // self.captions_per_image ==> index % l
 captions of the images before | data | slice(start * self.captions_per_image, stop * self.captions_per_image) ==> slice(start, start + (stop - start) * self.captions_per_image)
 fingerprint blind to captions | data | digest.update(read_bytes(text)) ==> digest.update(text.name.encode())
 test replaced by dev in silence | data | if there := [path.name for path in others if path.exists()] ==> if there := []
+captions of an image apart | data | if name != (wanted := names[row - row % K]): ==> if name != (wanted := name):
+boxes of other images | data | array[:: self._copies][self._first :][ ==> array[:: self._copies][
+copies in another split unseen | data | (one is not other or first[digest] < number) ==> (one is other and first[digest] < number)
+coefficients fitted to what is reported | data | dev = load_selection(config, vocabulary) ==> dev = load_split(config, "dev", vocabulary)
 selection images trained on | data | n_images = len(dataset.features) - config.selection_images ==> n_images = len(dataset.features) - config.selection_images // 2
 Adam starts afresh | resume | self.optimizer.load_state_dict(state["optimizer"]) ==> self.optimizer.load_state_dict(self.optimizer.state_dict())
 same order of captions every epoch | resume | self.loader.set_epoch(epoch) ==> self.loader.set_epoch(0)

@@ -19,11 +19,12 @@ from uwml_lib.evaluation import METRICS, chance_rsum, released_lines, retrieval_
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.released.checkpoints import load_released_checkpoint
 from uwml_lib.released.published import row_config
-from uwml_lib.runs import scoring
+from uwml_lib.runs import dev_batches, load_model, scoring
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_sealed_json
 from uwml_lib.training import Trainer, check_config, train
+from uwml_lib.weighting import batch_scores
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BIGRU, WEIGHT_NORM = (
@@ -377,7 +378,11 @@ def test_the_last_training_images_choose_the_epoch(config, tmp_path):
     assert load_selection(config).split == "dev"
     said = []
     train(replace(held_out, seed=1), tmp_path / "other", said.append)
-    assert "held-out train rsum" in said[0]
+    assert "train 100.0 %, held-out train 100.0 %, test" in said[0]
+    assert "held-out train rsum" in said[1]
+    model, _, words = load_model(folder)  # coefficients are fitted to these images too, for dev may be what is reported
+    expected = batch_scores(score_matrix(model, load_selection(held_out, words)), 2, held_out.batch_size)
+    torch.testing.assert_close(dev_batches(folder), expected)
     with pytest.raises(UWMLError, match="selection_images: found 40, expected fewer than the 40 training images"):
         train(replace(config, selection_images=40), tmp_path / "none", quiet)
 

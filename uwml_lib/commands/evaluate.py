@@ -74,6 +74,7 @@ def evaluate(
 
 def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     """Print the recalls of an evaluation, and return what a program may want of it."""
+    from uwml_lib.datasets.loading import coverage_line
     from uwml_lib.evaluation.metrics import released_lines
     from uwml_lib.runs.run import Run
 
@@ -87,6 +88,8 @@ def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     print(f"{results['split']} split{about}:")
     for remark in _remarks(run):
         print(f"  {remark}")
+    if covered := results.get("words_covered"):
+        print(f"  {coverage_line(covered if len(covered) > 1 else {results['split']: min(covered.values())})}")
     if settings.fidelity != "corrected":
         print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
     _print_recalls(metrics)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from uwml_lib.config import ExperimentConfig, Precision
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary, evaluation_split, fingerprint, load_split
+from uwml_lib.datasets.loading import load_selection, words_covered
 from uwml_lib.evaluation.metrics import DIRECTIONS, RANKS, fold_metrics, tied_queries
 from uwml_lib.evaluation.scores import score_matrix
 from uwml_lib.models import Matcher
@@ -143,8 +144,9 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
         ties = [tied_queries(scores, first.captions_per_image) for scores in means]
         if_twins_are_right, _ = fold_metrics(means, first.captions_per_image, sentences=first.sentences.tolist())
     ranks = {name: metrics.pop(name).tolist() for name in RANKS}
+    covered = words_covered({member.name: data for member, data in zip(members, sets, strict=True)})
     return {
-        "config": members[0].config.to_dict(), "split": split, "folds": folds,
+        "config": members[0].config.to_dict(), "split": split, "folds": folds, "words_covered": covered,
         "captions_per_image": first.captions_per_image, "features": {split: list(first.features.shape)},
         "metrics": metrics, "fold_metrics": [{name: fold[name] for name in metrics} for fold in by_fold],
         "ties": {name: sum(fold[name] for fold in ties) for name in DIRECTIONS},
@@ -193,12 +195,13 @@ def _protocol(split: str, folds: int) -> str:
 
 
 def dev_batches(folder: Path | str, data_root: str = "", n_images: int = 500) -> Tensor:
-    """Score dev pairs with a run's best model, (batches, n, n) float32 with the positives on the diagonal.
+    """Score pairs with a run's best model, (batches, n, n) float32 with the positives on the diagonal.
 
-    Batches are of the size used in training, see `batch_scores`. n_images: take the first ones of dev alone.
+    The pairs are of dev, or of the training images held out in its place, where dev is what is reported. Batches are of
+    the size used in training, see `batch_scores`. n_images: take the first ones alone.
     """
     model, config, vocabulary = load_model(folder, data_root)
-    dev = load_split(config, "dev", vocabulary)
+    dev = load_selection(config, vocabulary)
     with threads(config.threads):
         scores = score_matrix(model, dev, images=range(n_images))
     return batch_scores(scores, dev.captions_per_image, config.batch_size)

@@ -46,7 +46,7 @@ def train(
             say(f"{folder.name}: finished before")
             return folder
         with computing(config):
-            trainer = Trainer(config, folder, say)
+            trainer = Trainer(config, folder, say, data)
             if processes.is_main_process and not (folder / "config.json").exists():
                 begun = {"config": config.to_dict(), "data": data, "provenance": trainer.state.sessions[0]}
                 write_json(folder / "config.json", begun)

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, load_selection, load_split
+from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, evaluation_split, load_selection, load_split
 from uwml_lib.datasets.batches import may_be_negatives
+from uwml_lib.datasets.loading import coverage_line, words_covered
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.evaluation.statistics import chance_rsum
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
@@ -43,10 +44,11 @@ def computing(config: ExperimentConfig) -> Iterator[None]:
 class Trainer:
     """One training; `step` is the whole method, `fit` the loop around it, `state` what it goes on from.
 
-    Make and use it within `computing(config)`, as `train` does; else results depend on how torch is set.
+    Make and use it within `computing(config)`, as `train` does; else results depend on how torch is set. data: see
+    `provenance`.
     """
 
-    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
+    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say, data: str = "") -> None:
         self.config, self.folder = config, folder
         self.name = f"{config.loss} seed {config.seed}" + ("" if config.warmup_epochs else ", no warm-up")
         self.say: Say = lambda words: say(f"{self.name}: {words}")
@@ -62,7 +64,8 @@ class Trainer:
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set = load_split(config, "train", self.vocabulary)
         self.selection_set = load_selection(config, self.vocabulary)
-        self.train_set.caption_lengths, self.train_set.sentences  # noqa: B018 (here once, not in every worker)
+        self._say_coverage()  # encodes the captions, too: like the next line here once, and not in every worker
+        self.train_set.sentences  # noqa: B018
 
         set_seed(config.seed)
         with _plain_errors(folder):
@@ -86,8 +89,16 @@ class Trainer:
         self.loss = build_loss(config)
         self.warmup_loss = self.loss.dense()
         self.warned = False
-        session = provenance(self.accelerator.device)
+        session = provenance(self.accelerator.device, data)
         self.state = TrainingState(folder, self.model, self.optimizer, self.accelerator, session)
+
+    def _say_coverage(self) -> None:
+        """Say which share of each split's words the vocabulary has; raises UWMLError if it has none."""
+        sets = {"train": self.train_set, self.config.chosen_by: self.selection_set}
+        if (tested := evaluation_split(self.config.data_folder)) not in sets:
+            sets[tested] = load_split(self.config, tested, self.vocabulary)
+        if line := coverage_line(words_covered(sets)):
+            self.say(line)
 
     def fit(self, after_epoch: AfterEpoch | None = None) -> None:
         """Train the epochs, and of one that was begun the steps, that are still to do.
