@@ -89,7 +89,7 @@ def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     for remark in _remarks(run):
         print(f"  {remark}")
     if covered := results.get("words_covered"):
-        print(f"  {coverage_line(covered if len(covered) > 1 else {results['split']: min(covered.values())})}")
+        print(f"  {coverage_line(covered)}")
     if settings.fidelity != "corrected":
         print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
     _print_recalls(metrics)

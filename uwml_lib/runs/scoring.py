@@ -144,7 +144,8 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
         ties = [tied_queries(scores, first.captions_per_image) for scores in means]
         if_twins_are_right, _ = fold_metrics(means, first.captions_per_image, sentences=first.sentences.tolist())
     ranks = {name: metrics.pop(name).tolist() for name in RANKS}
-    covered = words_covered({member.name: data for member, data in zip(members, sets, strict=True)})
+    alone = len(members) == 1
+    covered = words_covered({split if alone else of.name: data for of, data in zip(members, sets, strict=True)})
     return {
         "config": members[0].config.to_dict(), "split": split, "folds": folds, "words_covered": covered,
         "captions_per_image": first.captions_per_image, "features": {split: list(first.features.shape)},
