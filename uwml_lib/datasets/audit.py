@@ -41,16 +41,18 @@ class Audit:
     warnings: list[str]
 
     def __str__(self) -> str:
-        """The counts as a table, and the warnings."""
+        """The counts that are not all zero as a table, and the warnings."""
         rows = {what: [str(count[key]) for count in self.counts.values()] for key, what in PLAIN.items()}
         for key, what in COMPARED.items():
             for other in self.counts:
                 if any(cells := [str(count.get(key, {}).get(other, "")) for count in self.counts.values()]):
                     rows[f"{what} {other}"] = cells
+        rows = {what: cells for what, cells in rows.items() if {*cells} - {"", "0"}}
         width = max(map(len, rows))
         lines = ["".join(f"{cell:>10}" for cell in cells) for cells in ([*self.counts], *rows.values())]
         table = [f"{what:<{width}}{line}" for what, line in zip(("", *rows), lines, strict=True)]
-        return "\n".join([*table, *(f"Warning: {warning}" for warning in self.warnings)])
+        warned = [f"Warning: {warning}" for warning in self.warnings] or ["nothing to warn of"]
+        return "\n".join([*table, *warned])
 
 
 PLAIN = {
