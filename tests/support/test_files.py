@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from uwml_lib.datasets.raw.grid_features import load_picture
@@ -16,12 +17,16 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import (
     atomic_folder,
     atomic_path,
+    check_files,
     load_array,
     lock,
     make_folder,
     read_json,
     read_lines,
+    read_sealed_json,
+    sha256_of,
     write_json,
+    write_sealed_json,
     write_text,
 )
 
@@ -230,6 +235,50 @@ def test_through_a_link_the_file_it_leads_to_is_replaced(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real/file").read_text() == "2"
     assert names(tmp_path) == ["link", "real"]
+
+
+def test_through_a_link_a_file_is_replaced(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+
+
+# ------------------------------------------------------------------------------------------------ as they were written
+
+
+def test_sealed_json_that_was_changed_since(tmp_path):
+    path = tmp_path / "results.json"
+    write_sealed_json(path, {"rsum": 400.0})
+    assert read_sealed_json(path) == {"rsum": 400.0}
+    path.write_text(path.read_text().replace("400", "500"))
+    with pytest.raises(UWMLError, match="results.json: was changed after it was written"):
+        read_sealed_json(path)
+
+
+def test_files_that_were_changed_since(tmp_path):
+    (tmp_path / "a").write_text("a")
+    digests = {"a": sha256_of(tmp_path / "a")}
+    check_files(tmp_path, digests)
+    (tmp_path / "a").write_text("b")
+    with pytest.raises(UWMLError, match="a: was changed after it was written"):
+        check_files(tmp_path, digests)
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+    (tmp_path / "captions.txt").write_bytes("one\u2028still one\r\ntwo\x0cstill two\n\n".encode())
+    assert read_lines(tmp_path / "captions.txt") == ["one\u2028still one", "two\x0cstill two", ""]
+
+
+@pytest.mark.parametrize("change", [-4, 4])
+def test_an_array_that_is_shorter_or_longer_than_it_says(tmp_path, change):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((3, 2), np.float32))
+    content = path.read_bytes()
+    path.write_bytes(content[:change] if change < 0 else content + bytes(change))
+    with pytest.raises(UWMLError, match="x.npy: "):
+        load_array(path, 2)
 
 
 # ------------------------------------------------------------------------------------------------ one process a folder
