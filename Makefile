@@ -7,6 +7,7 @@
 #: DATA_ROOT        folder that holds the data set's folder (data)
 #: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2; smoke: 0 1)
 #: EPOCHS           passes over the training captions (what the data set's preset says)
+#: SETTINGS         other settings of every training, options of `uwml train`, as "--batch-size 16 --embed-size 64" (none)
 #: PROFILE          full or smoke (full)
 #: SPACE            what `make sweep` tries: a JSON file (margin and coefficients)
 #: SAMPLES          settings that `make sweep` draws from it at random (0: the whole grid)
@@ -14,17 +15,17 @@
 #: DATA             folder in Flickr8k's layout, on which `make gpu` trains both losses (none)
 #: KILLS            kills of `make torture` (50)
 #: MUTATIONS        damaged inputs of `make torture` (10000)
-VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS PROFILE SPACE SAMPLES OUT DATA KILLS MUTATIONS
+VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE SPACE SAMPLES OUT DATA KILLS MUTATIONS
 
 # What each target takes besides PYTHON and TORCH_INDEX_URL, which are for setting up.
 TAKES_data := DATASET DATA_ROOT
-TAKES_reproduce := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
-TAKES_compare := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
-TAKES_fidelity := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
-TAKES_models := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
-TAKES_videos := DATASET DATA_ROOT SEEDS EPOCHS PROFILE
-TAKES_sweep := DATASET DATA_ROOT SEEDS EPOCHS PROFILE SPACE SAMPLES
-TAKES_smoke := DATASET DATA_ROOT SEEDS EPOCHS
+TAKES_reproduce := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
+TAKES_compare := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
+TAKES_fidelity := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
+TAKES_models := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
+TAKES_videos := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
+TAKES_sweep := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE SPACE SAMPLES
+TAKES_smoke := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS
 TAKES_reference := DATASET
 TAKES_gpu := OUT DATA
 TAKES_torture := KILLS MUTATIONS
@@ -62,9 +63,11 @@ MADE := .venv/.made-$(shell printf '%s\n' $(call quote,$(PYTHON)) $(call quote,$
 READY := .venv/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr -d ' ')
 
 UWML := $(PY) -m uwml_lib.cli
-option = $(if $($(2)), --$(1) $(call quote,$($(2))))
+# As typed, not expanded once more: a name may hold a $.
+option = $(if $(value $(2)), --$(1) $(call quote,$(value $(2))))
 DATA_OPTIONS = $(call option,dataset,DATASET)$(call option,data-root,DATA_ROOT)
-OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$(call option,profile,PROFILE)
+WORDS = $(if $(value SETTINGS), $(foreach word,$(value SETTINGS),$(call quote,$(word))))
+OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$(call option,profile,PROFILE)$(WORDS)
 
 # Two test processes with one thread each: more threads than cores is slower, and sums differ with their number.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal

@@ -15,6 +15,10 @@ from uwml_lib.support import paths
 from uwml_lib.support.files import sha256_of, write_json, write_sealed_json
 
 N_IMAGES, K = 40, 5
+PROVENANCE = {
+    **dict.fromkeys(("command", "commit", "machine", "python", "started"), "unknown"),
+    "clean_tree": True, "versions": {"torch": "2"},
+}  # fmt: skip
 
 
 def made_run(rsum: float, folder: Path = Path(), results: Mapping[str, Any] = {}, **settings: Any) -> Run:  # noqa: B006
@@ -40,15 +44,16 @@ def write_run(folder: Path, loss: str, seed: int, quality: float, **settings: An
     scores += quality * np.repeat(np.eye(N_IMAGES), K, axis=1)
     metrics = retrieval_metrics(scores, K, return_ranks=True)
     ranks = {name: metrics.pop(name).tolist() for name in list(metrics) if name.endswith("ranks")}
-    config = preset("scenes", **{"loss": loss, "seed": seed, "warmup_epochs": 1, "epochs": 2, **settings})
+    usual = {"dataset": "scenes", "loss": loss, "seed": seed, "warmup_epochs": 1, "epochs": 2}
+    config = preset(**usual | settings)
     results = {
         "config": config.to_dict(), "split": "test", "captions_per_image": K, "metrics": metrics, "ranks": ranks,
         "best_epoch": 2, "dev_rsum": 100.0 + seed, "training_seconds": 60.0 + seed,
-        "provenance": {"sessions": [{"commit": "abc" * 5, "clean_tree": True}]},
+        "provenance": PROVENANCE | {"sessions": [{"commit": "abc" * 5, "clean_tree": True}]},
     }  # fmt: skip
     records = [
         {"kind": "step", "epoch": epoch, "step": step, "warmup": epoch < config.warmup_epochs, "loss": 9.0}
-        | {"positive_score": 0.5, "hardest_negative_score": 0.4}
+        | {"positive_score": 0.5, "hardest_negative_score": 0.4, "informative_share": 0.5, "gradient_norm": 1.0}
         for epoch in range(2)
         for step in (1, 2)
     ] + [{"kind": "epoch", "epoch": epoch, "dev_rsum": 100.0 + epoch, "seconds": 30.0} for epoch in range(2)]

@@ -24,8 +24,9 @@ CHANGED = {
     "lambda_softmax": 4.0, "lambda_lse": 5.0, "loss": "triplet", "loss_options": {"margin": 0.1}, "epochs": 7,
     "warmup_epochs": 1, "batch_size": 7, "learning_rate": 0.1, "decay_epoch": 7, "gradient_clip": 0.0, "seed": 7,
     "mixed_precision": "bf16", "device": "cpu", "threads": 2, "workers": 1, "log_every": 7,
+    "checkpoint_minutes": 7.0,
 }  # fmt: skip
-COSMETIC = {"data_root", "workers", "log_every"}
+COSMETIC = {"data_root", "workers", "log_every", "checkpoint_minutes"}
 
 
 def test_the_run_name_tells_apart_what_can_change_a_result_and_nothing_else():

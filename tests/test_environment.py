@@ -137,6 +137,11 @@ def test_make_alone_describes_every_target_and_variable(make, kit):
         (["reproduce", "DATASET=x", "SEEDS=0 1"], "reproduce --dataset 'x' --seeds '0 1'"),
         (["reproduce", "DATASET=", "EPOCHS=3", "PROFILE=full"], "reproduce --epochs '3' --profile 'full'"),
         (["reproduce", "DATA_ROOT=/a b/it's"], r"reproduce --data-root '/a b/it'\''s'"),
+        (["reproduce", 'DATASET=a #1 $b"é'], "reproduce --dataset 'a #1 $b\"é'"),
+        (
+            ["reproduce", "SETTINGS=--batch-size 16  --normalisation $x"],
+            "reproduce '--batch-size' '16' '--normalisation' '$x'",
+        ),
         (["smoke", "SEEDS=0,1"], "reproduce --seeds '0,1' --profile 'smoke'"),
         (["data", "DATASET=x", "DATA_ROOT=y"], "data --dataset 'x' --data-root 'y'"),
         (["fidelity", "SEEDS=0 1"], "fidelity --seeds '0 1'"),

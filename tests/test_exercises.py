@@ -151,8 +151,8 @@ def test_10(solve):
         for rate, loss, rsum in re.findall(r"1. learning rate (.*?), (.*): test rsum (\S+)", printed)
     }
     gaps = {rate: rsums[rate, "polynomial, released"] - rsums[rate, "triplet"] for rate in (1e-3, 3e-3)}
-    assert 0 < gaps[3e-3] < gaps[1e-3] / 2
-    assert rsums[3e-3, "triplet"] > rsums[3e-3, "polynomial, fitted"] - 5
+    assert gaps[3e-3] < 0 < gaps[1e-3]
+    assert max(rsums, key=rsums.__getitem__) == (3e-3, "triplet")
     (train, dev), (larger_train, larger_dev) = (
         numbers(rf"2. hidden {hidden}: rsum (\S+) on train, (\S+) on dev", printed) for hidden in (0, 256)
     )

@@ -4,7 +4,6 @@ What a command needs is imported when it is called, so that `uwml --help` is qui
 """
 
 import contextlib
-import itertools
 import json
 import os
 import pkgutil
@@ -52,7 +51,7 @@ DEFAULTS = {"train": "commands.train:with_preset", "train-released": "commands.t
 """Command -> what sets its defaults where they depend on its words: words -> the function with them, the words left."""
 
 NOTES = """\
-`uwml COMMAND --help` lists a command's options. Before the command, `--debug` shows the traceback of an error, and
+`uwml COMMAND --help` lists a command's options. With any command, `--debug` shows the traceback of an error, and
 `--json` prints what was found as JSON, and everything else to the standard error. `uwml --version` prints the version.
 
   uwml reproduce                                     everything, on the embedded data
@@ -82,6 +81,8 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
     except ModuleNotFoundError as error:
         advice = "`make setup`, or pip install '/path/to/the/kit[notebooks]'"
         raise UWMLError(f"needs more than the losses do: {advice}") from error
+    from uwml_lib.support.files import unique_keys
+
     function = pkgutil.resolve_name(f"uwml_lib.{COMMANDS[command]}")
     if command in DEFAULTS:
         function, words = pkgutil.resolve_name(f"uwml_lib.{DEFAULTS[command]}")(words)
@@ -91,7 +92,7 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
         return partial(function, *arguments, **options)
 
     as_json = tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1, metavar="JSON", instance_from_str=lambda words: json.loads(words[0]),
+        nargs=1, metavar="JSON", instance_from_str=lambda words: json.loads(words[0], object_pairs_hook=unique_keys),
         is_instance=lambda value: isinstance(value, dict), str_from_instance=lambda value: [json.dumps(value)],
     )  # fmt: skip
     registry = tyro.constructors.ConstructorRegistry()
@@ -107,8 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    switches = list(itertools.takewhile(lambda word: word in ("--debug", "--json"), words))
-    command, *rest = words[len(switches) :] or ["--help"]
+    switches = [word for word in words if word in ("--debug", "--json")]
+    command, *rest = [word for word in words if word not in switches] or ["--help"]
     if command in ("-h", "--help", "--version"):
         print(f"uwml {__version__}" if command == "--version" else usage())
         return 0

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args, get_origin
 
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
@@ -128,6 +128,9 @@ class ExperimentConfig:
     """Processes that load data."""
     log_every: int = setting(10, least=1, most=10**9, cosmetic=True)
     """Steps between two lines of metrics.jsonl."""
+    checkpoint_minutes: float = setting(1.0, least=0, cosmetic=True)
+    """Inside an epoch, too, the state that an interrupted training goes on from is kept every so many minutes; 0: after
+    every step."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -192,6 +195,15 @@ class ExperimentConfig:
         return f"{self.loss}-seed{self.seed}-{'' if self.warmup_epochs else 'nowarmup-'}{digest}"
 
 
+if TYPE_CHECKING:
+    Settings = dict[str, Any]
+else:
+    _OF_A_STUDY = ("dataset", "data_root", "epochs", "loss", "loss_options", "seed")  # options of its own, or compared
+    _kinds = {item.name: item.type for item in fields(ExperimentConfig) if item.name not in _OF_A_STUDY}
+    Settings = TypedDict("Settings", _kinds, total=False)
+"""Settings of `uwml train` for every training of a study, those that were given alone."""
+
+
 @dataclass(frozen=True)
 class StudyOptions:
     """On which data, how often and how long a study or a sweep trains."""
@@ -206,6 +218,8 @@ class StudyOptions:
     """Epochs of every training; by default those of the data set's preset, of a sweep's default space 4 at most."""
     profile: Literal["full", "smoke"] = "full"
     """smoke: the same, tiny, to see that everything works."""
+    settings: Settings = field(default_factory=dict)
+    """Other settings of every training, which `uwml train --help` explains."""
 
 
 def nearest(name: Any, known: Sequence[str]) -> str:

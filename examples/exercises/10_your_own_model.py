@@ -6,7 +6,7 @@ On the vectors of `scenes`, which are built the first time.
 import torch
 
 from uwml_lib.config import preset
-from uwml_lib.datasets import prepare_data
+from uwml_lib.datasets import load_split, prepare_data
 from uwml_lib.datasets.embeddings import Embeddings, example_embeddings
 from uwml_lib.evaluation import retrieval_metrics, summarize
 from uwml_lib.losses import PolynomialLoss, ScoreMatrixLoss, TripletLoss
@@ -16,10 +16,11 @@ from uwml_lib.weighting import batch_scores, from_scores, positives_and_hardest_
 SEEDS = 3
 
 # %% The notebook's data and training, with what the exercises change as arguments
-pairs = example_embeddings(prepare_data(preset("scenes")))
-n, K = len(pairs.images), pairs.captions_per_image
-parts = [pairs.part(a * n // 10, b * n // 10) for a, b in ((0, 6), (6, 8), (8, 10))]
+config = preset("scenes")
+prepare_data(config)
+parts = example_embeddings(*(load_split(config, split) for split in ("train", "dev", "test")))
 train, dev, test = (part.standardised(by=parts[0]) for part in parts)
+K = train.captions_per_image
 
 
 def train_head(

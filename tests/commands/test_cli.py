@@ -5,6 +5,7 @@ import json
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.tiny import write_tiny
+from tests.tiny import write_split, write_tiny
 from uwml_lib import __version__
 from uwml_lib.cli import COMMANDS, main, parse
 from uwml_lib.config import ExperimentConfig, StudyOptions, preset
@@ -22,6 +23,7 @@ from uwml_lib.evaluation import released_lines
 from uwml_lib.losses import LOSSES
 from uwml_lib.released.flags import describe
 from uwml_lib.released.published import row_config
+from uwml_lib.runs.provenance import provenance
 from uwml_lib.studies import STUDIES
 from uwml_lib.support import paths
 from uwml_lib.support.files import read_json, write_json
@@ -30,6 +32,12 @@ TINY = [
     "--embed-size", "8", "--word-dim", "6", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
     "--dataset", "tiny", "--data-root",
 ]  # fmt: skip
+SMALL = ["--epochs", "1", "--batch-size", "8", "--embed-size", "8", "--word-dim", "6", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _audits_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "AUDITS", tmp_path / "audits")
 
 
 @pytest.fixture
@@ -79,7 +87,8 @@ def test_help_of_a_command(command, capsys):
     assert parameters <= set(explained)
     assert "--say" not in out
     if command in STUDIES:
-        assert all(f"--{name.replace('_', '-')}" in out for name in StudyOptions.__dataclass_fields__)
+        options = {*StudyOptions.__dataclass_fields__, "batch_size", "embed_size"} - {"settings"}
+        assert all(f"--{name.replace('_', '-')}" in out for name in options)
 
 
 def test_help_of_train_explains_every_setting(capsys):
@@ -128,7 +137,7 @@ def test_released_flags_and_the_kits_own_options(capsys):
     assert call.keywords["run_folder"] == Path("x")
     assert call.keywords["experiment"] == ExperimentConfig(
         dataset="f30k_precomp", data_root="./data/", direction="t2i", aggregation="LogSumExp", loss="triplet",
-        loss_options={"margin": 0.1, "reduction": "mean"}, seed=2,
+        twins="ignored", loss_options={"margin": 0.1, "reduction": "mean"}, seed=2,
     )  # fmt: skip
     out, err = capsys.readouterr()
     assert err == "uwml train-released: --workers is ignored: it does nothing in the release\n"
@@ -183,7 +192,9 @@ def test_positional_arguments_and_options():
         (["train-released", "--data_name", "absent"], "no such folder; expected absent in the SCAN layout"),
         (["train-released", "--loss-options", "[1]"], "invalid json_object value: '[1]'"),
         (["train-released", "--loss-options", "{"], "invalid json_object value: '{'"),
+        (["train-released", "--loss-options", '{"a": 1, "a": 2}'], "invalid json_object value: "),
         (["train", "--loss-options", "[" * 9999], "recursion"),
+        (["sweep", "--space", '{"margin": [1], "margin": [2]}'], "space: not readable as JSON (the key 'margin'"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(arguments, words, capsys):
@@ -255,10 +266,14 @@ def test_the_module_is_a_program():
 
 def test_data_says_what_is_in_a_folder(data_root, capsys):
     assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
         f"{split}: {size} images of 3 regions x 9 numbers, 2 captions each"
         for split, size in (("train", 40), ("dev", 12), ("test", 14))
     ]
+    assert lines[3].startswith("words that the vocabulary has: train 100.0 %, dev 100.0 %, test 100.0 %; it has ")
+    assert lines[4].split() == ["train", "dev", "test"]
+    assert lines[5].split() == ["images", "40", "12", "14"]
     path = data_root / "tiny/train_ims.npy"
     features = np.load(path)
     features[-1, 0, 0] = np.nan
@@ -268,6 +283,18 @@ def test_data_says_what_is_in_a_folder(data_root, capsys):
     (data_root / "tiny/dev_caps.txt").unlink()
     assert main(["data", "--dataset", "tiny", "--data-root", str(data_root)]) == 1
     assert "dev_caps.txt: no such file" in capsys.readouterr().err
+
+
+def test_data_counts_one_and_the_same(tmp_path, capsys):
+    folder = tmp_path / "one"
+    write_split(folder, "train", np.ones((4, 1), np.float32), ["a dog", "a cat"] * 2)
+    write_split(folder, "dev", np.ones((1, 3, 1), np.float32), ["a dog"])
+    np.save(folder / "train_offsets.npy", np.array([0, 2, 4]))
+    assert main(["data", "--dataset", "one", "--data-root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "train: 2 images of 2 regions x 1 number, 2 captions each",
+        "dev: 1 image of 3 regions x 1 number, 1 caption each",
+    ]
 
 
 def test_train_and_evaluate(data_root, tmp_path, capsys):
@@ -307,6 +334,7 @@ def test_a_run_of_damaged_settings(data_root, tmp_path, capsys):
         (["--workers", "100000"], "workers: found 100000, expected at most 256"),
         (["--loss-options", '{"positive_ceiling": Infinity}'], "loss_options: found .*inf.*, expected values of JSON"),
         (["--loss-options", f'{{"margin": 1{"0" * 400}}}'], "loss_options: found"),
+        (["--loss-options", '{"margin": 1, "margin": 2}'], "the key 'margin' stands more than once"),
         (["--loss-options", '{"positive": "123"}'], "positive: found '123', expected finite coefficients"),
         (["--loss-options", '{"positive": [true]}'], "positive: found"),
         (["--data-root", "~nobody-of-that-name/x"], "data_root: found '~nobody-of-that-name/x', expected a folder"),
@@ -386,10 +414,11 @@ def test_json_is_all_that_the_standard_output_gets(capfd, monkeypatch):
         return {"rsum": 1.5, "dataset": dataset}
 
     monkeypatch.setattr("uwml_lib.commands.data.data", found)
-    assert main(["--json", "data", "--dataset", "x"]) == 0
-    out, err = capfd.readouterr()
-    assert json.loads(out) == {"rsum": 1.5, "dataset": "x"}
-    assert "to be read by people" in err and "by another process" in err
+    for words in (["--json", "data", "--dataset", "x"], ["data", "--dataset", "x", "--json"]):
+        assert main(words) == 0
+        out, err = capfd.readouterr()
+        assert json.loads(out) == {"rsum": 1.5, "dataset": "x"}
+        assert "to be read by people" in err and "by another process" in err
     assert main(["data", "--dataset", "x"]) == 0
     assert "to be read by people" in capfd.readouterr().out  # the output is where it was
 
@@ -404,11 +433,30 @@ def test_json_of_an_error_is_a_sentence_on_the_standard_error(capfd):
 def test_results_can_be_read_by_a_program(capfd, tmp_path):
     folder = write_tiny(tmp_path / "tiny")
     options = ["--dataset", "tiny", "--data-root", str(folder.parent), "--run-folder", str(tmp_path / "run")]
-    small = ["--epochs", "1", "--batch-size", "8", "--embed-size", "8", "--word-dim", "6", "--device", "cpu"]
-    assert main(["--json", "train", *options, *small]) == 0
+    assert main(["--json", "train", *options, *SMALL]) == 0
     trained = json.loads(capfd.readouterr().out)
     assert trained["config"]["epochs"] == 1
     assert main(["--json", "evaluate", str(tmp_path / "run")]) == 0
     assert json.loads(capfd.readouterr().out)["metrics"] == trained["metrics"]
     assert main(["--json", "data", *options[:4]]) == 0
-    assert json.loads(capfd.readouterr().out)["splits"]["train"]["images"] == 40
+    found = json.loads(capfd.readouterr().out)
+    assert found["splits"]["train"]["images"] == 40
+    assert found["words_covered"] == {"train": 1, "dev": 1, "test": 1}
+    assert found["audit"]["counts"]["train"]["equal_images"] == {"train": 0}
+
+
+def test_a_run_notes_what_the_audit_found(tmp_path, capsys):
+    folder = write_tiny(tmp_path / "tiny")
+    for kind in ("ims.npy", "caps.txt"):
+        shutil.copy(folder / f"train_{kind}", folder / f"test_{kind}")
+    options = ["--dataset", "tiny", "--data-root", str(tmp_path)]
+    assert provenance("cpu", data="not looked at")["audit"] is None
+    assert main(["data", *options]) == 0
+    warning = "40 images and 80 captions of test are in train too"
+    assert f"Warning: {warning}\n" in capsys.readouterr().out
+    assert main(["train", *options, *SMALL, "--run-folder", str(tmp_path / "run")]) == 0
+    for noted in (read_json(tmp_path / f"run/{name}.json")["provenance"] for name in ("config", "results")):
+        assert warning in noted["audit"]["warnings"]
+    out = capsys.readouterr().out
+    covered = "words that the vocabulary has: train 100.0 %, dev 100.0 %, test 100.0 %"
+    assert f"polynomial seed 0: {covered}" in out and "\n  words that the vocabulary has: test 100.0 %\n" in out

@@ -23,6 +23,7 @@ from uwml_lib.datasets import PrecomputedDataset
 from uwml_lib.datasets.raw import bottom_up, growing, items
 from uwml_lib.datasets.raw.bottom_up import write_features
 from uwml_lib.datasets.raw.growing import JOURNAL
+from uwml_lib.models import MODELS
 from uwml_lib.support.errors import UWMLError
 
 GOLDEN = Path(__file__).parents[1] / "golden/bottom_up"
@@ -144,6 +145,198 @@ def test_again_it_does_nothing(folder, tsv, capsys):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+# ------------------------------------------------------------------------------------------------ other forms
+
+
+def wrapped(line: bytes) -> bytes:
+    """A row whose fields Python 3 wrote as the words for bytes, as str(b"...") gives."""
+    return b"\t".join(b"b'%s'" % word for word in line.rstrip(b"\n").split(b"\t")) + b"\n"
+
+
+def ten_columns(line: bytes) -> bytes:
+    """A row as of py-bottom-up-attention: the height before the width, and what it says of objects."""
+    image, width, height, count, *arrays = line.rstrip(b"\n").split(b"\t")
+    objects = b"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA", b"AACAPwAAgD8AAIA/"
+    return b"\t".join((image, height, width, *objects, *objects, count, *arrays)) + b"\n"
+
+
+@pytest.mark.parametrize("form", [wrapped, ten_columns, lambda line: wrapped(ten_columns(line))])
+def test_rows_of_other_forms(folder, tsv, form):
+    tsv.write_bytes(b"".join(form(row(number)) for number in (7, 3, 0, 99, 6, 1, 5, 2, 4)))
+    write_features(folder, [tsv], BOXES)
+    check(folder, "train", range(6))
+    check(folder, "dev", (6, 7))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ("1000 7", "1000.jpg 7.JPG"),
+        ("1000 7", "COCO_val2014_000000001000 COCO_train2014_000000000007"),
+        ("1000 7", "val2014/COCO_val2014_000000001000.jpg train2014/COCO_train2014_000000000007.jpg"),
+        ("1000 7", "000000001000.jpg.npz 000000000007.jpg.npz"),
+        ("1000.jpg 7.jpg", "1000 7"),
+        ("a.b 0012", "a.b.png 0012.jpeg"),
+        ("a/1.jpg b/1.jpg", "a/1.jpg b/1.jpg"),
+    ],
+)
+def test_ids_of_another_form_are_understood(tmp_path, capsys, wanted, ids):
+    (tmp_path / "dev_ids.txt").write_text(wanted.replace(" ", "\n") + "\n")
+    path = tmp_path / "features.tsv"
+    path.write_bytes(b"".join(tsv_row(x, boxes_of(n), features_of(n)) for n, x in reversed([*enumerate(ids.split())])))
+    write_features(tmp_path, [path], BOXES)
+    check(tmp_path, "dev", (0, 1))
+    said = f"ids of another form: 2, such as {ids.split()[1]} for {wanted.split()[1]}\n"
+    assert (said in capsys.readouterr().out) == (ids != wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids", "words"),
+    [
+        (
+            "a/1.jpg b/1.jpg",
+            "a/1.jpg 1",
+            "1 of the 2 images are missing: b/1.jpg\n.*: 1 row of other images, such as 1$",
+        ),
+        ("12 7", "0012 7", "1 of the 2 images are missing: 12\n.*: 1 row of other images, such as 0012$"),
+        ("1000 7", "1000 7 1000.jpg", "1 of the 2 images have several rows, expected one: 1000$"),
+        ("1000 7", "x1000 x7 y z", "are missing: 1000, 7\n.*: 4 rows of other images, such as x1000, x7, y$"),
+    ],
+)
+def test_ids_that_are_not_plainly_the_same_are_shown(tmp_path, wanted, ids, words):
+    (tmp_path / "dev_ids.txt").write_text(wanted.replace(" ", "\n") + "\n")
+    path = tmp_path / "features.tsv"
+    path.write_bytes(b"".join(tsv_row(x, boxes_of(n), features_of(n)) for n, x in enumerate(ids.split())))
+    refused(words, tmp_path, path)
+
+
+def adaptive(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """One to three boxes, and their features."""
+    n = number % BOXES + 1
+    return boxes_of(number)[:n], features_of(number)[:n]
+
+
+def check_adaptive(folder: Path, split: str, numbers) -> None:
+    dataset = PrecomputedDataset(folder, split, caption_style="text")
+    for position, number in enumerate(numbers):
+        boxes, features = adaptive(number)
+        assert np.array_equal(dataset.images(position, position + 1).numpy()[0], features)
+    assert np.array_equal(dataset.optional_array("boxes", 2), np.concatenate([adaptive(x)[0] for x in numbers]))
+    assert np.load(folder / f"{split}_offsets.npy").dtype == np.int64
+
+
+@pytest.fixture
+def captions(folder):
+    for split, count in (("train", 6), ("dev", 2)):
+        (folder / f"{split}_caps.txt").write_text("a dog runs .\n" * count)
+
+
+@pytest.fixture
+def adaptive_tsv(tsv, captions):
+    tsv.write_bytes(b"".join(tsv_row(f"{n:04d}", *adaptive(n)) for n in (7, 3, 0, 99, 6, 1, 5, 2, 4)))
+    return tsv
+
+
+def test_as_many_boxes_as_each_image_has(folder, adaptive_tsv, capsys):
+    write_features(folder, [adaptive_tsv], 0)
+    check_adaptive(folder, "train", range(6))
+    check_adaptive(folder, "dev", (6, 7))
+    out = capsys.readouterr().out
+    assert "2/2 writing 8 rows of 1 to 3 boxes x 5 numbers\n" in out
+    assert f"{folder}/train_ims.npy: 12 x 5\n" in out
+    refused("train_offsets.npy: is there already; move it away", folder, with_other_order(adaptive_tsv), boxes=0)
+
+
+def with_other_order(tsv: Path) -> Path:
+    tsv.write_bytes(b"".join(reversed(tsv.read_bytes().splitlines(keepends=True))))
+    return tsv
+
+
+def test_equal_numbers_need_no_offsets(folder, tsv):
+    write_features(folder, [tsv], 0)
+    check(folder, "train", range(6))
+    assert not list(folder.glob("*offsets*"))
+
+
+def test_an_image_without_boxes_is_named(folder, adaptive_tsv):
+    adaptive_tsv.write_bytes(adaptive_tsv.read_bytes().replace(b"0003\t640\t480\t1\t", b"0003\t640\t480\t0\t"))
+    refused("line 2, image 0003: found no boxes, expected at least one", folder, adaptive_tsv, boxes=0)
+
+
+def test_the_help_names_the_models_that_read_unequal_numbers():
+    names = [name for name, model in MODELS.items() if model.varying]
+    assert set(names) == set(
+        re.search(r"by the models ([^.]+)\.", write_features.__doc__)[1].replace(" and", ",").split(", ")
+    )
+
+
+@pytest.fixture
+def archives(tmp_path, captions) -> Path:
+    """One .npz a picture as bottom-up-attention.pytorch writes it, every other with its features turned."""
+    folder = tmp_path / "npz"
+    folder.mkdir()
+    for number in (*range(8), 99):
+        boxes, features = adaptive(number)
+        write_npz(folder, number, x=features.T if number % 2 else features, bbox=boxes)
+    return folder
+
+
+def write_npz(folder: Path, number: int, **arrays) -> None:
+    sizes = {"num_bbox": len(arrays["bbox"]), "image_h": 480, "image_w": 640, "info": {"objects_id": [1]}}
+    np.savez(folder / f"{number:04d}.jpg.npz", **{**sizes, **arrays})
+
+
+def test_an_npz_a_picture(folder, archives, capsys):
+    assert main(["features", str(folder), str(archives), "--boxes", "0"]) == 0
+    check_adaptive(folder, "train", range(6))
+    check_adaptive(folder, "dev", (6, 7))
+    assert "ids of another form: 8, such as 0000.jpg for 0000\n" in capsys.readouterr().out
+
+
+def test_npz_and_tsv_go_together(folder, tsv, archives):
+    for number in range(4):
+        write_npz(archives, number, x=features_of(number), bbox=boxes_of(number))
+    tsv.write_bytes(rows((7, 6, 5, 4)))
+    write_features(folder, [tsv, *(archives / f"{number:04d}.jpg.npz" for number in range(4))], BOXES)
+    check(folder, "train", range(6))
+    check(folder, "dev", (6, 7))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": np.ones((4, 6))}, r"x: found \(4, 6\), expected 3 boxes x another number, or the other way round"),
+        ({"x": np.ones((3, 3))}, r"x: found \(3, 3\), expected 3 boxes x another number"),
+        ({"x": np.ones((3, 5, 1))}, r"x: found \(3, 5, 1\), expected 3 boxes"),
+        ({"x": np.ones((3, 4))}, r"features: found \(3, 4\), expected 3 boxes x 5 numbers, as in every file"),
+        ({"bbox": np.ones((3, 5))}, r"bbox: found \(3, 5\), expected \(3, 4\), at least one, by num_bbox"),
+        ({"num_bbox": 2}, r"bbox: found \(3, 4\), expected \(2, 4\)"),
+        (
+            {"x": np.array([[None]])},
+            r"not readable as .npz with x and bbox \(x, bbox or num_bbox is no array of numbers",
+        ),
+        ({"x": np.full((3, 5), "a")}, "not readable as .npz with x and bbox"),
+    ],
+)
+def test_npz_of_another_shape(folder, archives, arrays, words):
+    write_npz(archives, 2, **{"x": features_of(2), "bbox": boxes_of(2), **arrays})
+    assert refused(words, folder, archives, boxes=0).startswith(f"{archives / '0002.jpg.npz'}: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"PK\x03\x04 cut short", b"\x93NUMPY"])
+def test_what_is_no_npz(folder, archives, content):
+    (archives / "0002.jpg.npz").write_bytes(content)
+    words = refused(
+        "0002.jpg.npz: found (no zip archive, expected .npz with x|an empty file)", folder, archives, boxes=0
+    )
+    assert "pickle" not in words
+
+
+def test_an_npz_without_its_boxes(folder, archives):
+    np.savez(archives / "0002.jpg.npz", x=features_of(2))
+    refused("0002.jpg.npz: not readable as .npz with x and bbox .*bbox is not a file in the archive", folder, archives)
+
+
 # ------------------------------------------------------------------------------------------------ what is refused
 
 
@@ -164,7 +357,9 @@ def test_missing_repeated_and_other_box_counts_are_listed_together(folder, tsv):
     assert sentences == [
         "features.tsv, other.tsv: 2 of the 8 images are missing: 0001, 0002",
         "features.tsv, other.tsv: 2 of the 8 images have several rows, expected one: 0007, 0003",
-        "features.tsv, other.tsv: 1 of the 8 images have 2 boxes, expected 3 (--boxes takes another number): 0005",
+        "features.tsv, other.tsv: 1 of the 8 images have 2 boxes, expected 3 (--boxes takes another number, 0 as many "
+        "as each has): 0005",
+        "features.tsv, other.tsv: 2 rows of other images, such as 0099, 0099",
     ]
 
 
@@ -175,13 +370,16 @@ def test_an_equal_row_is_one_too_many_as_well(folder, tsv):
 
 def test_the_box_count_is_36_unless_said(folder, tsv, capsys):
     assert main(["features", str(folder), str(tsv)]) == 1
-    assert "8 of the 8 images have 3 boxes, expected 36 (--boxes takes another number): 0007" in capsys.readouterr().err
+    assert (
+        "8 of the 8 images have 3 boxes, expected 36 (--boxes takes another number, 0 as many as each has): 0007"
+        in capsys.readouterr().err
+    )
 
 
 def test_long_lists_are_cut(tmp_path, tsv, monkeypatch):
     monkeypatch.setattr(items, "IDS_SHOWN", 2)
     refused(
-        "3 of the 5 images are missing: 0100, 0101 and 1 more$",
+        "3 of the 5 images are missing: 0100, 0101 and 1 more\n.*: 7 rows of other images, such as 0007, 0003, 0099$",
         write_ids(tmp_path / "x", dev=(0, 1, 100, 101, 102)),
         tsv,
     )
@@ -197,8 +395,8 @@ def with_column(number: int, content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (b"\n", "line 2: found 1 columns, expected 6, between tabs: image_id, image_w"),
-        (row(0).replace(b"\t", b","), "line 2: found 1 columns"),
+        (b"\n", "line 2: found 1 column, expected 6, between tabs: image_id, image_w"),
+        (row(0).replace(b"\t", b","), "line 2: found 1 column"),
         (row(0)[:-1] + b"\tmore\n", "line 2: found 7 columns"),
         (with_column(0, b"\xff0"), "line 2: image_id: not readable as UTF-8 text"),
         (with_column(1, b"wide"), "line 2: image_w: found b'wide', expected a whole number"),
@@ -258,9 +456,9 @@ def test_numbers_that_are_not_finite(folder, tsv, name, value):
 
 def test_files_that_cannot_be(folder, tsv, tmp_path):
     refused("TSV: found no file, expected at least one", folder)
-    refused("boxes: found 0, expected at least 1", folder, tsv, boxes=0)
+    refused("boxes: found -1, expected at least 1, or 0", folder, tsv, boxes=-1)
     refused("absent: no such file", folder, tsv, tmp_path / "absent")
-    refused("it is a folder", folder, tmp_path)
+    refused("found a folder without .npz files, expected a TSV file, or a folder", folder, tmp_path)
     (tmp_path / "empty").touch()
     refused("empty: found an empty file, expected rows of image_id", folder, tsv, tmp_path / "empty")
     with pytest.raises(UWMLError, match="nowhere: found none of train_ids.txt, dev_ids.txt, .*`uwml captions` writes"):
@@ -311,7 +509,7 @@ def test_no_room(folder, tsv, monkeypatch):
 
 
 def test_a_disk_that_fills_up_is_said_and_with_room_it_goes_on(folder, tsv, monkeypatch, capsys):
-    left, write = 13, growing._write_row
+    left, write = 13, growing._write_rows
 
     def full(*arguments):
         nonlocal left
@@ -322,7 +520,7 @@ def test_a_disk_that_fills_up_is_said_and_with_room_it_goes_on(folder, tsv, monk
 
     monkeypatch.setattr(bottom_up, "ROWS_A_STEP", 2)
     with monkeypatch.context() as context, pytest.raises(UWMLError, match=r"cannot be written \(No space left on dev"):
-        context.setattr(growing, "_write_row", full)
+        context.setattr(growing, "_write_rows", full)
         write_features(folder, [tsv], BOXES)
     assert not list(folder.glob("*.npy"))
     capsys.readouterr()
@@ -391,7 +589,24 @@ def test_a_kill_costs_nothing(folder, tsv, capsys, where, name, times, done):
     assert hidden(folder) == [JOURNAL]
 
 
-def stop_after(folder: Path, tsv: Path, rows_read: int, monkeypatch) -> None:
+def stopped(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("rows_read", [3, 8])
+def test_a_stop_costs_nothing_where_numbers_are_unequal(folder, adaptive_tsv, monkeypatch, capsys, rows_read):
+    with monkeypatch.context() as context:  # after the last row: before the arrays get their names
+        context.setattr(growing, "atomic_path", stopped)
+        stop_after(folder, adaptive_tsv, rows_read, monkeypatch, boxes=0)
+    assert not list(folder.glob("*.npy"))
+    capsys.readouterr()
+    write_features(folder, [adaptive_tsv], 0)
+    assert f"{rows_read // 2 * 2} of which were written before" in capsys.readouterr().out
+    check_adaptive(folder, "train", range(6))
+    check_adaptive(folder, "dev", (6, 7))
+
+
+def stop_after(folder: Path, tsv: Path, rows_read: int, monkeypatch, boxes: int = BOXES) -> None:
     """Stop within a step, as a kill would."""
     left = rows_read
 
@@ -405,7 +620,7 @@ def stop_after(folder: Path, tsv: Path, rows_read: int, monkeypatch) -> None:
     with monkeypatch.context() as context, contextlib.suppress(KeyboardInterrupt):
         context.setattr(bottom_up, "ROWS_A_STEP", 2)
         context.setattr(bottom_up, "_decoded", decoded)
-        write_features(folder, [tsv], BOXES)
+        write_features(folder, [tsv], boxes)
 
 
 @pytest.mark.parametrize("change", ["rows", "order", "ids", "part"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.raw import entry
 from uwml_lib.datasets.raw.caption_files import read_captions
 from uwml_lib.support.errors import UWMLError
 
@@ -22,6 +23,11 @@ def read(tmp_path: Path, content, name: str = "captions.txt"):
     path = tmp_path / name
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return read_captions(path, Path("images"), NAMES)
+
+
+def refused(words: str, *arguments) -> None:
+    with pytest.raises(UWMLError, match=words):
+        read(*arguments)
 
 
 # ------------------------------------------------------------------------------------------------ forms
@@ -43,11 +49,12 @@ QUOTED = ['a.jpg,"A dog, running ."', 'a.jpg,"the ""dog"""', "b.jpg,two  cats"]
         (lines(*QUOTED).replace("\n", "\r\n"), "a comma"),
         ("\ufeff" + lines(*QUOTED).replace("running .", "running\n."), "a comma"),
         (lines(*(f"{name} {caption}" for name, caption in PAIRS)), "a blank"),
-        (lines(*(f"  {name}#0   {caption}" for name, caption in PAIRS)), "a blank"),
+        (lines(*(f"  {name}#{n}   {caption}" for n, (name, caption) in enumerate(PAIRS))), "a blank"),
+        (lines(*(f"{name}| {caption}" for name, caption in PAIRS)), "a vertical bar"),
     ],
 )
 def test_text(tmp_path, content, form):
-    assert read(tmp_path, content) == (f"lines of a name, {form} and a caption", EXPECTED)
+    assert read(tmp_path, content) == (f"lines of a name, {form} and a caption", EXPECTED, {})
 
 
 OBJECTS = [{"image": name, "caption": caption} for name, caption in PAIRS]
@@ -73,7 +80,7 @@ COCO = {
     ],
 )
 def test_json(tmp_path, content, form):
-    assert read(tmp_path, content, "captions.JSON") == (form, EXPECTED)
+    assert read(tmp_path, content, "captions.JSON") == (form, EXPECTED, {})
 
 
 @pytest.mark.parametrize("separator", ["\t", ","])
@@ -103,11 +110,14 @@ def test_names_with_blanks_commas_and_numbers(tmp_path, name, separator):
             "a.jpg\tx\nno.jpg\ty\nno.jpg\tz\nd.jpg\tx\n",
             r"2 names are of no file in images, .*'no.jpg' \(line 2\), 'd.jpg'",
         ),
-        ("image,number,caption\na.jpg,1,x\n", "line 1: found the columns image, number, caption, expected two"),
-        ("image\tcaption\tmore\na.jpg\tx\n", "line 1: found the columns image, caption, more, expected two"),
+        (
+            "image,kind,caption\na.jpg,y,x\n",
+            "line 1: found the columns image, kind, caption, expected an image and a c",
+        ),
+        ("image\tcaption\tmore\na.jpg\tx\n", "line 1: found the columns image, caption, more, expected an image and"),
         ("image.id,caption\na.jpg,x\n", r"1 names are of no file in images, .*'image.id' \(line 1\)"),
-        ('a.jpg,x\nb.jpg,"' + "y" * 140_000, "after line 1: not readable as CSV .*; is a quote left open?"),
-        ("a.jpg,x\nb.jpg,y\0\n", "line 2, 'b.jpg': found|after line 1: not readable as CSV"),
+        ('a.jpg,x\nb.jpg,"' + "y" * 140_000, "line 2: not readable as CSV .*, expected every quote closed"),
+        ("a.jpg,x\nb.jpg,y\0\n", "line 2, 'b.jpg': found|line 2: not readable as CSV"),
     ],
 )
 def test_text_that_cannot_be(tmp_path, content, words):
@@ -130,8 +140,17 @@ def test_text_that_cannot_be(tmp_path, content, words):
         ({"../a.jpg": "x"}, r"1 names are of no file in images, .*'../a.jpg' \(caption 1\)"),
         ([OBJECTS[0], "a.jpg"], r"\[1\]: found 'a.jpg', expected an object with one of image, file_name, filename and"),
         ([OBJECTS[0], {"name": "a.jpg"}], r"\[1\]: found {'name': 'a.jpg'}, expected an object with"),
-        ([OBJECTS[0], {"image": "a.jpg"}], r"\[1\], 'a.jpg': found nothing, expected a text"),
+        ([OBJECTS[0], {"image": "a.jpg"}], r"\[1\]: found {'image': 'a.jpg'}, expected an object with one of image"),
+        (
+            [{**OBJECTS[0], "file_name": "b.jpg"}],
+            r"\[0\]: found {'image': 'a.jpg', 'caption': .*, expected .* with one of",
+        ),
+        (
+            [{**OBJECTS[0], "text": "x"}],
+            r"\[0\]: found {.*, expected an object with one of .* and one of caption, capt",
+        ),
         ([{"image": "no.jpg", "caption": "x"}], r"'no.jpg' \(\[0\]\)"),
+        ({"images": COCO["images"]}, "annotations: found nothing, expected a list"),
         ({**COCO, "annotations": None}, "annotations: found nothing, expected a list"),
         ({**COCO, "images": [3]}, r"images\[0\]: found 3, expected a JSON object"),
         ({**COCO, "images": [{"id": [], "file_name": "a.jpg"}]}, r"images\[0\]: found {.*, expected an id and a file"),
@@ -156,10 +175,176 @@ def test_no_file(tmp_path):
             read_captions(tmp_path / name, Path("images"), NAMES)
 
 
-def test_a_column_of_numbers_is_no_part_of_captions(tmp_path):
-    (tmp_path / "captions.csv").write_text("a.png,0,a dog runs\na.png,1,a brown dog\n")
-    with pytest.raises(UWMLError, match=r"captions.csv: found 3 columns, the second of numbers, expected two"):
-        read_captions(tmp_path / "captions.csv", tmp_path, {"a.png"})
-    (tmp_path / "captions.csv").write_text("a.png,0,a dog runs\na.png,two, a brown dog\n")  # captions with commas
-    _, found = read_captions(tmp_path / "captions.csv", tmp_path, {"a.png"})
-    assert found["a.png"][1] == "two, a brown dog"
+# ------------------------------------------------------------------------------------------------ quotes
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('b.jpg,x\na.jpg,"Stop, says he\nb.jpg,y\na.jpg,"Stop"\n', "line 2: not readable as CSV"),
+        ('b.jpg,x\na.jpg,"Stop\nb.jpg,y\na.jpg,Stop"\n', "line 2: found a quote that is still open in line 3"),
+        ('b.jpg,x\na.jpg,"Stop\n"my cat, asleep.png",y\n', "line 2: not readable as CSV"),
+        ('b.jpg,x\na.jpg,"Stop, says he\n', "line 2: not readable as CSV .*unexpected end of data"),
+        ('b.jpg,x\na.jpg,"Stop" he says\n', "line 2: not readable as CSV .*, expected every quote closed; a caption w"),
+        ('a.jpg,"Stop" he says\n', "line 1: not readable as CSV"),
+    ],
+)
+def test_a_quote_swallows_no_lines(tmp_path, content, words):
+    refused(rf"captions.txt: {words}", tmp_path, content)
+
+
+def test_quotes_that_are_closed_or_mean_nothing(tmp_path):
+    assert read(tmp_path, 'a.jpg,"""Stop"", he\nsays"\nb.jpg,a 5" disc\n')[1] == (
+        {"a.jpg": ['"Stop", he says'], "b.jpg": ['a 5" disc']}
+    )
+    for separator in "\t| ":
+        assert read(tmp_path, f'a.jpg{separator}"Stop\nb.jpg{separator}x\n')[1] == {"a.jpg": ['"Stop'], "b.jpg": ["x"]}
+
+
+# ------------------------------------------------------------------------------------------------ more columns
+
+TWO = {"a.jpg": ["a dog , brown", "two"], "b.jpg": ["x"]}
+ROWS = [("a.jpg", "0", "a dog , brown", "train"), ("a.jpg", "1", "two", "train"), ("b.jpg", "0", "x", "val")]
+GIVEN = {"a.jpg": "train", "b.jpg": "dev"}
+
+
+def table(separator: str, *columns: int, header: str = "", rows=ROWS) -> str:
+    quoted = [[f'"{cell}"' if separator in cell else cell for cell in row] for row in rows]
+    return header + lines(*(separator.join(row[column] for column in columns) for row in quoted))
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", "|"])
+@pytest.mark.parametrize("header", [False, True])
+@pytest.mark.parametrize("columns", [(0, 2), (0, 1, 2), (0, 2, 3), (0, 3, 2), (0, 1, 2, 3), (0, 3, 1, 2)])
+def test_numbers_and_splits_are_no_part_of_captions(tmp_path, separator, header, columns):
+    names = separator.join(("image", "number", "caption", "split")[column] for column in columns) + "\n"
+    form, captions, splits = read(tmp_path, table(separator, *columns, header=names if header else ""))
+    assert captions == TWO
+    assert splits == (GIVEN if 3 in columns else {})
+    assert ("and a column of numbers" in form, "and a column of splits" in form) == (1 in columns, 3 in columns)
+
+
+def test_flickr30k_has_a_line_without_a_bar(tmp_path):
+    rows = ["image_name| comment_number| comment", "a.jpg| 0| A dog .", "a.jpg| 1   A dog with 2 cats .", "b.jpg| 0| x"]
+    form, captions, _ = read(tmp_path, lines(*rows), "results.csv")
+    assert form == "lines of a name, a vertical bar and a caption, and a column of numbers"
+    assert captions == {"a.jpg": ["A dog .", "A dog with 2 cats ."], "b.jpg": ["x"]}
+    assert read(tmp_path, "a.jpg|2 dogs\nb.jpg|3 dogs\n")[1] == {"a.jpg": ["2 dogs"], "b.jpg": ["3 dogs"]}
+
+
+def test_captions_with_commas_and_without_quotes(tmp_path):
+    for header in ("", "image,caption\n"):
+        found = read(tmp_path, f"{header}a.jpg,a dog, brown\na.jpg,two, three, four\nb.jpg,a train\n")[1]
+        assert found == {"a.jpg": ["a dog, brown", "two, three, four"], "b.jpg": ["a train"]}
+    assert read(tmp_path, "image,caption\na.jpg,a dog, brown\n")[1] == {"a.jpg": ["a dog, brown"]}
+    assert read(tmp_path, "a.jpg a train\nb.jpg a dog\n")[1] == {"a.jpg": ["a train"], "b.jpg": ["a dog"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a.jpg\tx\ttrain\nb.jpg\ty\n", "found a split in line 1 and none in line 2, expected an image and a caption"),
+        ("a.jpg\tx\ttrain\nb.jpg\ty\t\n", "found a split in line 1 and none in line 2"),
+        ("a.jpg,x,y\nb.jpg,y,test\n", "found a split in line 2 and none in line 1, .* a caption with quotes or commas"),
+        ("a.jpg,x\n\nb.jpg,1,y\n", "found a number in line 3 and none in line 1"),
+        ("a.jpg\t1\tx\nb.jpg\ty\n", "found a number in line 1 and none in line 2"),
+        (
+            "a.jpg\tx\nb.jpg\ty\tmore\n",
+            "line 2: found 'more' in another column, expected an image and a caption, and in",
+        ),
+        ("a.jpg\tx\tTrain\nb.jpg\ty\ttest\n", "found a split in line 2 and none in line 1"),
+        ("a.jpg,x,0.3\nb.jpg,y,0.1\n", "line 1: found '0.3' in another column, expected .* goes between quotes"),
+        ("a.jpg|x|0.3\nb.jpg|y|0.1\n", "line 1: found '0.3' in another column"),
+        ("a.jpg 0 x\nb.jpg  0 y\n", "found a number in every line, expected a tab between the columns"),
+        ("a.jpg x train\nb.jpg y test\n", "found a split in every line, expected a tab between the columns"),
+        (
+            "a.jpg,7,x\nb.jpg,9,y\n",
+            "line 1: found the number 7 beside one of 1 captions of 'a.jpg', expected these numb",
+        ),
+        ("a.jpg\t1\tx\na.jpg\t1\ty\n", "line 1 and .*: line 2 are both caption 1 of 'a.jpg', expected each once"),
+        ("a.jpg#1\tx\na.jpg#1\ty\n", "line 1 and .*: line 2 are both caption 1 of 'a.jpg', expected each once"),
+    ],
+)
+def test_columns_that_cannot_be(tmp_path, content, words):
+    refused(rf"captions.txt: {words}", tmp_path, content)
+
+
+# ------------------------------------------------------------------------------------------------ JSON with splits
+
+
+OF_COCO = ("train", "validation", "test")
+
+
+def karpathy(**more) -> dict:
+    images = [entry(name, {"a.jpg": "restval", "b.jpg": "val"}[name], captions) for name, captions in CAPTIONS.items()]
+    return {"dataset": "mine", "images": [{**image, **more} for image in images]}
+
+
+@pytest.mark.parametrize("keys", [("file_name", "text"), ("image", "caption")])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_json_lines(tmp_path, keys, mark):
+    rows = [json.dumps(dict(zip(keys, pair, strict=True))) for pair in PAIRS]
+    content = mark + lines(rows[0], "", *rows[1:])
+    assert read(tmp_path, content, "metadata.jsonl") == ("JSON, a line an image", EXPECTED, {})
+
+
+def test_json_lines_that_cannot_be(tmp_path):
+    good = json.dumps({"file_name": "a.jpg", "text": "x"})
+    for line, words in {
+        "{": "not readable as JSON", '"a.jpg"': "found 'a.jpg', expected an object with one of image",
+        '{"file_name": "b.jpg"}': "found {'file_name': 'b.jpg'}, expected an object",
+        '{"file_name": "b.jpg", "text": "x", "text": "y"}': "not readable as JSON .the key 'text' stands more",
+    }.items():  # fmt: skip
+        refused(f"metadata.jsonl: line 2: {words}", tmp_path, lines(good, line), "metadata.jsonl")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        karpathy(),
+        {**COCO, "images": [dict(image, split=split) for image, split in zip(COCO["images"], OF_COCO, strict=True)]},
+        [{**item, "split": {"a.jpg": "train", "b.jpg": "dev"}[item["image"]]} for item in OBJECTS],
+    ],
+)  # fmt: skip
+def test_splits_of_json(tmp_path, content):
+    assert read(tmp_path, content, "captions.json")[1:] == (EXPECTED, GIVEN)
+
+
+def test_karpathys_images_may_be_in_folders(tmp_path):
+    content = {"images": [entry("c.jpg", "train", ["x"], filepath="sub"), entry("a.jpg", "val", ["y"], filepath="sub")]}
+    assert read(tmp_path, content, "captions.json")[2] == {"sub/c.jpg": "train", "a.jpg": "dev"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            karpathy(split="evaluation"),
+            r"images\[0\], sentences\[0\], 'a.jpg': split: found 'evaluation', expected one of",
+        ),
+        (karpathy(split=["test"]), r"'a.jpg': split: found \['test'\], expected one of"),
+        (karpathy(filename=3), r"images\[0\]: filename: found 3, expected the name of a file"),
+        (karpathy(filename="a.jpg"), r"images\[0\] and .*: images\[1\] are both 'a.jpg', expected each once"),
+        ([{**OBJECTS[0], "split": "test"}, OBJECTS[2]], "1 of the 2 images have no split: b.jpg"),
+        (
+            [{**OBJECTS[0], "split": "test"}, OBJECTS[1]],
+            r"\[0\], 'a.jpg' has the split test, and .* has no split, expec",
+        ),
+        (
+            [{**OBJECTS[0], "split": "test"}, {**OBJECTS[1], "split": "train"}],
+            r"\[0\], 'a.jpg' has the split test, and .*: \[1\], 'a.jpg' has the split train, expected one split",
+        ),
+        (
+            {**COCO, "images": [*COCO["images"], {"id": 7, "file_name": "bare"}]},
+            r"images\[0\], 'a.jpg', and .*: images\[3\], 'bare', are both of the id 7, expected each once",
+        ),
+        (
+            {**COCO, "images": [*COCO["images"], {"id": 8, "file_name": "a.jpg"}]},
+            r"images\[0\], id 7, and .*: images\[3\], id 8, are both of 'a.jpg', expected each once",
+        ),
+        ({**COCO, "images": [{"id": True, "file_name": "a.jpg"}]}, r"images\[0\]: found .*, expected an id"),
+        ('{"a.jpg": ["x"], "b.jpg": "y", "a.jpg": ["z"]}', r"the key 'a.jpg' stands .*, with \['x'\] and \['z'\]"),
+    ],
+)
+def test_keys_and_splits_that_contradict_each_other(tmp_path, content, words):
+    refused(words, tmp_path, content, "captions.json")

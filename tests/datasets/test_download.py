@@ -27,6 +27,7 @@ from uwml_lib.datasets import Vocabulary, load_split, prepare_data
 from uwml_lib.datasets import download as module
 from uwml_lib.datasets.download import FILES, by_hand, download, how_to_get, lacks
 from uwml_lib.datasets.vocabulary import SPECIALS
+from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 
 DATASET = "f30k_precomp"
@@ -184,7 +185,8 @@ def names(folder: Path) -> set[str]:
 # ------------------------------------------------------------------------------------------------------ what is fetched
 
 
-def test_the_files_asked_for_are_downloaded_and_no_others(kaggle, folder, released, capfd):
+def test_the_files_asked_for_are_downloaded_and_no_others(kaggle, folder, released, capfd, monkeypatch):
+    monkeypatch.setattr(paths, "AUDITS", folder.parent.parent / "audits")
     before = dict(os.environ)
     assert main(["data", "--dataset", DATASET, "--data-root", str(folder.parent)]) == 0
     output = capfd.readouterr()

@@ -76,12 +76,24 @@ def test_standardised_by_another_part():
 
 def test_the_example_is_of_the_images_and_words(tmp_path):
     folder = write_tiny(tmp_path)
-    pairs = example_embeddings(folder, dim=4)
     dataset = PrecomputedDataset(folder, "train")
+    (pairs,) = example_embeddings(dataset, dim=4)
     torch.testing.assert_close(pairs.images, torch.from_numpy(np.array(dataset.features)).mean(dim=1))
     assert pairs.captions.shape == (len(dataset), 4)
     same = [k for k, caption in enumerate(dataset.captions) if caption == dataset.captions[0]]
     assert len(same) > 1
     torch.testing.assert_close(pairs.captions[same], pairs.captions[:1].expand(len(same), -1))
-    torch.testing.assert_close(pairs.captions, example_embeddings(folder, dim=4).captions)
-    assert 4 < example_embeddings(folder).captions.shape[1] < 64  # it has fewer words
+    torch.testing.assert_close(pairs.captions, example_embeddings(dataset, dim=4)[0].captions)
+    assert 4 < example_embeddings(dataset)[0].captions.shape[1] < 64  # it has fewer words
+
+
+def test_the_example_is_fitted_to_the_first_split_alone(tmp_path):
+    folder = write_tiny(tmp_path)
+    splits = [PrecomputedDataset(folder, split) for split in ("train", "dev", "test")]
+    before = example_embeddings(*splits, dim=4)
+    assert [len(part.images) for part in before] == [40, 12, 14]
+    splits[2].captions = ["quite another caption"] * len(splits[2])
+    after = example_embeddings(*splits, dim=4)
+    for one, other in zip(before[:2], after[:2], strict=True):
+        assert torch.equal(one.captions, other.captions)
+    assert (after[2].captions == 0).all()  # no word of these is known

@@ -43,6 +43,20 @@ def test_every_split_gets_captions_and_ids(tmp_path, capsys):
     assert "train: 2 images, 5 captions each\n" in capsys.readouterr().out
 
 
+def test_of_other_data_sets_each_split_keeps_as_many_as_all_its_images_have(tmp_path, capsys):
+    images = [
+        entry("1.jpg", "train", [*FIVE, *FIVE]), entry("2.jpg", "train", [*FIVE, "six"]),
+        entry("3.jpg", "val", FIVE), entry("4.jpg", "test", ["one"]),
+    ]  # fmt: skip
+    write_captions(tmp_path / "new", written(tmp_path, images, "cub"))
+    assert {name: len(some) for name, some in lines(tmp_path / "new").items() if "caps" in name} == {
+        "train_caps.txt": 12, "dev_caps.txt": 5, "test_caps.txt": 1,
+    }  # fmt: skip
+    out = capsys.readouterr().out
+    assert "train: 2 images, 6 captions each; 4 captions left out\n" in out
+    assert "test: 1 image, 1 caption each\n" in out
+
+
 def test_flickr8k_keeps_the_whole_name(tmp_path):
     images = [entry("1000268201_693b08cb0e.jpg", "train", five("a")), entry("a.b.jpg", "train", five("b"))]
     found = read_karpathy(written(tmp_path, images, "flickr8k"))
@@ -100,10 +114,10 @@ SENTENCE = {"raw": "x"}
         ({"images": [GOOD, {}]}, r"images\[1\]: filename: found nothing, expected the name of a file"),
         ({"images": [{**GOOD, "filename": "a\nb.jpg"}]}, r"images\[0\]: filename: found 'a\\nb.jpg', expected"),
         ({"images": [{**GOOD, "filename": ""}]}, r"images\[0\]: filename: found ''"),
-        ({"images": [{**GOOD, "split": "dev"}]}, r"images\[0\], 1: split: found 'dev', expected one of train, restval"),
+        ({"images": [{**GOOD, "split": "eval"}]}, r"images\[0\], 1: split: found 'eval', expected one of train, rest"),
         ({"images": [{**GOOD, "split": ["x"]}]}, r"images\[0\], 1: split: found \['x'\]"),
         ({"images": [{**GOOD, "sentences": None}]}, r"images\[0\], 1: sentences: found nothing, expected a list of"),
-        ({"images": [{**GOOD, "sentences": [SENTENCE] * 4}]}, r"images\[0\], 1: sentences: found 4, expected at least"),
+        ({"images": [{**GOOD, "sentences": [SENTENCE] * 4}], "dataset": "flickr8k"}, r"1: sentences: found 4, exp"),
         ({"images": [{**GOOD, "sentences": [SENTENCE] * 4 + ["x"]}]}, r"1: sentences\[4\]: found 'x', expected a JSON"),
         ({"images": [{**GOOD, "sentences": [{"raw": " \n"}] * 5}]}, r"1: sentences\[0\]: raw: found ' \\n', expected"),
         ({"images": [{**GOOD, "sentences": [{"raw": 3}] * 5}]}, r"1: sentences\[0\]: raw: found 3, expected a text"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from uwml_lib.cli import main
-from uwml_lib.datasets import PrecomputedDataset
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets import PrecomputedDataset, check_data
 from uwml_lib.datasets.raw import items, msrvtt
 from uwml_lib.datasets.raw.msrvtt import write_videos
 from uwml_lib.support.errors import UWMLError
@@ -84,7 +85,7 @@ def test_every_split_gets_captions_ids_and_frames(tmp_path, jsons, features, cap
     assert main(["msrvtt", str(tmp_path / "new/msrvtt"), str(features), *map(str, jsons)]) == 0
     check(tmp_path / "new/msrvtt")
     out = capsys.readouterr().out
-    assert "captions of each of the 5 videos: 2; left out: 1\n" in out
+    assert "train: 3 videos, 2 captions each; 1 caption left out\ndev: 1 video, 2 captions each\n" in out
     assert "train: 3 videos, 14 frames of 5 numbers\n" in out
 
 
@@ -92,14 +93,30 @@ def test_captions_of_the_chosen_number(tmp_path, jsons, features, capsys):
     words = ["msrvtt", str(tmp_path / "new"), str(features), *map(str, jsons), "--captions-per-video"]
     assert main([*words, "1"]) == 0
     assert (tmp_path / "new/train_caps.txt").read_text() == "video0 says 0\nvideo2 says 0\nvideo10 says 0\n"
-    assert "captions of each of the 5 videos: 1; left out: 6\n" in capsys.readouterr().out
+    assert "train: 3 videos, 1 caption each; 4 captions left out\n" in capsys.readouterr().out
     assert main([*words, "3"]) == 1
     assert (
         "trainval.json, test.json: 4 of the 5 videos have fewer than 3 captions (--captions-per-video takes another "
-        "number): video0, video1, video10, video3\n"
+        "number, and without it each split keeps its own): video0, video10, video1, video3\n"
     ) in capsys.readouterr().err
     with pytest.raises(UWMLError, match="captions_per_video: found -1, expected at least 1, or 0 for the fewest"):
         write_videos(tmp_path / "new", features, jsons, -1)
+
+
+def test_each_split_keeps_as_many_captions_as_all_its_videos_have(tmp_path, jsons, features, capsys):
+    """As in MSR-VTT 1k-A: many sentences a video in train, one in test."""
+    first, second = (json.loads(path.read_text()) for path in jsons)
+    first["sentences"] += sentences_of("video0", "video2", "video10", count=4)
+    write_json_of(jsons[0], first["videos"], first["sentences"])
+    write_json_of(jsons[1], second["videos"], second["sentences"][:1])
+    write_videos(tmp_path / "new", features, jsons)
+    assert "train: 3 videos, 6 captions each; 1 caption left out\n" in capsys.readouterr().out
+    splits = check_data(ExperimentConfig(dataset="new", data_root=str(tmp_path)))
+    assert {x.split: (len(x), x.captions_per_image) for x in splits} == {
+        "train": (18, 6),
+        "dev": (2, 2),
+        "test": (1, 1),
+    }
 
 
 def test_other_real_numbers_become_float32(tmp_path, jsons, features):

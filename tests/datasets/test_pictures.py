@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.raw import entry
 from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import PrecomputedDataset, check_data
@@ -139,18 +140,24 @@ def test_what_the_features_are_of_is_written_down(make, weights):
     }  # fmt: skip
 
 
-def test_every_image_gets_as_many_captions(make, captions, capsys):
-    write(captions, {name: 2 + number % 3 for number, name in enumerate(NAMES)})
+def test_every_image_of_a_split_gets_as_many_captions(make, captions, capsys):
+    names = split_names(NAMES, 10, 10, 0)
+    counts = {name: 7 if name in names["test"] else 2 + k % 3 for k, name in enumerate(NAMES)}
+    write(captions, counts)
     folder = make(say=print)
-    assert "captions of each of the 20 images: 2; left out: 19\n" in capsys.readouterr().out
-    dataset = PrecomputedDataset(folder, "train")
-    assert dataset.captions == [caption(name, k) for name in dataset.ids for k in range(2)]
+    out, left_out = capsys.readouterr().out, sum(counts[name] - 2 for name in names["train"])
+    assert f"train: 16 images, 2 captions each; {left_out} captions left out\n" in out
+    assert "test: 2 images, 7 captions each\n" in out
+    for split, number in (("train", 2), ("test", 7)):
+        dataset = PrecomputedDataset(folder, split)
+        assert dataset.captions == [caption(name, k) for name in dataset.ids for k in range(number)]
     shutil.rmtree(folder)
     folder = make(captions_per_image=1)
-    assert PrecomputedDataset(folder, "train").captions == [caption(name, 0) for name in dataset.ids]
+    dataset = PrecomputedDataset(folder, "train")
+    assert dataset.captions == [caption(name, 0) for name in dataset.ids]
     shutil.rmtree(folder)
-    few = r"captions.txt: 14 of the 20 images have fewer than 4 captions \(--captions-per-image .*: 00.png, 01.png, 03"
-    with pytest.raises(UWMLError, match=few):
+    few = sum(count < 4 for count in counts.values())
+    with pytest.raises(UWMLError, match=rf"captions.txt: {few} of the 20 images have fewer than 4 captions \(--capt"):
         make(captions_per_image=4)
 
 
@@ -240,6 +247,50 @@ def test_too_few_images():
         split_names(NAMES[:2], 10, 10, 0)
     with pytest.raises(UWMLError, match="images with captions: found 4"):
         split_names(NAMES[:4], 45, 54, 0)
+
+
+def split_tsv(path: Path, splits: dict[str, str]) -> Path:
+    path.write_text("".join(f"{name}\t{caption(name, 0)}\t{split}\n" for name, split in splits.items()))
+    return path
+
+
+def test_given_splits_are_kept(make, images, tmp_path, capsys):
+    splits = {name: ("test", "restval", "validate", "train")[number % 4] for number, name in enumerate(NAMES)}
+    folder = make(captions=split_tsv(tmp_path / "splits.tsv", splits), say=print)
+    assert (
+        "splits: as this file gives them, so --dev, --test and --seed are without effect\n" in capsys.readouterr().out
+    )
+    kept = {split: PrecomputedDataset(folder, split).ids for split in ("train", "dev", "test")}
+    assert kept == {
+        "train": [name for name, split in splits.items() if split in ("restval", "train")],
+        "dev": NAMES[2::4], "test": NAMES[::4],
+    }  # fmt: skip
+    assert PrecomputedDataset(folder, "dev").captions == [caption(name, 0) for name in NAMES[2::4]]
+    about = read_json(folder / "pictures.json")
+    assert about["splits"] == "splits.tsv"
+    assert not {"dev", "test", "seed"} & set(about)
+
+
+def test_karpathys_json_gives_five_captions_and_splits(make, tmp_path):
+    images = [
+        entry(name, ("train", "val")[n % 2], [caption(name, k) for k in range(5)]) for n, name in enumerate(NAMES)
+    ]
+    (tmp_path / "dataset.json").write_text(json.dumps({"dataset": "mine", "images": images}), encoding="utf-8-sig")
+    folder = make(captions=tmp_path / "dataset.json", grid=1)
+    assert not list(folder.glob("test_*"))
+    assert PrecomputedDataset(folder, "train").ids == NAMES[::2]
+    dev = PrecomputedDataset(folder, "dev")
+    assert dev.captions == [caption(name, k) for name in NAMES[1::2] for k in range(5)]
+
+
+def test_given_splits_must_do_for_a_training(make, tmp_path):
+    path = split_tsv(tmp_path / "splits.tsv", {name: "train" for name in NAMES})
+    words = (
+        "splits.tsv: found 20 images of train, 0 images of dev, 0 images of test, expected at least 1 of train and 1"
+    )
+    refused(words, make, tmp_path, captions=path)
+    path = split_tsv(path, {name: "val" for name in NAMES})
+    refused("found 0 images of train, 20 images of dev", make, tmp_path, captions=path)
 
 
 # ------------------------------------------------------------------------------------------------ what is refused

@@ -17,6 +17,7 @@ from uwml_lib.datasets import (
     fingerprint,
     pad_captions,
 )
+from uwml_lib.datasets.audit import twin_captions
 from uwml_lib.datasets.vocabulary import SPECIALS
 from uwml_lib.support.errors import UWMLError
 
@@ -150,6 +151,28 @@ def test_ids_for_each_image_or_each_caption(folder, ids, expected):
     assert PrecomputedDataset(folder, "dev").ids == expected
 
 
+def test_ids_of_captions_that_are_numbered(folder):
+    (folder / "dev_ids.txt").write_text("x.jpg#0\nx.jpg#1\ny.jpg#0\ny.jpg#1\nz.jpg#0\nz.jpg#1\n")
+    assert PrecomputedDataset(folder, "dev").ids == ["x.jpg", "y.jpg", "z.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ("x y z x y z", "line 2: found 'y', expected 'x' as in line 1; the 2 captions of an image stand together"),
+        ("x x y z z y", "line 4: found 'z', expected 'y' as in line 3; .* here and in dev_caps.txt"),
+        ("x x y y z x", "line 6: found 'x', expected 'z' as in line 5"),
+        ("x.jpg#0 y.jpg#0 z.jpg#0 x.jpg#1 y.jpg#1 z.jpg#1", "line 2: found 'y.jpg', expected 'x.jpg'"),
+        ("x x y y x x", r"found 'x' more than once, for images 0 and 2 \(counted from 0\), expected one row"),
+    ],
+)
+def test_ids_that_do_not_stand_as_the_captions_do(folder, ids, message):
+    """Caption-major files, and lines that were exchanged: nothing else would tell, and every score would be wrong."""
+    (folder / "dev_ids.txt").write_text("\n".join(ids.split()))
+    with pytest.raises(UWMLError, match=f"dev_ids.txt: {message}"):
+        PrecomputedDataset(folder, "dev")
+
+
 def test_evaluation_split(folder):
     assert evaluation_split(folder) == "dev"
     write_split(folder, "test", np.zeros((1, 1, 1)), ["a"])
@@ -173,6 +196,23 @@ def test_optional_array(folder):
     assert dataset.optional_array("boxes", 3).shape == (3, 4, 4)
     with pytest.raises(UWMLError, match="dev_boxes.npy: found float64"):
         dataset.optional_array("boxes", 2)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("boxes", (4, 4, 4)), ("boxes", (2, 4, 4)), ("pictures", (4, 2, 2, 3))])
+def test_boxes_and_pictures_are_of_the_same_images(folder, name, shape):
+    np.save(folder / f"dev_{name}.npy", np.ones(shape))
+    dataset = PrecomputedDataset(folder, "dev")
+    message = f"dev_{name}.npy: found {shape[0]} rows, expected the 3 of dev_ims.npy"
+    for look in (dataset.scan, lambda: dataset.optional_array(name, len(shape))):
+        with pytest.raises(UWMLError, match=message):
+            look()
+
+
+def test_boxes_of_the_images_that_are_kept(folder):
+    np.save(folder / "dev_boxes.npy", np.arange(3)[:, None, None] * np.ones((3, 4, 4)))
+    dataset = PrecomputedDataset(folder, "dev")
+    dataset.keep(1, 3)
+    assert dataset.optional_array("boxes", 3)[:, 0, 0].tolist() == [1, 2]
 
 
 def test_the_fingerprint_follows_captions_and_features(folder):
@@ -230,8 +270,8 @@ def overwritten(name, content):
         (lambda folder: (folder / "dev_ids.txt").mkdir(), "dev_ids.txt", "not readable"),
         (truncated(200), "dev_ims.npy", "not readable as a .npy array"),
         (truncated(60), "dev_ims.npy", "not readable as a .npy array"),
-        (truncated(0), "dev_ims.npy", "not readable as a .npy array"),
-        (overwritten("dev_ims.npy", b"<html>404</html>"), "dev_ims.npy", "not readable as a .npy array"),
+        (truncated(0), "dev_ims.npy", "found an empty file, expected an array"),
+        (overwritten("dev_ims.npy", b"<html>404</html>"), "dev_ims.npy", "is a web page, not the file itself"),
         (overwritten("dev_ims.npy", b"\x93NUMPY\x01\x00\x04\x00{'(\n"), "dev_ims.npy", "not readable as a .npy array"),
         (bad_features(np.array([[["x", None]]], dtype=object)), "dev_ims.npy", "not readable as a .npy array"),
         (bad_features(np.zeros(3)), "dev_ims.npy", r"found float64 \(3,\), expected real .* in 2 or 3 dimensions"),
@@ -321,7 +361,7 @@ def test_a_test_split_without_its_features_is_not_passed_over(folder):
 def test_an_npz_under_the_name_of_a_npy(folder):
     with (folder / "dev_ims.npy").open("wb") as file:
         np.savez(file, a=np.zeros((3, 4, 5)))
-    with pytest.raises(UWMLError, match="dev_ims.npy: found NpzFile"):
+    with pytest.raises(UWMLError, match=r"dev_ims.npy: not readable as a .npy array .*got b'PK"):
         PrecomputedDataset(folder, "dev")
 
 
@@ -376,16 +416,36 @@ def test_rows_of_one_image_need_ids(repeated):
         PrecomputedDataset(repeated, "dev")
 
 
+def test_every_row_of_an_image_is_compared_in_a_scan(repeated):
+    PrecomputedDataset(repeated, "dev").scan(block=2)
+    features = np.load(repeated / "dev_ims.npy")
+    features[3] += 1
+    np.save(repeated / "dev_ims.npy", features)
+    dataset = PrecomputedDataset(repeated, "dev")
+    with pytest.raises(UWMLError, match="dev_ims.npy: rows 2 and 3 differ, expected one image, for dev_ids.txt has"):
+        dataset.scan(block=1)
+    dataset.keep(0, 1)
+    dataset.scan()
+
+
 @pytest.mark.parametrize("ids", ["one\none\ntwo\ntwo\ntwo\ntwo\n", "one\ntwo\nthree\none\ntwo\nthree\n"])
 def test_ids_that_repeat_in_another_way_are_refused(repeated, ids):
     (repeated / "dev_ids.txt").write_text(ids)
-    with pytest.raises(UWMLError, match="dev_ids.txt: found .* more than once, expected one row of features"):
+    with pytest.raises(UWMLError, match="dev_ids.txt: found .* more than once, for images .*, expected one row"):
         PrecomputedDataset(repeated, "dev")
+
+
+def test_ids_that_are_the_captions_own_tell_nothing_of_images(folder):
+    (folder / "dev_ids.txt").write_text("".join(f"{number}\n" for number in range(6)))
+    assert PrecomputedDataset(folder, "dev").ids == ["0", "2", "4"]
 
 
 def test_one_id_for_two_images_is_refused(folder):
     (folder / "dev_ids.txt").write_text("one\ntwo\none\n")
-    with pytest.raises(UWMLError, match="dev_ids.txt: found 'one' more than once, expected one row of features"):
+    with pytest.raises(
+        UWMLError,
+        match="dev_ids.txt: found 'one' more than once, for images 0 and 2 .counted from 0., expected one row",
+    ):
         PrecomputedDataset(folder, "dev")
 
 
@@ -397,3 +457,5 @@ def test_real_features(shared):
     assert dev.ids[0] == "2090545563_a4e66ec76b.jpg"
     assert evaluation_split(shared / "data/f8k_precomp") == "dev"
     assert len(fingerprint(shared / "data/f8k_precomp")) == 16
+    train = PrecomputedDataset(shared / "data/f8k_precomp", "train")
+    assert twin_captions(train.captions, 5) == 277  # as the README says

@@ -9,11 +9,14 @@ import warnings
 from pathlib import Path
 
 import nltk
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from uwml_lib.datasets import Vocabulary, build_vocabulary, download_punkt, tokenize, vocabulary
+from tests.tiny import write_caption_vectors, write_split, write_tiny
+from uwml_lib.datasets import PrecomputedDataset, Vocabulary, build_vocabulary, download_punkt, tokenize, vocabulary
+from uwml_lib.datasets.loading import coverage_line, words_covered
 from uwml_lib.datasets.vocabulary import SPECIALS, tokenize_released
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_lines
@@ -330,3 +333,38 @@ def test_nothing_is_downloaded_twice(punkt, monkeypatch, capsys):
     monkeypatch.setattr(nltk, "download", failing)
     download_punkt()
     assert capsys.readouterr().out == ""
+
+
+# ------------------------------------------------------------------------------------------------ what it covers
+
+
+@pytest.mark.parametrize(
+    "caption", ["\u4e00\u53ea\u72d7{i}\u5728\u96ea\u5730\u91cc", "\u72d7{i} .", "dog{i}runs", "..."]
+)
+def test_a_vocabulary_without_a_word_is_refused(tmp_path, caption):
+    """Of captions without blanks between words each is a word of its own, and a training would see `<unk>` alone."""
+    for split in ("train", "dev"):
+        write_split(tmp_path, split, np.zeros((5, 1, 1)), [caption.format(i=i) for i in range(5)])
+    with pytest.raises(UWMLError, match="train_caps.txt and dev_caps.txt: found no word often enough for a vocabulary"):
+        build_vocabulary(tmp_path)
+
+
+def test_the_share_of_words_that_are_covered(tmp_path):
+    words = Vocabulary([*SPECIALS, "a", "dog"], "plain")
+    texts = {"train": ["a dog", "A dog"], "test": ["a dog in snow", "a cat"], "dev": ["some cats", "many mice"]}
+    for split, captions in texts.items():
+        write_split(tmp_path, split, np.eye(2)[:, None], captions)
+    sets = {split: PrecomputedDataset(tmp_path, split, words) for split in texts}
+    covered = words_covered({name: sets[name] for name in ("train", "test")})
+    assert covered == {"train": 1, "test": 0.5}
+    assert coverage_line(covered) == "words that the vocabulary has: train 100.0 %, test 50.0 %"
+    with pytest.raises(UWMLError, match="dev_caps.txt: found no word that the vocabulary has"):
+        words_covered(sets)
+
+
+def test_vectors_have_no_words(tmp_path):
+    write_tiny(tmp_path)
+    write_caption_vectors(tmp_path)
+    covered = words_covered({"dev": PrecomputedDataset(tmp_path, "dev", caption_style="vectors")})
+    assert covered == {}
+    assert coverage_line(covered) == ""

@@ -9,10 +9,12 @@ from scipy import stats
 from uwml_lib.evaluation import (
     Comparison,
     Interval,
+    chance_rsum,
     compare,
     compare_all,
     paired_bootstrap,
     paired_interval,
+    remark_on_size,
     retrieval_metrics,
     rsum_by_image,
     summarize,
@@ -33,6 +35,30 @@ def test_summarize_one_value():
     assert summary.mean == 5.04
     assert np.isnan(summary.std)
     assert str(summary) == "5.0 (n = 1)"
+
+
+@pytest.mark.parametrize("n_images", [1, 2, 3, 5, 6, 10, 11, 30])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_recalls_said_to_be_given_are_100_at_the_worst_scores_and_no_others(n_images, k):
+    worst = retrieval_metrics(-np.repeat(np.eye(n_images), k, axis=1), k)
+    given = [
+        f"{side.replace('_', ' ')} R@{at}"
+        for side in ("image_to_text", "text_to_image") for at in (1, 5, 10) if worst[f"{side}_recall_at_{at}"] == 100
+    ]  # fmt: skip
+    remark = remark_on_size(n_images, k, "dev image")
+    assert f"rsum of {chance_rsum(n_images, k):.1f} of 600" in remark
+    assert remark.startswith(f"Only {n_images} dev image{'s' * (n_images > 1)}: random")
+    said = f"any scores 100 at {'every recall' if n_images == 1 else ', '.join(given)}, so these recalls mean nothing."
+    points = f"one image is {100 / n_images:.1f} points of a recall, so these recalls mean little."
+    assert remark.endswith(said if given else points)
+
+
+def test_enough_images_get_no_remark():
+    """Those of whom random scores have a tenth of 600, at most."""
+    first = next(n for n in range(1, 200) if chance_rsum(n, 5) <= 60)
+    assert first == 52
+    assert remark_on_size(first, 5) == ""
+    assert remark_on_size(first - 1, 5).startswith("Only 51 images: random scores would give an rsum of 6")
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.5])

@@ -43,6 +43,18 @@ def test_links_between_notebooks_lead_somewhere(path):
             assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_styled_tables_of_texts_escape_them(path):
+    """A Styler, other than a plain table, would put a caption's markup into the page."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if (
+            cell.cell_type == "code"
+            and ".style" in cell.source
+            and ("caption" in cell.source or "query" in cell.source)
+        ):
+            assert 'escape="html"' in cell.source
+
+
 def small_notebook(folder, source):
     notebook = nbformat.v4.new_notebook(
         cells=[

@@ -223,10 +223,10 @@ def huge(weights):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("opt"), "not a checkpoint of the SCAN or PolyLoss release"),
-        (lambda c: c["model"].pop(), "not a checkpoint of the SCAN or PolyLoss release"),
-        (lambda c: c["model"][0].pop("fc.weight"), "not a checkpoint of the SCAN or PolyLoss release"),
-        (lambda c: c["model"][0].update({"fc.weight": 3}), "not a checkpoint of the SCAN or PolyLoss release"),
+        (lambda c: c.pop("opt"), "not a checkpoint of the SCAN, PolyLoss or VSE"),
+        (lambda c: c["model"].pop(), "not a checkpoint of the SCAN, PolyLoss or VSE"),
+        (lambda c: c["model"][0].pop("fc.weight"), "not a checkpoint of the SCAN, PolyLoss or VSE"),
+        (lambda c: c["model"][0].update({"fc.weight": 3}), "not a checkpoint of the SCAN, PolyLoss or VSE"),
         (lambda c: c.update(model=[c["model"][0], huge(c["model"][1])]), "embed.weight is no whole tensor"),
         (lambda c: c["model"][1].pop("rnn.bias_ih_l0"), "its weights do not fit the model of its flags"),
         (lambda c: setattr(c["opt"], "bi_gru", False), "its weights do not fit the model of its flags"),

@@ -146,6 +146,16 @@ def test_the_true_image_has_a_thick_frame():
         assert np.array_equal(axis.images[0].get_array(), pictures[image])
 
 
+def test_a_caption_with_dollars_is_drawn_as_it_is():
+    figure, _ = figures.retrieval_examples(
+        [{"query": "$x_{ or $5", "true": 0, "images": [0], "rank": 1}], np.zeros((1, 4, 4, 3))
+    )
+    figure.canvas.draw()  # as a formula it would be none
+    assert figure.axes[0].texts[0].get_text() == "$x_{ or $5"
+    words = figures.attention_by_word(np.zeros((4, 4, 3)), np.array([[0, 0, 1, 1]]), ["$^{$", "$"], np.ones((2, 1)))[0]
+    words.canvas.draw()
+
+
 def test_show_keeps_the_alternative_text_and_the_file(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(IPython.display, "display", lambda figure, metadata: shown.append(metadata))

@@ -112,7 +112,7 @@ def test_pictures_of_a_folder_are_found_by_their_names(search, tmp_path):
     [
         (None, "found no such file, expected uint8"),
         (np.zeros((6, 4, 5, 3), np.float32), r"found float32 \(6, 4, 5, 3\), expected uint8"),
-        (np.zeros((3, 4, 5, 3), np.uint8), "found 3 pictures, expected more, for item 3 has another"),
+        (np.zeros((3, 4, 5, 3), np.uint8), "found 3 rows, expected the 6 of test_ims.npy"),
     ],
 )
 def test_arrays_that_are_no_pictures(array, words, search):

@@ -245,7 +245,7 @@ def test_coco_needs_testall_and_tells_folds_apart(runs):
     coco = {"features": {**COCO_SHAPES, "test": [1_000, 36, 2048]}}
     folder = write_run(runs / "coco_precomp/a", config, 499.9, **coco)
     assert cells("coco1k_polynomial_i2t_avg")[2] == (
-        "not comparable: evaluated on the test split, not on: testall split, mean of 5 folds"
+        "not comparable: evaluated on the test split, not on: testall split, mean of 5 folds of 1,000"
     )
     coco["features"] = COCO_SHAPES
     write_run(folder, config, 386.0, "testall", COCO_SHAPES, "results-testall.json")

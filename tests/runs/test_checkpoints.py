@@ -116,6 +116,12 @@ def other_config(**changes):
         (lambda folder: (folder / "checkpoint/best.safetensors").unlink(), "has this run finished an epoch"),
         (lambda folder: (folder / "checkpoint/best.safetensors").write_bytes(b"x" * 99), "not a model of this kit"),
         (lambda folder: (folder / "checkpoint/best.safetensors").write_bytes(b""), "not a model of this kit"),
+        (
+            lambda folder: (folder / "checkpoint/best.safetensors").write_text(
+                "version https://git-lfs.github.com/spec"
+            ),
+            "best.safetensors: is a pointer of Git LFS",
+        ),
         (weights_file({"x": torch.zeros(1)}), "not a model of this kit"),
         (weights_file({"x": torch.zeros(1)}, {"description": "{"}), "not a model of this kit"),
         (weights_file({"x": torch.zeros(1)}, {"description": "[]"}), "not a model of this kit"),

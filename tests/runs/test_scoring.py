@@ -15,15 +15,16 @@ from uwml_lib.config import FIDELITY, ExperimentConfig, preset
 from uwml_lib.datasets import Vocabulary, load_selection, load_split, vocabulary
 from uwml_lib.datasets.batches import may_be_negatives
 from uwml_lib.datasets.vocabulary import tokenize_released
-from uwml_lib.evaluation import METRICS, released_lines, retrieval_metrics, score_matrix
+from uwml_lib.evaluation import METRICS, chance_rsum, released_lines, retrieval_metrics, score_matrix
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.released.checkpoints import load_released_checkpoint
 from uwml_lib.released.published import row_config
-from uwml_lib.runs import scoring
+from uwml_lib.runs import dev_batches, load_model, scoring
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_sealed_json
 from uwml_lib.training import Trainer, check_config, train
+from uwml_lib.weighting import batch_scores
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BIGRU, WEIGHT_NORM = (
@@ -119,7 +120,11 @@ def test_folds_and_the_split_testall(data_root, capsys):
     for name in METRICS:
         assert results["metrics"][name] == pytest.approx(np.mean([fold[name] for fold in folds]))
     assert released_lines(results["metrics"], folds) in out
-    assert "testall split, mean of 5 folds" in out
+    assert "testall split, mean of 5 folds of 4 images:\n" in out
+    assert "  the folds are not MSCOCO's 1K, of 1,000 images each: the fewer images, the higher the recalls\n" in out
+    given = "image to text R@10, text to image R@5, text to image R@10"
+    assert f"  Only 4 images: random scores would give an rsum of {chance_rsum(4, 2):.1f} of 600, and any" in out
+    assert f" scores 100 at {given}, so these recalls mean nothing.\n" in out
     whole, _ = evaluate(capsys, BIGRU, "--data-root", data_root, "--split", "testall")
     assert whole["metrics"] == retrieval_metrics(scores, 2)
     assert whole["metrics"] != results["metrics"]
@@ -242,7 +247,10 @@ def test_a_run_in_folds(runs, capsys):
     results = read_sealed_json(runs[0] / "results-test-5folds.json")
     assert (results["folds"], len(results["fold_metrics"])) == (5, 5)
     assert read_sealed_json(runs[0] / "results.json")["folds"] == 1
-    assert "test split, mean of 5 folds, best epoch" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "test split, mean of 5 folds of 3 images, best epoch" in out
+    assert "  Only 3 images: random" in out
+    assert "  Only 12 dev images: random" in out  # which chose the epoch
 
 
 def test_every_member_is_scored_with_its_own_threads(monkeypatch):
@@ -370,7 +378,11 @@ def test_the_last_training_images_choose_the_epoch(config, tmp_path):
     assert load_selection(config).split == "dev"
     said = []
     train(replace(held_out, seed=1), tmp_path / "other", said.append)
-    assert "held-out train rsum" in said[0]
+    assert "train 100.0 %, held-out train 100.0 %, test" in said[0]
+    assert "held-out train rsum" in said[1]
+    model, _, words = load_model(folder)  # coefficients are fitted to these images too, for dev may be what is reported
+    expected = batch_scores(score_matrix(model, load_selection(held_out, words)), 2, held_out.batch_size)
+    torch.testing.assert_close(dev_batches(folder), expected)
     with pytest.raises(UWMLError, match="selection_images: found 40, expected fewer than the 40 training images"):
         train(replace(config, selection_images=40), tmp_path / "none", quiet)
 

@@ -37,13 +37,14 @@ def no_files(monkeypatch):
         monkeypatch.setattr(f"uwml_lib.reports.{module}.sha256_of", lambda path: "0" * 64)
 
 
-def readings(runs, gap: float) -> None:
-    """What a training noted in its last epoch: positives above their hardest negatives by this much."""
+def readings(runs, gap: float, dev_rsum: float = 400.0) -> None:
+    """What a training noted in its last epoch: positives above their hardest negatives by this much, and its rsum."""
     for run in runs:
         run.folder.mkdir(exist_ok=True)
         line = {"kind": "step", **dict.fromkeys(RECORDS["step"], 7)}
         line |= {"positive_score": 0.5 + gap, "hardest_negative_score": 0.5}
-        (run.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        epoch = {"kind": "epoch", "epoch": 7, "seconds": 1.0, "dev_rsum": dev_rsum}
+        (run.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(epoch) + "\n")
 
 
 # ------------------------------------------------------------------------------------------------------------- plans
@@ -159,17 +160,18 @@ def test_habits():
 
 
 def test_models(tmp_path):
-    def both(triplet, polynomial, gap=0.2, **settings):
+    def both(triplet, polynomial, gap=0.2, dev_rsum=400.0, **settings):
         runs = made_runs(triplet, loss="triplet", folder=tmp_path, **settings)
         runs += made_runs(polynomial, folder=tmp_path, **settings)
         readings(runs, 0.2)
-        readings(runs[2:], gap)
+        readings(runs[2:], gap, dev_rsum)
         return runs
 
     better = both({0: 400.0, 1: 401.0}, {0: 420.0, 1: 421.05})
     worse = both({0: 400.0, 1: 401.0}, {0: 380.0, 1: 381.05}, model="vse")
-    open_ = both({0: 400.0, 1: 390.0}, {0: 395.0, 1: 401.5}, model="bfan")
-    equal = both({0: 400.0, 1: 401.0}, {0: 380.0, 1: 381.5}, gap=0.001, model="frozen", captions="vectors")
+    open_ = both({0: 400.0, 1: 390.0}, {0: 395.0, 1: 401.5}, gap=0.001, model="bfan")  # which says little by itself
+    collapsed = {"gap": 0.001, "dev_rsum": 90.0}
+    equal = both({0: 400.0, 1: 401.0}, {0: 380.0, 1: 381.5}, **collapsed, model="frozen", captions="vectors")
     study = study_of(better + worse + open_ + equal)
     report = STUDIES["models"].report(study)
     assert report.findings == (

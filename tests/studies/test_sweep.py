@@ -30,6 +30,7 @@ from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep, tune
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_sealed_json, sha256_of, write_json, write_sealed_json
+from uwml_lib.training import Trainer
 
 mpl.use("agg")
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -67,6 +68,7 @@ def finish(settings, folder, dev: float, test: float = 1.0) -> None:
     metrics = {**dict.fromkeys(COLUMNS, test / 6), "rsum": test}
     write_sealed_json(folder / "results.json", {
         "config": settings.to_dict(), "split": "test", "metrics": metrics, "dev_rsum": dev, "best_epoch": 1,
+        "ranks": {"image_to_text_ranks": [0] * 14}, "captions_per_image": 2,
         "training_seconds": 1.0, "files": {}, "provenance": {"sessions": [{"commit": None, "clean_tree": None}]},
     })  # fmt: skip
 
@@ -315,21 +317,32 @@ def test_nothing_is_pruned_of_few_or_if_so_told_or_where_nothing_is_saved(home, 
     assert {one.state for one in outcomes} == {"complete"} and set(curves.values()) == {6}
 
 
-def test_a_stopped_training_keeps_its_checkpoint_and_can_go_on(tmp_path):
+def test_a_stopped_training_keeps_its_checkpoint_and_can_go_on(tmp_path, monkeypatch):
+    """Stopped inside its second epoch, and pruned after it."""
     write_tiny(tmp_path / "tiny")
-    small = {"embed_size": 8, "word_dim": 6, "batch_size": 16, "epochs": 3, "device": "cpu"}
-    base, seen = config.preset("tiny", data_root=str(tmp_path), **small), []
+    small = {"embed_size": 8, "word_dim": 6, "batch_size": 16, "epochs": 3, "device": "cpu", "checkpoint_minutes": 0}
+    base, seen, steps, step = config.preset("tiny", data_root=str(tmp_path), **small), [], [], Trainer.step
+
+    def stop_at_the_eighth(self, *arguments):
+        steps.append(step(self, *arguments))
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return steps[-1]
+
+    monkeypatch.setattr(Trainer, "step", stop_at_the_eighth)
 
     def stop(records):
         seen.append([record["epoch"] for record in records])
         if len(seen) == 2:
             raise optuna.TrialPruned
 
-    with pytest.raises(optuna.TrialPruned):
-        tuning.train(base, tmp_path / "stopped", quiet, stop)
+    for interruption in (KeyboardInterrupt, optuna.TrialPruned):
+        with pytest.raises(interruption):
+            tuning.train(base, tmp_path / "stopped", quiet, stop)
     assert not (tmp_path / "stopped/results.json").exists()
     tuning.train(base, tmp_path / "stopped", quiet, stop)
     assert seen == [[0], [0, 1], [0, 1, 2]]
+    assert len(steps) == 3 * 5 + 1, "more than the step that was stopped was trained again"
     tuning.train(base, tmp_path / "whole", quiet)
     assert run_outcome(tmp_path / "stopped") == run_outcome(tmp_path / "whole")
 
@@ -410,6 +423,7 @@ def test_what_the_numbers_are_worth(home, fake):
         write_sealed_json(path, {**read_sealed_json(path), "split": "dev"})
     text = report(home, (0.1, 0.2), seeds=(0,))
     assert "There is no test split here: these are the numbers on dev which chose, and so flatter the setting." in text
+    assert "\n\nOnly 14 dev images: random scores would give an rsum of " in text
     assert "| dev rsum " in written(home)[1].split("### Runs")[1]
 
 
@@ -460,6 +474,7 @@ def test_a_slip_is_one_sentence(capsys, monkeypatch):
     for options, message in (
         (["--space", '{"loss.margn": [0.1]}'], "space: unknown name 'loss.margn'; did you mean 'loss.margin'?"),
         (["--space", '{"epochs": [1, 2]}', "--epochs", "3"], "epochs: is in the space and given besides, expected one"),
+        (["--space", '{"batch_size": [8]}', "--batch-size", "4"], "batch_size: is in the space and given besides"),
         (["--space", '{"loss": "triplet"}'], "space: loss: found 'triplet', expected a list of losses that differ"),
         (["--space", '{"loss": ["triplet", "hinge"], "epochs": [2]}'], "loss: found 'hinge', expected one of"),
         (["--seeds", "1 1"], "seeds: found '1 1'"),

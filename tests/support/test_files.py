@@ -6,19 +6,27 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
+from uwml_lib.datasets.raw.grid_features import load_picture
+from uwml_lib.datasets.raw.npz_files import read_npz
+from uwml_lib.released.checkpoints import load_released_checkpoint
 from uwml_lib.runs.checkpoints import load_state
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import (
     atomic_folder,
     atomic_path,
+    check_files,
     load_array,
     lock,
     make_folder,
     read_json,
     read_lines,
+    read_sealed_json,
+    sha256_of,
     write_json,
+    write_sealed_json,
     write_text,
 )
 
@@ -130,6 +138,12 @@ def test_json_round_trip(tmp_path):
     assert (tmp_path / "value.json").read_text(encoding="utf-8").endswith("}\n")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "value.json").write_text('{"a": "café"}', encoding=encoding)
+    assert read_json(tmp_path / "value.json") == {"a": "café"}
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_what_is_no_json_is_not_written(tmp_path, number):
     write_json(tmp_path / "value.json", {"a": 1})
@@ -147,6 +161,7 @@ def test_what_is_no_json_is_not_written(tmp_path, number):
         (b"\xff\xfe", "not readable as JSON"),
         (b"[" * 100_000, "not readable as JSON"),
         (b'{"a": ' + b"1" * 5000 + b"}", "not readable as JSON"),
+        (b'{"a": [{"b": 1, "c": 2, "b": 3}]}', "the key 'b' stands more than once in an object, with 1 and 3"),
         (b"[1]", "expected a JSON dict at the top level, found list"),
         (b"null", "expected a JSON dict at the top level, found NoneType"),
     ],
@@ -178,6 +193,39 @@ def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, read):
             read(tmp_path / name)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%064d\nsize 8531000128\n" % 0
+READERS = {
+    "array": lambda path: load_array(path, 3), "npz": read_npz, "picture": load_picture, "state": load_state,
+    "released": load_released_checkpoint, "JSON": read_json, "lines": read_lines,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (POINTER, "is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"),
+        (b"\n <!DOCTYPE html><title>Sign in</title>", "is a web page, not the file itself; download that again"),
+        (b"\xef\xbb\xbf<HTML>404", "is a web page, not the file itself; download that again"),
+    ],
+)
+def test_what_a_clone_or_a_download_left_in_place_of_a_file_is_named(tmp_path, read, content, words):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(UWMLError) as error:
+        read(path)
+    assert str(error.value) == f"{path}: {words}"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"\x80\x04]\x94.", b"PK\x03\x04", b"\x93NUM"])
+def test_nobody_is_advised_to_unpickle_what_is_no_array(tmp_path, content):
+    path = tmp_path / "file.npy"
+    path.write_bytes(content)
+    with pytest.raises(UWMLError, match=r"file\.npy: (found an empty file|not readable as a \.npy array)") as error:
+        load_array(path, 2)
+    assert "pickle" not in str(error.value)
+
+
 def test_through_a_link_the_file_it_leads_to_is_replaced(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -187,6 +235,50 @@ def test_through_a_link_the_file_it_leads_to_is_replaced(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real/file").read_text() == "2"
     assert names(tmp_path) == ["link", "real"]
+
+
+def test_through_a_link_a_file_is_replaced(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+
+
+# ------------------------------------------------------------------------------------------------ as they were written
+
+
+def test_sealed_json_that_was_changed_since(tmp_path):
+    path = tmp_path / "results.json"
+    write_sealed_json(path, {"rsum": 400.0})
+    assert read_sealed_json(path) == {"rsum": 400.0}
+    path.write_text(path.read_text().replace("400", "500"))
+    with pytest.raises(UWMLError, match="results.json: was changed after it was written"):
+        read_sealed_json(path)
+
+
+def test_files_that_were_changed_since(tmp_path):
+    (tmp_path / "a").write_text("a")
+    digests = {"a": sha256_of(tmp_path / "a")}
+    check_files(tmp_path, digests)
+    (tmp_path / "a").write_text("b")
+    with pytest.raises(UWMLError, match="a: was changed after it was written"):
+        check_files(tmp_path, digests)
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+    (tmp_path / "captions.txt").write_bytes("one\u2028still one\r\ntwo\x0cstill two\n\n".encode())
+    assert read_lines(tmp_path / "captions.txt") == ["one\u2028still one", "two\x0cstill two", ""]
+
+
+@pytest.mark.parametrize("change", [-4, 4])
+def test_an_array_that_is_shorter_or_longer_than_it_says(tmp_path, change):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((3, 2), np.float32))
+    content = path.read_bytes()
+    path.write_bytes(content[:change] if change < 0 else content + bytes(change))
+    with pytest.raises(UWMLError, match="x.npy: "):
+        load_array(path, 2)
 
 
 # ------------------------------------------------------------------------------------------------ one process a folder

@@ -27,9 +27,10 @@ from uwml_lib.runs.checkpoints import load_state
 KILLS = int(os.environ.get("UWML_KILLS", "5"))
 COMMANDS = ("train", "train --workers 2", "data", "reproduce", "report")  # the kills are shared among these
 SECONDS_TO_GO = 60  # for what a killed process leaves running, which first may have its imports to do
-TRAIN = ("train", "--dataset", "scenes_smoke", "--epochs", "6", "--loss", "polynomial")
+INSIDE = ("--checkpoint-minutes", "0")  # keep the state after every step, so that kills strike inside epochs too
+TRAIN = ("train", "--dataset", "scenes_smoke", "--epochs", "6", "--loss", "polynomial", *INSIDE)
 DATA = ("data", "--dataset", "scenes_smoke")
-WITH_WORKERS = ("train", "--dataset", "scenes_smoke", "--epochs", "3", "--workers", "2")
+WITH_WORKERS = ("train", "--dataset", "scenes_smoke", "--epochs", "3", "--workers", "2", *INSIDE)
 REPRODUCE = ("reproduce", "--profile", "smoke", "--seeds", "0")
 REPORT = ("report", "--dataset", "scenes_smoke", "--publish")
 

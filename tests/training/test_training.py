@@ -11,10 +11,12 @@ import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.tiny import write_tiny
 from uwml_lib.config import ExperimentConfig
@@ -22,8 +24,10 @@ from uwml_lib.datasets import PrecomputedDataset, Vocabulary
 from uwml_lib.datasets.vocabulary import SPECIALS
 from uwml_lib.evaluation import evaluate_model, retrieval_metrics, score_matrix
 from uwml_lib.losses import LOSSES
+from uwml_lib.models import MODELS, VSE
 from uwml_lib.runs import evaluate_run, load_model, read_metrics
 from uwml_lib.runs import provenance as provenance_module
+from uwml_lib.runs.checkpoints import load_state, save_state
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, read_json, read_sealed_json
 from uwml_lib.training import Trainer, learning_rate, resume, runner, train
@@ -70,8 +74,15 @@ def weights(folder):
 
 
 def assert_same_run(folder, other):
-    assert metrics(folder) == metrics(other)
+    assert_same_numbers(folder, other)
     assert weights(folder) == weights(other)
+
+
+def assert_same_numbers(folder, other):
+    """The same but for the cosmetic settings, which stand beside the best weights."""
+    assert metrics(folder) == metrics(other)
+    tensors, others = (load_file(path / "checkpoint/best.safetensors") for path in (folder, other))
+    torch.testing.assert_close(tensors, others, rtol=0, atol=0)
     results, expected = (read_json(path / "results.json") for path in (folder, other))
     for name in ("split", "best_epoch", "dev_rsum", "metrics", "ranks"):
         assert results[name] == expected[name]
@@ -227,6 +238,96 @@ def test_a_run_interrupted_at_every_epoch(config, finished, tmp_path, monkeypatc
     assert [line.partition(": ")[2] for line in said if "goes on" in line] == [
         f"goes on after epoch {epoch}" for epoch in range(1, EPOCHS + 1)
     ]
+
+
+STOPS = (
+    ("step", 2),  # after the first step of the first epoch
+    ("step", 4),  # in its middle
+    ("_select", 1),  # after its last step
+    ("step", 4),  # in the second, with a step that is in no line of metrics.jsonl yet
+)
+
+
+@pytest.mark.parametrize(("workers", "stops"), [(0, STOPS), (2, STOPS[:1])])
+def test_stopped_inside_epochs_it_goes_on_from_that_very_step(config, finished, tmp_path, monkeypatch, workers, stops):
+    folder, said, counts = tmp_path / "run", [], {"step": 0, "batch": 0}
+    config = replace(config, workers=workers, checkpoint_minutes=0)
+    for owner, name in ((Trainer, "step"), (PrecomputedDataset, "batch")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name), counts))
+    for stop in stops:
+        with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+            raise_at(context, *stop)
+            train(config, folder, said.append)
+    assert_same_numbers(train(config, folder, said.append), finished)
+    assert [line.partition(": ")[2] for line in said if "goes on" in line] == [
+        f"goes on after step {step} of epoch {epoch}" for step, epoch in ((1, 1), (4, 1), (5, 1), (3, 2))[: len(stops)]
+    ]
+    assert counts["step"] == EPOCHS * STEPS, "a step was trained twice"
+    if not workers:  # of the batches at most two were loaded in vain at each stop
+        assert counts["batch"] <= EPOCHS * STEPS + 2 * len(stops), "what is skipped was loaded"
+    states = [load_state(path / "checkpoint/last.pt") for path in (folder, finished)]
+    for name in ("model", "optimizer", "torch_rng", "best_rsum", "epoch_so_far"):
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
+
+
+def counted(method, counts):
+    """Count the calls of a method that come to their end."""
+
+    def wrapped(self, *arguments):
+        value = method(self, *arguments)
+        counts[method.__name__] += 1
+        return value
+
+    return wrapped
+
+
+class Forgetful(VSE):
+    """Leaves out half of an image's numbers, drawn anew at every step."""
+
+    def embed_images(self, features, counts=None):
+        return torch.dropout(super().embed_images(features, counts), 0.5, self.training)
+
+
+def test_random_numbers_go_on_where_they_were(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "forgetful", Forgetful)
+    config = replace(config, model="forgetful", epochs=1, log_every=1, checkpoint_minutes=0)
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        raise_at(context, "step", 3)
+        train(config, tmp_path / "run", quiet)
+    whole = train(config, tmp_path / "whole", quiet)
+    assert_same_run(train(config, tmp_path / "run", quiet), whole)
+
+
+def test_the_state_is_kept_every_minute_and_time_counts_once(config, tmp_path, monkeypatch):
+    """Steps take 25 seconds: of five, the state of the third is kept."""
+    now, step = [0.0], Trainer.step
+    for module in (trainer_module, resume):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow(self, *arguments):
+        now[0] += 25
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "step", slow)
+    config, said = replace(config, epochs=2), []
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        raise_at(context, "_select", 2)
+        train(config, tmp_path / "run", quiet)
+    now[0] += 1000  # before it goes on
+    folder = train(config, tmp_path / "run", said.append)
+    assert any("goes on after step 3 of epoch 2" in line for line in said)
+    assert [line["seconds"] for line in read_metrics(folder) if line["kind"] == "epoch"] == [125, 125]
+
+
+def test_a_state_from_before_states_were_kept_inside_epochs(config, finished, tmp_path):
+    folder, said = tmp_path / "run", []
+    shutil.copytree(finished, folder)
+    (folder / "results.json").unlink()
+    state = load_state(path := folder / "checkpoint/last.pt")
+    del state["epoch_so_far"]
+    save_state(path, state)
+    assert_same_run(train(config, folder, said.append), finished)
+    assert any(f"goes on after epoch {EPOCHS}" in line for line in said)
 
 
 def test_a_line_of_metrics_that_was_cut_off(config, finished, tmp_path, monkeypatch):
@@ -420,7 +521,7 @@ def test_features_that_are_not_finite_stop_the_training(own_data, tmp_path, valu
 
 @pytest.mark.parametrize("loss", ["polynomial", "triplet"])
 def test_the_last_checkpoint_survives_a_loss_that_is_not_finite(own_data, tmp_path, monkeypatch, loss):
-    own_data, folder = replace(own_data, loss=loss), tmp_path / "run"
+    own_data, folder = replace(own_data, loss=loss, checkpoint_minutes=0), tmp_path / "run"
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         raise_at(context, "_finish_epoch", 2, before=False)
         train(own_data, folder, quiet)

@@ -1,27 +1,46 @@
 """`uwml data`: is a data set here, and what is in it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from uwml_lib.config import preset
-from uwml_lib.datasets import captions_there, check_data, prepare_data
+from uwml_lib.datasets import build_vocabulary, captions_there, check_data, fingerprint, prepare_data
+from uwml_lib.datasets.audit import audit, save_audit
+from uwml_lib.datasets.loading import coverage_line, words_covered
+from uwml_lib.support.progress import counted
 
 
 def data(dataset: str = "scenes", data_root: str = "") -> dict[str, Any]:
     """Build or download a data set where it is not here, check it, and print what is in it.
+
+    Images and captions are compared, across splits and within each: a table counts what is there twice, or says
+    nothing, with a warning for each finding. Trainings on the same data note it in their provenance.
 
     Args:
         dataset: scenes, clips, scenes_smoke, clips_smoke (built), f30k_precomp, coco_precomp (from Kaggle), or the name
             of a folder in the SCAN layout.
         data_root: Folder that holds the data set's folder; empty means data/.
     """
-    config = preset(dataset, data_root=data_root)
-    prepare_data(config, fetch=True)
-    splits = {}
-    for split in check_data(replace(config, captions=captions_there(config.data_folder))):
+    config = preset(dataset, data_root=data_root, selection_images=0)  # these too are looked at
+    folder = prepare_data(config, fetch=True)
+    config = replace(config, captions=captions_there(folder))
+    splits = check_data(config, scan=False)
+    described = {}
+    for split in splits:
         n_images, regions, dim = split.features.shape
-        counts = f"{int(split.counts(range(n_images)).min())} to {regions}" if split.varying else regions
-        captions = split.captions_per_image
-        print(f"{split.split}: {n_images} images of {counts} regions x {dim} numbers, {captions} captions each")
-        splits[split.split] = {"images": n_images, "regions": regions, "dim": dim, "captions_per_image": captions}
-    return {"folder": str(config.data_folder), "splits": splits}
+        fewest, captions = int(split.counts(range(n_images)).min()), split.captions_per_image
+        of_regions = counted(regions, "region") if fewest == regions else f"{fewest} to {regions} regions"
+        each = f"{counted(captions, 'caption')} each"
+        print(f"{split.split}: {counted(n_images, 'image')} of {of_regions} x {counted(dim, 'number')}, {each}")
+        described[split.split] = {"images": n_images, "regions": regions, "dim": dim, "captions_per_image": captions}
+    covered: dict[str, float] = {}
+    if config.captions == "text":
+        vocabulary = build_vocabulary(folder)
+        for split in splits:
+            split.vocabulary = vocabulary
+        covered = words_covered({split.split: split for split in splits})
+        print(f"{coverage_line(covered)}; it has {len(vocabulary):,}")
+    found = audit(splits)
+    save_audit(found, fingerprint(folder, config.captions))
+    print(found)
+    return {"folder": str(folder), "splits": described, "words_covered": covered, "audit": asdict(found)}

@@ -1,10 +1,15 @@
 """What became of trainings: `uwml evaluate`, `convert`, `report` and `published`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from uwml_lib.config import FIDELITY, Captions, ExperimentConfig, Fidelity, Precision
+from uwml_lib.config import FIDELITY, Captions, Fidelity, Precision
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.progress import counted
+
+if TYPE_CHECKING:
+    from uwml_lib.runs.run import Run
 
 EVALUATED = ("captions", "dev_captions", "evaluation_precision")
 """The settings in `FIDELITY` that concern an evaluation."""
@@ -29,9 +34,11 @@ def evaluate(
     choose others. Several models are one ensemble: their scores are averaged.
 
     Args:
-        models: Run folders, released checkpoints (model_best.pth.tar), or folders that `uwml convert` made of them.
+        models: Run folders, released checkpoints (model_best.pth.tar of PolyLoss, SCAN, or VSE++ on features), or
+            folders that `uwml convert` made of them.
         split: Split to evaluate; by default test, or dev where there is none. testall: MSCOCO's 5,000 test images.
-        fold5: Cut the images into five parts, score each alone, and take the mean: with testall, MSCOCO's 1K numbers.
+        fold5: Cut the images into five parts, score each alone, and take the mean: with the 5,000 images of testall,
+            MSCOCO's 1K numbers. Of other splits the parts have other sizes, which is said.
         data_root: Folder that holds the data set's folder; empty means data/, or where a run says.
         dataset: Of released checkpoints: the data set's folder, if it is not called as in the checkpoint.
         vocabulary: Of released checkpoints: NAME_vocab.json of the release; by default that in the data set's folder.
@@ -67,15 +74,22 @@ def evaluate(
 
 def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     """Print the recalls of an evaluation, and return what a program may want of it."""
+    from uwml_lib.datasets.loading import coverage_line
     from uwml_lib.evaluation.metrics import released_lines
+    from uwml_lib.runs.run import Run
 
+    run = Run.of(path.parent, results)
     metrics, folds = results["metrics"], results["fold_metrics"] if results["folds"] > 1 else []
-    settings, members = ExperimentConfig.from_dict(results["config"]), len(results.get("members", ()))
-    about = f", mean of {len(folds)} folds" if folds else ""
-    about += f", an ensemble of {members} models" if members > 1 else ""
+    settings, members = run.config, results.get("members", ())
+    about = f", mean of {len(folds)} folds of {counted(run.images_ranked, 'image')}" if folds else ""
+    about += f", an ensemble of {len(members)} models" if len(members) > 1 else ""
     if "best_epoch" in results:
         about += f", best epoch {results['best_epoch']} ({settings.chosen_by} rsum {results['dev_rsum']:.1f})"
     print(f"{results['split']} split{about}:")
+    for remark in _remarks(run):
+        print(f"  {remark}")
+    if covered := results.get("words_covered"):
+        print(f"  {coverage_line(covered)}")
     if settings.fidelity != "corrected":
         print(f"  {settings.fidelity} fidelity: {', '.join(f'{name} {getattr(settings, name)}' for name in EVALUATED)}")
     _print_recalls(metrics)
@@ -97,18 +111,37 @@ def _print_recalls(metrics: dict[str, float]) -> None:
     print(f"  rsum {metrics['rsum']:.1f}")
 
 
+def _remarks(run: "Run") -> Iterator[str]:
+    """Say which model it is, and what must be known to read its recalls."""
+    from uwml_lib.released.checkpoints import about_flags
+    from uwml_lib.released.published import FOLD_IMAGES
+
+    results = run.results
+    regions = results["features"][results["split"]][1]
+    pooled = run.config.model == "vse" and regions > 1
+    yield run.model + (f", which takes the mean of an image's {regions} regions" if pooled else "")
+    for member in results.get("members", ()):
+        if remark := about_flags(member):
+            yield f"{member['file']}: {remark}"
+    if results["folds"] > 1 and run.images_ranked != FOLD_IMAGES:
+        yield f"the folds are not MSCOCO's 1K, of {FOLD_IMAGES:,} images each: the fewer images, the higher the recalls"
+    yield from run.remarks
+
+
 def convert(checkpoint: Path, folder: Path, /, vocabulary: Path) -> None:
     """Turn a released checkpoint into a folder of this kit, with safetensors weights; nothing in it is run.
 
     Args:
-        checkpoint: model_best.pth.tar of the PolyLoss or SCAN release.
+        checkpoint: model_best.pth.tar of the PolyLoss, SCAN or VSE++ release.
         folder: A new folder.
         vocabulary: NAME_vocab.json of the release, which the checkpoint was trained with.
     """
     from uwml_lib.datasets import Vocabulary
-    from uwml_lib.released.checkpoints import convert_released_checkpoint
+    from uwml_lib.released.checkpoints import about_flags, convert_released_checkpoint
 
-    convert_released_checkpoint(checkpoint, Vocabulary.load(vocabulary), folder)
+    facts = convert_released_checkpoint(checkpoint, Vocabulary.load(vocabulary), folder)
+    if remark := about_flags(facts):
+        print(f"{checkpoint}: {remark}")
     print(folder)
 
 

@@ -1,13 +1,12 @@
 """`uwml reproduce`, `compare`, `fidelity`, `models`, `videos` and `sweep`: many trainings, and what they show."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from uwml_lib.config import StudyOptions
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import read_json
+from uwml_lib.support.files import parse_json, read_json
 
 
 def _command(name: str, about: str, dataset: str = "scenes") -> Any:
@@ -65,16 +64,22 @@ def sweep(
         storage: Optuna URL of a database, such as postgresql://user@host/base, for machines that share the reports
             folder but not its file locks; by default a journal in the sweep's folder.
     """
+    from uwml_lib.datasets import EMBEDDED, prepare_data
     from uwml_lib.studies.compare import TUNING_EPOCHS
     from uwml_lib.studies.engine import base_config, read_seeds
     from uwml_lib.studies.sweep import tune_and_report
     from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep
+    from uwml_lib.training import with_batch_that_fits
 
     tried, base = read_space(space) if space else {**DEFAULT_SPACE}, base_config(training)
     if not space and training.epochs is None:
         base = replace(base, epochs=min(TUNING_EPOCHS, base.epochs))
-    if training.epochs is not None and "epochs" in tried:
-        raise UWMLError("epochs: is in the space and given besides, expected one of them")
+    given = {*training.settings, *(["epochs"] if training.epochs is not None else [])}
+    if twice := [name for name in tried if name in given]:
+        raise UWMLError(f"{twice[0]}: is in the space and given besides, expected one of them")
+    if base.dataset not in EMBEDDED and "batch_size" not in {*given, *tried}:
+        prepare_data(base)
+        base = with_batch_that_fits(base)
     losses = tried.pop("loss", [base.loss])
     if not isinstance(losses, list) or not losses or any(losses.count(loss) > 1 for loss in losses):
         raise UWMLError(f"space: loss: found {losses!r}, expected a list of losses that differ")
@@ -90,7 +95,4 @@ def read_space(text: str) -> dict[str, Any]:
     """Read a space: JSON itself, or the name of a JSON file; raises UWMLError."""
     if not text.lstrip().startswith("{"):
         return read_json(text)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UWMLError(f"space: not readable as JSON ({error})") from error
+    return parse_json("space", text)

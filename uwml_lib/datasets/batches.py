@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uwml_lib.datasets.vocabulary import PAD
+from uwml_lib.datasets.vocabulary import PAD, UNKNOWN
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import load_array
 
@@ -108,12 +108,23 @@ class EncodedCaptions(Sequence):
         """Numbers of every caption, (n,) int64."""
         return np.diff(self._starts)
 
+    @property
+    def share_known(self) -> float:
+        """Share of the words, `<start>` and `<end>` not counted, that are not `<unk>`."""
+        words = len(self._numbers) - 2 * len(self)
+        return 1 - self._numbers.count(UNKNOWN) / max(1, words)
+
     def __getitem__(self, index: Any) -> Any:
         """The list of one caption, or for a slice a list of them."""
         items = range(len(self))[index]
         if isinstance(items, range):
             return [self[item] for item in items]
         return self._numbers[self._starts[items] : self._starts[items + 1]].tolist()
+
+
+def sentence(caption: str) -> str:
+    """What makes two captions the same: their very words and marks, however many blanks are between them."""
+    return " ".join(caption.split())
 
 
 def pad_captions(tokens: Sequence[Tensor | list[int]]) -> tuple[Tensor, Tensor]:

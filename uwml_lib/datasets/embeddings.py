@@ -47,15 +47,20 @@ def load_embeddings(images: Path | str, captions: Path | str) -> Embeddings:
     return Embeddings(rows[0], rows[1], n_captions // n_images)
 
 
-def example_embeddings(folder: Path | str, split: str = "train", dim: int = 64) -> Embeddings:
-    """Embeddings that know nothing of each other, of a data set in the SCAN layout: the mean of an image's regions, and
-    the `caption_vectors` of its captions.
+def example_embeddings(*splits: PrecomputedDataset, dim: int = 64) -> list[Embeddings]:
+    """Embeddings that know nothing of each other, for each split of a data set: the mean of an image's regions, and the
+    `caption_vectors` of its captions, fitted to the first split alone.
     """
-    dataset = PrecomputedDataset(folder, split)
-    (captions,) = caption_vectors(dataset.captions, dim=dim)
+    captions = caption_vectors(*(split.captions for split in splits), dim=dim)
+    return [
+        Embeddings(_mean_regions(x), torch.from_numpy(y), x.captions_per_image)
+        for x, y in zip(splits, captions, strict=True)
+    ]
+
+
+def _mean_regions(dataset: PrecomputedDataset) -> Tensor:
     every = range(len(dataset.features))
-    images = dataset.images(0, len(every)).sum(dim=1) / dataset.counts(every)[:, None]
-    return Embeddings(images, torch.from_numpy(captions), dataset.captions_per_image)
+    return dataset.images(0, len(every)).sum(dim=1) / dataset.counts(every)[:, None]
 
 
 def caption_vectors(*parts: Sequence[str], dim: int = 64) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """From a configuration to its data."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +11,7 @@ from uwml_lib.datasets.digits.embedded import EmbeddedSettings, build_embedded, 
 from uwml_lib.datasets.digits.scenes import SCENES
 from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
 from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
-from uwml_lib.datasets.vocabulary import Vocabulary
+from uwml_lib.datasets.vocabulary import SPECIALS, Vocabulary
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, read_lines
 from uwml_lib.support.progress import Say, say
@@ -85,7 +86,31 @@ def load_selection(config: ExperimentConfig, vocabulary: Vocabulary | None = Non
 
 
 def build_vocabulary(folder: Path | str) -> Vocabulary:
-    """Build the vocabulary of a folder from its train and dev captions, as the released ones were."""
-    return Vocabulary.build(
-        caption for split in ("train", "dev") for caption in read_lines(Path(folder) / f"{split}_caps.txt")
-    )
+    """Build the vocabulary of a folder from its train and dev captions, as the released ones were.
+
+    Raises UWMLError if it has no word.
+    """
+    files = [Path(folder) / f"{split}_caps.txt" for split in ("train", "dev")]
+    vocabulary = Vocabulary.build(caption for file in files for caption in read_lines(file))
+    has_words = any(letter.isalnum() for word in vocabulary.words[len(SPECIALS) :] for letter in word)
+    where, expected = f"{files[0]} and {files[1].name}", "captions with blanks between words, which recur"
+    expect(has_words, where, "no word often enough for a vocabulary", expected)
+    return vocabulary
+
+
+def words_covered(sets: Mapping[str, PrecomputedDataset]) -> dict[str, float]:
+    """Return the share of each set's words that its vocabulary has, 0 to 1; nothing where captions are vectors.
+
+    Raises UWMLError, naming the captions, if it has none of them.
+    """
+    shares = {name: data.encoded.share_known for name, data in sets.items() if data.vectors is None}
+    for name, share in shares.items():
+        path = sets[name].folder / f"{sets[name].split}_caps.txt"
+        expect(share, path, "no word that the vocabulary has", "captions in the words of the training")
+    return shares
+
+
+def coverage_line(shares: Mapping[str, float]) -> str:
+    """Say how many of the words the vocabulary has; "" for no shares."""
+    said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
+    return f"words that the vocabulary has: {said}" if said else ""

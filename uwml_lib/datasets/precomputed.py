@@ -5,8 +5,9 @@ and `{split}_caps.npy`, captions as vectors.
 """
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uwml_lib.config import Captions
-from uwml_lib.datasets.batches import Batch, EncodedCaptions, Sequences, finite_float32, pad_captions
+from uwml_lib.datasets.batches import Batch, EncodedCaptions, Sequences, finite_float32, pad_captions, sentence
 from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import load_array, read_bytes, read_lines, sha256_of
@@ -29,13 +30,16 @@ LONGEST_CAPTION = 5000
 """Characters; a longer line is no caption, and padding a batch to its length would fill the memory."""
 READ_WHOLE = 200 * 10**6
 """Bytes; of larger files the fingerprint takes samples."""
+CAPTION_NUMBER = re.compile(r"#\d+$")
+"""What follows the image's name where every caption has an id, as in Flickr8k."""
 
 
 class PrecomputedDataset(Dataset):
     """Precomputed region features and captions of one split; item k is caption k with its image.
 
     features: (n_images, regions, dim), memory-mapped, float or integer, or `Sequences` where regions differ in number.
-    captions: image-major, so caption `captions_per_image * i + k` describes image i. ids: one per image.
+    captions: image-major, so caption `captions_per_image * i + k` describes image i. ids: one per image; in a file of
+    one per caption, those of an image must be the same, but for an ending such as `#0`.
     vectors: (n_captions, dim), captions as vectors, or None.
 
     max_images, regions: take only the first images, and the first regions of each; 0 means all.
@@ -122,12 +126,27 @@ class PrecomputedDataset(Dataset):
         path, n_images = self._file("ids.txt"), len(self.features)
         if ids is None:
             return [str(number) for number in range(n_images)]
-        if len(ids) == len(self.captions):  # one line for every caption
-            ids = ids[:: self.captions_per_image]
+        if len(ids) == len(self.captions) > n_images:  # one line for every caption
+            ids = self._ids_of_captions(path, ids)
         expect(len(ids) == n_images, path, f"{len(ids)} ids", f"{n_images}, one for each image")
         name, times = Counter(ids).most_common(1)[0]
-        expect(times == 1, path, f"{name!r} more than once", "one row of features for each image")
+        if times > 1:
+            rows = " and ".join(str(row) for row, other in enumerate(ids) if other == name)
+            found = f"{name!r} more than once, for images {rows} (counted from 0)"
+            raise UWMLError(f"{path}: found {found}, expected one row of features for each image")
         return ids
+
+    def _ids_of_captions(self, path: Path, ids: list[str]) -> list[str]:
+        """Return an id an image from one for every caption; raises UWMLError naming the first line out of place."""
+        names, K = [CAPTION_NUMBER.sub("", name) for name in ids], self.captions_per_image
+        if len({*names}) == len(names):  # of the captions, not of the images: nothing can be told from them
+            return names[::K]
+        for row, name in enumerate(names):
+            if name != (wanted := names[row - row % K]):
+                expected = f"{wanted!r} as in line {row - row % K + 1}"
+                order = f"the {K} captions of an image stand together, here and in {self.split}_caps.txt"
+                raise UWMLError(f"{path}: line {row + 1}: found {name!r}, expected {expected}; {order}")
+        return names[::K]
 
     def keep(self, start: int, stop: int) -> None:
         """Keep the images start to stop - 1 and their captions alone."""
@@ -177,14 +196,23 @@ class PrecomputedDataset(Dataset):
 
     @cached_property
     def sentences(self) -> np.ndarray:
-        """A number for every caption, (n_captions,) int64; captions of the same words have the same."""
+        """A number for every caption, (n_captions,) int64; captions of the same sentence have the same."""
         numbers: dict[str, int] = {}
-        return np.array([numbers.setdefault(" ".join(text.split()), len(numbers)) for text in self.captions])
+        return np.array([numbers.setdefault(sentence(caption), len(numbers)) for caption in self.captions])
 
-    def optional_array(self, name: str, dimensions: int) -> np.ndarray | None:
-        """Memory-map `{split}_{name}.npy`, such as pictures or boxes, which few data sets have; None without it."""
-        path = self._file(f"{name}.npy")
-        return load_array(path, dimensions) if path.exists() else None
+    def optional_array(self, name: str, *dimensions: int) -> np.ndarray | None:
+        """Memory-map `{split}_{name}.npy`, such as pictures or boxes, which few data sets have; None without it.
+
+        A row an image, or where images have unequal numbers of regions a row a region, of all images of the split.
+        Raises UWMLError if there are more or fewer.
+        """
+        path, features = self._file(f"{name}.npy"), self._load_features()
+        if not path.exists():
+            return None
+        array, varying = load_array(path, *dimensions), isinstance(features, Sequences)
+        rows = len(features.rows if isinstance(features, Sequences) else features)
+        expect(len(array) == rows, path, f"{len(array)} rows", f"the {rows} of {self.split}_ims.npy")
+        return array if varying else array[:: self._copies][self._first :][: len(self.features)]
 
     def images(self, start: int, stop: int) -> Tensor:
         """Features of the images start to stop - 1, float32; raises UWMLError naming an image that is not finite."""
@@ -210,12 +238,30 @@ class PrecomputedDataset(Dataset):
         return vectors, torch.ones(len(vectors), dtype=torch.int64)
 
     def scan(self, block: int = 1024) -> None:
-        """Look at every feature; raises UWMLError, naming the image or the caption, if one is not finite."""
+        """Look at all there is; raises UWMLError, naming the file, for what does not fit or is not finite."""
+        for _ in self.blocks(block):
+            pass
+
+    def blocks(self, block: int = 1024) -> Iterator[tuple[range, Tensor]]:
+        """Yield the numbers of some images and their features, float32, one block after the other; see `scan`."""
+        self.optional_array("boxes", 2, 3)
+        self.optional_array("pictures", 4)
         for start in progress(range(0, len(self.features), block), f"{self.split}: looking at every feature"):
-            stop = min(start + block, len(self.features))
-            self.images(start, stop)
+            numbers = range(start, min(start + block, len(self.features)))
+            yield numbers, self.images(numbers.start, numbers.stop)
+            self._check_copies(numbers)
             if self.vectors is not None:
-                self.read_captions(range(start * self.captions_per_image, stop * self.captions_per_image))
+                self.read_captions(range(start * self.captions_per_image, numbers.stop * self.captions_per_image))
+
+    def _check_copies(self, numbers: range) -> None:
+        """Raise UWMLError if an image that is stored for each of its captions is not the same in all these rows."""
+        if (copies := self._copies) == 1:
+            return
+        stored = load_array(self._file("ims.npy"), 2, 3)
+        for row in range((self._first + numbers.start) * copies, (self._first + numbers.stop) * copies):
+            if row % copies and stored[row].tobytes() != stored[first := row - row % copies].tobytes():
+                expected = f"one image, for {self.split}_ids.txt has one id for both"
+                raise UWMLError(f"{self._file('ims.npy')}: rows {first} and {row} differ, expected {expected}")
 
     def __len__(self) -> int:
         return len(self.captions)

@@ -11,6 +11,7 @@ from uwml_lib.evaluation.statistics import (
     compare_all,
     paired_bootstrap,
     paired_interval,
+    remark_on_size,
     rsum_by_image,
     summarize,
 )
@@ -18,5 +19,5 @@ from uwml_lib.evaluation.statistics import (
 __all__ = [
     "METRICS", "RANKS", "RECALL_AT", "Comparison", "Interval", "Summary", "chance_rsum", "compare", "compare_all",
     "evaluate_model", "fold_metrics", "paired_bootstrap", "paired_interval", "products", "released_lines",
-    "retrieval_metrics", "rsum_by_image", "score_matrix", "summarize",
+    "remark_on_size", "retrieval_metrics", "rsum_by_image", "score_matrix", "summarize",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from uwml_lib.evaluation.metrics import RECALL_AT
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.progress import counted
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # relative; a spread below it is that of floating point
@@ -209,6 +210,23 @@ def chance_rsum(n_images: int, captions_per_image: int) -> float:
         missed = np.prod([(n_captions - captions_per_image - i) / (n_captions - i) for i in range(min(k, n_captions))])
         total += 100 * (1 - max(float(missed), 0)) + 100 * min(k / n_images, 1)
     return total
+
+
+def remark_on_size(n_images: int, captions_per_image: int, image: str = "image") -> str:
+    """Say what recalls over so few images are worth; empty where random scores get at most a tenth of an rsum of 600.
+
+    Where all wrong items fit into the first k - 1 places, recall at k is 100 whatever the scores. image: what to call
+    one, such as "dev image".
+    """
+    if (chance := chance_rsum(n_images, captions_per_image)) <= 60:
+        return ""
+    wrong = {"image to text": (n_images - 1) * captions_per_image, "text to image": n_images - 1}
+    given = [f"{direction} R@{k}" for direction, n_wrong in wrong.items() for k in RECALL_AT if n_wrong < k]
+    about = f"Only {counted(n_images, image)}: random scores would give an rsum of {chance:.1f} of 600"
+    if not given:
+        return f"{about}, and one image is {100 / n_images:.1f} points of a recall, so these recalls mean little."
+    which = "every recall" if len(given) == 6 else ", ".join(given)
+    return f"{about}, and any scores 100 at {which}, so these recalls mean nothing."
 
 
 def _paired_difference(a: Values, b: Values) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Both releases have the same flags and defaults, but `--a` and `--b`, which PolyLoss adds and never reads. SCAN's triplet
 loss takes the hardest negatives with `--max_violation` and all of them without; PolyLoss always takes the hardest. The
-loss, which is no flag of theirs, is this kit's `--loss`.
+loss, which is no flag of theirs, is this kit's `--loss`. Of other releases' checkpoints, `origin_of` names the model.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, get_args
 from uwml_lib.config import FIDELITY, Aggregation, Direction, ExperimentConfig, Normalisation
 from uwml_lib.models.scan import DEFAULT_LAMBDA_LSE, DEFAULT_LAMBDA_SOFTMAX
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import unique_keys
 
 DEFAULTS: dict[str, Any] = {
     "data_path": "./data/", "data_name": "precomp", "vocab_path": "./vocab/", "margin": 0.2, "num_epochs": 30,
@@ -49,6 +50,27 @@ NOT_HERE = {
 }
 """Flag -> why it must keep its default here."""
 
+SCAN_ALONE = ("no_txtnorm", "raw_feature_norm", "agg_func", "cross_attn", "precomp_enc_type", "bi_gru", "lambda_lse",
+              "lambda_softmax", "model_name", "a", "b")  # fmt: skip
+VSEPP: dict[str, Any] = {name: default for name, default in DEFAULTS.items() if name not in SCAN_ALONE} | {
+    "measure": "cosine", "use_abs": False, "crop_size": 224, "finetune": False, "cnn_type": "vgg19",
+    "use_restval": False, "reset_train": False,
+}  # fmt: skip
+"""Every flag of the VSE++ release with its default; of SCAN's it has all but those of `SCAN_ALONE`."""
+
+NOT_IN_VSEPP = {
+    "measure": "this kit's VSE++ scores by the cosine",
+    "use_abs": "this kit's VSE++ keeps the signs of its vectors",
+    "no_imgnorm": "this kit's VSE++ always normalises images",
+}
+"""Flag of VSE++ -> why it must keep its default here."""
+
+OTHERS = {
+    "focal_type": "BFAN", "mean_neg": "NAAF", "sgr_step": "SGRAF", "dim_vid": "VSRN",
+    "vse_mean_warmup_epochs": "VSE-infinity",
+}  # fmt: skip
+"""Flag that no release has but that of another model -> the model, whose tensors may have SCAN's names and shapes."""
+
 IGNORED = {
     "a": "the release never reads it; the coefficients are --loss-options",
     "b": "the release never reads it; the coefficients are --loss-options",
@@ -61,6 +83,9 @@ IGNORED = {
     "resume": "the same command goes on where it stopped; a file of the release is not read",
 }
 """Flag -> what is said of it where it is given; none of these can change a result."""
+
+MAY_BE_ABSENT = {*IGNORED, "precomp_enc_type", "reset_train"}
+"""Flags that a checkpoint may lack: they change no score, or the weights themselves say them."""
 
 
 class ReadFlags(NamedTuple):
@@ -107,47 +132,74 @@ def describe() -> str:
     return "\n".join(lines)
 
 
+def origin_of(flags: Mapping[str, Any]) -> str:
+    """Name the model that a checkpoint with these flags is of, "SCAN", which PolyLoss trains too, or another's."""
+    if other := next((name for flag, name in OTHERS.items() if flag in flags), ""):
+        return other
+    return "VSE++" if "measure" in flags and "cross_attn" not in flags else "SCAN"
+
+
 def config_of_checkpoint(flags: Mapping[str, Any]) -> ExperimentConfig:
-    """Read the flags that a released checkpoint holds; what older releases did not have yet is at its default.
+    """Read the flags that a checkpoint of SCAN, PolyLoss or VSE++ holds.
 
     The loss is polynomial if they hold `a`, which PolyLoss alone has, else triplet. data_path, which is of another
-    machine, is left out. Training and evaluation follow the release, see `FIDELITY`. Raises UWMLError.
+    machine, is left out. Training and evaluation follow the release, see `FIDELITY`; VSE++ reads captions as text.
+    Raises UWMLError for a checkpoint of another model, a flag that is absent, and a value that is not for this kit.
     """
-    kinds = {float: Real, int: Integral}  # numpy's numbers are welcome
-    known: dict[str, Any] = {}
-    for name, default in DEFAULTS.items():
-        value, kind = flags.get(name, default), type(default)
-        if not isinstance(value, kinds.get(kind, kind)):
-            raise UWMLError(f"--{name}: found {value!r}, expected a value like {default!r}")
-        known[name] = kind(value)
-        if known[name] not in (choices := CHOICES.get(name, (known[name],))):
-            raise UWMLError(f"--{name}: found {value!r}, expected one of {', '.join(choices)}")
-    loss = "polynomial" if "a" in flags else "triplet"
-    return _config({**known, "data_path": ""}, loss, {}, **FIDELITY["released"])
+    if (origin := origin_of(flags)) in OTHERS.values():
+        raise UWMLError(f"found those of {origin}, expected those of SCAN, PolyLoss or VSE++")
+    of_release = VSEPP if origin == "VSE++" else DEFAULTS
+    if absent := [f"--{name}" for name in of_release if name not in flags and name not in MAY_BE_ABSENT]:
+        raise UWMLError(f"found no {', '.join(absent)}, which every file of {origin} has; is it another model's?")
+    known = {name: _value(name, flags.get(name, default), default) for name, default in of_release.items()}
+    known["data_path"] = ""
+    if origin != "VSE++":
+        return _config(known, "polynomial" if "a" in flags else "triplet", {}, **FIDELITY["released"])
+    _check_defaults(known, VSEPP, NOT_IN_VSEPP)
+    as_trained = {**FIDELITY["released"], "captions": "text"}
+    return _config(known, "triplet", {}, model="vse", bidirectional=False, **as_trained)
+
+
+def flags_not_read(flags: Mapping[str, Any]) -> list[str]:
+    """Name the flags of a checkpoint that its release does not have, each with its value; none of them is read."""
+    of_release = VSEPP if origin_of(flags) == "VSE++" else DEFAULTS
+    return [f"--{name} {value!r}" for name, value in flags.items() if name not in {*of_release, "vocab_size"}]
+
+
+def _value(name: str, value: Any, default: Any) -> Any:
+    kinds, kind = {float: Real, int: Integral}, type(default)  # numpy's numbers are welcome
+    if not isinstance(value, kinds.get(kind, kind)):
+        raise UWMLError(f"--{name}: found {value!r}, expected a value like {default!r}")
+    if kind(value) not in (choices := CHOICES.get(name, (kind(value),))):
+        raise UWMLError(f"--{name}: found {value!r}, expected one of {', '.join(choices)}")
+    return kind(value)
 
 
 def json_object(text: str) -> dict[str, Any]:
     """Read a JSON object; raises ValueError or TypeError for anything else."""
-    return {**json.loads(text)}
+    return {**json.loads(text, object_pairs_hook=unique_keys)}
 
 
 def _config(flags: Mapping[str, Any], loss: str, loss_options: dict[str, Any], **more: Any) -> ExperimentConfig:
-    for name, why in NOT_HERE.items():
-        if flags[name] != DEFAULTS[name]:
-            raise UWMLError(f"--{name}: found {flags[name]}, expected {DEFAULTS[name]}: {why}")
-    values = {setting: flags[flag] for flag, setting in SETTINGS.items()}
+    _check_defaults(flags, DEFAULTS, NOT_HERE)
+    values = {setting: flags[flag] for flag, setting in SETTINGS.items() if flag in flags}  # VSE++ has no attention
     # Where the kit has the same default, or no use for a number, it is left out: so it is the same run by either name.
-    direction = values["direction"]
-    if values["lambda_softmax"] == DEFAULT_LAMBDA_SOFTMAX[direction]:
+    if (direction := values.get("direction")) and values["lambda_softmax"] == DEFAULT_LAMBDA_SOFTMAX[direction]:
         values["lambda_softmax"] = None
-    if values["aggregation"] != "LogSumExp" or values["lambda_lse"] == DEFAULT_LAMBDA_LSE[direction]:
+    if direction and (values["aggregation"] != "LogSumExp" or values["lambda_lse"] == DEFAULT_LAMBDA_LSE[direction]):
         values["lambda_lse"] = None
     options: dict[str, Any] = {} if flags["margin"] == DEFAULTS["margin"] else {"margin": flags["margin"]}
     if loss == "triplet" and not flags["max_violation"]:
         options["negatives"] = "all"
-    weight_norm = flags["precomp_enc_type"] == "weight_norm"
+    weight_norm = flags.get("precomp_enc_type") == "weight_norm"
     values |= {"weight_norm": weight_norm, "loss": loss, "loss_options": options | loss_options, "twins": "ignored"}
     return ExperimentConfig(**{**values, **more})
+
+
+def _check_defaults(flags: Mapping[str, Any], defaults: Mapping[str, Any], not_here: Mapping[str, str]) -> None:
+    for name, why in not_here.items():
+        if (value := flags.get(name, defaults[name])) != defaults[name]:
+            raise UWMLError(f"--{name}: found {value}, expected {defaults[name]}: {why}")
 
 
 def _check_are_ours(words: Sequence[str]) -> None:

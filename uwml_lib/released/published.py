@@ -14,6 +14,8 @@ from uwml_lib.support.errors import UWMLError
 FEATURE_SHAPE = (36, 2048)
 """Regions and numbers a region of the features that SCAN released for both data sets."""
 CAPTIONS_PER_IMAGE = 5
+FOLD_IMAGES = 1_000
+"""Images of each of the five folds of MSCOCO's 1K numbers."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Protocol:
     @property
     def evaluation(self) -> str:
         """The split and the folds in words."""
-        return f"{self.split} split" + (f", mean of {self.folds} folds" if self.folds > 1 else "")
+        return f"{self.split} split" + (f", mean of {self.folds} folds of {FOLD_IMAGES:,}" if self.folds > 1 else "")
 
 
 COCO_IMAGES = {"train": 113_287, "testall": 5_000}  # of dev it is not known whether 1,000 or 5,000 were released

@@ -1,13 +1,14 @@
 """A report as data, rendered to Markdown and to HTML from the same object; nothing parses its own Markdown again."""
 
-import html
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
+from markupsafe import Markup, escape
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,51 @@ class Report:
     def to_markdown(self) -> str:
         """The report in Markdown, without the runs."""
         verdict = [f"**Verdict: {self.verdict}.**"] if self.verdict else []
-        parts = [f"## {self.title}", *self.about, self.table.to_markdown(), *verdict, *self.notes]
+        parts = [f"## {plain_markdown(self.title)}", *self.about, table_markdown(self.table), *verdict, *self.notes]
         return "\n\n".join(parts) + "\n"
 
     def with_runs(self) -> str:
         """The report in Markdown with the runs behind it, each linked to its folder in `runs`."""
-        return f"{self.to_markdown()}\n### Runs\n\n{self.runs.rename(index='[{0}](runs/{0})'.format).to_markdown()}\n"
+        runs = table_markdown(self.runs.rename(index="[{0}](runs/{0})".format))
+        return f"{self.to_markdown()}\n### Runs\n\n{runs}\n"
 
     def to_html(self, link: str = "runs/{0}") -> dict[str, Any]:
-        """The parts as HTML, for a page's template; link: to a run's page, by its name."""
-        runs = self.runs.rename(index=lambda name: f'<a href="{link.format(name)}">{html.escape(name)}</a>')
+        """The parts for a page's template, marked where they are HTML; link: the URL of a run's page, by its name."""
+        runs = self.runs.rename(index=lambda name: Markup('<a href="{}">{}</a>').format(link.format(quote(name)), name))
         return {
-            "title": self.title, "table": self.table.reset_index().to_html(index=False, border=0),
-            "runs": runs.reset_index().to_html(index=False, border=0, escape=False), "count": len(runs),
+            "title": self.title, "table": table_html(self.table.reset_index()),
+            "runs": table_html(runs.reset_index()), "count": len(runs),
             "about": [*map(paragraph_html, self.about)], "notes": [*map(paragraph_html, self.notes)],
             "verdict": paragraph_html(self.verdict), "decided": self.decided,
         }  # fmt: skip
 
 
-def paragraph_html(text: str) -> str:
+def table_html(table: pd.DataFrame) -> Markup:
+    """A table for a page, without its index; a cell is text, unless it is marked as HTML."""
+
+    def shown(cell: Any) -> Any:
+        return escape(cell) if isinstance(cell, str) else cell
+
+    return Markup(table.map(shown).rename(columns=shown).to_html(index=False, border=0, escape=False))
+
+
+def table_markdown(table: pd.DataFrame, **options: Any) -> str:
+    """A table in Markdown, whose cells may hold what parts columns; options: of tabulate."""
+
+    def shown(cell: Any) -> Any:
+        return cell.replace("|", r"\|") if isinstance(cell, str) else cell
+
+    return table.map(shown).rename(index=shown, columns=shown).to_markdown(**options)
+
+
+def paragraph_html(text: str) -> Markup:
     """A sentence of Markdown for a page: what stands in backticks as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def plain_markdown(text: str) -> str:
+    """A text, such as the name of somebody's data set, for Markdown to show as it is."""
+    return re.sub(r"[\\`*<>&\[\]|]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
 def in_short(reports: Iterable[Report]) -> str:

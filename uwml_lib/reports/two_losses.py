@@ -48,6 +48,7 @@ def two_losses(study: StudyRuns) -> Report:
             f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
             f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
             f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
+            *study.remarks,
             *_remarks(study),
             *filter(None, [agreement_with_reference(summary)]),
         ),

@@ -71,6 +71,7 @@ def load_model(run_folder: Path | str, data_root: str = "") -> tuple[Matcher, Ex
     path = run_folder / "checkpoint" / "best.safetensors"
     if not path.exists():
         raise UWMLError(f"{path}: no such file; has this run finished an epoch?")
+    check_is_file(path)
     try:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["description"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from uwml_lib.datasets.audit import audit_of
 from uwml_lib.support.numerics import this_device
 from uwml_lib.support.paths import CHECKOUT
 
@@ -20,8 +21,11 @@ LIBRARY = CHECKOUT / "uwml_lib"
 PACKAGES = ("torch", "numpy", "accelerate", "scikit-learn", "nltk")
 
 
-def provenance(device: torch.device | str) -> dict[str, Any]:
+def provenance(device: torch.device | str, data: str = "") -> dict[str, Any]:
     """Return the command, the versions, a digest of the library, the git commit, the machine and the time.
+
+    data: fingerprint of the data, if what `uwml data` found in them is to be told: under "audit", None if it was not
+    asked.
 
     clean_tree: no tracked file was changed, and the library has no file unknown to git; None, like the commit, where
     the kit does not lie in a git checkout of its own.
@@ -37,6 +41,7 @@ def provenance(device: torch.device | str) -> dict[str, Any]:
         "clean_tree": changes == ["", ""] if own else None,
         "machine": f"{platform.system()} {platform.machine()}, {device_name(device)}",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **({"audit": audit_of(data)} if data else {}),
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.evaluation.statistics import rsum_by_image
+from uwml_lib.evaluation.statistics import chance_rsum, remark_on_size, rsum_by_image
 from uwml_lib.models import MODELS
 from uwml_lib.runs.checkpoints import read_metrics
 from uwml_lib.support.errors import UWMLError
@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLLAPSED = 0.005
-"""Mean difference of a positive's and its hardest negative's score below which a training has collapsed."""
+"""Mean difference of a positive's and its hardest negative's score below which a training may have collapsed."""
+LITTLE = 0.4
+"""Share of the way from chance to 600 below which its rsum then shows that it has."""
+
+
+def stands_still(gap: float, rsum: float, chance: float) -> bool:
+    """Say whether a training is at equal scores: the positives score as their hardest negatives, and rsum is low.
+
+    gap: the mean difference of the two in an epoch; rsum: after it; chance: that of random scores. A gap alone says
+    little: when the warm-up ends, it is as small in trainings that go well.
+    """
+    return abs(gap) < COLLAPSED and rsum - chance < LITTLE * (600 - chance)
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,21 @@ class Run:
         return rsum_by_image(*(np.array(ranks[f"{name}_ranks"]) for name in ("image_to_text", "text_to_image")))
 
     @property
+    def images_ranked(self) -> int:
+        """Images that were ranked together: those of the split, or of one fold."""
+        return len(self.results["ranks"]["image_to_text_ranks"]) // self.results.get("folds", 1)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said where so few images were ranked, or chose the epoch, that recalls are worth little."""
+        folds, features = self.results.get("folds", 1), self.results.get("features", {})
+        sizes = {"" if folds > 1 else self.results["split"]: self.images_ranked}
+        if "best_epoch" in self.results and "dev" in features:
+            sizes.setdefault(self.config.chosen_by, self.config.selection_images or features["dev"][0])
+        K = self.results["captions_per_image"]
+        return tuple(filter(None, (remark_on_size(size, K, f"{name} image".strip()) for name, size in sizes.items())))
+
+    @property
     def model(self) -> str:
         """The model in a few words, and which of its kind it is."""
         name, config = MODELS[self.config.model].title, self.config
@@ -82,13 +108,14 @@ class Run:
 
     @functools.cached_property
     def collapsed(self) -> bool:
-        """Whether scores were nearly equal in the last epoch: positives and hardest negatives hardly differ."""
+        """Whether the training stood still at nearly equal scores in its last epoch."""
         if "members" in self.results:  # an ensemble, or a checkpoint: there is no training to look at
             return False
-        steps = self.history().query("kind == 'step'")
-        last = steps[steps["epoch"] == steps["epoch"].max()]
+        history = self.history()
+        last = history[history["epoch"] == history["epoch"].max()]
         gap = (last["positive_score"] - last["hardest_negative_score"]).mean()
-        return bool(abs(gap) < COLLAPSED)
+        chance = chance_rsum(len(self.results["ranks"]["image_to_text_ranks"]), self.results["captions_per_image"])
+        return stands_still(gap, last["dev_rsum"].iloc[-1], chance)
 
     def history(self) -> pd.DataFrame:
         """Every line of metrics.jsonl, with `epochs_done` (fractional) to plot against."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from uwml_lib.config import ExperimentConfig, Precision
 from uwml_lib.datasets import PrecomputedDataset, Vocabulary, evaluation_split, fingerprint, load_split
+from uwml_lib.datasets.loading import load_selection, words_covered
 from uwml_lib.evaluation.metrics import DIRECTIONS, RANKS, fold_metrics, tied_queries
 from uwml_lib.evaluation.scores import score_matrix
 from uwml_lib.models import Matcher
@@ -18,7 +19,7 @@ from uwml_lib.runs.checkpoints import load_model, load_state, read_config, read_
 from uwml_lib.runs.provenance import provenance, this_device
 from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import check_files, lock, read_json, sha256_of, write_sealed_json
 from uwml_lib.support.numerics import threads
 from uwml_lib.weighting.weights import batch_scores
@@ -126,6 +127,9 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
     for other, member in zip(sets, members, strict=True):
         if other.features.shape[0] != n_images or other.captions != first.captions:
             raise UWMLError(f"{member.name}: is for other images than {members[0].name}, expected the same for all")
+        made_for = member.facts.get("feature_dim", other.feature_dim)
+        found, expected = f"{other.feature_dim} numbers a region", f"{made_for}, which {member.name} was made for"
+        expect(other.feature_dim == made_for, f"{other.folder}: {split} split", found, expected)
     if n_images % folds:
         raise UWMLError(f"folds: found {folds}, expected a divisor of the {n_images} {split} images of {first.folder}")
     wanted = {member.config.evaluation_precision for member in members}
@@ -140,8 +144,10 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
         ties = [tied_queries(scores, first.captions_per_image) for scores in means]
         if_twins_are_right, _ = fold_metrics(means, first.captions_per_image, sentences=first.sentences.tolist())
     ranks = {name: metrics.pop(name).tolist() for name in RANKS}
+    alone = len(members) == 1
+    covered = words_covered({split if alone else of.name: data for of, data in zip(members, sets, strict=True)})
     return {
-        "config": members[0].config.to_dict(), "split": split, "folds": folds,
+        "config": members[0].config.to_dict(), "split": split, "folds": folds, "words_covered": covered,
         "captions_per_image": first.captions_per_image, "features": {split: list(first.features.shape)},
         "metrics": metrics, "fold_metrics": [{name: fold[name] for name in metrics} for fold in by_fold],
         "ties": {name: sum(fold[name] for fold in ties) for name in DIRECTIONS},
@@ -190,12 +196,13 @@ def _protocol(split: str, folds: int) -> str:
 
 
 def dev_batches(folder: Path | str, data_root: str = "", n_images: int = 500) -> Tensor:
-    """Score dev pairs with a run's best model, (batches, n, n) float32 with the positives on the diagonal.
+    """Score pairs with a run's best model, (batches, n, n) float32 with the positives on the diagonal.
 
-    Batches are of the size used in training, see `batch_scores`. n_images: take the first ones of dev alone.
+    The pairs are of dev, or of the training images held out in its place, where dev is what is reported. Batches are of
+    the size used in training, see `batch_scores`. n_images: take the first ones alone.
     """
     model, config, vocabulary = load_model(folder, data_root)
-    dev = load_split(config, "dev", vocabulary)
+    dev = load_selection(config, vocabulary)
     with threads(config.threads):
         scores = score_matrix(model, dev, images=range(n_images))
     return batch_scores(scores, dev.captions_per_image, config.batch_size)

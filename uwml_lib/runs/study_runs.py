@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -49,6 +50,11 @@ class StudyRuns:
     def split(self) -> str:
         """The split that was evaluated."""
         return self.runs[0].results["split"]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the number of images, see `Run.remarks`."""
+        return self.runs[0].remarks
 
     @property
     def digest(self) -> str:
@@ -114,7 +120,8 @@ def load_study(dataset: str, study: str = "reproduce") -> StudyRuns:
         hint = f"; did you mean {near[0]}?" if near else ""
         if (small := f"{dataset}_smoke") in PRESETS:
             hint = f'; `make {study} PROFILE=smoke` and DATASET = "{small}" show it in small'
-        raise UWMLError(f"no finished runs on {dataset} yet: `make {study} DATASET={dataset}` makes them{hint}")
+        command = f"make {study} DATASET={shlex.quote(dataset)}"
+        raise UWMLError(f"no finished runs on {dataset} yet: `{command}` makes them{hint}")
     groups = read_json(path)
     for group, listed in groups.items():
         runs = listed if isinstance(listed, list) else [None]

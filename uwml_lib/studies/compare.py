@@ -95,7 +95,7 @@ def report(study: StudyRuns) -> Report:
             f"{'a' if change.winner else 'no'} difference is shown."
         )
     title = f"{study.dataset}: every loss, tuned alike"
-    return Report(title, results_table(study), run_table(study.all_runs), findings=tuple(findings))
+    return Report(title, results_table(study), run_table(study.all_runs), notes=study.remarks, findings=tuple(findings))
 
 
 STUDY = Study("compare", ("05_loss_comparison", "06_choosing_coefficients"), plan, report, more=train_the_chosen)

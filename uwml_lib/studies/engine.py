@@ -1,7 +1,9 @@
 """What every study does: prepare, train side by side, execute the notebooks, report. What is finished is not redone."""
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,15 @@ from uwml_lib.config import ExperimentConfig, StudyOptions, preset
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
-from uwml_lib.runs.study_runs import StudyRuns, save_study
+from uwml_lib.runs.study_runs import StudyRuns, save_study, settings_that_differ
 from uwml_lib.studies.notebooks import check_parameters, execute_all, paths_of
 from uwml_lib.studies.side_by_side import check_runs, run_folders, train_all, workers
 from uwml_lib.studies.study import Request, Study
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, read_json, write_json
 from uwml_lib.support.paths import report_folder
 from uwml_lib.support.progress import Say, duration, say
-from uwml_lib.training.runner import check_config
+from uwml_lib.training.runner import check_config, with_batch_that_fits
 
 SEEDS = (0, 1, 2)
 STEPS = ("data", "training", "notebooks")
@@ -31,10 +33,13 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
     """
     times = [time.monotonic()]
     base, smoke = base_config(options), options.profile == "smoke"
-    request = Request(base, read_seeds(options.seeds, study.smoke_seeds if smoke else SEEDS), smoke, say)
+    seeds = read_seeds(options.seeds, study.smoke_seeds if smoke else SEEDS)
     check_config(base)
     folder, parameters = report_folder(base.dataset), {"DATASET": base.dataset, "DATA_ROOT": base.data_root}
+    _check_settings(study, options, seeds)
     _prepare(study, base, parameters, say)
+    base = base if "batch_size" in options.settings else with_batch_that_fits(base, say)
+    request = Request(base, seeds, smoke, say)
     plan = study.plan(request)
     configs = [config for group in plan.values() for config in group]
     check_runs(configs)
@@ -70,8 +75,18 @@ def _prepare(study: Study, config: ExperimentConfig, parameters: dict[str, Any],
         what, target = ("unequal", "videos") if varying else ("equal", "reproduce")
         raise UWMLError(
             f"{config.data_folder}: has items of {what} numbers of regions, which are for `make {target} "
-            f"DATASET={config.dataset}`"
+            f"DATASET={shlex.quote(config.dataset)}`"
         )
+
+
+def _check_settings(study: Study, options: StudyOptions, seeds: Sequence[int]) -> None:
+    """Raise UWMLError for a given setting that the study changes itself."""
+    usual = Request(base_config(replace(options, settings={})), seeds, options.profile == "smoke", lambda line: None)
+    planned = [config for group in study.plan(usual).values() for config in group] if options.settings else []
+    changed = {name for config in planned for name in settings_that_differ(config, usual.base)} - {"warmup_epochs"}
+    for name in options.settings:
+        expected = f"none, for `uwml {study.name}` compares several itself"
+        expect(name not in changed, name, repr(options.settings[name]), expected)
 
 
 def _note_durations(path: Path, study: Study, runs: StudyRuns, times: Sequence[float]) -> None:
@@ -92,7 +107,7 @@ def base_config(options: StudyOptions) -> ExperimentConfig:
         overrides["selection_images"] = min(50, preset(dataset).selection_images)
     if options.epochs is not None:
         overrides["epochs"] = options.epochs
-    return preset(dataset, **overrides)
+    return preset(dataset, **overrides | options.settings)
 
 
 def read_seeds(words: str, usual: Sequence[int]) -> tuple[int, ...]:

@@ -65,7 +65,13 @@ def report(study: StudyRuns) -> Report:
     end = f"statistically significant: {shown}" if shown else "none is statistically significant"
     findings = (f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else ()
     runs = run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs])
-    return Report(f"{study.dataset}: habits of the released code", fidelity_table(study), runs, findings=findings)
+    return Report(
+        f"{study.dataset}: habits of the released code",
+        fidelity_table(study),
+        runs,
+        notes=study.remarks,
+        findings=findings,
+    )
 
 
 STUDY = Study("fidelity", ("07_fidelity",), plan, report)

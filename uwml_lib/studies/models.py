@@ -62,7 +62,9 @@ def report(study: StudyRuns) -> Report:
         models.setdefault(winner, []).append(f"{title} ({which})" if which else title)  # for a list with commas
     said = "; ".join(f"{words[winner]} {', '.join(models[winner])}" for winner in words if winner in models)
     title, findings = f"{study.dataset}: both losses on every model", (f"Model by model on {study.dataset}: {said}.",)
-    return Report(title, models_table(study), run_table(study.all_runs), findings=findings, outcomes=outcomes)
+    return Report(
+        title, models_table(study), run_table(study.all_runs), notes=study.remarks, findings=findings, outcomes=outcomes
+    )
 
 
 MODELS = Study("models", ("08_other_models",), plan_images, report, score_ensembles)

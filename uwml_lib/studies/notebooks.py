@@ -67,8 +67,9 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
         with TemporaryDirectory(prefix="uwml-") as sockets, mock.patch.dict(os.environ, UWML_HEADLESS="1"):
             # Sockets in a folder instead of TCP: no network port, and no warning that it is not encrypted.
             sockets_of = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
+            whole = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, part)]  # which it formats
             papermill.execute_notebook(
-                notebook, part, parameters, kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar=False,
+                *whole, parameters, kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar=False,
                 execution_timeout=TIMEOUT, config=Config(KernelManager=sockets_of),
             )  # fmt: skip
     except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:

@@ -59,7 +59,7 @@ def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
 
     A failure is a UWMLError once the others are finished.
     """
-    folders, failures = run_folders(configs), {}
+    folders, failures = run_folders(configs), dict[str, list[str]]()
     pending = [pair for pair in zip(configs, folders, strict=True) if not (pair[1] / "results.json").exists()]
     if len(pending) < len(configs):
         say(f"{len(configs) - len(pending)} of {len(configs)} runs were finished before")
@@ -75,12 +75,14 @@ def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
             for training in as_completed(trainings):
                 if error := training.exception():
                     killed = "killed, or out of memory; the same command goes on from there"
-                    failures[trainings[training]] = killed if isinstance(error, BrokenProcessPool) else error
+                    why = killed if isinstance(error, BrokenProcessPool) else str(error)
+                    name = trainings[training]  # which many an error begins with
+                    failures.setdefault(why.removeprefix(f"{name}: "), []).append(name)
         except KeyboardInterrupt:
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
     if failures:
-        count = f"{len(failures)} of {len(pending)} trainings failed; the others are kept:"
-        raise UWMLError("\n".join([count, *(f"{name}: {error}" for name, error in failures.items())]))
+        count = f"{sum(map(len, failures.values()))} of {len(pending)} trainings failed; the others are kept:"
+        raise UWMLError("\n".join([count, *(f"{', '.join(names)}: {why}" for why, names in failures.items())]))
     return [Run.load(folder) for folder in folders]

@@ -19,6 +19,7 @@ from uwml_lib.datasets import check_data, prepare_data
 from uwml_lib.evaluation.statistics import paired_interval
 from uwml_lib.losses import LOSSES
 from uwml_lib.reports.figures import STYLE
+from uwml_lib.reports.report import plain_markdown, table_markdown
 from uwml_lib.reports.tables import plain, results_table, run_table
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.engine import build_pages
@@ -124,12 +125,13 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     runs = run_table(every, setting=[*numbers]).reset_index()
     if split != dev:  # of what was not chosen, the dev numbers alone
         runs = runs.drop(columns=f"{split} rsum")
-    results = results_table(StudyRuns(dataset, {"runs": chosen.runs})).reset_index()
+    best = StudyRuns(dataset, {"runs": chosen.runs})
+    results = results_table(best).reset_index()
     tables = {"settings": settings, "chosen": results, "runs": runs}
-    shown = {name: table.to_markdown(index=False, disable_numparse=True) for name, table in tables.items()}
+    shown = {name: table_markdown(table, index=False, disable_numparse=True) for name, table in tables.items()}
     sentences = _sentences(sweep, outcomes, varied, split)
-    title = f"## {dataset}, sweep {sweep.name}: {len(outcomes)} settings"
-    text = "\n\n".join([title, shown["settings"], *sentences[:-1], shown["chosen"], sentences[-1]])
+    title = f"## {plain_markdown(dataset)}, sweep {plain_markdown(sweep.name)}: {len(outcomes)} settings"
+    text = "\n\n".join([title, shown["settings"], *sentences[:-1], shown["chosen"], sentences[-1], *best.remarks])
     lists = [f"![{name}]({name}.png)" for name in _draw(sweep, varied)] + ["### Runs", shown["runs"]]
     if failed := [f"- setting {one.number}: {one.error}" for one in outcomes if one.error]:
         lists += ["### Failed", "\n".join(failed)]

@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
+
+IN_PLACE_OF_A_FILE = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`",
+    b"<!doctype html": "a web page, not the file itself; download that again",
+    b"<html": "a web page, not the file itself; download that again",
+}
+"""First bytes, lower case, of what a clone or a download may leave under the name of a file -> what that is."""
 
 
 @contextlib.contextmanager
@@ -76,17 +85,24 @@ def _sync(path: Path) -> None:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise UWMLError unless there is a file that may be read: reading a pipe or a device might never end."""
+    """Raise UWMLError unless there is a file that may be read, and no pointer of Git LFS or web page in its place.
+
+    Reading a pipe or a device might never end.
+    """
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise UWMLError(f"{path}: not readable, for it is {kind}")
-        path.open("rb").close()
+        with path.open("rb") as file:
+            start = file.read(100).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     except FileNotFoundError as error:
         raise UWMLError(f"{path}: no such file") from error
     except OSError as error:
         raise UWMLError(f"{path}: not readable ({error.strerror})") from error
+    for beginning, what in IN_PLACE_OF_A_FILE.items():
+        if start.startswith(beginning):
+            raise UWMLError(f"{path}: is {what}")
 
 
 def make_folder(path: Path) -> Path:
@@ -127,15 +143,15 @@ def read_bytes(path: Path) -> bytes:
 def load_array(path: Path, *dimensions: int) -> np.ndarray:
     """Memory-map an array of real numbers with one of these numbers of dimensions; raises UWMLError naming the file."""
     check_is_file(path)
+    expect(path.stat().st_size, path, "an empty file", "an array of numpy's, .npy")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")  # np.load would advise to unpickle what is no array
     except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise UWMLError(f"{path}: not readable as a .npy array ({error})") from error
-    mapped = isinstance(array, np.memmap)
-    if not mapped or array.ndim not in dimensions or array.dtype.kind not in "fiu" or not array.size:
-        found = f"{array.dtype} {array.shape}" if mapped else type(array).__name__
+    if array.ndim not in dimensions or array.dtype.kind not in "fiu" or not array.size:
         wanted = " or ".join(map(str, dimensions))
-        raise UWMLError(f"{path}: found {found}, expected real numbers, at least one, in {wanted} dimensions")
+        of_numbers = f"real numbers, at least one, in {wanted} dimensions"
+        raise UWMLError(f"{path}: found {array.dtype} {array.shape}, expected {of_numbers}")
     if (expected := array.offset + array.nbytes) != (size := path.stat().st_size):
         raise UWMLError(f"{path}: found {size:,} bytes, expected {expected:,} for {array.shape}")
     return array
@@ -148,14 +164,28 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str, kind: type = dict) -> Any:
     """Read a JSON file whose top level is `kind`; raises `UWMLError` if it is missing, broken or of another shape."""
-    content = read_bytes(path := Path(path))
-    try:
-        value = json.loads(content.decode(), parse_constant=int)  # int refuses NaN and Infinity, which are no JSON
-    except (ValueError, RecursionError) as error:
-        raise UWMLError(f"{path}: not readable as JSON ({error})") from error
+    value = parse_json(path, read_bytes(Path(path)))
     if not isinstance(value, kind):
         raise UWMLError(f"{path}: expected a JSON {kind.__name__} at the top level, found {type(value).__name__}")
     return value
+
+
+def parse_json(where: Path | str, content: str | bytes) -> Any:
+    """Parse JSON, of bytes with or without a byte order mark; raises UWMLError naming where it stands."""
+    try:  # int refuses NaN and Infinity, which are no JSON
+        return json.loads(content, parse_constant=int, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise UWMLError(f"{where}: not readable as JSON ({error})") from error
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object of its pairs, as `object_pairs_hook`; raises UWMLError if a key stands there twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        both = " and ".join(reprlib.repr(value) for key, value in pairs if key == twice)
+        raise UWMLError(f"the key {reprlib.repr(twice)} stands more than once in an object, with {both}")
+    return values
 
 
 @contextlib.contextmanager

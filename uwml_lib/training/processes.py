@@ -65,7 +65,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         how = "failed, as said above; the others were stopped"
         if failure.exitcode < 0:
             how = f"was killed by signal {-failure.exitcode}, and the others were stopped; the same command goes on "
-            how += "after the last finished epoch"
+            how += "after the last step whose state was kept"
         raise UWMLError(f"process {rank} of {processes} {how}") from None
 
 

@@ -1,13 +1,15 @@
 """Train one experiment from its configuration to its results, after all that can be checked before."""
 
 import contextlib
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import check_data, fingerprint, prepare_data
+from uwml_lib.datasets import check_data, fingerprint, load_split, prepare_data
 from uwml_lib.models import MODELS, model_class
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
@@ -15,7 +17,7 @@ from uwml_lib.runs.scoring import device_of, evaluate_run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, make_folder, read_json, write_json
-from uwml_lib.support.progress import Say, say
+from uwml_lib.support.progress import Say, counted, say
 from uwml_lib.training.processes import find_processes, launched
 from uwml_lib.training.trainer import AfterEpoch, Trainer, build_loss, computing
 
@@ -25,9 +27,9 @@ def train(
 ) -> Path:
     """Train, evaluate the best epoch (by dev rsum) on the test split, and return the run folder.
 
-    A finished run is left as it is; an interrupted one goes on after its last finished epoch, with the same metrics
-    as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer finite, and
-    if `run_folder` holds a run of other settings. after_epoch: see `Trainer.fit`.
+    A finished run is left as it is; an interrupted one goes on after the last step whose state was kept, with the
+    same metrics as if it had never stopped. Raises UWMLError, and keeps the last checkpoint, if the loss is no longer
+    finite, and if `run_folder` holds a run of other settings. after_epoch: see `Trainer.fit`.
     """
     check_config(config)
     processes = find_processes(config)
@@ -44,7 +46,7 @@ def train(
             say(f"{folder.name}: finished before")
             return folder
         with computing(config):
-            trainer = Trainer(config, folder, say)
+            trainer = Trainer(config, folder, say, data)
             if processes.is_main_process and not (folder / "config.json").exists():
                 begun = {"config": config.to_dict(), "data": data, "provenance": trainer.state.sessions[0]}
                 write_json(folder / "config.json", begun)
@@ -95,6 +97,21 @@ def check_model_fits(config: ExperimentConfig) -> None:
                 f"model: found {config.model!r}, expected one for images of unequal numbers of regions, which "
                 f"{split.folder} has: {', '.join(name for name, model in MODELS.items() if model.varying)}"
             )
+
+
+def with_batch_that_fits(config: ExperimentConfig, say: Say = say) -> ExperimentConfig:
+    """Return a configuration whose batches its data, which must be there, can fill.
+
+    It is the same one if they can. Else the batch is the largest power of two that an epoch has four of, and said.
+    """
+    if (n_captions := len(load_split(config, "train"))) >= config.batch_size:
+        return config
+    fits = 2 ** max(1, int(math.log2(n_captions / 4)))
+    say(
+        f"batch_size: {fits} instead of {config.batch_size}, for {config.dataset} has no more than "
+        f"{counted(n_captions, 'training caption')}; --batch-size sets another"
+    )
+    return replace(config, batch_size=fits)
 
 
 def _check_same_run(folder: Path, config: ExperimentConfig, data: str) -> None:

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator, PartialState, skip_first_batches
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, load_selection, load_split
+from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, evaluation_split, load_selection, load_split
 from uwml_lib.datasets.batches import may_be_negatives
+from uwml_lib.datasets.loading import coverage_line, words_covered
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
+from uwml_lib.evaluation.statistics import chance_rsum
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import build_model
 from uwml_lib.runs.provenance import provenance
@@ -25,8 +27,9 @@ from uwml_lib.runs.scoring import device_of, naming
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.numerics import tf32_products, threads
 from uwml_lib.support.progress import Say, duration, progress, say
+from uwml_lib.training.alarms import alarms
 from uwml_lib.training.processes import ScoresOfAll, find_processes, gather, process_count
-from uwml_lib.training.resume import TrainingState
+from uwml_lib.training.resume import TrainingState, read_steps
 
 AfterEpoch = Callable[[list[dict[str, Any]]], None]
 
@@ -41,10 +44,11 @@ def computing(config: ExperimentConfig) -> Iterator[None]:
 class Trainer:
     """One training; `step` is the whole method, `fit` the loop around it, `state` what it goes on from.
 
-    Make and use it within `computing(config)`, as `train` does; else results depend on how torch is set.
+    Make and use it within `computing(config)`, as `train` does; else results depend on how torch is set. data: see
+    `provenance`.
     """
 
-    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say) -> None:
+    def __init__(self, config: ExperimentConfig, folder: Path, say: Say = say, data: str = "") -> None:
         self.config, self.folder = config, folder
         self.name = f"{config.loss} seed {config.seed}" + ("" if config.warmup_epochs else ", no warm-up")
         self.say: Say = lambda words: say(f"{self.name}: {words}")
@@ -60,7 +64,8 @@ class Trainer:
         self.vocabulary = _run_vocabulary(config, folder)
         self.train_set = load_split(config, "train", self.vocabulary)
         self.selection_set = load_selection(config, self.vocabulary)
-        self.train_set.caption_lengths, self.train_set.sentences  # noqa: B018 (here once, not in every worker)
+        self._say_coverage()  # encodes the captions, too: like the next line here once, and not in every worker
+        self.train_set.sentences  # noqa: B018
 
         set_seed(config.seed)
         with _plain_errors(folder):
@@ -77,31 +82,40 @@ class Trainer:
                 num_workers=config.workers,
                 persistent_workers=config.workers > 0,
                 pin_memory=self.accelerator.device.type == "cuda",
+                generator=torch.Generator(),  # else a new start would draw from the random numbers of the training
             ),
             device_placement=False,  # the lengths stay on the CPU
         )
         self.loss = build_loss(config)
         self.warmup_loss = self.loss.dense()
         self.warned = False
-        session = provenance(self.accelerator.device)
+        session = provenance(self.accelerator.device, data)
         self.state = TrainingState(folder, self.model, self.optimizer, self.accelerator, session)
 
+    def _say_coverage(self) -> None:
+        """Say which share of each split's words the vocabulary has; raises UWMLError if it has none."""
+        sets = {"train": self.train_set, self.config.chosen_by: self.selection_set}
+        if (tested := evaluation_split(self.config.data_folder)) not in sets:
+            sets[tested] = load_split(self.config, tested, self.vocabulary)
+        if line := coverage_line(words_covered(sets)):
+            self.say(line)
+
     def fit(self, after_epoch: AfterEpoch | None = None) -> None:
-        """Train the epochs that are still to do.
+        """Train the epochs, and of one that was begun the steps, that are still to do.
 
         after_epoch: called with the records of all finished epochs once the state after an epoch is kept; what it
         raises stops the training.
         """
         self.state.resume(self.say)
         for epoch in range(len(self.state.epochs), self.config.epochs):
-            started = time.monotonic()
+            self.state.started = time.monotonic() - self.state.seconds
             self.loader.set_epoch(epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
             with _plain_errors(self.folder):
                 self._train_epoch(epoch)
                 dev = self._select()
-            self._finish_epoch(epoch, dev, time.monotonic() - started)
+            self._finish_epoch(epoch, dev, time.monotonic() - self.state.started)
             if after_epoch:
                 after_epoch(self.state.epochs)
 
@@ -133,22 +147,28 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         self.model.train()
         loss = self.warmup_loss if epoch < self.config.warmup_epochs else self.loss
-        pending: list[dict[str, Tensor]] = []
-        steps = len(self.loader)
-        for step, batch in enumerate(progress(self.loader, f"{self.name}, epoch {epoch + 1}/{self.config.epochs}"), 1):
+        done, steps = self.state.step, len(self.loader)
+        batches = skip_first_batches(self.loader, done) if done else self.loader
+        bar = progress(batches, f"{self.name}, epoch {epoch + 1}/{self.config.epochs}")
+        for step, batch in enumerate(bar, done + 1):
             try:
-                pending.append(self.step(batch.to(self.accelerator.device), loss))
+                self.state.pending.append(metrics := self.step(batch.to(self.accelerator.device), loss))
             except ValueError as error:  # of a loss that was told to look for scores that are not finite
                 raise self._diverged(str(error), epoch, step) from error
             if step % self.config.log_every == 0 or step == steps:
-                self._log_steps(epoch, step, pending)
-                pending = []
+                self._log_steps(epoch, step)
+            self._keep_step(step, metrics)
 
-    def _log_steps(self, epoch: int, step: int, pending: list[dict[str, Tensor]]) -> None:
+    def _keep_step(self, step: int, metrics: dict[str, Tensor]) -> None:
+        """Keep the state if it is time to, and if the step has not spoilt the weights."""
+        due = time.monotonic() - self.state.kept_at >= 60 * self.config.checkpoint_minutes
+        if due and all(math.isfinite(metrics[name]) for name in ("loss", "gradient_norm")):
+            self.state.keep_step(step)
+
+    def _log_steps(self, epoch: int, step: int) -> None:
         """Read the pending metrics from the device, all at once; their mean goes to metrics.jsonl."""
-        names = list(pending[0])
-        values = torch.stack([torch.stack([item[name].float() for name in names]) for item in pending]).tolist()
-        columns = dict(zip(names, zip(*values, strict=True), strict=True))
+        values, self.state.pending = read_steps(self.state.pending), []
+        columns = {name: [value[name] for value in values] for name in values[0]}
         for at, loss in enumerate(columns["loss"], step - len(values) + 1):
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", epoch, at)
@@ -167,8 +187,8 @@ class Trainer:
 
     def _diverged(self, what: str, epoch: int, step: int) -> UWMLError:
         return UWMLError(
-            f"{self.folder.name}: {what} at epoch {epoch + 1}, step {step}; stopped, and the state after epoch "
-            f"{len(self.state.epochs)} is kept; lower the learning rate"
+            f"{self.folder.name}: {what} at epoch {epoch + 1}, step {step}; stopped, and the state after "
+            f"{self.state.reached} is kept; lower the learning rate"
         )
 
     def _select(self) -> dict[str, Any]:
@@ -196,6 +216,10 @@ class Trainer:
             f"{dev['rsum']:.1f} (best {self.state.best_rsum:.1f}), {duration(seconds)}"
             + (f", about {duration(left)} left" if left else "")
         )
+        steps = [line for line in self.state.records if line["kind"] == "step" and line["epoch"] == epoch]
+        chance = chance_rsum(len(self.selection_set.features), self.selection_set.captions_per_image)
+        for alarm in alarms(self.config, self.loss, steps, dev["rsum"], chance):
+            self.say(alarm)
 
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:

@@ -162,6 +162,7 @@ def load_picture(path: Path) -> "Image":
     """Return a picture as RGB, upright as its EXIF says, on white where it is transparent; raises UWMLError if none."""
     from PIL import Image, ImageOps
 
+    check_is_file(path)
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = ImageOps.exif_transpose(file)

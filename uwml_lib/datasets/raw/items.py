@@ -8,9 +8,14 @@ from typing import Any
 from uwml_lib.datasets.precomputed import LONGEST_CAPTION
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_lines, write_lines
-from uwml_lib.support.progress import Say
+from uwml_lib.support.progress import Say, counted
 
 IDS_SHOWN = 100
+SPLITS = {
+    "train": "train", "restval": "train", "val": "dev", "dev": "dev", "validate": "dev", "validation": "dev",
+    "test": "test",
+}  # fmt: skip
+"""Split in raw files -> split of the SCAN layout; restval is what COCO's validation images leave over."""
 
 Splits = dict[str, dict[str, list[str]]]
 """Split -> the ids of its images or videos, in order -> the captions of each."""
@@ -33,21 +38,26 @@ def write_items(folder: Path, splits: Splits, source: str) -> None:
         write_lines(file, lines)
 
 
-def first_captions(
-    source: str, captions: Mapping[str, list[str]], wanted: int | None, kind: str, say: Say
-) -> dict[str, list[str]]:
-    """Keep the first captions of every item, as many as wanted, or else as many as all items have.
+def first_captions(source: str, splits: Splits, wanted: int | None, kind: str, say: Say) -> Splits:
+    """Keep the first captions of every item, as many as wanted, or else as many as all items of its split have.
 
-    kind: image or video. Raises UWMLError listing the items that have fewer.
+    kind: image or video. Raises UWMLError listing the items of all splits that have fewer.
     """
-    number = wanted or max(1, min(map(len, captions.values())))
-    if few := [name for name, texts in captions.items() if len(texts) < number]:
-        fewer = f"have fewer than {number} captions (--captions-per-{kind} takes another number)"
-        what = fewer if number > 1 else "have no caption"
+    captions = {name: texts for items in splits.values() for name, texts in items.items()}
+    least = wanted or 1
+    if few := [name for name, texts in captions.items() if len(texts) < least]:
+        hint = f"--captions-per-{kind} takes another number, and without it each split keeps its own"
+        fewer = f"have fewer than {least} captions ({hint})"
+        what = fewer if least > 1 else "have no caption"
         raise UWMLError(listing(source, few, len(captions), kind, what))
-    left_out = sum(map(len, captions.values())) - number * len(captions)
-    say(f"captions of each of the {len(captions):,} {kind}s: {number}; left out: {left_out:,}")
-    return {name: texts[:number] for name, texts in captions.items()}
+    kept: Splits = {}
+    for split, items in splits.items():
+        number = wanted or min(map(len, items.values()))
+        kept[split] = {name: texts[:number] for name, texts in items.items()}
+        left_out = sum(map(len, items.values())) - number * len(items)
+        rest = f"; {counted(left_out, 'caption')} left out" if left_out else ""
+        say(f"{split}: {counted(len(items), kind)}, {counted(number, 'caption')} each{rest}")
+    return kept
 
 
 def expect_value(holds: object, where: Path | str, found: Any, expected: str) -> None:
@@ -66,10 +76,15 @@ def read_entries(where: Path | str, content: Mapping[str, Any], key: str) -> lis
     return found
 
 
+def expect_once(places: dict[str, str], what: str, where: str) -> None:
+    """Note the place of what may be given once; raises UWMLError, naming both places, if it was noted before."""
+    if (first := places.setdefault(what, where)) != where:
+        raise UWMLError(f"{first} and {where} are both {what}, expected each once")
+
+
 def split_of(name: str, where: str, places: dict[str, str], entry: Mapping[str, Any], splits: Mapping[str, str]) -> str:
     """Return the SCAN layout's name of an item's split, and note its place; raises UWMLError if it was noted before."""
-    if (first := places.setdefault(name, where)) != where:
-        raise UWMLError(f"{first} and {where} are both {name}, expected each once")
+    expect_once(places, name, where)
     split: Any = entry.get("split")
     expect_value(split in list(splits), f"{where}, {name}: split", split, f"one of {', '.join(splits)}")
     return splits[split]

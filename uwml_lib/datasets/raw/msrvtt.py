@@ -34,7 +34,7 @@ def write_videos(
         folder: The data set's folder, such as data/msrvtt.
         features: A folder with VIDEO_ID.npy (frames, dim) for each video.
         jsons: The JSON files; MSR-VTT has one for train and validate, and one for test.
-        captions_per_video: Captions of each video, the first ones; 0: as many as the video with the fewest has.
+        captions_per_video: Captions of each video, the first ones; 0: as many as all videos of its split have.
 
     Raises:
         UWMLError: The file and the place are named, or the videos listed.
@@ -65,17 +65,17 @@ def _read_splits(contents: dict[Path, Any], source: str, captions_per_video: int
             a_name = isinstance(video, str) and video.isprintable() and video.strip() and not {*"/\\"} & {*video}
             items.expect_value(a_name, f"{where}: video_id", video, "the name of VIDEO_ID.npy")
             split_of[video] = items.split_of(video, where, places, entry, SPLITS)
-    captions: dict[str, list[str]] = {video: [] for video in split_of}
+    splits: items.Splits = {}
+    captions: dict[str, list[str]] = {}
+    for video, split in split_of.items():
+        captions[video] = splits.setdefault(split, {})[video] = []
     for path, content in contents.items():
         for where, sentence in items.read_entries(path, content, "sentences"):
             video = sentence.get("video_id")
             known = isinstance(video, str) and video in captions
             items.expect_value(known, f"{where}: video_id", video, f"that of a video of {source}")
             captions[video].append(items.caption_line(f"{where}, {video}: caption", sentence.get("caption")))
-    splits: items.Splits = {}
-    for video, texts in items.first_captions(source, captions, captions_per_video, "video", say).items():
-        splits.setdefault(split_of[video], {})[video] = texts
-    return splits
+    return items.first_captions(source, splits, captions_per_video, "video", say)
 
 
 def _read_shapes(features: Path, videos: Sequence[str]) -> dict[str, tuple[int, int]]:

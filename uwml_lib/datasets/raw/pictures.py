@@ -1,7 +1,7 @@
 """Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, grid features."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -52,13 +52,14 @@ def write_pictures(
     Args:
         folder: The new data set's folder, such as data/mine.
         images: The folder of the image files.
-        captions: The caption file: lines of an image's name, then a tab, a comma or a blank, and a caption; or JSON.
+        captions: The caption file: lines of an image's name, then a tab, a comma, a vertical bar or a blank, and a
+            caption; or JSON, of COCO's or Karpathy's kind too, or JSON Lines. Splits that it gives are kept.
         backbone: The image model, any of timm; its weights are downloaded once, from the Hugging Face hub.
         weights: A file of weights for it instead, .safetensors or a state dict of torch.
         grid: Rows and columns of regions that an image is cut into.
-        captions_per_image: Captions of every image, the first ones; by default as many as every image has.
-        dev: Percent of the images for choosing the best epoch, at least one image.
-        test: Percent of the images for the final scores, at least one image.
+        captions_per_image: Captions of every image, the first ones; by default as many as every image of its split has.
+        dev: Percent of the images for choosing the best epoch, at least one image, unless the file gives splits.
+        test: Percent of the images for the final scores, at least one image, unless the file gives splits.
         seed: Seed of the order in which images are dealt to the splits.
         batch_size: Images that go through the model at once.
 
@@ -67,8 +68,10 @@ def write_pictures(
     """
     for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         expect(value is None or value > 0, name, value, "at least 1")
-    kept = _captions_of(images, captions, captions_per_image, say)
-    parts = {split: {name: kept[name] for name in names} for split, names in split_names(kept, dev, test, seed).items()}
+    found, given = _captions_of(images, captions, say)
+    splits = given_names(captions, given) if given else split_names(found, dev, test, seed)
+    parts = {split: {name: found[name] for name in names} for split, names in splits.items()}
+    parts = first_captions(str(captions), parts, captions_per_image, "image", say)
     built = grids.build_backbone(backbone, weights)
     most = " x ".join(map(str, built.map_size))
     expect(grid <= min(built.map_size), "grid", grid, f"no more than the {most} of the feature map of {backbone}")
@@ -85,9 +88,9 @@ def write_pictures(
             about = {
                 "backbone": backbone, "digest": built.digest, "timm": version("timm"),
                 "weights": str(weights.resolve() if weights else TIMMS), "grid": grid,
-                "dev": dev, "test": test, "seed": seed,
             }  # fmt: skip
-            write_json(folder / "pictures.json", about)
+            dealt = {"splits": captions.name} if given else {"dev": dev, "test": test, "seed": seed}
+            write_json(folder / "pictures.json", about | dealt)
         device = this_device()
         before = f"; {arrays.done:,} images were done before" if arrays.done else ""
         say(f"2/2 features by {backbone} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
@@ -117,15 +120,26 @@ def picture_features(folder: Path, picture: Path) -> torch.Tensor:
     return grids.grid_features(built, pixels, about["grid"])
 
 
-def _captions_of(images: Path, captions: Path, captions_per_image: int | None, say: Say) -> dict[str, list[str]]:
-    """Return the captions of every image that has some, and say what is left out."""
+def _captions_of(images: Path, captions: Path, say: Say) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the captions of every image that has some, and the splits if the file gives them; say what is left out."""
     if not images.is_dir():
         raise UWMLError(f"{images}: no such folder, expected one of images")
     names = {path.relative_to(images).as_posix() for path in images.rglob("*") if path.is_file()}
-    form, found = read_captions(captions, images, {name for name in names if name.isprintable()})
+    form, found, given = read_captions(captions, images, {name for name in names if name.isprintable()})
     count, others = sum(map(len, found.values())), len(names - found.keys())
     say(f"{captions}: {form}; {count:,} captions of {len(found):,} images; files without captions: {others:,}")
-    return first_captions(str(captions), found, captions_per_image, "image", say)
+    if given:
+        say("splits: as this file gives them, so --dev, --test and --seed are without effect")
+    return found, given
+
+
+def given_names(captions: Path, given: Mapping[str, str]) -> dict[str, list[str]]:
+    """Sort names by the splits that a file gives, in its order; there must be train and dev, test may be missing."""
+    splits = {split: [name for name in given if given[name] == split] for split in ("train", "dev", "test")}
+    found = {split: len(names) for split, names in splits.items()}
+    counts = ", ".join(f"{count:,} images of {split}" for split, count in found.items())
+    expect(found["train"] and found["dev"], captions, counts, "at least 1 of train and 1 of dev")
+    return {split: names for split, names in splits.items() if names}
 
 
 def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dict[str, list[str]]:

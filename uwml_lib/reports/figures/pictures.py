@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from uwml_lib.reports.figures import panels, styled
 
-SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal"}
+SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal", "parse_math": False}  # a $ of a caption is a $
 
 
 @styled
@@ -49,7 +49,7 @@ def retrieval_examples(
     figure, axes = panels(places * len(examples), places, width=2.1, height=2.2, share=False)
     for row, example in enumerate(examples):
         words, *images = axes[row * places : (row + 1) * places]
-        words.text(0.5, 0.5, textwrap.fill(example["query"], 22), ha="center", va="center")
+        words.text(0.5, 0.5, textwrap.fill(example["query"], 22), ha="center", va="center", parse_math=False)
         words.set_title(f"true image at rank {example['rank']}", **SMALL)
         words.axis("off")
         shown = {"its image": example["true"]}
@@ -81,7 +81,7 @@ def attention_by_word(
             width = 0.4 + 2.6 * strength  # white on black, visible on digits of any colour
             _rectangle(axis, box, picture.shape, edgecolor="black", linewidth=width + 2, alpha=strength**2)
             _rectangle(axis, box, picture.shape, edgecolor="white", linewidth=width, alpha=strength**2)
-        axis.set_title(f"{word}  ({word_weights.max():.2f})", fontsize=10, fontweight="normal")
+        axis.set_title(f"{word}  ({word_weights.max():.2f})", **{**SMALL, "fontsize": 10})
     return figure, pd.DataFrame(weights, index=pd.Index(words, name="word"))
 
 

@@ -12,15 +12,17 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import EMBEDDED
 from uwml_lib.reports.records import reliability_text
-from uwml_lib.reports.report import Report, in_short, paragraph_html
+from uwml_lib.reports.report import Report, in_short, paragraph_html, table_html
 from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs import Run, StudyRuns, load_study
@@ -64,11 +66,12 @@ def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyT
 
 def _build(studies: Sequence[Shown], say: Say, known: Known) -> Path:
     exporter = HTMLExporter(template_name="kit", extra_template_basedirs=[str(TEMPLATES)])
+    templates = Environment(loader=FileSystemLoader(TEMPLATES / "kit"), autoescape=True)  # as nbconvert's does not
     benchmarks = _benchmarks()
 
     def write(template: str, page: Path, words: dict[str, Any]) -> Path:
         root = "../" * len(page.relative_to(paths.REPORTS).parts[:-1])
-        text = exporter.environment.get_template(template).render(root=root, performance=bool(benchmarks), **words)
+        text = templates.get_template(template).render(root=root, performance=bool(benchmarks), **words)
         write_text(page, text)
         return page
 
@@ -103,7 +106,8 @@ def _build(studies: Sequence[Shown], say: Say, known: Known) -> Path:
 
 
 def _link(target: Path, folder: Path) -> str:
-    return Path(os.path.relpath(target, folder)).as_posix()
+    """The URL of a file in a page of a folder."""
+    return quote(Path(os.path.relpath(target, folder)).as_posix())
 
 
 def executed(folder: Path) -> list[Path]:
@@ -120,17 +124,17 @@ def key_of(copy: Path) -> str | None:
 
 
 def _navigation(dataset: str, notebooks: Mapping[str, Sequence[Path]]) -> list[tuple[str, str]]:
-    """Page and title of every notebook, of this data set or, where that has none, of another one of its size."""
+    """URL and title of every notebook's page, of this data set or, where that has none, of another one of its size."""
     found: dict[str, str] = {}
     for name in sorted(notebooks, key=lambda name: (name != dataset, name)):
         if name.endswith("_smoke") == dataset.endswith("_smoke"):
-            found = {copy.stem: f"{name}/{copy.stem}.html" for copy in notebooks[name]} | found
+            found = {copy.stem: quote(f"{name}/{copy.stem}.html") for copy in notebooks[name]} | found
     return [(found[stem], stem.replace("_", " ")) for stem in sorted(found)]
 
 
 def _notebook_page(exporter: HTMLExporter, copy: Path, navigation: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Write an executed notebook's page; return its link, its title, and the beginning of what it says of itself."""
-    content, here = nbformat.read(copy, as_version=4), f"{copy.parent.name}/{copy.stem}.html"
+    content, here = nbformat.read(copy, as_version=4), quote(f"{copy.parent.name}/{copy.stem}.html")
     heading, _, rest = content.cells[0].source.partition("\n\n")
     title = heading.removeprefix("# ")
     pages = {Path(page).stem: f"../{page}" for page, _ in navigation}
@@ -156,7 +160,7 @@ def _section(name: str, dataset: str, report: Report, cards: list[dict[str, str]
     path = report_folder(dataset) / "durations.json"
     noted = read_json(path).get(name, {}).get("seconds", {}) if path.exists() else {}
     seconds = [(step, duration(value)) for step, value in noted.items()]
-    return report.to_html(f"pages/{dataset}/{{0}}.html") | {"pages": cards, "seconds": seconds}
+    return report.to_html(f"pages/{quote(dataset)}/{{0}}.html") | {"pages": cards, "seconds": seconds}
 
 
 def _sweeps(say: Say) -> Iterator[dict[str, Any]]:
@@ -171,10 +175,10 @@ def _sweeps(say: Say) -> Iterator[dict[str, Any]]:
         title = f"{found['dataset']}: sweep {found['name']}"
         notes = tuple(sentence.replace("**", "") for sentence in found["sentences"])
         report = Report(title, settings.set_index("setting"), runs.set_index("run folder"), notes=notes)
-        yield report.to_html(f"runs/{found['dataset']}/{{0}}/config.json") | {
+        yield report.to_html(f"runs/{quote(found['dataset'])}/{{0}}/config.json") | {
             "figure": _link(path.with_suffix(".png"), paths.REPORTS),
             "alt": f"rsum on {found['chosen_by']} against {', '.join(found['varied'])}: the numbers of the table",
-            "chosen": chosen.to_html(index=False, border=0),
+            "chosen": table_html(chosen),
         }
 
 
@@ -207,7 +211,7 @@ def _run_words(run: Run) -> dict[str, Any]:
     facts = ("command", "commit", "clean_tree", "machine", "python", "started")
     return {
         "run": run, "files": _link(run.folder, _run_page(run).parent),
-        "metrics": metrics.to_html(index=False, border=0),
+        "metrics": table_html(metrics),
         "warmup": 320 * run.config.warmup_epochs / run.config.epochs,
         "curves": [
             _curve(steps, "loss", "loss"),
@@ -244,6 +248,6 @@ def _benchmark(path: Path) -> dict[str, Any]:
     return {
         **found,
         "bounds": paragraph_html(found["bounds"]),
-        "tables": {title: pd.DataFrame(rows).to_html(index=False, border=0) for title, rows in tables.items()},
+        "tables": {title: table_html(pd.DataFrame(rows)) for title, rows in tables.items()},
         "figure": _link(path.with_suffix(".png"), paths.REPORTS) if found["alt"] else "",
     }
