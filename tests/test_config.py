@@ -153,6 +153,12 @@ def test_the_root_of_every_path(tmp_path, monkeypatch):
     assert project_root() == tmp_path
 
 
+@pytest.mark.parametrize("dataset", ["reference", "runs", "performance", "figures_precomp"])
+def test_a_data_set_is_not_called_like_a_folder_of_the_reports(dataset):
+    with pytest.raises(UWMLError, match=f"dataset: found '{dataset}', expected another name, for the reports have"):
+        ExperimentConfig(dataset=dataset)
+
+
 @pytest.mark.parametrize("dataset", ["", ".", "..", "a/b", "/data/f30k_precomp"])
 def test_a_data_set_is_a_folder_name(dataset):
     with pytest.raises(UWMLError, match="dataset: found .*data_root"):

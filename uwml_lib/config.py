@@ -143,6 +143,8 @@ class ExperimentConfig:
         _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
         where = "the name of a folder; where that lies goes into data_root"
         _check("dataset", self.dataset, is_folder_name(self.dataset), where)
+        another = "another name, for the reports have a folder of their own called so"
+        _check("dataset", self.dataset, self.dataset.removesuffix("_precomp") not in paths.NO_DATASET, another)
         if self.data_root:  # notebooks run in another folder than the shell
             object.__setattr__(self, "data_root", str(absolute_path("data_root", self.data_root)))
 

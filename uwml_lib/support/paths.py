@@ -33,6 +33,10 @@ AUDITS = REPORTS / "audits"
 REFERENCE = REPORTS / "reference"
 RELIABILITY = REFERENCE / "reliability.json"
 PERFORMANCE = REFERENCE / "performance"
+NO_DATASET = {
+    "assets", "audits", "evaluations", "figures", "notebooks", "pages", "performance", "reference", "runs", "sweeps",
+}  # fmt: skip
+"""Folders of reports and of reports/reference that are of no data set, which could not be called so."""
 
 
 def reference_folder(dataset: str) -> Path:
