@@ -157,7 +157,7 @@ link replaced by a file | files | Path(path).resolve()  # through a link ==> Pat
 NaN in JSON | files | indent=1, allow_nan=False ==> indent=1, allow_nan=True
 changed results are read | files | if seal != _seal(value) ==> if not seal
 lines end at any separator | files | text.removesuffix("\n").split("\n") ==> text.splitlines()
-array cut short | files | (expected := array.offset + array.nbytes) != ( ==> (expected := array.offset + array.nbytes) < (
+array longer than it says | files | (expected := array.offset + array.nbytes) != ( ==> (expected := array.offset + array.nbytes) > (
 file changed since | files | if sha256_of(path) != digest ==> if not digest
 nothing kept of a full folder | files | os.replace(path, retired) ==> shutil.rmtree(path)
 stale embeddings are used | search | read_sealed_json(about)["of"] != of ==> not read_sealed_json(about)["of"]
