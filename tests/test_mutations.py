@@ -11,8 +11,8 @@ import io
 import json
 import os
 import random
+import re
 import shutil
-import signal
 import sys
 import time
 import warnings
@@ -26,6 +26,9 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.mutations_of_imports import OF_FILES
+from tests.mutations_of_runs import OF_RUNS, STEPS, damage_stopped
+from tests.outcomes import Wrong, outcome_of
 from tests.tiny import SIZES, write_tiny
 from uwml_lib import cli
 from uwml_lib.commands import train as commands
@@ -45,7 +48,6 @@ def text_of(study: StudyRuns) -> str:
 
 MUTATIONS = int(os.environ.get("UWML_MUTATIONS", "300"))
 SHARDS = max(1, min(4, MUTATIONS))  # so that several processes can share the work
-SECONDS = 60  # a mutation may take; more is a hang
 MEMORY = 2**30  # bytes that building from a setting may take; more is not there
 MOST = 4096  # threads or processes that any machine has use for
 COMMAND = (
@@ -54,6 +56,7 @@ COMMAND = (
     '{"margin": 0.1, "positive": [0.5, -0.7], "positive_ceiling": null}', "--no-bidirectional", "--direction", "t2i",
     "--lambda-softmax", "None", "--seed", "3", "--threads", "1", "--workers", "0", "--run-folder", "run",
 )  # fmt: skip
+OTHERS = OF_FILES | OF_RUNS
 OPTIONS = {
     "triplet": {"margin": 0.2, "negatives": "hardest", "reduction": "sum", "check_finite": False},
     "polynomial": {
@@ -171,7 +174,8 @@ def damage_words(words: list[str], generator: random.Random) -> list[str]:
         cut = generator.randrange(len(words[place]) + 1)
         words[place] = words[place][:cut] + generator.choice("ax-1= ") + words[place][cut + 1 :]
     elif kind == "value":
-        option = generator.choice(("--threads", "--workers", "--embed-size", "--word-dim", "--seed", "--lambda-lse"))
+        option = generator.choice(("--threads", "--workers", "--embed-size", "--word-dim", "--seed", "--lambda-lse",
+                                   "--checkpoint-minutes", "--twins"))  # fmt: skip
         words += [option, str(generator.choice(STRANGE_WORDS))]
     elif kind == "options":
         damaged = json.dumps(damage_json(OPTIONS["polynomial"], generator))
@@ -182,10 +186,6 @@ def damage_words(words: list[str], generator: random.Random) -> list[str]:
 
 
 # What is right.
-
-
-class Wrong(Exception):
-    """Something was accepted, and is not what was given."""
 
 
 def same(given: Any, found: Any) -> bool:
@@ -323,40 +323,6 @@ def numbers(run: Path) -> list:
 # What is done with what is damaged, and what came of it.
 
 
-class Hung(BaseException):
-    """Still at work after all the time there was; no `except Exception` of the kit takes it for an error."""
-
-
-@contextlib.contextmanager
-def no_hang(seconds: float = SECONDS) -> Iterator[None]:
-    def stop(*_):
-        raise Hung(f"still at work after {seconds} seconds")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again and again, in case that one is swallowed
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def outcome_of(work: Callable[[], object], seconds: float = SECONDS) -> tuple[str, str]:
-    """Do some work; return what came of it, and words about what should not have."""
-    try:
-        with no_hang(seconds):
-            work()
-    except UWMLError:
-        return "clear error", ""
-    except Wrong as error:
-        return "wrong", str(error)
-    except Hung as error:
-        return "hung", str(error)
-    except Exception as error:
-        return "unclear", f"{type(error).__name__}: {error!s:.200}"
-    return "right", ""
-
-
 def read_data(folder: Path, words: Vocabulary) -> None:
     fingerprint(folder)
     build_vocabulary(folder)
@@ -403,10 +369,15 @@ def use_words(words: list[str], place: Path) -> None:
 def use_report(place: Path, root: Path) -> None:
     """The report must be that of the whole, in whatever order the runs are listed."""
     text = text_of(load_study("tiny"))
-    listed = json.loads((place / "runs/tiny/reproduce.json").read_text())
+    listed = json.loads((place / "runs/tiny/reproduce.json").read_bytes())  # a mark in front or not
     expected = (root / ("report.txt" if listed.get("without_warmup") else "report-without.txt")).read_text()
-    if sorted(text.splitlines()) != sorted(expected.splitlines()):
+    if pieces(text) != pieces(expected):
         raise Wrong(f"another report: {text[:500]}")
+
+
+def pieces(text: str) -> list[list[str]]:
+    """The lines of a report, and what each says, in an order of their own: losses come in that of the runs."""
+    return sorted(sorted(re.split(r"[:;,.] ", line.removesuffix("."))) for line in text.splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -429,6 +400,10 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(Trainer, "_train_epoch", interrupted_after_one(Trainer._train_epoch))
         train(config, root / "half", str)
+    for name, step in STEPS.items():
+        with pytest.MonkeyPatch.context() as context, pytest.raises(KeyboardInterrupt):
+            context.setattr(Trainer, "step", interrupted_at(step, Trainer.step))
+            train(replace(config, checkpoint_minutes=0), root / name, str)
     with pytest.MonkeyPatch.context() as context:
         context.setattr(paths, "RUNS", root / "runs")
         groups = {"runs": [Run.load(folder) for folder in runs]}
@@ -447,9 +422,25 @@ def interrupted_after_one(train_epoch):
     return wrapped
 
 
+def interrupted_at(last, step):
+    left = last - 1
+
+    def wrapped(self, *arguments):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    return wrapped
+
+
 def attempt(root: Path, config: ExperimentConfig, place: Path, generator: random.Random) -> tuple[str, Callable]:
     """Damage one thing; return what, and how to use it."""
-    what = generator.choice(("data", "run", "resume", "report", "config", "command"))
+    what = generator.choice(("data", "run", "resume", "inside", "report", "config", "command", *OTHERS))
+    if what in OTHERS:
+        place.mkdir()
+        return OTHERS[what](place, generator)
     if what == "command":
         words = [str(root / "data") if word == "data" else word for word in COMMAND]
         words = damage_words(words, generator)
@@ -458,17 +449,21 @@ def attempt(root: Path, config: ExperimentConfig, place: Path, generator: random
     if what == "config":
         loss = generator.choice(tuple(OPTIONS))
         whole = config.to_dict() | {"loss": loss, "loss_options": OPTIONS[loss]}
-        if generator.random() < 0.5:
+        if (chance := generator.random()) < 0.4:
             values = whole | {"loss_options": damage_json(whole["loss_options"], generator)}
+        elif chance < 0.6:
+            values = whole | {generator.choice(("checkpoint_minutes", "twins", "siblings")): generator.choice(STRANGE)}
         else:
             values = damage_json(whole, generator)
         items = values.items() if isinstance(values, dict) else [("all", values)]
         changed = dict(item for item in items if item not in whole.items())
         return f"config, {changed!r:.300}", lambda: use_config(values, place)
-    source = {"data": "data/tiny", "run": "runs/tiny/triplet-seed0", "resume": "half", "report": "runs/tiny"}[what]
+    source = {"data": "data/tiny", "run": "runs/tiny/triplet-seed0", "resume": "half", "report": "runs/tiny",
+              "inside": generator.choice(tuple(STEPS))}[what]  # fmt: skip
     for part in {"data/tiny", source, "half"}:
         shutil.copytree(root / part, place / part)
-    file = damage_file(place / source, what, generator)
+    damage = damage_stopped if what == "inside" else functools.partial(damage_file, what)
+    file = damage(place / source, generator)
     moved = replace(config, data_root=str(place / "data"))
 
     def use() -> None:
@@ -478,17 +473,17 @@ def attempt(root: Path, config: ExperimentConfig, place: Path, generator: random
             train(replace(moved, epochs=1), place / "new", str)
         elif what == "run":
             evaluate_run(place / source, data_root=str(place / "data"))
-        elif what == "resume":
-            train(moved, place / source, str)
+        elif what in ("resume", "inside"):
+            train(replace(moved, checkpoint_minutes=0), place / source, str)
         else:
             use_report(place, root)
-        if what in ("run", "resume") and numbers(place / source) != numbers(root / "runs/tiny/triplet-seed0"):
+        if what in ("run", "resume", "inside") and numbers(place / source) != numbers(root / "runs/tiny/triplet-seed0"):
             raise Wrong("other numbers than those of the whole")
 
     return f"{what}, {file}", use
 
 
-def damage_file(folder: Path, what: str, generator: random.Random) -> str:
+def damage_file(what: str, folder: Path, generator: random.Random) -> str:
     """Damage one file of a folder; return its name."""
     kinds = {"report": ("results.json", "reproduce.json", "metrics.jsonl")}.get(what)
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
@@ -552,6 +547,8 @@ def test_damage_gives_a_right_result_or_a_clear_error(whole, tmp_path, monkeypat
 NUMBERS = ("threads", "workers", "embed_size", "word_dim")
 REFUSED = (
     *({name: size} for name in NUMBERS for size in (10**8, 10**12, 10**400)),
+    *({"checkpoint_minutes": value} for value in (-1, -0.5, float("nan"), float("inf"), "1", "x", None, True, 10**400)),
+    *({"twins": value} for value in ("Ignored", "", None, True, ["ignored"], "negative")),
     *({name: 10**400} for name in ("learning_rate", "gradient_clip", "lambda_softmax", "lambda_lse")),
     {"gradient_clip": -(10**400)}, {"dataset": "a\0b"}, {"data_root": "a\0b"}, {"data_root": "~nobody-of-this-name/x"},
 )  # fmt: skip

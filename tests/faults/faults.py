@@ -90,6 +90,7 @@ Adam starts afresh | resume | self.optimizer.load_state_dict(state["optimizer"])
 same order of captions every epoch | resume | self.loader.set_epoch(epoch) ==> self.loader.set_epoch(0)
 learning rate falls an epoch early | resume | 0.1 ** (epoch // ==> 0.1 ** ((epoch + 1) //
 last of equal epochs is best | resume | record["dev_rsum"] > self.best_rsum ==> record["dev_rsum"] >= self.best_rsum
+changed state goes on | resume | if "seal" in state and state["seal"] != ==> if state.get("seal") is state and state["seal"] !=
 best rsum forgotten on resuming | resume | self.best_rsum, files = state["records"], state["best_rsum"], ==> self.best_rsum, files = state["records"], -math.inf,
 steps of a begun epoch trained twice | resume | skip_first_batches(self.loader, done) if ==> skip_first_batches(self.loader, 0) if
 readings since the last line forgotten | resume | "pending": read_steps(self.pending) ==> "pending": []
@@ -155,7 +156,7 @@ explorer's clamp on the sum forgotten | site | : Math.max(P + Q, 0), ==> : P + Q
 explorer's curves averaged | site | Loss(reduction="sum") ==> Loss()
 link replaced by a file | files | Path(path).resolve()  # through a link ==> Path(path)  # through a link
 NaN in JSON | files | indent=1, allow_nan=False ==> indent=1, allow_nan=True
-changed results are read | files | if seal != _seal(value) ==> if not seal
+changed results are read | files | if seal != seal_of(value) ==> if not seal
 lines end at any separator | files | text.removesuffix("\n").split("\n") ==> text.splitlines()
 array longer than it says | files | (expected := array.offset + array.nbytes) != ( ==> (expected := array.offset + array.nbytes) > (
 file changed since | files | if sha256_of(path) != digest ==> if not digest

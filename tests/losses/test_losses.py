@@ -652,6 +652,9 @@ def test_bad_scores(scores, image_ids, message):
             r"negatives: found torch.float32 of shape \(3, 3\), expected booleans \(3, 3\)",
         ),
         ({"negatives": torch.ones(3, dtype=torch.bool)}, r"negatives: found torch.bool of shape \(3,\)"),
+        ({"negatives": "mask"}, r"negatives: found 'mask', expected booleans \(3, 3\)"),
+        ({"negatives": [[None] * 3] * 3}, r"negatives: found \[\[None, None, None\].*, expected booleans"),
+        ({"negatives": [[True], [True, False]]}, r"negatives: found \[\[True\], .*, expected booleans"),
     ],
 )
 def test_bad_masks(who, message):

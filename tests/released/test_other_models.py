@@ -39,8 +39,7 @@ BFAN = {name: value for name, value in SCAN.items() if name not in ("raw_feature
 pytestmark = pytest.mark.filterwarnings("ignore:.*made with the Punkt")
 
 
-@pytest.fixture
-def weights():
+def two_parts():
     """Tensors of the two encoders, whose names and shapes SCAN and VSE++ share."""
     generator = torch.Generator().manual_seed(0)
     shapes = {
@@ -49,6 +48,9 @@ def weights():
     }  # fmt: skip
     draw = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
     return [{"fc.weight": torch.randn(EMBED, DIM, generator=generator), "fc.bias": torch.ones(EMBED)}, draw]
+
+
+weights = pytest.fixture(two_parts, name="weights")
 
 
 @pytest.fixture
@@ -168,6 +170,14 @@ def test_vsepp_on_pixels_is_refused(weights, tmp_path):
     weights[0]["cnn.module.conv1.weight"] = torch.ones(1)
     with pytest.raises(UWMLError, match=r"pixels\.pth\.tar: found VSE\+\+ on pixels, with a CNN in it, expected VSE"):
         load_released_checkpoint(write(tmp_path / "pixels.pth.tar", VSEPP, weights))
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_tensor_with_and_without_module_is_refused(weights, tmp_path, part):
+    name = next(iter(weights[part]))
+    weights[part][f"module.{name}"] = weights[part][name] + 1
+    with pytest.raises(UWMLError, match=r"file\.pth\.tar: not a checkpoint .*names stand with and without module"):
+        load_released_checkpoint(write(tmp_path / "file.pth.tar", SCAN, weights))
 
 
 def test_flags_that_no_release_has_are_named(weights, root, tmp_path, capsys):

@@ -319,12 +319,36 @@ def test_the_state_is_kept_every_minute_and_time_counts_once(config, tmp_path, m
     assert [line["seconds"] for line in read_metrics(folder) if line["kind"] == "epoch"] == [125, 125]
 
 
+CHANGES_OF_A_STATE = (
+    lambda state: state.pop("epoch_so_far"),
+    lambda state: state["epoch_so_far"].update(step=4),
+    lambda state: state["epoch_so_far"]["pending"].clear(),
+)
+
+
+def test_a_state_that_was_changed_inside_an_epoch_is_refused(config, tmp_path, monkeypatch):
+    config, folder = replace(config, epochs=1, checkpoint_minutes=0), tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        raise_at(context, "step", 2)
+        train(config, folder, quiet)
+    path = folder / "checkpoint/last.pt"
+    content = path.read_bytes()
+    for change in CHANGES_OF_A_STATE:
+        path.write_bytes(content)
+        change(state := load_state(path))
+        save_state(path, state)
+        with pytest.raises(
+            UWMLError, match=r"last\.pt: is the state of another model, or was changed since; remove it"
+        ):
+            train(config, folder, quiet)
+
+
 def test_a_state_from_before_states_were_kept_inside_epochs(config, finished, tmp_path):
     folder, said = tmp_path / "run", []
     shutil.copytree(finished, folder)
     (folder / "results.json").unlink()
     state = load_state(path := folder / "checkpoint/last.pt")
-    del state["epoch_so_far"]
+    del state["epoch_so_far"], state["seal"]
     save_state(path, state)
     assert_same_run(train(config, folder, said.append), finished)
     assert any(f"goes on after epoch {EPOCHS}" in line for line in said)

@@ -193,7 +193,10 @@ def _ids(name: str, ids: Ids, scores: Tensor) -> Tensor:
 
 def _may_be(negatives: Tensor, scores: Tensor) -> Tensor:
     """The mask `negatives` on the scores' device; raises ValueError."""
-    found = torch.as_tensor(negatives, device=scores.device)
+    try:
+        found = torch.as_tensor(negatives, device=scores.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"negatives: found {negatives!r:.80}, expected booleans {tuple(scores.shape)}") from None
     if found.shape != scores.shape or found.dtype != torch.bool:
         what = f"{found.dtype} of shape {tuple(found.shape)}"
         raise ValueError(f"negatives: found {what}, expected booleans {tuple(scores.shape)}, as the scores")

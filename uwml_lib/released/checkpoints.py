@@ -144,6 +144,8 @@ def _weights(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], dict[
     """Return the tensors of the two encoders, without the `module.` that torch's DataParallel puts before names."""
     try:
         images, captions = ({name.removeprefix("module."): x for name, x in part.items()} for part in content["model"])
+        if len(images) + len(captions) < sum(map(len, content["model"])):
+            raise ValueError("names stand with and without module.")
         for name, value in [*images.items(), *captions.items()]:
             if not isinstance(value, torch.Tensor) or value.nbytes > value.untyped_storage().nbytes():
                 raise ValueError(f"{name} is no whole tensor")

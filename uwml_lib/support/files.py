@@ -220,17 +220,18 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
     """Write JSON with a digest of itself under the key `seal`."""
-    write_json(path, {**value, "seal": _seal(value)})
+    write_json(path, {**value, "seal": seal_of(value)})
 
 
 def read_sealed_json(path: Path) -> dict[str, Any]:
     """Read what `write_sealed_json` wrote, without the seal; raises UWMLError if it was changed since."""
     value = read_json(path)
     seal = value.pop("seal", None)
-    if seal != _seal(value):
+    if seal != seal_of(value):
         raise UWMLError(f"{path}: was changed after it was written; remove it, and the same command makes it anew")
     return value
 
 
-def _seal(value: dict[str, Any]) -> str:
+def seal_of(value: dict[str, Any]) -> str:
+    """Return the SHA-256 of plain values, in whatever order they are."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,8 @@ are made to agree with it: metrics.jsonl is written anew; new weights with the d
 and any others belong to an epoch that is trained again. The digests also tell whether a file was changed since.
 
 Inside an epoch only `checkpoint/last.pt` is written, after a step, every `checkpoint_minutes`. It then also holds how
-far the epoch is, and the metrics of the steps since the last line of metrics.jsonl.
+far the epoch is, and the metrics of the steps since the last line of metrics.jsonl. A digest of all that are no tensors
+goes with it, for with other words beside the weights a training would go on to other numbers.
 
 The order of the training pairs is no part of the state: it depends on the seed and the number of the epoch alone, so
 those that the epoch has had are skipped unread. Of several processes, the state holds the first one's random numbers:
@@ -33,8 +34,11 @@ from torch import Tensor, nn
 
 from uwml_lib.runs.checkpoints import check_record, load_state, save_model, save_state
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import check_files, sha256_of, write_text, writing
+from uwml_lib.support.files import check_files, seal_of, sha256_of, write_text, writing
 from uwml_lib.support.progress import Say
+
+SEALED = ("records", "sessions", "best_rsum", "epoch_so_far", "files")
+"""What of a state its digest is of; states from before have none, and are taken as they are."""
 
 
 class TrainingState:
@@ -121,7 +125,7 @@ class TrainingState:
         files = {name: sha256_of(self.folder / name) for name in ("config.json", "vocabulary.json")}
         if self.best_digest:
             files["checkpoint/best.safetensors"] = self.best_digest
-        return {
+        state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
@@ -133,10 +137,13 @@ class TrainingState:
             "epoch_so_far": {"step": self.step, "seconds": self.seconds, "pending": read_steps(self.pending)},
             "files": files,
         }
+        return state | {"seal": seal_of({name: state[name] for name in SEALED})}
 
     def _restore(self, state: dict[str, Any], say: Say) -> dict[str, str]:
         """Take over a state; return the digests of the files that it builds on."""
         try:
+            if "seal" in state and state["seal"] != seal_of({name: state.get(name) for name in SEALED}):
+                raise ValueError("was changed after it was written")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             for parameter, moments in self.optimizer.state.items():
@@ -159,7 +166,9 @@ class TrainingState:
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UWMLError(f"{self.file}: is the state of another model; remove it to start over") from error
+            raise UWMLError(
+                f"{self.file}: is the state of another model, or was changed since; remove it to start over"
+            ) from error
         return files
 
     def _note_earlier(self, earlier: list[dict[str, Any]], say: Say) -> None:
