@@ -144,7 +144,7 @@ def test_captions_that_are_vectors(tmp_path):
     [
         (["a dog", "a cat", "a bird", "a fish"], 2, 0),
         (["a dog", "a dog", "a cat", "a bird"], 2, 0),  # of one image
-        (["a dog .", "a cat", "a  dog . ", "a bird"], 2, 2),
+        (["a dog .", "a cat", "a dog .", "a bird"], 2, 2),
         (["a dog", "a dog", "a dog", "a bird"], 2, 3),
         (["a dog .", "A dog .", "a dog"], 1, 0),
         (["one", "two", "one", "two"], 2, 4),

@@ -458,4 +458,4 @@ def test_real_features(shared):
     assert evaluation_split(shared / "data/f8k_precomp") == "dev"
     assert len(fingerprint(shared / "data/f8k_precomp")) == 16
     train = PrecomputedDataset(shared / "data/f8k_precomp", "train")
-    assert twin_captions(train.captions, 5) == 277  # as the README says
+    assert twin_captions(train.sentences.tolist(), 5) == 277  # as the README says

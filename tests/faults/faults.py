@@ -120,7 +120,7 @@ first image without offset | importers | np.cumsum([0, *(of ==> np.cumsum([*(of
 one caption number for all splits | importers | wanted or min(map(len, items.values())) ==> wanted or min(map(len, captions.values()))
 rows written after their place | importers | -regions_left * len(content) // len(numbers) ==> -regions_left * len(content) // len(numbers) + 4
 boxes turned like features | importers | if len(features) == n else features.T ==> if len(features) == n else features.reshape(n, -1)
-ids of two images taken for one | importers | if plain[_plain(image)] == 1 ==> if plain[_plain(image)]
+ids of two images taken for one | importers | if plain[plain_id(image)] == 1 ==> if plain[plain_id(image)]
 width for height | importers | cells * (*size, *size) ==> cells * (*size[::-1], *size[::-1])
 test images in dev | importers | order[n_train:-n_test] ==> order[n_train:]
 split by the order of the file | importers | order = sorted(names) ==> order = list(names)

@@ -24,7 +24,7 @@ def search(tmp_path, monkeypatch):
     """What a page needs of a search, on data with a picture an image: image i has i in red."""
     monkeypatch.setattr(page, "report_folder", lambda dataset: tmp_path / "reports" / dataset)
     folder = write_tiny(tmp_path / "data/tiny", {"train": 2, "test": 6})
-    (folder / "test_ids.txt").write_text("a.jpg\n<b>.png\n000391895\nsub/d.jpg\n7\n8\n")
+    (folder / "test_ids.txt").write_text("a.jpg\n<b>.png\n391895\nsub/d.jpg\n7\n8\n")
     pictures = np.zeros((6, 4, 5, 3), np.uint8)
     pictures[..., 0] = np.arange(6)[:, None, None]
     np.save(folder / "test_pictures.npy", pictures)

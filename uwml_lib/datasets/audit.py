@@ -121,12 +121,8 @@ def audit_of(data: str) -> dict[str, Any] | None:
     return read_sealed_json(path) if path.exists() else None
 
 
-def twin_captions(captions: Sequence[str], captions_per_image: int) -> int:
-    """Count the captions whose very sentence another image has too."""
-    return _twins([sentence(caption) for caption in captions], captions_per_image)
-
-
-def _twins(sentences: Sequence[Any], captions_per_image: int) -> int:
+def twin_captions(sentences: Sequence[Any], captions_per_image: int) -> int:
+    """Count the captions whose very sentence, or vector, another image has too; sentences: image-major."""
     pairs = {(said, number // captions_per_image) for number, said in enumerate(sentences)}
     images = Counter(said for said, _ in pairs)
     return sum(images[said] > 1 for said in sentences)
@@ -152,7 +148,7 @@ def _look(dataset: PrecomputedDataset) -> _Seen:
     sentences: list[Any] = [sentence(caption) for caption in dataset.captions]
     if dataset.vectors is not None:  # without text, the captions are but numbers
         sentences = [vector.tobytes() for vector in dataset.vectors]
-    counts["twins"] = _twins(sentences, dataset.captions_per_image)
+    counts["twins"] = twin_captions(sentences, dataset.captions_per_image)
     counts["long"] = sum(len(caption.split()) > LONG for caption in dataset.captions)
     counts["wordless"] = sum(not any(map(str.isalnum, caption)) for caption in dataset.captions)
     return _Seen(dataset, digests, torch.cat(means), sentences, counts)

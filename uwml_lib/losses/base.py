@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from uwml_lib.losses.horner import is_real
 
 Reduction = Literal["mean", "sum"]
-Ids = Tensor | Sequence[int]
+Ids = Tensor | Sequence[int] | None
 
 
 class PairWeights(NamedTuple):
@@ -67,12 +67,7 @@ class ScoreMatrixLoss(nn.Module):
         self.check_finite, self.negatives = check_finite, negatives
 
     def forward(
-        self,
-        scores: Tensor,
-        image_ids: Ids | None = None,
-        *,
-        caption_ids: Ids | None = None,
-        negatives: Tensor | None = None,
+        self, scores: Tensor, image_ids: Ids = None, *, caption_ids: Ids = None, negatives: Tensor | None = None
     ) -> Tensor:
         """Return the loss as a scalar of the scores' dtype, on their device, always with a graph.
 
@@ -102,7 +97,7 @@ class ScoreMatrixLoss(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def weights(self, scores: Tensor, image_ids: Ids | None = None, **others: Any) -> PairWeights:
+    def weights(self, scores: Tensor, image_ids: Ids = None, **others: Any) -> PairWeights:
         """Return the pair weights in closed form, the same numbers as automatic differentiation gives; see `forward`
         for the arguments.
         """
@@ -123,12 +118,7 @@ class ScoreMatrixLoss(nn.Module):
         return dense
 
     def negative_mask(
-        self,
-        scores: Tensor,
-        image_ids: Ids | None = None,
-        *,
-        caption_ids: Ids | None = None,
-        negatives: Tensor | None = None,
+        self, scores: Tensor, image_ids: Ids = None, *, caption_ids: Ids = None, negatives: Tensor | None = None
     ) -> Tensor:
         """Check the arguments of `forward`; return the (N, N) boolean mask: may the column be a negative of the row?"""
         if not isinstance(scores, Tensor):
@@ -157,7 +147,7 @@ class ScoreMatrixLoss(nn.Module):
             raise ValueError("scores: found NaN or infinity, expected finite numbers")
 
     @torch.no_grad()
-    def statistics(self, scores: Tensor, image_ids: Ids | None = None, **others: Any) -> dict[str, Tensor]:
+    def statistics(self, scores: Tensor, image_ids: Ids = None, **others: Any) -> dict[str, Tensor]:
         """Describe a batch without reading it back: scalars on the scores' device, averaged over both directions. See
         `forward` for the arguments.
 

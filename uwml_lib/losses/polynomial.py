@@ -95,7 +95,7 @@ class PolynomialLoss(ScoreMatrixLoss):
         return P.clamp(min=0) + Q.clamp(min=0) if self.clamp == "each" else (P + Q).clamp(min=0)
 
     @torch.no_grad()
-    def statistics(self, scores: Tensor, image_ids: Ids | None = None, **others: Any) -> dict[str, Tensor]:
+    def statistics(self, scores: Tensor, image_ids: Ids = None, **others: Any) -> dict[str, Tensor]:
         statistics = super().statistics(scores, image_ids, **others)
         above = scores.diagonal() >= self.positive_ceiling
         return {**statistics, "above_ceiling_share": above.to(scores.dtype).mean()}

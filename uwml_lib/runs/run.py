@@ -85,12 +85,18 @@ class Run:
         return len(self.results["ranks"]["image_to_text_ranks"]) // self.results.get("folds", 1)
 
     @property
+    def _images_that_chose(self) -> int:
+        """Images by which the best epoch was chosen; as many as were ranked where results do not say."""
+        features = self.results.get("features", {})
+        return self.config.selection_images or features.get("dev", [self.images_ranked])[0]
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What is to be said where so few images were ranked, or chose the epoch, that recalls are worth little."""
         folds, features = self.results.get("folds", 1), self.results.get("features", {})
         sizes = {"" if folds > 1 else self.results["split"]: self.images_ranked}
         if "best_epoch" in self.results and "dev" in features:
-            sizes.setdefault(self.config.chosen_by, self.config.selection_images or features["dev"][0])
+            sizes.setdefault(self.config.chosen_by, self._images_that_chose)
         K = self.results["captions_per_image"]
         return tuple(filter(None, (remark_on_size(size, K, f"{name} image".strip()) for name, size in sizes.items())))
 
@@ -114,7 +120,7 @@ class Run:
         history = self.history()
         last = history[history["epoch"] == history["epoch"].max()]
         gap = (last["positive_score"] - last["hardest_negative_score"]).mean()
-        chance = chance_rsum(len(self.results["ranks"]["image_to_text_ranks"]), self.results["captions_per_image"])
+        chance = chance_rsum(self._images_that_chose, self.results["captions_per_image"])
         return stands_still(gap, last["dev_rsum"].iloc[-1], chance)
 
     def history(self) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uwml_lib.datasets.raw.growing import JOURNAL, Growing, refuse_finished
-from uwml_lib.datasets.raw.items import expect_value, listed, listing
+from uwml_lib.datasets.raw.items import expect_value, listed, listing, plain_id
 from uwml_lib.datasets.raw.npz_files import npz_files, read_npz
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import check_is_file, lock, read_lines, sha256_of
@@ -106,17 +105,11 @@ def _read_places(folder: Path) -> Places:
     return places
 
 
-def _plain(image: str) -> str:
-    """An id without folder, ending, COCO's prefix and the zeros that fill up COCO's numbers."""
-    name = re.sub(r"(\.(jpe?g|png|npy|npz))+$", "", image.rpartition("/")[2], flags=re.IGNORECASE)
-    return re.sub(r"^(COCO_[a-z]+\d{4}_(?=\d{12}$)|(?=\d{12}$))0*(?=\d)", "", name)
-
-
 def _forms(places: Places) -> Callable[[str], str]:
     """Return what turns a row's id into that of the wanted image it means: the same, the only one like it, or ""."""
-    plain = Counter(map(_plain, places))
-    meant = {_plain(image): image for image in places if plain[_plain(image)] == 1}
-    return lambda image: image if image in places else meant.get(_plain(image), "")
+    plain = Counter(map(plain_id, places))
+    meant = {plain_id(image): image for image in places if plain[plain_id(image)] == 1}
+    return lambda image: image if image in places else meant.get(plain_id(image), "")
 
 
 def _offsets(places: Places, boxes_of: dict[str, int]) -> dict[str, np.ndarray]:

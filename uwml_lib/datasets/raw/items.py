@@ -1,5 +1,6 @@
 """What every importer of raw files needs: checks, captions, sentences about what is wrong, and the text files."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -82,12 +83,18 @@ def expect_once(places: dict[str, str], what: str, where: str) -> None:
         raise UWMLError(f"{first} and {where} are both {what}, expected each once")
 
 
-def split_of(name: str, where: str, places: dict[str, str], entry: Mapping[str, Any], splits: Mapping[str, str]) -> str:
+def split_of(name: str, where: str, places: dict[str, str], entry: Mapping[str, Any]) -> str:
     """Return the SCAN layout's name of an item's split, and note its place; raises UWMLError if it was noted before."""
     expect_once(places, name, where)
     split: Any = entry.get("split")
-    expect_value(split in list(splits), f"{where}, {name}: split", split, f"one of {', '.join(splits)}")
-    return splits[split]
+    expect_value(split in list(SPLITS), f"{where}, {name}: split", split, f"one of {', '.join(SPLITS)}")
+    return SPLITS[split]
+
+
+def plain_id(image: str) -> str:
+    """An id without folder, ending, COCO's prefix and the zeros that fill up COCO's numbers."""
+    name = re.sub(r"(\.(jpe?g|png|npy|npz))+$", "", image.rpartition("/")[2], flags=re.IGNORECASE)
+    return re.sub(r"^(COCO_[a-z]+\d{4}_(?=\d{12}$)|(?=\d{12}$))0*(?=\d)", "", name)
 
 
 def caption_line(where: str, text: Any) -> str:

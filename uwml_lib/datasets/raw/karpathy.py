@@ -55,7 +55,7 @@ def read_karpathy(path: Path) -> items.Splits:
             image = PurePosixPath(name).stem if isinstance(name, str) and name.isprintable() else ""
             items.expect_value(image, f"{where}: filename", name, "the name of a file")
         image = str(image)
-        split = items.split_of(image, where, places, entry, items.SPLITS)
+        split = items.split_of(image, where, places, entry)
         sentences = items.read_entries(f"{where}, {image}", entry, "sentences")
         enough = len(sentences) >= (wanted or 1)
         items.expect_value(enough, f"{where}, {image}: sentences", len(sentences), f"at least {wanted or 1}")

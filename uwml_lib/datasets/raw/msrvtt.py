@@ -17,7 +17,6 @@ from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_path, load_array, lock, read_json
 from uwml_lib.support.progress import Say, progress, say
 
-SPLITS = {"train": "train", "validate": "dev", "test": "test"}
 """Split in the JSON -> split of the SCAN layout."""
 
 
@@ -64,7 +63,7 @@ def _read_splits(contents: dict[Path, Any], source: str, captions_per_video: int
             video: Any = entry.get("video_id")
             a_name = isinstance(video, str) and video.isprintable() and video.strip() and not {*"/\\"} & {*video}
             items.expect_value(a_name, f"{where}: video_id", video, "the name of VIDEO_ID.npy")
-            split_of[video] = items.split_of(video, where, places, entry, SPLITS)
+            split_of[video] = items.split_of(video, where, places, entry)
     splits: items.Splits = {}
     captions: dict[str, list[str]] = {}
     for video, split in split_of.items():

@@ -14,6 +14,7 @@ from PIL import Image
 from uwml_lib.datasets import PrecomputedDataset
 from uwml_lib.datasets.batches import Sequences
 from uwml_lib.datasets.raw.grid_features import load_picture
+from uwml_lib.datasets.raw.items import plain_id
 from uwml_lib.runs.search import Matches, Search
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import write_text
@@ -22,8 +23,6 @@ from uwml_lib.support.paths import report_folder
 TEMPLATES = Path(__file__).parent / "templates" / "search"
 LARGEST = (480, 480)
 """Pixels of a picture on the page."""
-COCO = re.compile(r"^(COCO_\w+_)?0*(?=\d+$)")
-"""What stands before an image's id in the names of MSCOCO's files."""
 
 
 def write_page(search: Search, found: Matches, pictures: Path | None = None, asked: Path | None = None) -> Path:
@@ -75,10 +74,10 @@ def _from_files(folder: Path, ids: list[str]) -> list[Image.Image | None]:
     names, stems = {}, defaultdict(list)
     for path in filter(Path.is_file, sorted(folder.rglob("*"))):
         names[path.relative_to(folder).as_posix()] = path
-        stems[COCO.sub("", path.stem)].append(path)
+        stems[plain_id(path.stem)].append(path)
 
     def find(item: str) -> Path | None:
-        found = [names[item]] if item in names else stems.get(COCO.sub("", item), [])
+        found = [names[item]] if item in names else stems.get(plain_id(item), [])
         if len(found) > 1:
             raise UWMLError(f"{folder}: found {found[0]} and {found[1]}, expected one picture of {item!r}")
         return found[0] if found else None
