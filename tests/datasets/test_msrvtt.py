@@ -208,7 +208,7 @@ SENTENCES = sentences_of("video0", "video1")
         ([video("a\nb", "train")], SENTENCES, r"videos\[0\]: video_id: found 'a"),
         ([video(7, "train")], SENTENCES, r"videos\[0\]: video_id: found 7"),
         ([*VIDEOS, VIDEOS[0]], SENTENCES, r"videos\[0\] and .*a.json: videos\[2\] are both video0, expected each onc"),
-        ([video("video0", "all")], SENTENCES, r"videos\[0\], video0: split: found 'all', expected one of train, restval"),
+        ([video("video0", "all")], SENTENCES, r"videos\[0\], video0: split: found 'all', expected one of train, rest"),
         ([video("video0", ["x"])], SENTENCES, r"videos\[0\], video0: split: found \['x'\]"),
         (VIDEOS, None, "sentences: found nothing, expected a list of at least one"),
         (VIDEOS, [*SENTENCES, "x"], r"sentences\[4\]: found 'x', expected a JSON object"),
