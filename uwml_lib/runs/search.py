@@ -50,7 +50,8 @@ class Matches(NamedTuple):
         import pandas as pd  # not needed for training
 
         table = pd.DataFrame(self.found, index=pd.RangeIndex(1, len(self.found) + 1))
-        return table.to_html(border=0, float_format="{:.4f}".format)
+        shown = table.style.format({"score": "{:.4f}", "number": "{}"}, escape="html")
+        return shown.set_properties(["item", "captions"], **{"text-align": "left"}).to_html()
 
 
 class Search:
