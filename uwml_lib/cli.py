@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "studies": {
         "reproduce": ("commands.studies:reproduce", "data, all trainings, notebooks, report"),
         "compare": ("commands.studies:compare", "every loss with the same budget and tuning; notebooks 05 and 06"),
+        "evidence": ("commands.studies:evidence", "losses tuned alike, with seeds enough to decide which is better"),
         "fidelity": ("commands.studies:fidelity", "what the habits of the released code change; notebook 07"),
         "models": ("commands.studies:models", "both losses on every model; notebook 08"),
         "videos": ("commands.studies:videos", "both losses on videos; notebook 09"),

@@ -215,12 +215,17 @@ class StudyOptions:
     data_root: str = ""
     """Folder that holds the data set's folder; empty means data/."""
     seeds: str = ""
-    """Seeds, separated by blanks or commas; by default 0 1 2, for a sweep 0 1, for smoke fewer."""
+    """Seeds, separated by blanks or commas; by default 0 1 2, for evidence 0 to 9, for a sweep 0 1, for smoke fewer."""
     epochs: int | None = None
     """Epochs of every training; by default those of the data set's preset, of a sweep's default space 4 at most."""
     profile: Literal["full", "smoke"] = "full"
     """smoke: the same, tiny, to see that everything works."""
-    settings: Settings = field(default_factory=dict)
+    settings: str = ""
+    """A JSON file of settings of each loss, such as reports/reference/f8k_regions/settings.json."""
+    committed: str = ""
+    """Folder of results under version control, such as reports/reference/f8k_regions: what it has counts as done, and
+    what is finished is copied there at once."""
+    others: Settings = field(default_factory=dict)
     """Other settings of every training, which `uwml train --help` explains."""
 
 
@@ -291,6 +296,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "embed_size": 256, "epochs": 8, "decay_epoch": 5, "learning_rate": 2e-3, "warmup_epochs": 2,
         "lambda_softmax": 10.0,  # of 4, 10 and 20 for the polynomial loss, by the held-out images; both losses get it
         "selection_images": 500,  # there is no test split, and dev is to be reported
+    },
+    "f8k_regions": {
+        "embed_size": 256, "epochs": 8, "decay_epoch": 6, "learning_rate": 2e-3, "warmup_epochs": 2,
+        "lambda_softmax": 10.0, "selection_images": 500, "twins": "ignored",
     },
     "f30k_precomp": {"twins": "ignored"},
     "coco_precomp": {"epochs": 20, "decay_epoch": 10, "learning_rate": 5e-4, "twins": "ignored"},

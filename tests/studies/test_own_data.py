@@ -45,7 +45,7 @@ def planned(monkeypatch, study, options):
 
 
 def test_a_small_data_set_gets_a_batch_that_fits_and_the_settings_given(root, monkeypatch):
-    options = StudyOptions("tiny", str(root), settings={"embed_size": 64, "warmup_epochs": 3})
+    options = StudyOptions("tiny", str(root), others={"embed_size": 64, "warmup_epochs": 3})
     configs, said = planned(monkeypatch, "reproduce", options)
     assert {(each.batch_size, each.embed_size, each.warmup_epochs) for each in configs} == {(16, 64, 3)}
     assert len(configs) == 6
@@ -78,7 +78,7 @@ def test_only_a_batch_that_the_data_cannot_fill_is_changed(root, dataset, usual,
 def test_what_cannot_be_set_is_said_once_and_before_any_training(root, monkeypatch, study, settings, message):
     monkeypatch.setattr(engine, "train_all", lambda *arguments: pytest.fail("trained"))
     with pytest.raises(UWMLError) as error:
-        run_study(STUDIES[study], StudyOptions("tiny", str(root), settings=settings), lambda line: None)
+        run_study(STUDIES[study], StudyOptions("tiny", str(root), others=settings), lambda line: None)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 

@@ -27,6 +27,10 @@ def _command(name: str, about: str, dataset: str = "scenes") -> Any:
 
 reproduce = _command("reproduce", "Everything: data, trainings, notebooks, report.")
 compare = _command("compare", "Train and tune every loss with the same budget, and execute notebooks 05 and 06.")
+evidence = _command(
+    "evidence",
+    "Tune losses alike, and train them with seeds enough to decide which is better: hours on real photographs.",
+)
 fidelity = _command("fidelity", "Train with habits of the released code and without, and execute notebook 07.")
 models = _command("models", "Train both losses on every model, and execute notebook 08.")
 videos = _command(
@@ -74,7 +78,7 @@ def sweep(
     tried, base = read_space(space) if space else {**DEFAULT_SPACE}, base_config(training)
     if not space and training.epochs is None:
         base = replace(base, epochs=min(TUNING_EPOCHS, base.epochs))
-    given = {*training.settings, *(["epochs"] if training.epochs is not None else [])}
+    given = {*training.others, *(["epochs"] if training.epochs is not None else [])}
     if twice := [name for name in tried if name in given]:
         raise UWMLError(f"{twice[0]}: is in the space and given besides, expected one of them")
     if base.dataset not in EMBEDDED and "batch_size" not in {*given, *tried}:

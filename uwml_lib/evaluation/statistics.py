@@ -101,18 +101,21 @@ class Comparison(NamedTuple):
         return ""
 
 
-def compare(a: Runs, b: Runs, *, paired: bool = True, family: int = 1) -> Comparison:
+def compare(a: Runs, b: Runs, *, paired: bool | None = True, family: int = 1) -> Comparison:
     """Compare two groups of runs by rsum; see `Comparison`.
 
     paired: members of one seed are a pair, as where the seed decides the same weights or order for both; else the
-    groups may differ in their seeds and in number (Welch). family: see `Comparison`. Raises UWMLError for an empty
+    groups may differ in their seeds and in number (Welch). None: paired where both have the same seeds. family: see
+    `Comparison`. Raises UWMLError for an empty
     group, a seed twice in one, and seeds that only one has (paired); ValueError for different numbers of images.
     """
     sides = [{run.seed: run for run in group} for group in (a, b)]
     for name, group, by_seed in zip("ab", (a, b), sides, strict=True):
         if not group or len(by_seed) < len(group):
             raise UWMLError(f"{name}: found the seeds {[run.seed for run in group]}, expected at least one, each once")
-    if paired and (unmatched := sorted(sides[0].keys() ^ sides[1].keys())):
+    unmatched = sorted(sides[0].keys() ^ sides[1].keys())
+    paired = not unmatched if paired is None else paired
+    if paired and unmatched:
         raise UWMLError(f"seeds: found {unmatched} in one group alone, expected the same in both, or paired=False")
     groups = [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in sides]
     level = 1 - (1 - CONFIDENCE) / family
@@ -124,7 +127,7 @@ def compare(a: Runs, b: Runs, *, paired: bool = True, family: int = 1) -> Compar
     return Comparison(over_seeds, over_images, p_value, (len(a), len(b)), family)
 
 
-def compare_all(pairs: Mapping[Key, tuple[Runs, Runs]], *, paired: bool = True) -> dict[Key, Comparison]:
+def compare_all(pairs: Mapping[Key, tuple[Runs, Runs]], *, paired: bool | None = True) -> dict[Key, Comparison]:
     """Compare many pairs of groups, corrected by Holm's method: the surest as one of all of them, the next as one of
     one less, and so on; from the first that is not significant on, none is.
     """

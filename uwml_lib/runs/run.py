@@ -19,6 +19,8 @@ from uwml_lib.support.files import check_files, read_sealed_json
 if TYPE_CHECKING:
     import pandas as pd
 
+NUMBERS = ("config.json", "metrics.jsonl", "results.json")
+"""Files of a run that hold its numbers; all others are what it needs to go on, or to score something else."""
 COLLAPSED = 0.005
 """Mean difference of a positive's and its hardest negative's score below which a training may have collapsed."""
 LITTLE = 0.4
@@ -45,9 +47,13 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path, file: str = "results.json") -> Run:
-        """Read a finished run, with the results in `file`; raises UWMLError if it is unfinished, or changed since."""
+        """Read a finished run, with the results in `file`; raises UWMLError if it is unfinished, or changed since.
+
+        Where a folder has no checkpoint at all, as in reports/reference, its numbers alone are looked at.
+        """
         results = read_sealed_json(folder / file)
-        check_files(folder, results["files"])
+        whole = (folder / "checkpoint").exists()
+        check_files(folder, {name: results["files"][name] for name in results["files"] if whole or name in NUMBERS})
         return cls.of(folder, results)
 
     @classmethod

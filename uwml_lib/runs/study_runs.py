@@ -16,6 +16,9 @@ from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_sealed_json, write_json
 
+OF_A_LOSS = ("loss_options", "learning_rate", "batch_size", "warmup_epochs", "lambda_softmax")
+"""Settings that each loss may have its own of, as `settings.json` gives them; all runs of a loss have the same."""
+
 
 @dataclass(frozen=True)
 class StudyRuns:
@@ -94,7 +97,7 @@ class StudyRuns:
                 raise UWMLError(f"{self.dataset}: {both} {are}, expected one run of each")
             names = settings_that_differ(run.config, other.config)
             names += ["split"] if run.results["split"] != other.results["split"] else []
-            if names := [name for name in names if same_loss or name != "loss_options"]:
+            if names := [name for name in names if same_loss or name not in OF_A_LOSS]:
                 differs = f"{run.folder.name} differs from {other.folder.name} in {', '.join(names)}"
                 raise UWMLError(f"{self.dataset}: {differs}, expected runs that differ in the loss and the seed alone")
 

@@ -15,6 +15,7 @@ from uwml_lib.reports.tables import mean_and_std, results_table, run_table
 from uwml_lib.runs import Run, StudyRuns, dev_batches
 from uwml_lib.studies.side_by_side import train_all
 from uwml_lib.studies.study import Groups, Losses, Plan, Request, Study
+from uwml_lib.studies.tuning import NO_DEAD_ZONE
 from uwml_lib.support.progress import counted
 from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
 
@@ -31,7 +32,6 @@ GRID: Losses = {
 """Loss -> three settings to choose from, the defaults first."""
 
 TUNING_EPOCHS = 4
-NO_DEAD_ZONE = {"negative": (0.0, 0.0, 0.9)}
 
 
 def plan(request: Request) -> Plan:

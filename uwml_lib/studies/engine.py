@@ -13,16 +13,17 @@ from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import site
 from uwml_lib.runs.study_runs import StudyRuns, save_study, settings_that_differ
+from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.notebooks import check_parameters, execute_all, paths_of
-from uwml_lib.studies.side_by_side import check_runs, run_folders, train_all, workers
+from uwml_lib.studies.side_by_side import check_runs, workers
 from uwml_lib.studies.study import Request, Study
+from uwml_lib.studies.tuned import read_settings
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, read_json, write_json
 from uwml_lib.support.paths import report_folder
-from uwml_lib.support.progress import Say, duration, say
+from uwml_lib.support.progress import Say, counted, duration, say
 from uwml_lib.training.runner import check_config, with_batch_that_fits
 
-SEEDS = (0, 1, 2)
 STEPS = ("data", "training", "notebooks")
 
 
@@ -33,21 +34,26 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
     """
     times = [time.monotonic()]
     base, smoke = base_config(options), options.profile == "smoke"
-    seeds = read_seeds(options.seeds, study.smoke_seeds if smoke else SEEDS)
+    seeds = read_seeds(options.seeds, study.smoke_seeds if smoke else study.seeds)
     check_config(base)
     folder, parameters = report_folder(base.dataset), {"DATASET": base.dataset, "DATA_ROOT": base.data_root}
     _check_settings(study, options, seeds)
     _prepare(study, base, parameters, say)
-    base = base if "batch_size" in options.settings else with_batch_that_fits(base, say)
-    request = Request(base, seeds, smoke, say)
+    base = base if "batch_size" in options.others else with_batch_that_fits(base, say)
+    tuned = read_settings(Path(options.settings)) if options.settings else {}
+    committed = Committed(Path(options.committed), base.dataset) if options.committed else None
+    request = Request(base, seeds, smoke, say, tuned, committed)
     plan = study.plan(request)
     configs = [config for group in plan.values() for config in group]
     check_runs(configs)
     times.append(time.monotonic())
-    fresh = not any(run.exists() for run in run_folders(configs))
+    began = time.time()
     with lock(folder, say):
-        say(f"2/4 training: {len(configs)} runs, {workers(base.threads)} at a time")
-        trained = iter(train_all(configs, say))
+        if committed:
+            say(f"{committed.folder}: {counted(committed.take(), 'finished run')} taken from there")
+        if configs:
+            say(f"2/4 training: {counted(len(configs), 'run')}, {workers(base.threads)} at a time")
+        trained = iter(request.train(configs))
         groups = {name: [next(trained) for _ in group] for name, group in plan.items()}
         runs = save_study(base.dataset, study.name, groups | study.more(request, groups))
         times.append(time.monotonic())
@@ -56,7 +62,8 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
         times.append(time.monotonic())
         say("4/4 report")
         report = study.report(runs)
-        if fresh:  # of a study that went on from earlier work the durations would promise too much
+        # Of a study that went on from earlier work the durations would promise too much.
+        if all((run.folder / "results.json").stat().st_mtime >= began for run in runs.all_runs):
             _note_durations(folder / "durations.json", study, runs, times)
         index = build_pages(say, {(study.name, base.dataset): runs})
     say(f"\n{report.to_markdown()}\nDone in {duration(time.monotonic() - times[0])}. Report: {index}")
@@ -81,12 +88,12 @@ def _prepare(study: Study, config: ExperimentConfig, parameters: dict[str, Any],
 
 def _check_settings(study: Study, options: StudyOptions, seeds: Sequence[int]) -> None:
     """Raise UWMLError for a given setting that the study changes itself."""
-    usual = Request(base_config(replace(options, settings={})), seeds, options.profile == "smoke", lambda line: None)
-    planned = [config for group in study.plan(usual).values() for config in group] if options.settings else []
+    usual = Request(base_config(replace(options, others={})), seeds, options.profile == "smoke", lambda line: None)
+    planned = [config for group in study.plan(usual).values() for config in group] if options.others else []
     changed = {name for config in planned for name in settings_that_differ(config, usual.base)} - {"warmup_epochs"}
-    for name in options.settings:
+    for name in options.others:
         expected = f"none, for `uwml {study.name}` compares several itself"
-        expect(name not in changed, name, repr(options.settings[name]), expected)
+        expect(name not in changed, name, repr(options.others[name]), expected)
 
 
 def _note_durations(path: Path, study: Study, runs: StudyRuns, times: Sequence[float]) -> None:
@@ -107,7 +114,7 @@ def base_config(options: StudyOptions) -> ExperimentConfig:
         overrides["selection_images"] = min(50, preset(dataset).selection_images)
     if options.epochs is not None:
         overrides["epochs"] = options.epochs
-    return preset(dataset, **overrides | options.settings)
+    return preset(dataset, **overrides | options.others)
 
 
 def read_seeds(words: str, usual: Sequence[int]) -> tuple[int, ...]:

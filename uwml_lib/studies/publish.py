@@ -6,6 +6,7 @@ from pathlib import Path
 
 from uwml_lib.config import preset
 from uwml_lib.datasets import EMBEDDED
+from uwml_lib.runs.run import NUMBERS
 from uwml_lib.runs.study_runs import StudyRuns, load_study, settings_that_differ
 from uwml_lib.studies.notebooks import is_current, paths_of
 from uwml_lib.studies.study import Study
@@ -62,7 +63,7 @@ def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
         if report.data:
             write_json(folder / "summary.json", report.data)
         for run in runs.all_runs:
-            for file in ("config.json", "results.json", "metrics.jsonl"):
+            for file in NUMBERS:
                 _copy(run.folder / file, folder / "runs" / run.folder.name / file)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import SpawnContext
@@ -54,10 +54,13 @@ def side_by_side(threads: int) -> Iterator[SpawnContext]:
         yield multiprocessing.get_context("spawn")
 
 
-def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
+def train_all(
+    configs: Sequence[ExperimentConfig], say: Say = say, finished: Callable[[Path], None] | None = None
+) -> list[Run]:
     """Train what is not finished yet, each in a process of its own and the usual folder; return all runs, in order.
 
-    A failure is a UWMLError once the others are finished.
+    finished: called with the folder of each run as soon as it is. A failure is a UWMLError once the others are
+    finished.
     """
     folders, failures = run_folders(configs), dict[str, list[str]]()
     pending = [pair for pair in zip(configs, folders, strict=True) if not (pair[1] / "results.json").exists()]
@@ -78,6 +81,8 @@ def train_all(configs: Sequence[ExperimentConfig], say: Say = say) -> list[Run]:
                     why = killed if isinstance(error, BrokenProcessPool) else str(error)
                     name = trainings[training]  # which many an error begins with
                     failures.setdefault(why.removeprefix(f"{name}: "), []).append(name)
+                elif finished:
+                    finished(training.result())
         except KeyboardInterrupt:
             for process in multiprocessing.active_children():
                 process.terminate()

@@ -1,13 +1,18 @@
 """What a study is: an experiment of many runs, the notebooks that show them, and the report made of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.report import Report
 from uwml_lib.runs import Run, StudyRuns
+from uwml_lib.studies.committed import Committed
+from uwml_lib.studies.side_by_side import train_all
+from uwml_lib.studies.tuned import Tuned, of_loss
+from uwml_lib.support import paths
 from uwml_lib.support.progress import Say
 
 Losses = Mapping[str, Sequence[dict[str, Any]]]
@@ -20,22 +25,44 @@ Groups = dict[str, list[Run]]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of a study: the data set's settings, the seeds, and whether a tiny test of it will do."""
+    """What was asked of a study: the data set's settings, the seeds, and whether a tiny test of it will do.
+
+    tuned: settings of the losses that differ from the data set's. committed: what is known from elsewhere, and where
+    what is finished goes besides.
+    """
 
     base: ExperimentConfig
     seeds: Sequence[int]
     smoke: bool
     say: Say
+    tuned: Tuned = field(default_factory=dict)
+    committed: Committed | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the data set's runs."""
+        return paths.RUNS / self.base.dataset
 
     def grid(self, *settings: Mapping[str, Any], losses: Losses = TWO_LOSSES) -> list[ExperimentConfig]:
         """Every setting with every seed and every loss."""
-        of_loss = [{"loss": loss, "loss_options": options} for loss, several in losses.items() for options in several]
-        every = product(settings, self.seeds, of_loss)
-        return [replace(self.base, **changes, **loss, seed=seed) for changes, seed, loss in every]
+        of = [of_loss(self.tuned, loss, **options) for loss, several in losses.items() for options in several]
+        return [
+            replace(self.base, **{**loss, **changes}, seed=seed)
+            for changes, seed, loss in product(settings, self.seeds, of)
+        ]
 
     def once(self) -> "Request":
         """The same with the first seed alone."""
         return replace(self, seeds=self.seeds[:1])
+
+    def train(self, configs: Sequence[ExperimentConfig]) -> list[Run]:
+        """Train what is not finished, see `train_all`."""
+        return train_all(configs, self.say, self.finished)
+
+    @property
+    def finished(self) -> Callable[[Path], None] | None:
+        """What is to be called with whatever is finished, if anything."""
+        return self.committed.add if self.committed else None
 
 
 @dataclass(frozen=True)
@@ -44,10 +71,10 @@ class Study:
 
     name: of the make target, the command, and the file that lists its runs. notebooks: stems of those that show it.
     plan: what to train, as far as it is known beforehand. report: what is said of the runs. more: what can only be
-    trained, or scored, once the planned runs are there: further groups. smoke_seeds: for a tiny test. sequences: is for
-    items of unequal numbers of regions, as videos of frames. next: a hint at the end. table: stem of its table's file
-    below reports/reference, if not its name. publishes_preset: only runs with the settings of the data set's preset are
-    published.
+    trained, or scored, once the planned runs are there: further groups. seeds: unless others are given; smoke_seeds:
+    for a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the
+    end. table: stem of its table's file below reports/reference, if not its name. publishes_preset: only runs with the
+    settings of the data set's preset are published.
     """
 
     name: str
@@ -55,6 +82,7 @@ class Study:
     plan: Callable[[Request], Plan]
     report: Callable[[StudyRuns], Report]
     more: Callable[[Request, Groups], Groups] = lambda request, groups: {}
+    seeds: tuple[int, ...] = (0, 1, 2)
     smoke_seeds: tuple[int, ...] = (0,)
     sequences: bool = False
     next: str = ""

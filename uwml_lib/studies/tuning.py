@@ -11,8 +11,8 @@ import json
 import multiprocessing
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -20,17 +20,17 @@ from typing import Any, Literal, NamedTuple
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import fingerprint
 from uwml_lib.evaluation.statistics import Summary, summarize
 from uwml_lib.runs import Run, read_metrics
-from uwml_lib.studies.compare import NO_DEAD_ZONE
 from uwml_lib.studies.side_by_side import run_folders, side_by_side, train_all, workers
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
@@ -43,6 +43,7 @@ Space = Mapping[str, Any]
 """Field of ExperimentConfig, or "loss." and an argument of the loss -> a list of values that differ, or a range to draw
 from: {"low": ..., "high": ...}, with "log": true to draw the logarithm evenly."""
 
+NO_DEAD_ZONE = {"negative": (0.0, 0.0, 0.9)}
 DEFAULT_SPACE: Space = {
     "loss.margin": [0.1, 0.2, 0.3],
     "loss.negative": [[0.03, -0.4, 0.9], list(NO_DEAD_ZONE["negative"])],
@@ -69,7 +70,8 @@ class Sweep:
 
     samples: settings to draw, at random, which depends on `search_seed` alone, or by TPE. prune: stop a setting that,
     after the warm-up and half of the epochs, falls below the median of the complete ones. storage: an Optuna URL of a
-    database; "" means a journal in the sweep's folder.
+    database; "" means a journal in the sweep's folder. earlier: a sweep over part of this space, whose settings are the
+    first of this one. after_trial: called with the sweep's folder whenever a setting is settled.
     """
 
     base: ExperimentConfig
@@ -81,6 +83,8 @@ class Sweep:
     prune: bool = True
     storage: str = ""
     name: str = "default"
+    earlier: str = ""
+    after_trial: Callable[[Path], None] | None = None
 
     @property
     def folder(self) -> Path:
@@ -113,6 +117,15 @@ class Sweep:
             else:  # rounded, for the last bits of a power depend on the machine
                 values[name] = float(f"{trial.suggest_float(name, **choice):.6g}")
         return values
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What `suggest` draws from, for trials that were drawn elsewhere."""
+        return {
+            name: CategoricalDistribution([*map(_stored, choice)]) if not isinstance(choice, Mapping)
+            else (IntDistribution if name in WHOLE else FloatDistribution)(**choice)
+            for name, choice in self.space.items()
+        }  # fmt: skip
 
     def configs(self, values: Mapping[str, Any]) -> list[ExperimentConfig]:
         """Return the configurations of a setting, one for each seed; raises UWMLError for a value of a wrong type."""
@@ -172,11 +185,29 @@ def tune(sweep: Sweep, say: Say = say) -> list[Outcome]:
     """Train all settings of a sweep, or take part where others do; return them, the best first.
 
     The best has the highest mean rsum over seeds on the images that choose the best epoch; those that were pruned or
-    failed come last. Called again it trains nothing twice, and tries again what failed. Raises UWMLError if the folder
-    holds another sweep, and in the end if workers were killed and none was left to take over.
+    failed come last. Called again it trains nothing twice, and tries again what failed. Raises UWMLError as
+    `run_trials`.
+    """
+    outcomes = []
+    for number, trial in sorted(run_trials(sweep, say).items()):
+        values = sweep.suggest(trial)
+        runs = train_all(sweep.configs(values) if trial.state == TrialState.COMPLETE else [], lambda line: None)
+        dev = summarize([run.results["dev_rsum"] for run in runs]) if runs else None
+        error = trial.user_attrs.get("error", "")
+        outcomes.append(Outcome(number, values, STATES[trial.state], tuple(runs), dev, error))
+    return sorted(outcomes, key=lambda one: ([*STATES.values()].index(one.state), -one.dev.mean if one.dev else 0))
+
+
+@quiet_optuna()
+def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int, FrozenTrial]:
+    """Train all settings of a sweep, or take part where others do; return number -> Optuna's trial, settled.
+
+    again: try what failed once more. Raises UWMLError if the folder holds another sweep, and in the end if workers were
+    killed and none was left to take over.
     """
     study = sweep.study()
-    about = {name: value for name, value in asdict(sweep).items() if name not in ("base", "storage")}
+    apart = ("base", "storage", "after_trial", *(() if sweep.earlier else ("earlier",)))
+    about = {item.name: getattr(sweep, item.name) for item in fields(sweep) if item.name not in apart}
     about |= sweep.base.identity | {"data": fingerprint(sweep.base.data_folder, sweep.base.captions)}
     about = json.loads(json.dumps(about))
     with sweep.lock("study"):
@@ -185,12 +216,14 @@ def tune(sweep: Sweep, say: Say = say) -> list[Outcome]:
             differs = f"{sweep.folder}: holds a sweep that differs in {', '.join(names)}"
             raise UWMLError(f"{differs}; give this one another --name")
         study.set_user_attr("about", about)
-        _fill_the_queue(sweep, study, failed=True)
+        if sweep.earlier and not study.get_trials(deepcopy=False):
+            _copy_trials(replace(sweep, name=sweep.earlier).study(), study, sweep.distributions)
+        _fill_the_queue(sweep, study, failed=again)
         left = len(study.get_trials(deepcopy=False, states=OPEN))
     say(f"{sweep.folder}: {left} of {len(sweep.settings)} settings to do, with {len(sweep.seeds)} seeds each")
     if (count := min(workers(sweep.base.threads), left)) <= 1:
         work(sweep, say)
-        return _outcomes(sweep, study)
+        return _settled(sweep, study)
     with side_by_side(sweep.base.threads) as context, contextlib.ExitStack() as afterwards:
         processes = [context.Process(target=work, args=(sweep,)) for _ in range(count)]
         for process in processes:
@@ -198,7 +231,17 @@ def tune(sweep: Sweep, say: Say = say) -> list[Outcome]:
             afterwards.callback(process.terminate)  # after Ctrl-C there are some left
         for process in processes:  # what a killed one leaves, the others do
             process.join()
-    return _outcomes(sweep, study)
+    return _settled(sweep, study)
+
+
+def _copy_trials(source: optuna.Study, target: optuna.Study, distributions: Mapping[str, BaseDistribution]) -> None:
+    """Give a study the settled trials of another, whose space is part of its own."""
+    settled = source.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    for number, trial in enumerate(settled, 1):
+        target.add_trial(create_trial(
+            state=trial.state, params=trial.params, distributions=dict(distributions), user_attrs={"setting": number},
+            value=trial.value, intermediate_values=trial.intermediate_values,
+        ))  # fmt: skip
 
 
 def _fill_the_queue(sweep: Sweep, study: optuna.Study, failed: bool = False) -> None:
@@ -228,6 +271,8 @@ def work(sweep: Sweep, say: Say = say) -> None:
             _fill_the_queue(sweep, study)
             if waiting := study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 study.optimize(partial(_train_trial, sweep, turn, say), n_trials=1, catch=(Exception,))
+                if sweep.after_trial:
+                    sweep.after_trial(sweep.folder)
         if not waiting:
             time.sleep(POLL)
 
@@ -247,7 +292,7 @@ def _train_trial(sweep: Sweep, turn: FileLock, say: Say, trial: Trial) -> float:
             (first, *others), told = sweep.configs(sweep.suggest(trial)), lambda line: say(f"setting {number}: {line}")
             folder, *folders = run_folders([first, *others])
             late = max(first.warmup_epochs, first.epochs // 2)
-            study.pruner = MedianPruner(COMPLETE_FIRST, late) if sweep.prune else NopPruner()
+            study.pruner = MedianPruner(COMPLETE_FIRST, late - 1) if sweep.prune else NopPruner()
 
             def watch(epochs: list[dict[str, Any]]) -> None:
                 for epoch in epochs:
@@ -273,9 +318,9 @@ def _train_trial(sweep: Sweep, turn: FileLock, say: Say, trial: Trial) -> float:
             turn.acquire()  # until it is no longer RUNNING
 
 
-def _outcomes(sweep: Sweep, study: optuna.Study) -> list[Outcome]:
-    """What became of every setting, the best first."""
-    trials = {  # of several of a setting the last, for it is tried again only if it failed
+def _settled(sweep: Sweep, study: optuna.Study) -> dict[int, FrozenTrial]:
+    """Setting -> what became of it; of several trials the last, for it is tried again only if it failed."""
+    trials = {
         trial.user_attrs["setting"]: trial
         for trial in study.get_trials(deepcopy=False, states=tuple(STATES))
         if trial.state != TrialState.FAIL or "error" in trial.user_attrs
@@ -285,11 +330,4 @@ def _outcomes(sweep: Sweep, study: optuna.Study) -> list[Outcome]:
             f"{sweep.name}: not all settings are done, for a worker stopped or was killed, perhaps for want of memory; "
             "the same command goes on"
         )
-    outcomes = []
-    for number, trial in sorted(trials.items()):
-        values = sweep.suggest(trial)
-        runs = train_all(sweep.configs(values) if trial.state == TrialState.COMPLETE else [], lambda line: None)
-        dev = summarize([run.results["dev_rsum"] for run in runs]) if runs else None
-        error = trial.user_attrs.get("error", "")
-        outcomes.append(Outcome(number, values, STATES[trial.state], tuple(runs), dev, error))
-    return sorted(outcomes, key=lambda one: ([*STATES.values()].index(one.state), -one.dev.mean if one.dev else 0))
+    return trials

@@ -1,0 +1,172 @@
+"""All losses tuned alike: for each as many trials, over the same ranges and those of its own parameters.
+
+A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
+those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.models import MODELS
+from uwml_lib.runs import dev_batches
+from uwml_lib.studies.side_by_side import run_folders
+from uwml_lib.studies.study import Request
+from uwml_lib.studies.trying import Space, check_sweep
+from uwml_lib.studies.tuned import Tuned, read_settings
+from uwml_lib.studies.tuning import Sweep, run_trials
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, write_json
+from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
+
+TRIALS, EPOCHS, SEED = 12, 4, 1000
+WIDENINGS, MORE_TRIALS = 2, 4
+EDGE = 0.05
+"""Share of a range, on its scale, that counts as its edge."""
+ENDS: Mapping[str, tuple[float, float]] = {"warmup_epochs": (0, EPOCHS), "loss.base": (-1.0, 1.0)}
+"""Name -> least and largest value that means anything: where a range ends there, its end is no edge."""
+NO_ENDS = (-math.inf, math.inf)
+FITTED = "polynomial_fitted"
+"""The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
+
+
+def _log(low: float, high: float) -> dict[str, Any]:
+    return {"low": low, "high": high, "log": True}
+
+
+SHARED: Space = {
+    "learning_rate": _log(3e-4, 6e-3), "batch_size": [32, 64, 128], "warmup_epochs": {"low": 0, "high": 2},
+    "lambda_softmax": _log(3.0, 30.0),
+}  # fmt: skip
+"""What is tuned of every loss; the attention's lambda where the model has one."""
+MARGIN: Space = {"loss.margin": _log(0.03, 0.5)}
+OWN: Mapping[str, Space] = {
+    **dict.fromkeys(("triplet", "triplet_all", "triplet_semihard"), MARGIN),
+    "triplet_soft": {"loss.scale": _log(2.0, 60.0)},
+    **dict.fromkeys(("polynomial", "polynomial_average", "polynomial_public_variant", "polynomial_relative"), MARGIN),
+    "infonce": {"loss.temperature": _log(0.01, 0.3)},
+    "sigmoid": {"loss.scale": _log(3.0, 60.0), "loss.bias": {"low": -20.0, "high": 0.0}},
+    "multi_similarity": {"loss.base": {"low": 0.0, "high": 0.9}, "loss.beta": _log(8.0, 80.0)},
+    "circle": {"loss.relaxation": _log(0.1, 0.8), "loss.gamma": _log(8.0, 200.0)},
+}
+"""Loss -> what is tuned of its own."""
+
+
+def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
+    """Return the settings of losses: those that were given, those that were chosen before, and else tuned now.
+
+    `settings.json` beside the runs has them, `tuning.json` what was tried for each: ranges, trials, what was chosen.
+    """
+    settings, tuning = (_read(request.folder / f"{name}.json") for name in ("settings", "tuning"))
+    settings |= request.tuned
+    for loss in losses:
+        if loss not in settings:
+            settings[loss], tuning[loss] = _tune(request, loss, tuning)
+            for name, content in (("tuning", tuning), ("settings", settings)):
+                write_json(path := request.folder / f"{name}.json", content)
+                if request.finished:
+                    request.finished(path)
+    return {loss: settings[loss] for loss in losses}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    read = read_settings if path.stem == "settings" else read_json
+    return read(path) if path.exists() else {}
+
+
+def trials_base(base: ExperimentConfig, loss: str, options: dict[str, Any]) -> ExperimentConfig:
+    """Return what all trials of a loss have alike: few epochs, with the decay at the same share of them."""
+    epochs = min(EPOCHS, base.epochs)
+    decay = max(1, round(base.decay_epoch * epochs / base.epochs))
+    return replace(base, loss=loss, loss_options=options, epochs=epochs, decay_epoch=decay)
+
+
+def space_of(config: ExperimentConfig) -> Space:
+    """Return what is tuned of a loss on a model."""
+    unused = () if "lambda_softmax" in MODELS[config.model].settings else ("lambda_softmax",)
+    return {name: choice for name, choice in SHARED.items() if name not in unused} | OWN[config.loss]
+
+
+def _tune(request: Request, name: str, tuning: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tune one loss; return its settings, and what was tried."""
+    loss = "polynomial" if name == FITTED else name
+    options = fitted_coefficients(request, tuning) if name == FITTED else {}
+    base = trials_base(request.base, loss, options)
+    trials, widenings = (2, 0) if request.smoke else (TRIALS, WIDENINGS)
+    sweep = Sweep(base, space_of(base), (SEED,), "tpe", trials, name=f"alike-{name}", after_trial=request.finished)
+    for widening in range(widenings + 1):
+        check_sweep(sweep, request.say)
+        settled = [*run_trials(sweep, request.say, again=False).values()]
+        complete = [trial for trial in settled if trial.state == TrialState.COMPLETE]
+        if not complete:
+            raise UWMLError(f"{sweep.folder}: found no trial that went well, expected at least one")
+        best = max(complete, key=lambda trial: trial.value or -math.inf)
+        values = sweep.suggest(best)
+        at_edge = edges(sweep.space, values)
+        if not at_edge or widening == widenings:
+            break
+        request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
+        wider, called = widened(sweep.space, values), f"alike-{name}-wider{widening + 1}"
+        sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
+    (config,) = sweep.configs(values)
+    chosen = {key: value for key, value in values.items() if not key.startswith("loss.")}
+    states = [trial.state for trial in settled]
+    tried = {
+        "epochs": base.epochs, "seed": SEED, "chosen_by": base.chosen_by, "space": sweep.space, "trials": len(states),
+        "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "at_edge": at_edge,
+        "rsum": best.value, "run": run_folders([config])[0].name, "coefficients": options,
+    }  # fmt: skip
+    return {**({"loss": loss} if loss != name else {}), **chosen, "loss_options": config.loss_options}, tried
+
+
+def fitted_coefficients(request: Request, tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """Return loss options fitted to the held-out scores of the best trial of the released coefficients."""
+    if FITTED in tuning:
+        return tuning[FITTED]["coefficients"]
+    if "polynomial" not in tuning:
+        raise UWMLError(f"{FITTED}: found no trials of the polynomial loss, expected it to be tuned first")
+    positives, negatives = positives_and_hardest_negatives(dev_batches(request.folder / tuning["polynomial"]["run"]))
+    # To three digits: the last bits differ between machines, and would give the runs another name on each. A positive
+    # above what was seen is clamped anyway, so no ceiling is needed.
+    coefficients = from_scores(positives.numpy().round(3), negatives.numpy().round(3))
+    rounded = {key: [round(x, 4) for x in values] for key, values in coefficients._asdict().items()}
+    return {**rounded, "positive_ceiling": None}
+
+
+def edges(space: Space, values: Mapping[str, Any]) -> list[str]:
+    """Return the names whose value lies at the edge of what was tried, unless nothing lies beyond."""
+    return [name for name in space if _side(name, space[name], values[name])]
+
+
+def widened(space: Space, values: Mapping[str, Any]) -> Space:
+    """Return a space that goes on, by half its width, beyond the edges that were chosen."""
+    wider = dict(space)
+    for name, choice in space.items():
+        side, (least, most) = _side(name, choice, values[name]), ENDS.get(name, NO_ENDS)
+        if side and isinstance(choice, Mapping):
+            end = "high" if side > 0 else "low"
+            if choice.get("log"):
+                beyond = choice[end] * (choice["high"] / choice["low"]) ** (side / 2)
+                wider[name] = {**choice, end: float(f"{beyond:.3g}")}
+            else:
+                step = (choice["high"] - choice["low"]) / 2
+                beyond = choice[end] + side * (max(1, round(step)) if isinstance(choice[end], int) else step)
+                wider[name] = {**choice, end: min(max(beyond, least), most)}
+        elif side:
+            wider[name] = [*choice, choice[-1] * 2] if side > 0 else [choice[0] // 2, *choice]
+    return wider
+
+
+def _side(name: str, choice: Any, value: Any) -> int:
+    """Say at which edge of a range, or a list of numbers, a value lies: 1 the upper, -1 the lower, 0 none."""
+    log = isinstance(choice, Mapping) and choice.get("log", False)
+    low, high = (choice["low"], choice["high"]) if isinstance(choice, Mapping) else (choice[0], choice[-1])
+    scale = math.log if log else float
+    place = (scale(value) - scale(low)) / (scale(high) - scale(low))
+    least, most = ENDS.get(name, NO_ENDS)
+    return int(place >= 1 - EDGE and high < most) - int(place <= EDGE and low > least)

@@ -1,0 +1,59 @@
+"""Numbers of finished work in a folder under version control, which outlives the folders of the runs themselves."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from uwml_lib.runs.run import NUMBERS
+from uwml_lib.support import paths
+from uwml_lib.support.files import atomic_path
+
+JOURNAL = "journal.log"
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What is known of trainings on a data set; layout: `runs/NAME/`, `sweeps/NAME/journal.log`, and files.
+
+    folder: such as reports/reference/f8k_regions.
+    """
+
+    folder: Path
+    dataset: str
+
+    def take(self) -> int:
+        """Copy what is missing among the reports; it then counts as done. Returns the number of runs copied."""
+        runs = [self._copy(folder, paths.RUNS / self.dataset / folder.name) for folder in self.folder.glob("runs/*")]
+        for folder in self.folder.glob("sweeps/*"):
+            self._copy(folder, paths.SWEEPS / self.dataset / folder.name)
+        for file in self.folder.glob("*.json"):
+            _copy_file(file, paths.RUNS / self.dataset / file.name)
+        return sum(runs)
+
+    def add(self, path: Path) -> None:
+        """Copy the numbers of a finished run, the journal of a sweep, or a file, that there is something new in."""
+        if path.is_file():
+            _copy_file(path, self.folder / path.name, replace=True)
+        elif (path / JOURNAL).exists():
+            with FileLock(path / f"{JOURNAL}.lock"):  # else a line may be half written
+                _copy_file(path / JOURNAL, self.folder / "sweeps" / path.name / JOURNAL, replace=True)
+        else:
+            for name in NUMBERS:
+                _copy_file(path / name, self.folder / "runs" / path.name / name)
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> bool:
+        """Copy a folder's files in place of nothing; say whether there was nothing."""
+        if target.exists():
+            return False
+        for file in sorted(source.iterdir()):
+            _copy_file(file, target / file.name)
+        return True
+
+
+def _copy_file(source: Path, target: Path, replace: bool = False) -> None:
+    if replace or not target.exists():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
