@@ -18,8 +18,9 @@ class Report:
     title: one line. about: paragraphs before the table. table: the numbers, with a named index. notes: paragraphs after
     it. verdict: who is ahead, one clause, or "" where that is not the question; decided: whether somebody is. findings:
     whole sentences for those who read nothing else. outcomes: what was compared -> the loss that is ahead, "" where
-    neither is, "collapsed" where there is nothing to compare. runs: the table of the runs behind it. data: everything
-    the report states, as values of JSON. In paragraphs, backticks mark code.
+    neither is, "collapsed" where there is nothing to compare. runs: the table of the runs behind it. further: other
+    tables by their headings, after the notes. data: everything the report states, as values of JSON. In paragraphs,
+    backticks mark code.
     """
 
     title: str
@@ -31,12 +32,15 @@ class Report:
     decided: bool = False
     findings: tuple[str, ...] = ()
     outcomes: dict[str, str] = field(default_factory=dict)
+    further: dict[str, pd.DataFrame] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
 
     def to_markdown(self) -> str:
         """The report in Markdown, without the runs."""
         verdict = [f"**Verdict: {self.verdict}.**"] if self.verdict else []
         parts = [f"## {plain_markdown(self.title)}", *self.about, table_markdown(self.table), *verdict, *self.notes]
+        for heading, table in self.further.items():
+            parts += [f"### {heading}", table_markdown(table)]
         return "\n\n".join(parts) + "\n"
 
     def with_runs(self) -> str:
@@ -52,6 +56,7 @@ class Report:
             "runs": table_html(runs.reset_index()), "count": len(runs),
             "about": [*map(paragraph_html, self.about)], "notes": [*map(paragraph_html, self.notes)],
             "verdict": paragraph_html(self.verdict), "decided": self.decided,
+            "further": {heading: table_html(table.reset_index()) for heading, table in self.further.items()},
         }  # fmt: skip
 
 

@@ -25,6 +25,12 @@ FEATURES = {
         "PCA-whitened to 128 numbers. They are no bottom-up-attention features, so these numbers compare losses and "
         "models with each other, not with published tables"
     ),
+    ("f8k_regions", 36, 256): (
+        "the whole image, up to 14 boxes of a COCO-trained SSD-MobileNetV2, 11 on average, then fixed windows; a region"
+        " is an ImageNet EfficientNet-Lite3 on the box joined with the map of an EfficientNet-Lite2 averaged over it, "
+        "PCA-whitened to 256 numbers. A bottom-up recipe in kind, much weaker than Visual Genome features, so these "
+        "numbers compare losses and models with each other, not with published tables"
+    ),
 }
 """What features are, by data set and shape, where that must be known to read the numbers."""
 
@@ -97,7 +103,7 @@ def _settings_in_words(run: Run) -> str:
 
 def _remarks(study: StudyRuns) -> list[str]:
     """What must be known to read the numbers, as far as it applies."""
-    config, remarks = study.runs[0].config, []
+    config, remarks = study.runs[0].config, list[str]()
     if without := study["without_warmup"]:
         rows = warmup_effect(study).itertuples()
         values = "; ".join(f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it" for row in rows)
@@ -105,6 +111,12 @@ def _remarks(study: StudyRuns) -> list[str]:
         remarks.append(f"Without warm-up, dev rsum after {epochs} (one seed each): {values}.")
     if config.warmup_epochs >= config.epochs:
         remarks.append("Every epoch was warm-up: this compares the dense forms of the losses.")
+    return remarks + data_remarks(study)
+
+
+def data_remarks(study: StudyRuns) -> list[str]:
+    """What must be known of the data to read the numbers: which images they are of, shared sentences, features."""
+    config, remarks = study.runs[0].config, list[str]()
     if study.split != "test":
         held_out = f"the last {config.selection_images} training images, kept out of training, chose the epoch"
         chose = held_out if config.selection_images else "which also chose the epoch"

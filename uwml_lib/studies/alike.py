@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.models import MODELS
+from uwml_lib.reports.tuned_losses import FITTED
 from uwml_lib.runs import dev_batches
 from uwml_lib.studies.side_by_side import run_folders
 from uwml_lib.studies.study import Request
@@ -31,8 +32,6 @@ EDGE = 0.05
 ENDS: Mapping[str, tuple[float, float]] = {"warmup_epochs": (0, EPOCHS), "loss.base": (-1.0, 1.0)}
 """Name -> least and largest value that means anything: where a range ends there, its end is no edge."""
 NO_ENDS = (-math.inf, math.inf)
-FITTED = "polynomial_fitted"
-"""The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
 
 
 def _log(low: float, high: float) -> dict[str, Any]:
@@ -47,7 +46,7 @@ SHARED: Space = {
 MARGIN: Space = {"loss.margin": _log(0.03, 0.5)}
 OWN: Mapping[str, Space] = {
     **dict.fromkeys(("triplet", "triplet_all", "triplet_semihard"), MARGIN),
-    "triplet_soft": {"loss.scale": _log(2.0, 60.0)},
+    "triplet_soft": {"loss.scale": _log(0.5, 60.0)},
     **dict.fromkeys(("polynomial", "polynomial_average", "polynomial_public_variant", "polynomial_relative"), MARGIN),
     "infonce": {"loss.temperature": _log(0.01, 0.3)},
     "sigmoid": {"loss.scale": _log(3.0, 60.0), "loss.bias": {"low": -20.0, "high": 0.0}},

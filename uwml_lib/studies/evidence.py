@@ -3,17 +3,14 @@
 Fixed in advance: the losses, what is tuned of each and how (`alike`), the seeds, and when there are more of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
-from uwml_lib.evaluation.statistics import Comparison, compare, compare_all
-from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, mean_and_std, run_table
+from uwml_lib.evaluation.statistics import compare
+from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
-from uwml_lib.studies.alike import FITTED, tune_alike
+from uwml_lib.studies.alike import tune_alike
 from uwml_lib.studies.study import Groups, Plan, Request, Study
 
 TWO = ("triplet", "polynomial")
@@ -56,46 +53,4 @@ def interval_is_wide(two: Sequence[Run]) -> bool:
     return not over_seeds.high - over_seeds.low <= WIDEST
 
 
-def groups_of(study: StudyRuns) -> dict[tuple[str, str], list[Run]]:
-    """(Model, loss) -> its runs, in the order of the table; the fitted coefficients under the name `FITTED`."""
-    main = study.runs[0].model
-    groups = {(main, loss): runs for loss, runs in study.by_loss().items()}
-    if study["coefficients"]:
-        groups[main, FITTED] = [*study["coefficients"]]
-    for model, by_loss in StudyRuns(study.dataset, {"runs": study["models"]}).by_model().items():
-        groups |= {(model, loss): runs for loss, runs in by_loss.items()}
-    return groups
-
-
-def comparisons(groups: Mapping[tuple[str, str], list[Run]]) -> dict[tuple[str, str], Comparison]:
-    """(Model, loss) -> how it compares with the triplet loss on that model.
-
-    The question asked first, the polynomial loss on the first model, stands alone; all others are corrected for how
-    many they are. Trainings of one seed are pairs, for they begin with the same weights; where one loss has more seeds
-    than the other, they are not.
-    """
-    (model, _), *_ = groups
-    pairs = {key: (runs, groups[key[0], "triplet"]) for key, runs in groups.items() if key[1] != "triplet"}
-    first = {(model, "polynomial"): compare(*pairs.pop((model, "polynomial")))}
-    return first | compare_all(pairs, paired=None)
-
-
-def report(study: StudyRuns) -> Report:
-    """The table of all losses and models, with what each of them was given."""
-    groups = groups_of(study)
-    found = comparisons(groups)
-    apart = {key: differences(comparison) for key, comparison in found.items()}
-    rows = [
-        {f"model ({study.split} split)": model, "loss": loss}
-        | {COLUMNS[name].strip(): mean_and_std(runs, name) for name in RECALL_AT_1_AND_RSUM}
-        | {"seeds": len(runs)}
-        | {f"− triplet, {over}": cell for over, cell in apart.get((model, loss), {}).items()}
-        for (model, loss), runs in groups.items()
-    ]
-    table = pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
-    (model, _), *_ = groups
-    verdict = found[model, "polynomial"].verdict("polynomial", "triplet")
-    return Report(f"{study.dataset}: losses tuned alike", table, run_table(study.all_runs), verdict=verdict)
-
-
-STUDY = Study("evidence", (), plan, report, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1))
+STUDY = Study("evidence", (), plan, tuned_losses, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1))

@@ -1,0 +1,351 @@
+"""Losses tuned alike: the ranges and how they widen, what is chosen, what is kept, and the study that rests on it."""
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.made import altered, made_runs, write_run
+from tests.tiny import SIZES, write_tiny
+from uwml_lib import config
+from uwml_lib.losses import LOSSES
+from uwml_lib.reports.tuned_losses import FITTED, comparisons, groups_of, tuned_losses
+from uwml_lib.runs import StudyRuns
+from uwml_lib.studies import alike, evidence, tuning
+from uwml_lib.studies.committed import Committed
+from uwml_lib.studies.study import Request
+from uwml_lib.studies.tuned import of_loss, read_settings
+from uwml_lib.studies.tuning import Sweep, run_trials
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, write_json, write_sealed_json
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+PLACES = {"learning_rate": 1.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 9.0, "loss.margin": 0.2}
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("RUNS", "SWEEPS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(tuning, "workers", lambda threads: 1)
+    monkeypatch.setattr(tuning, "POLL", 0.01)
+    write_tiny(tmp_path / "data/tiny", {**SIZES, "train": 96})
+    return tmp_path
+
+
+def a_request(home, **options) -> Request:
+    base = config.preset("tiny", data_root=str(home / "data"), epochs=8, decay_epoch=6, batch_size=32)
+    return Request(base, (0, 1), False, quiet, **options)
+
+
+@pytest.fixture
+def better_with_more(monkeypatch):
+    """Trainings whose rsum rises with the learning rate and falls with the distance of all else from `PLACES`."""
+    trained = []
+
+    def train(settings, folder, say, after_epoch=None):
+        trained.append(settings)
+        if after_epoch:
+            after_epoch([{"epoch": epoch, "dev_rsum": 1.0} for epoch in range(settings.epochs)])
+        away = abs(math.log(settings.loss_options.get("margin", 0.2) / 0.2)) + abs(settings.warmup_epochs - 1)
+        dev = 100 * math.log(settings.learning_rate / 1e-4) - away - abs(math.log(settings.lambda_softmax / 9))
+        write_sealed_json(folder / "results.json", {"config": settings.to_dict(), "dev_rsum": dev, "files": {}})
+
+    monkeypatch.setattr(tuning, "train", train)
+    monkeypatch.setattr(alike, "SHARED", {**alike.SHARED, "batch_size": [16, 32, 64]})
+    return trained
+
+
+# ------------------------------------------------------------------------------------------------ ranges
+
+
+def test_every_loss_has_ranges_that_it_takes_and_its_defaults_lie_within():
+    assert alike.OWN.keys() == LOSSES.keys()
+    for loss in LOSSES:
+        space = alike.space_of(config.ExperimentConfig(loss=loss))
+        assert space.keys() >= {"learning_rate", "batch_size", "warmup_epochs", "lambda_softmax"}
+        defaults = {name: getattr(LOSSES[loss](), name.removeprefix("loss.")) for name in alike.OWN[loss]}
+        for name, value in defaults.items():
+            assert space[name]["low"] <= value <= space[name]["high"], (loss, name)
+    assert "lambda_softmax" not in alike.space_of(config.ExperimentConfig(model="vse_infinity"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wider"),
+    [
+        ("learning_rate", 5.9e-3, (3e-4, 0.0268)),
+        ("learning_rate", 3.1e-4, (6.71e-5, 6e-3)),
+        ("learning_rate", 2e-3, None),
+        ("lambda_softmax", 30.0, (3.0, 94.9)),
+        ("warmup_epochs", 2, (0, 3)),
+        ("warmup_epochs", 0, None),
+        ("batch_size", 128, [32, 64, 128, 256]),
+        ("batch_size", 32, [16, 32, 64, 128]),
+        ("batch_size", 64, None),
+    ],
+)
+def test_a_range_is_widened_where_its_edge_is_chosen(name, value, wider):
+    space = {**alike.SHARED, **alike.MARGIN}
+    values = {**PLACES, name: value}
+    assert alike.edges(space, values) == ([name] if wider else [])
+    found = alike.widened(space, values)
+    expected = wider if not isinstance(wider, tuple) else {**space[name], "low": wider[0], "high": wider[1]}
+    assert found == (space if wider is None else {**space, name: expected})
+
+
+def test_a_range_ends_where_nothing_lies_beyond():
+    space = {"warmup_epochs": {"low": 0, "high": 3}, "loss.base": {"low": 0.0, "high": 0.9}}
+    values = {"warmup_epochs": 3, "loss.base": 0.9}
+    space = alike.widened(space, values)
+    assert space == {"warmup_epochs": {"low": 0, "high": 4}, "loss.base": {"low": 0.0, "high": 1.0}}
+    assert alike.edges(space, {"warmup_epochs": 4, "loss.base": 1.0}) == []
+    assert alike.edges(space, {"warmup_epochs": 3, "loss.base": 0.0}) == ["loss.base"]
+
+
+def test_a_trial_is_short_and_its_seed_is_not_reported():
+    base = config.preset("scenes", epochs=8, decay_epoch=6, seed=3)
+    short = alike.trials_base(base, "infonce", {})
+    assert (short.epochs, short.decay_epoch, short.loss) == (4, 3, "infonce")
+    assert alike.SEED not in range(2 * evidence.SEEDS)
+    assert alike.trials_base(replace(base, epochs=2, decay_epoch=1), "triplet", {}).epochs == 2
+
+
+# ------------------------------------------------------------------------------------------------ what is chosen
+
+
+def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_with_more, monkeypatch):
+    monkeypatch.setattr(alike, "TRIALS", 6)
+    monkeypatch.setattr(alike, "MORE_TRIALS", 2)
+    done = []
+    chosen = alike.tune_alike(a_request(home, committed=SimpleNamespace(add=done.append)), ["triplet"])["triplet"]
+    tried = read_json(home / "runs/tiny/tuning.json")["triplet"]
+    assert tried["trials"] == 6 + 2 * tried_widenings(home) and 1 <= tried_widenings(home) <= 2
+    assert len(better_with_more) == tried["trials"], "what an earlier sweep trained is not trained again"
+    best = max(better_with_more, key=lambda settings: settings.learning_rate)
+    assert {settings.seed for settings in better_with_more} == {alike.SEED}
+    assert chosen["learning_rate"] <= best.learning_rate and chosen["loss_options"].keys() == {"margin"}
+    assert chosen.keys() == {"learning_rate", "batch_size", "warmup_epochs", "lambda_softmax", "loss_options"}
+    assert read_settings(home / "runs/tiny/settings.json") == {"triplet": chosen}
+    assert {path.name for path in done} >= {"alike-triplet", "alike-triplet-wider1", "tuning.json", "settings.json"}
+    before = len(better_with_more)
+    assert alike.tune_alike(a_request(home), ["triplet"]) == {"triplet": chosen} and len(better_with_more) == before
+
+
+def tried_widenings(home) -> int:
+    return len([*home.glob("sweeps/tiny/alike-triplet-wider*")])
+
+
+def test_settings_that_are_given_are_not_tuned(home, better_with_more):
+    given = {"triplet": {"learning_rate": 1e-3, "loss_options": {"margin": 0.1}}}
+    assert alike.tune_alike(a_request(home, tuned=given), ["triplet"]) == given
+    assert not better_with_more
+
+
+def test_coefficients_are_fitted_to_the_held_out_scores_of_the_tuned_loss(home, monkeypatch):
+    asked = []
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(3, 20, 20, generator=generator) * 0.2
+
+    def of_the_run(folder):
+        asked.append(folder)
+        return scores
+
+    monkeypatch.setattr(alike, "dev_batches", of_the_run)
+    found = alike.fitted_coefficients(a_request(home), {"polynomial": {"run": "polynomial-seed1000-x"}})
+    assert asked == [home / "runs/tiny/polynomial-seed1000-x"] and found["positive_ceiling"] is None
+    loss = LOSSES["polynomial"](**found)
+    assert len(loss.positive) == len(loss.negative) == 3 and loss.positive != (0.5, -0.7, 0.2)
+    kept = {FITTED: {"coefficients": {"negative": [1.0]}}}
+    assert alike.fitted_coefficients(a_request(home), kept) == {"negative": [1.0]}
+    with pytest.raises(UWMLError, match="polynomial_fitted: found no trials of the polynomial loss"):
+        alike.fitted_coefficients(a_request(home), {})
+
+
+def test_a_failed_trial_counts_and_is_not_tried_again_unless_so_told(home, monkeypatch):
+    trained = []
+
+    def train(settings, folder, say, after_epoch=None):
+        trained.append(settings)
+        raise UWMLError("the loss is nan")
+
+    monkeypatch.setattr(tuning, "train", train)
+    sweep = Sweep(a_request(home).base, {"loss.margin": [0.1, 0.2]})
+    for _ in range(2):
+        states = [trial.state.name for trial in run_trials(sweep, quiet, again=False).values()]
+        assert states == ["FAIL", "FAIL"] and len(trained) == 2
+    run_trials(sweep, quiet)
+    assert len(trained) == 4
+    with pytest.raises(UWMLError, match="alike-infonce: found no trial that went well"):
+        alike.tune_alike(a_request(home), ["infonce"])
+
+
+# ------------------------------------------------------------------------------------------------ settings in a file
+
+
+def test_settings_of_a_loss_and_of_a_variant(tmp_path):
+    path = tmp_path / "settings.json"
+    content = {
+        "triplet": {"learning_rate": 1e-3, "loss_options": {"margin": 0.1}},
+        FITTED: {"loss": "polynomial", "loss_options": {"margin": 0.1}},
+    }
+    write_json(path, content)
+    assert read_settings(path) == content
+    request = Request(config.preset("scenes"), (0,), False, quiet, tuned=content)
+    (config_,) = request.grid({"batch_size": 8}, losses={"triplet": [{}]})
+    assert (config_.learning_rate, config_.loss_options, config_.batch_size) == (1e-3, {"margin": 0.1}, 8)
+    (config_,) = request.grid({}, losses={FITTED: [{"negatives": "average"}]})
+    assert (config_.loss, config_.loss_options) == ("polynomial", {"margin": 0.1, "negatives": "average"})
+    assert of_loss({}, "infonce") == {"loss": "infonce", "loss_options": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ({"triplett": {}}, "triplett: unknown loss 'triplett'; did you mean 'triplet'"),
+        ({"triplet": {"seed": 1}}, "triplet: seed is given by an option of its own"),
+        ({"triplet": [1]}, r"triplet: found \[1\], expected an object of settings"),
+        ({"triplet": {"learning_rat": 1}}, "triplet: configuration: unknown key 'learning_rat'; did you mean"),
+        ({"triplet": {"loss_options": {"scale": 1}}}, "triplet: loss_options of triplet: found 'scale'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, content, error):
+    write_json(tmp_path / "settings.json", content)
+    with pytest.raises(UWMLError, match=f"settings.json: {error}"):
+        read_settings(tmp_path / "settings.json")
+
+
+# ------------------------------------------------------------------------------------------------ numbers that are kept
+
+
+def test_what_is_committed_counts_as_done_and_what_is_finished_is_copied(home):
+    committed = Committed(home / "kept", "scenes")
+    run = write_run(paths.RUNS / "scenes/triplet-a", "triplet", 0, 3.0)
+    (run.folder / "checkpoint").mkdir()
+    (run.folder / "checkpoint/last.pt").write_text("weights")
+    journal = paths.SWEEPS / "scenes/alike-triplet/journal.log"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("one\n")
+    write_json(paths.RUNS / "scenes/settings.json", {"triplet": {}})
+    for path in (run.folder, journal.parent, paths.RUNS / "scenes/settings.json"):
+        committed.add(path)
+    journal.write_text("one\ntwo\n")
+    committed.add(journal.parent)
+    kept = sorted(str(path.relative_to(home / "kept")) for path in (home / "kept").rglob("*") if path.is_file())
+    of_run = [f"runs/triplet-a/{name}" for name in ("config.json", "metrics.jsonl", "results.json")]
+    assert kept == [*of_run, "settings.json", "sweeps/alike-triplet/journal.log"]
+    for folder in ("runs", "sweeps"):
+        (home / folder).rename(home / f"{folder}-before")
+    assert committed.take() == 1 and committed.take() == 0
+    assert type(run).load(paths.RUNS / "scenes/triplet-a").rsum == run.rsum
+    assert journal.read_text() == "one\ntwo\n" and read_json(paths.RUNS / "scenes/settings.json") == {"triplet": {}}
+
+
+def test_a_run_whose_numbers_were_changed_is_refused_even_without_its_weights(home):
+    run = write_run(paths.RUNS / "scenes/triplet-a", "triplet", 0, 3.0)
+    (run.folder / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UWMLError, match=r"metrics\.jsonl: was changed after it was written"):
+        type(run).load(run.folder)
+
+
+# ------------------------------------------------------------------------------------------------ the study
+
+
+@pytest.mark.parametrize(("spread", "wide"), [(0.5, False), (9.0, True)])
+def test_more_seeds_are_trained_where_the_interval_is_wide_whoever_is_ahead(spread, wide):
+    triplet = made_runs({seed: 400.0 for seed in range(10)}, loss="triplet")
+    polynomial = made_runs({seed: 420.0 + spread * (-1) ** seed for seed in range(10)}, loss="polynomial")
+    assert evidence.interval_is_wide([*triplet, *polynomial]) == wide
+
+
+def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
+    trained = []
+    tuned = {loss: {"learning_rate": 1e-3} for loss in (*evidence.TWO, *evidence.OTHERS)}
+    tuned[FITTED] = {"loss": "polynomial", "loss_options": {"positive_ceiling": None}}
+    monkeypatch.setattr(evidence, "tune_alike", lambda request, losses: {loss: tuned[loss] for loss in losses})
+    monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: True)
+    monkeypatch.setattr(Request, "train", lambda self, configs: trained.extend(configs) or list(configs))
+    request = replace(a_request(home), seeds=evidence.STUDY.seeds)
+    groups = evidence.train_the_tuned(request, {})
+    seeds = lambda group, **wanted: sorted(  # noqa: E731
+        run.seed for run in groups[group] if all(getattr(run, name) == value for name, value in wanted.items())
+    )
+    for loss in evidence.TWO:
+        assert seeds("runs", loss=loss) == [*range(20)]
+        assert seeds("models", loss=loss, direction="t2i") == [0, 1, 2]
+        assert seeds("models", loss=loss, model="vse_infinity") == [0, 1, 2]
+    for loss in evidence.OTHERS:
+        assert seeds("runs", loss=loss) == [*range(5)]
+    assert seeds("coefficients", loss="polynomial") == [*range(5)]
+    assert all(run.loss_options == {"positive_ceiling": None} for run in groups["coefficients"])
+    assert all(run.lambda_softmax is None for run in groups["models"])
+    monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: False)
+    assert len(evidence.train_the_tuned(request, {})["runs"]) == 2 * 10 + 3 * 5
+
+
+@pytest.fixture
+def study(home) -> StudyRuns:
+    def of(loss, qualities, **settings):
+        folder = paths.RUNS / "scenes"
+        name = "-".join([loss, *map(str, settings.values())])
+        return [write_run(folder / f"{name}-{seed}", loss, seed, x, **settings) for seed, x in enumerate(qualities)]
+
+    two = [*of("triplet", (2.0, 2.1, 2.2), learning_rate=2e-3), *of("polynomial", (3.0, 3.1, 3.2))]
+    others = of("infonce", (2.0, 2.4))
+    fitted = of("polynomial", (3.3, 3.4, 3.5), loss_options={"positive_ceiling": None})
+    models = [*of("triplet", (1.0, 1.1), direction="t2i"), *of("polynomial", (1.0, 1.2), direction="t2i")]
+    groups = {"runs": two + others, "coefficients": fitted, "models": models}
+    return StudyRuns("scenes", {name: tuple(runs) for name, runs in groups.items()})
+
+
+def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
+    write_json(paths.RUNS / "scenes/tuning.json", {"triplet": {
+        "trials": 16, "pruned": 4, "failed": 1, "chosen_by": "dev", "rsum": 321.26, "at_edge": ["learning_rate"],
+        "space": {"learning_rate": {"low": 1e-3, "high": 2e-2}, "batch_size": [8, 16], "loss.margin": [0.1]},
+    }})  # fmt: skip
+    report = tuned_losses(study)
+    i2t, t2i = "SCAN, i2t Mean", "SCAN, t2i Mean"
+    assert [*zip(report.table.index, report.table["loss"], report.table["seeds"], strict=True)] == [
+        (i2t, "triplet", 3), (i2t, "polynomial", 3), (i2t, FITTED, 3), (i2t, "infonce", 2), (t2i, "triplet", 2),
+        (t2i, "polynomial", 2),
+    ]  # fmt: skip
+    assert report.verdict == "polynomial is better" and report.decided
+    assert report.outcomes == {f"{i2t} on scenes": "polynomial", f"{t2i} on scenes": ""}
+    assert "both losses tuned alike: triplet" in report.findings[0] and "over 3 seeds" in report.findings[0]
+    text = report.to_markdown()
+    assert "All others are corrected for being 3 (Holm)" in text and "chosen by rsum on dev alone" in text
+    chosen = report.further["What was chosen"].set_index("loss")
+    assert chosen.loc["triplet", "learning rate"].tolist() == ["0.002", "0.001"]
+    assert chosen.loc[FITTED, "of the loss"] == ""
+    (tried,) = report.further["What was tried"].reset_index().to_dict("records")
+    assert (tried["trials"], tried["pruned"], tried["at an edge"]) == (16, 4, "learning_rate")
+    ranges = tried["learning_rate"], tried["batch_size"], tried["of the loss"]
+    assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
+    lies = report.further["Where the scores lie"].iloc[0]
+    assert (lies["positives"], lies["hardest negatives"]) == ("0.50", "0.40")
+    json.dumps(report.data, allow_nan=False)
+
+
+def test_runs_of_unequal_seeds_are_compared_by_welch_and_the_first_question_stands_alone(study):
+    found = comparisons(groups_of(study))
+    first = found["SCAN, i2t Mean", "polynomial"]
+    assert first.family == 1 and {one.family for key, one in found.items() if key[1] != "polynomial"} <= {1, 2, 3}
+    assert found["SCAN, i2t Mean", "infonce"].n == (2, 3)
+    difference = np.mean([run.rsum for run in study["coefficients"]]) - np.mean([run.rsum for run in study.runs[:3]])
+    assert found["SCAN, i2t Mean", FITTED].over_seeds.difference == pytest.approx(difference)
+
+
+def test_losses_may_have_settings_of_their_own_but_the_runs_of_one_have_the_same(study):
+    study.check_comparable()
+    for name, of in (("batch_size", study.runs[:1]), ("embed_size", study.by_loss()["infonce"])):
+        with pytest.raises(UWMLError, match=f"differs from .* in {name}"):
+            altered(study, of, **{name: 99}).check_comparable()

@@ -1,0 +1,198 @@
+"""The report of losses tuned alike, on one model or several: tables, verdict, where the trained scores lie."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
+from uwml_lib.reports.report import Report
+from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, mean_and_std, plain, run_table
+from uwml_lib.reports.two_losses import data_remarks
+from uwml_lib.runs.run import Run
+from uwml_lib.runs.study_runs import StudyRuns
+from uwml_lib.support import paths
+from uwml_lib.support.files import read_json, sha256_of
+from uwml_lib.support.progress import counted
+
+FITTED = "polynomial_fitted"
+"""The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
+Key = tuple[str, str]
+"""Model and loss."""
+
+
+def groups_of(study: StudyRuns) -> dict[Key, list[Run]]:
+    """Return (model, loss) -> its runs, in the order of the table: the first model, the fitted coefficients, others."""
+    main = study.runs[0].model
+    by_loss = study.by_loss()
+    if fitted := [*study["coefficients"]]:
+        two = {loss: by_loss.pop(loss) for loss in ("triplet", "polynomial")}
+        by_loss = {**two, FITTED: fitted, **by_loss}
+    groups = {(main, loss): runs for loss, runs in by_loss.items()}
+    for title in dict.fromkeys(run.model for run in study["models"]):
+        of_model = tuple(run for run in study["models"] if run.model == title)
+        by_loss = StudyRuns(study.dataset, {"runs": of_model}).by_loss()
+        groups |= {(title, loss): runs for loss, runs in by_loss.items()}
+    return groups
+
+
+def comparisons(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:
+    """Return (model, loss) -> how it compares with the triplet loss on that model.
+
+    The question asked first, the polynomial loss on the first model, stands alone; all others are corrected for how
+    many they are. Trainings with the same seed begin with the same weights, so they are pairs; where one loss has more
+    seeds than the other, they cannot be.
+    """
+    first = next(key for key in groups if key[1] == "polynomial")
+    pairs = {key: (runs, groups[key[0], "triplet"]) for key, runs in groups.items() if key[1] != "triplet"}
+    return {first: compare(*pairs.pop(first))} | compare_all(pairs, paired=None)
+
+
+def tuned_losses(study: StudyRuns) -> Report:
+    """Report every loss against the triplet loss, with the settings and the budget of each."""
+    groups = groups_of(study)
+    found = comparisons(groups)
+    first, run = next(iter(found)), study.runs[0]
+    verdict, n_images = found[first].verdict("polynomial", "triplet"), run.images_ranked
+    values = ", ".join(f"{loss} {mean_and_std(groups[first[0], loss])}" for loss in ("triplet", "polynomial"))
+    finding = (
+        f"On {study.dataset} ({n_images:,} {study.split} images, {first[0]}), both losses tuned alike: {values} in "
+        f"rsum over {found[first].n[0]} seeds; polynomial − triplet {found[first].over_seeds}; {verdict}."
+    )
+    return Report(
+        title=f"{study.dataset}: losses tuned alike",
+        table=_results(groups, found, study.split),
+        runs=run_table(study.all_runs),
+        about=(_about(run),),
+        verdict=verdict,
+        decided=bool(found[first].winner),
+        notes=tuple(_notes(study, found)),
+        findings=(finding,),
+        outcomes={
+            f"{model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[comparison.winner]
+            for (model, loss), comparison in found.items() if loss == "polynomial"
+        },
+        further={"What was chosen": _settings(groups), **_tried(study), "Where the scores lie": _scores(groups)},
+        data=_data(study, groups, found),
+    )  # fmt: skip
+
+
+def _about(run: Run) -> str:
+    config = run.config
+    return (
+        f"Width {config.embed_size}; {counted(config.epochs, 'epoch')}, after {config.decay_epoch} of them a tenth of "
+        "the learning rate. Each loss was tuned alike: as many trials, over the same ranges and those of its own "
+        f"parameters, with a seed that is not reported, chosen by rsum on {config.chosen_by} alone."
+    )
+
+
+def _notes(study: StudyRuns, found: Mapping[Key, Comparison]) -> list[str]:
+    corrected = f" All others are corrected for being {len(found) - 1} (Holm)." if len(found) > 1 else ""
+    return [
+        "Recalls in percent, mean ± sample standard deviation over seeds. Differences in rsum with 95 % intervals: "
+        "over seeds by Student's t over pairs, for trainings with the same seed begin with the same weights, and by "
+        f"Welch's t where one loss has more seeds; over images by paired bootstrap, seeds averaged.{corrected}",
+        *study.remarks,
+        *data_remarks(study),
+    ]
+
+
+def _results(groups: Mapping[Key, Sequence[Run]], found: Mapping[Key, Comparison], split: str) -> pd.DataFrame:
+    apart = {key: differences(comparison) for key, comparison in found.items()}
+    rows = [
+        {f"model ({split} split)": model, "loss": loss}
+        | {COLUMNS[name].strip(): mean_and_std([*runs], name) for name in RECALL_AT_1_AND_RSUM}
+        | {"seeds": len(runs)}
+        | {f"− triplet, {over}": cell for over, cell in apart.get((model, loss), {}).items()}
+        for (model, loss), runs in groups.items()
+    ]
+    return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
+
+
+def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
+    """One row for each model and loss: the settings that were chosen for it."""
+    rows = []
+    for (model, loss), (run, *_) in groups.items():
+        config, lambda_softmax = run.config, run.config.lambda_softmax
+        options = {name: value for name, value in config.loss_options.items() if value is not None}
+        rows.append({
+            "model": model, "loss": loss, "learning rate": f"{config.learning_rate:.3g}", "batch": config.batch_size,
+            "warm-up epochs": config.warmup_epochs, "λ": f"{lambda_softmax:.3g}" if lambda_softmax else "",
+            "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index("model")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _tried(study: StudyRuns) -> dict[str, pd.DataFrame]:
+    """What was tried for each loss, as `tuning.json` beside the runs says; nothing where settings were given."""
+    path = paths.RUNS / study.dataset / "tuning.json"
+    tuning = read_json(path) if path.exists() else {}
+    rows = [
+        {
+            "loss": loss, "trials": of["trials"], "pruned": of["pruned"], "failed": of["failed"],
+            f"best rsum on {of['chosen_by']}": f"{of['rsum']:.1f}",
+            **{name: _range(choice) for name, choice in of["space"].items() if not name.startswith("loss.")},
+            "of the loss": ", ".join(
+                f"{name.removeprefix('loss.')} {_range(choice)}"
+                for name, choice in of["space"].items() if name.startswith("loss.")
+            ),
+            "at an edge": ", ".join(of["at_edge"]),
+        }
+        for loss, of in tuning.items()
+    ]  # fmt: skip
+    return {"What was tried": pd.DataFrame(rows).fillna("").set_index("loss")} if rows else {}
+
+
+def _range(choice: Any) -> str:
+    if isinstance(choice, Mapping):
+        return f"{choice['low']:g} to {choice['high']:g}"
+    return " ".join(f"{value:g}" for value in choice)
+
+
+def _scores(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
+    """One row for each model and loss: mean scores in the batches of the last epoch, and what rsum still gained."""
+    rows = []
+    for (model, loss), runs in groups.items():
+        histories = [run.history() for run in runs]
+        last = [history[history["epoch"] == history["epoch"].max()] for history in histories]
+        dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
+        means = {
+            heading: summarize([lines[name].mean() for lines in last]).mean
+            for heading, name in (
+                ("positives", "positive_score"), ("hardest negatives", "hardest_negative_score"),
+                ("informative", "informative_share"),
+            )
+        }  # fmt: skip
+        gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
+        rows.append(
+            {"model": model, "loss": loss}
+            | {heading: f"{mean:.2f}" for heading, mean in means.items()}
+            | {"rsum gained in the last epoch": f"{gained:+.1f}"}
+        )
+    return pd.DataFrame(rows).set_index("model")
+
+
+def _data(study: StudyRuns, groups: Mapping[Key, Sequence[Run]], found: Mapping[Key, Comparison]) -> dict[str, Any]:
+    """Everything the report states, as plain values, each traceable to its run folders."""
+    return {
+        "dataset": study.dataset, "split": study.split, "n_images": study.runs[0].images_ranked,
+        "groups": [
+            {
+                "model": model, "loss": loss,
+                "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in COLUMNS},
+                "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in runs},
+                "against_triplet": _plain(found[model, loss]) if (model, loss) in found else None,
+            }
+            for (model, loss), runs in groups.items()
+        ],
+    }  # fmt: skip
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    intervals = {name: plain(getattr(comparison, name)) for name in ("over_seeds", "over_images")}
+    return {**intervals, "winner": comparison.winner, "corrected_for": comparison.family}
