@@ -5,7 +5,7 @@
 #: TORCH_INDEX_URL  where to get torch and torchvision, e.g. https://download.pytorch.org/whl/cpu for a CPU-only build (PyPI)
 #: DATASET          data set: a folder of DATA_ROOT (scenes)
 #: DATA_ROOT        folder that holds the data set's folder (data)
-#: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2; smoke: 0 1)
+#: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2; evidence: 0 to 9; smoke: 0 1)
 #: EPOCHS           passes over the training captions (what the data set's preset says)
 #: SETTINGS         other settings of every training, options of `uwml train`, as "--batch-size 16 --embed-size 64" (none)
 #: PROFILE          full or smoke (full)
@@ -21,6 +21,7 @@ VARIABLES := PYTHON TORCH_INDEX_URL DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROF
 TAKES_data := DATASET DATA_ROOT
 TAKES_reproduce := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
 TAKES_compare := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
+TAKES_evidence := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
 TAKES_fidelity := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
 TAKES_models := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
 TAKES_videos := DATASET DATA_ROOT SEEDS EPOCHS SETTINGS PROFILE
@@ -85,7 +86,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare fidelity models videos sweep smoke lab test test-all torture bench bench-full gpu lint format reference clean gone
+.PHONY: help setup data reproduce compare evidence fidelity models videos sweep smoke lab test test-all torture bench bench-full gpu lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -130,6 +131,10 @@ reproduce: $(READY)
 ## train and tune every loss with the same budget, for notebooks 05 and 06: up to an hour and a half
 compare: $(READY)
 	$(UWML) compare$(OPTIONS)
+
+## tune losses alike and train them with seeds enough to decide: hours, and a day on Flickr8k
+evidence: $(READY)
+	$(UWML) evidence$(OPTIONS)
 
 ## train with habits of the released code and without, for notebook 07: a quarter of an hour
 fidelity: $(READY)

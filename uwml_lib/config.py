@@ -118,8 +118,9 @@ class ExperimentConfig:
     """Largest gradient norm; 0 means no clipping."""
     seed: int = setting(0, least=0, most=2**32 - 1)
     """Seed of the weights and of the order of the captions."""
-    mixed_precision: Literal["no", "tf32", "fp16", "bf16"] = "no"
-    """Precision of the products of a training, on an accelerator that has it."""
+    mixed_precision: Literal["no", "tf32", "fp16", "bf16", "auto"] = "no"
+    """Precision of the products of a training: tf32 and fp16 on an accelerator that has them, bf16 on a CPU too. auto
+    becomes bf16 where the training is on a CPU with instructions for it (AVX512-BF16, AMX), else no."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes an accelerator if there is one."""
     threads: int = setting(1, least=1, most=1024)
@@ -145,6 +146,10 @@ class ExperimentConfig:
         _check("dataset", self.dataset, is_folder_name(self.dataset), where)
         another = "another name, for the reports have a folder of their own called so"
         _check("dataset", self.dataset, self.dataset.removesuffix("_precomp") not in paths.NO_DATASET, another)
+        if self.mixed_precision == "auto":  # what is kept, and told apart by, is what it stands for on this machine
+            from uwml_lib.support.numerics import quick_precision
+
+            object.__setattr__(self, "mixed_precision", quick_precision(self.device))
         if self.data_root:  # notebooks run in another folder than the shell
             object.__setattr__(self, "data_root", str(absolute_path("data_root", self.data_root)))
 

@@ -271,7 +271,7 @@ def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     trained = []
     tuned = {loss: {"learning_rate": 1e-3} for loss in (*evidence.TWO, *evidence.OTHERS)}
     tuned[FITTED] = {"loss": "polynomial", "loss_options": {"positive_ceiling": None}}
-    monkeypatch.setattr(evidence, "tune_alike", lambda request, losses: {loss: tuned[loss] for loss in losses})
+    monkeypatch.setattr(alike, "tune_alike", lambda request, losses: {loss: tuned[loss] for loss in losses})
     monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: True)
     monkeypatch.setattr(Request, "train", lambda self, configs: trained.extend(configs) or list(configs))
     request = replace(a_request(home), seeds=evidence.STUDY.seeds)
@@ -333,6 +333,14 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     lies = report.further["Where the scores lie"].iloc[0]
     assert (lies["positives"], lies["hardest negatives"]) == ("0.50", "0.40")
     json.dumps(report.data, allow_nan=False)
+
+
+def test_every_pair_of_losses_once_each_way(study):
+    table = tuned_losses(study).further["Every pair of losses"]
+    assert [*table.index] == [*table.columns] == ["triplet", "polynomial", FITTED, "infonce"]
+    assert table.loc["polynomial", "triplet"].startswith("+") and table.loc["triplet", "polynomial"].startswith("-")
+    assert table.loc["polynomial", "triplet"][1:].rstrip("*") == table.loc["triplet", "polynomial"][1:].rstrip("*")
+    assert table.loc["triplet", "triplet"] == ""
 
 
 def test_runs_of_unequal_seeds_are_compared_by_welch_and_the_first_question_stands_alone(study):

@@ -3,6 +3,7 @@
 Whatever says who is ahead asks `compare` or `compare_all`. The metrics do without scipy: it is imported where needed.
 """
 
+import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -193,16 +194,25 @@ def paired_bootstrap(
     a: np.ndarray, b: np.ndarray, draws: int = 10_000, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Interval:
     """Interval of mean(a - b) over n queries, by the percentile bootstrap; raises ValueError for unequal lengths."""
-    difference = _paired_difference(a, b)
-    if len(difference) < 2:
-        return Interval(float(difference.mean()))
-    generator = np.random.default_rng(seed)
-    means = np.concatenate([
-        difference[generator.integers(len(difference), size=(min(500, draws - start), len(difference)))].mean(axis=1)
+    difference = float(_paired_difference(a, b).mean())
+    if len(a) < 2:
+        return Interval(difference)
+    drawn_a, drawn_b = (_means_of_draws(np.asarray(x, dtype=float).tobytes(), draws, seed) for x in (a, b))
+    low, high = np.quantile(drawn_a - drawn_b, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(difference, float(low), float(high))
+
+
+@functools.lru_cache(maxsize=128)
+def _means_of_draws(values: bytes, draws: int, seed: int) -> np.ndarray:
+    """Return the means of bootstrap draws (draws,) of float64 values; the same seed draws the same places, so that the
+    difference of two is that of pairs. Kept, for a table compares each group with many.
+    """
+    array, generator = np.frombuffer(values), np.random.default_rng(seed)
+    size = len(array)
+    return np.concatenate([
+        array[generator.integers(size, size=(min(500, draws - start), size))].mean(axis=1)
         for start in range(0, draws, 500)
     ])  # fmt: skip
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(difference.mean()), float(low), float(high))
 
 
 def chance_rsum(n_images: int, captions_per_image: int) -> float:

@@ -1,5 +1,6 @@
 """The report of losses tuned alike, on one model or several: tables, verdict, where the trained scores lie."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,13 +68,16 @@ def tuned_losses(study: StudyRuns) -> Report:
         about=(_about(run),),
         verdict=verdict,
         decided=bool(found[first].winner),
-        notes=tuple(_notes(study, found)),
+        notes=tuple(_notes(study, found, first[0])),
         findings=(finding,),
         outcomes={
             f"{model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[comparison.winner]
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
-        further={"What was chosen": _settings(groups), **_tried(study), "Where the scores lie": _scores(groups)},
+        further={
+            "What was chosen": _settings(groups), **_tried(study), "Where the scores lie": _scores(groups),
+            "Every pair of losses": pairs(groups),
+        },
         data=_data(study, groups, found),
     )  # fmt: skip
 
@@ -87,12 +91,14 @@ def _about(run: Run) -> str:
     )
 
 
-def _notes(study: StudyRuns, found: Mapping[Key, Comparison]) -> list[str]:
+def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> list[str]:
     corrected = f" All others are corrected for being {len(found) - 1} (Holm)." if len(found) > 1 else ""
     return [
         "Recalls in percent, mean ± sample standard deviation over seeds. Differences in rsum with 95 % intervals: "
         "over seeds by Student's t over pairs, for trainings with the same seed begin with the same weights, and by "
         f"Welch's t where one loss has more seeds; over images by paired bootstrap, seeds averaged.{corrected}",
+        f"Every pair of losses, {model}: by how much the row's rsum is above the column's; * where both intervals, "
+        "corrected for the number of pairs, exclude 0.",
         *study.remarks,
         *data_remarks(study),
     ]
@@ -108,6 +114,25 @@ def _results(groups: Mapping[Key, Sequence[Run]], found: Mapping[Key, Comparison
         for (model, loss), runs in groups.items()
     ]
     return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
+
+
+def pairs(groups: Mapping[Key, list[Run]]) -> pd.DataFrame:
+    """One row and one column for each loss on the first model: by how much the row's rsum is above the column's.
+
+    A star marks what both intervals, corrected for the number of pairs, show to be a difference.
+    """
+    (model, _), *_ = groups
+    losses = [loss for of, loss in groups if of == model]
+    every = {(a, b): (groups[model, a], groups[model, b]) for a, b in itertools.combinations(losses, 2)}
+    found = compare_all(every, paired=None)
+
+    def cell(a: str, b: str) -> str:
+        if a == b:
+            return ""
+        sign, comparison = (1, found[a, b]) if (a, b) in found else (-1, found[b, a])
+        return f"{sign * comparison.over_seeds.difference:+.1f}{'*' if comparison.winner else ''}"
+
+    return pd.DataFrame([[cell(a, b) for b in losses] for a in losses], losses, losses).rename_axis("loss")
 
 
 def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ those that are reported. A range whose edge is chosen is widened, twice at most,
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.models import MODELS
 from uwml_lib.reports.tuned_losses import FITTED
-from uwml_lib.runs import dev_batches
+from uwml_lib.runs import Run, dev_batches
 from uwml_lib.studies.side_by_side import run_folders
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.trying import Space, check_sweep
@@ -54,6 +54,12 @@ OWN: Mapping[str, Space] = {
     "circle": {"loss.relaxation": _log(0.1, 0.8), "loss.gamma": _log(8.0, 200.0)},
 }
 """Loss -> what is tuned of its own."""
+
+
+def train_alike(request: Request, losses: Sequence[str], seeds: Sequence[int], *models: Mapping[str, Any]) -> list[Run]:
+    """Tune losses, and train them with the settings that were chosen; models: settings of others than the tuned one."""
+    tuned = replace(request, seeds=seeds, tuned=tune_alike(request, losses))
+    return tuned.train(tuned.grid(*(models or ({},)), losses=dict.fromkeys(losses, ({},))))
 
 
 def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
@@ -96,7 +102,7 @@ def _tune(request: Request, name: str, tuning: Mapping[str, Any]) -> tuple[dict[
     loss = "polynomial" if name == FITTED else name
     options = fitted_coefficients(request, tuning) if name == FITTED else {}
     base = trials_base(request.base, loss, options)
-    trials, widenings = (2, 0) if request.smoke else (TRIALS, WIDENINGS)
+    trials, widenings = (1, 0) if request.smoke else (TRIALS, WIDENINGS)
     sweep = Sweep(base, space_of(base), (SEED,), "tpe", trials, name=f"alike-{name}", after_trial=request.finished)
     for widening in range(widenings + 1):
         check_sweep(sweep, request.say)

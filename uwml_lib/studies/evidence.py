@@ -4,13 +4,12 @@ Fixed in advance: the losses, what is tuned of each and how (`alike`), the seeds
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from uwml_lib.evaluation.statistics import compare
 from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
-from uwml_lib.studies.alike import tune_alike
+from uwml_lib.studies.alike import train_alike
 from uwml_lib.studies.study import Groups, Plan, Request, Study
 
 TWO = ("triplet", "polynomial")
@@ -31,18 +30,17 @@ def plan(request: Request) -> Plan:
 
 
 def train_the_tuned(request: Request, groups: Groups) -> Groups:
-    """Tune all losses, the two first; then train the two, the others, and the two on other models."""
-    tuned = tune_alike(request, (*TWO, FITTED, *OTHERS))
-    request = replace(request, tuned=tuned)
-    two = request.train(request.grid({}))
+    """Tune and train the two losses, then the others, then the two on other models: what matters most comes first."""
+
+    seeds = request.seeds
+    two = train_alike(request, TWO, seeds)
     if interval_is_wide(two) and not request.smoke:
-        more = [seed + max(request.seeds) + 1 for seed in range(len(request.seeds))]
+        more = range(max(seeds) + 1, max(seeds) + 1 + len(seeds))
         request.say(f"the interval is wider than {WIDEST:g} points of rsum: seeds {more[0]} to {more[-1]} too")
-        two += request.train(replace(request, seeds=more).grid({}))
-    fewer = replace(request, seeds=request.seeds[:OTHER_SEEDS])
-    others = request.train(fewer.grid({}, losses=dict.fromkeys(OTHERS, ({},))))
-    fitted = request.train(fewer.grid({}, losses={FITTED: ({},)}))
-    on_models = request.train(replace(request, seeds=request.seeds[:MODEL_SEEDS]).grid(*OTHER_MODELS))
+        two += train_alike(request, TWO, more)
+    fitted = train_alike(request, (FITTED,), seeds[:OTHER_SEEDS])
+    others = train_alike(request, OTHERS, seeds[:OTHER_SEEDS])
+    on_models = train_alike(request, TWO, seeds[:MODEL_SEEDS], *OTHER_MODELS)
     return {"runs": [*two, *others], "coefficients": fitted, "models": on_models}
 
 

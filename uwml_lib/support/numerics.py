@@ -13,6 +13,18 @@ def this_device() -> torch.device:
     return found or torch.device("cpu")
 
 
+def has_bf16_instructions() -> bool:
+    """Say whether this CPU multiplies in bf16 by itself; without, torch emulates it, which is slower than float32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public name for either
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def quick_precision(device: str) -> str:
+    """Return what mixed_precision "auto" stands for where a training is on a device, "auto" or "cpu"."""
+    on_cpu = device == "cpu" or this_device().type == "cpu"
+    return "bf16" if on_cpu and has_bf16_instructions() else "no"
+
+
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute with so many threads of the CPU; sums are split among them, so results depend on their number."""
