@@ -50,10 +50,12 @@ class Report:
 
     def to_html(self, link: str = "runs/{0}") -> dict[str, Any]:
         """The parts for a page's template, marked where they are HTML; link: the URL of a run's page, by its name."""
-        runs = self.runs.rename(index=lambda name: Markup('<a href="{}">{}</a>').format(link.format(quote(name)), name))
+        runs = self.runs.reset_index()
+        links = [Markup('<a href="{}">{}</a>').format(link.format(quote(name)), name) for name in self.runs.index]
+        runs[runs.columns[0]] = pd.Series(links, dtype=object)  # not text, which pyarrow would make plain
         return {
             "title": self.title, "table": table_html(self.table.reset_index()),
-            "runs": table_html(runs.reset_index()), "count": len(runs),
+            "runs": table_html(runs), "count": len(runs),
             "about": [*map(paragraph_html, self.about)], "notes": [*map(paragraph_html, self.notes)],
             "verdict": paragraph_html(self.verdict), "decided": self.decided,
             "further": {heading: table_html(table.reset_index()) for heading, table in self.further.items()},

@@ -171,7 +171,8 @@ def warmup_effect(study: StudyRuns) -> pd.DataFrame:
 
 
 def agreement_with_reference(summary: dict[str, Any]) -> str:
-    """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these.
+    """Say whether new results agree with reports/reference within the seeds' spread; empty if it has none of these, or
+    has these very runs.
 
     summary: the `data` of a report. Numbers are compared only under the same settings, and judged only over seeds.
     """
@@ -189,8 +190,8 @@ def agreement_with_reference(summary: dict[str, Any]) -> str:
         pairs = [pair for ours, theirs in both.values() for pair in product(ours["runs"], theirs["runs"])]
     except (UWMLError, KeyError, TypeError, ValueError):
         return f"{shown}/summary.json cannot be read as a summary, so nothing is compared with it."
-    if not pairs:
-        return ""
+    if not pairs or all(ours["runs"] == theirs["runs"] for ours, theirs in both.values()):
+        return ""  # or these are the published runs themselves
     try:
         for here, there in pairs:
             a, b = read_config(paths.RUNS / summary["dataset"] / here), read_config(place / "runs" / there)
