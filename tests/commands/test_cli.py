@@ -87,7 +87,7 @@ def test_help_of_a_command(command, capsys):
     assert parameters <= set(explained)
     assert "--say" not in out
     if command in STUDIES:
-        options = {*StudyOptions.__dataclass_fields__, "batch_size", "embed_size"} - {"settings"}
+        options = {*StudyOptions.__dataclass_fields__, "batch_size", "embed_size"} - {"others"}
         assert all(f"--{name.replace('_', '-')}" in out for name in options)
 
 

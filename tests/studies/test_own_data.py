@@ -9,6 +9,7 @@ import pytest
 from tests.tiny import write_tiny
 from uwml_lib.config import StudyOptions, preset
 from uwml_lib.studies import STUDIES, engine, notebooks, run_study, side_by_side
+from uwml_lib.studies import study as study_module
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.training import with_batch_that_fits
@@ -34,11 +35,11 @@ def planned(monkeypatch, study, options):
     """What a study would train, and what it said before."""
     found, said = [], []
 
-    def stop(configs, say):
+    def stop(configs, say, finished):
         found.extend(configs)
         raise Planned
 
-    monkeypatch.setattr(engine, "train_all", stop)
+    monkeypatch.setattr(study_module, "train_all", stop)
     with pytest.raises(Planned):
         run_study(STUDIES[study], options, said.append)
     return found, [line for line in said if "batch_size" in line]
@@ -76,7 +77,7 @@ def test_only_a_batch_that_the_data_cannot_fill_is_changed(root, dataset, usual,
     ],
 )
 def test_what_cannot_be_set_is_said_once_and_before_any_training(root, monkeypatch, study, settings, message):
-    monkeypatch.setattr(engine, "train_all", lambda *arguments: pytest.fail("trained"))
+    monkeypatch.setattr(study_module, "train_all", lambda *arguments: pytest.fail("trained"))
     with pytest.raises(UWMLError) as error:
         run_study(STUDIES[study], StudyOptions("tiny", str(root), others=settings), lambda line: None)
     assert str(error.value).startswith(message)

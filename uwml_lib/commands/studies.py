@@ -64,7 +64,8 @@ def sweep(
         sampler: By default random with --samples, else grid; tpe draws near what was good so far.
         samples: Settings to draw; 0 tries the whole grid.
         search_seed: Seed of drawing at random; the settings are the same on every machine.
-        prune: Stop a setting that after the warm-up and half of the epochs is below the median of the complete ones.
+        prune: Stop a setting that after half of the epochs, and one after the warm-up, is below the median of the
+            complete ones.
         storage: Optuna URL of a database, such as postgresql://user@host/base, for machines that share the reports
             folder but not its file locks; by default a journal in the sweep's folder.
     """

@@ -94,7 +94,7 @@ def trials_base(base: ExperimentConfig, loss: str, options: dict[str, Any]) -> E
 def space_of(config: ExperimentConfig) -> Space:
     """Return what is tuned of a loss on a model."""
     unused = () if "lambda_softmax" in MODELS[config.model].settings else ("lambda_softmax",)
-    return {name: choice for name, choice in SHARED.items() if name not in unused} | OWN[config.loss]
+    return {**{name: choice for name, choice in SHARED.items() if name not in unused}, **OWN[config.loss]}
 
 
 def _tune(request: Request, name: str, tuning: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -127,8 +127,8 @@ def _sentences(sweep: Sweep, outcomes: Sequence[Outcome], varied: list[str], spl
         )
     if any(one.state == "pruned" for one in outcomes):
         sentences.append(
-            "A setting was pruned if its first seed, after the warm-up and half of the epochs, fell below the median "
-            "of the complete ones; whether it would have caught up is not known."
+            "A setting was pruned if its first seed, after half of the epochs and one after the warm-up, fell below "
+            "the median of the complete ones; whether it would have caught up is not known."
         )
     sentences.append(
         f"There is no test split here: these are the numbers on {split} which chose, and so flatter the setting."

@@ -69,9 +69,9 @@ class Sweep:
     """What is tried for the loss of `base`, and where what is known of it lies.
 
     samples: settings to draw, at random, which depends on `search_seed` alone, or by TPE. prune: stop a setting that,
-    after the warm-up and half of the epochs, falls below the median of the complete ones. storage: an Optuna URL of a
-    database; "" means a journal in the sweep's folder. earlier: a sweep over part of this space, whose settings are the
-    first of this one. after_trial: called with the sweep's folder whenever a setting is settled.
+    after half of the epochs and one after the warm-up, falls below the median of the complete ones. storage: an Optuna
+    URL of a database; "" means a journal in the sweep's folder. earlier: a sweep over part of this space, whose
+    settings are the first of this one. after_trial: called with the sweep's folder whenever a setting is settled.
     """
 
     base: ExperimentConfig
@@ -291,8 +291,8 @@ def _train_trial(sweep: Sweep, turn: FileLock, say: Say, trial: Trial) -> float:
         try:
             (first, *others), told = sweep.configs(sweep.suggest(trial)), lambda line: say(f"setting {number}: {line}")
             folder, *folders = run_folders([first, *others])
-            late = max(first.warmup_epochs, first.epochs // 2)
-            study.pruner = MedianPruner(COMPLETE_FIRST, late - 1) if sweep.prune else NopPruner()
+            late = max(first.warmup_epochs, first.epochs // 2 - 1)  # epochs before the first that may be the last
+            study.pruner = MedianPruner(COMPLETE_FIRST, late) if sweep.prune else NopPruner()
 
             def watch(epochs: list[dict[str, Any]]) -> None:
                 for epoch in epochs:
