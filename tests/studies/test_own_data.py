@@ -54,7 +54,7 @@ def test_a_small_data_set_gets_a_batch_that_fits_and_the_settings_given(root, mo
         "batch_size: 16 instead of 128, for tiny has no more than 80 training captions; --batch-size sets another"
     )
     assert said == [expected]
-    given, said = planned(monkeypatch, "reproduce", replace(options, settings={"batch_size": 40}))
+    given, said = planned(monkeypatch, "reproduce", replace(options, others={"batch_size": 40}))
     assert ({each.batch_size for each in given}, said) == ({40}, [])
     names = {each.run_name("x") for each in (*configs, *given)}
     assert len(names) == 12  # other settings are other runs
