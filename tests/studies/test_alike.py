@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -357,3 +360,23 @@ def test_losses_may_have_settings_of_their_own_but_the_runs_of_one_have_the_same
     for name, of in (("batch_size", study.runs[:1]), ("embed_size", study.by_loss()["infonce"])):
         with pytest.raises(UWMLError, match=f"differs from .* in {name}"):
             altered(study, of, **{name: 99}).check_comparable()
+
+
+@pytest.mark.slow
+def test_evidence_from_the_data_to_the_table_and_again_elsewhere_from_what_is_committed(tmp_path):
+    """In small; where nothing but the committed folder is known, the same table comes of it, and nothing is trained."""
+    tables = []
+    for home in ("first", "second"):
+        command = [sys.executable, "-m", "uwml_lib.cli", "evidence", "--profile", "smoke", "--committed", "../kept"]
+        environment = {**os.environ, "UWML_HOME": str(tmp_path / home), "OMP_NUM_THREADS": "1"}
+        (tmp_path / home).mkdir()
+        done = subprocess.run(
+            command, cwd=tmp_path / home, env=environment, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("epoch 2/2" in done.stdout) == (home == "first")
+        tables.append(done.stdout.partition("## scenes_smoke: losses tuned alike")[2].partition("Done in")[0])
+    assert tables[0] == tables[1] and tables[0].count("| polynomial ") >= 4
+    assert read_settings(tmp_path / "kept/settings.json").keys() == {*evidence.TWO, FITTED, *evidence.OTHERS}
+    index = (tmp_path / "second/reports/index.html").read_text(encoding="utf-8")
+    assert "What was tried" in index and "Every pair of losses" in index
