@@ -18,7 +18,7 @@ from uwml_lib import config
 from uwml_lib.losses import LOSSES
 from uwml_lib.reports.tuned_losses import FITTED, comparisons, groups_of, tuned_losses
 from uwml_lib.runs import StudyRuns
-from uwml_lib.studies import alike, evidence, tuning
+from uwml_lib.studies import alike, evidence, score_ranges, tuning
 from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.tuned import of_loss, read_settings
@@ -271,11 +271,12 @@ def test_more_seeds_are_trained_where_the_interval_is_wide_whoever_is_ahead(spre
 
 
 def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
-    trained = []
+    trained, noted = [], []
     tuned = {loss: {"learning_rate": 1e-3} for loss in (*evidence.TWO, *evidence.OTHERS)}
     tuned[FITTED] = {"loss": "polynomial", "loss_options": {"positive_ceiling": None}}
     monkeypatch.setattr(alike, "tune_alike", lambda request, losses: {loss: tuned[loss] for loss in losses})
     monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: True)
+    monkeypatch.setattr(evidence, "note_scores", lambda request, runs: noted.extend(runs))
     monkeypatch.setattr(Request, "train", lambda self, configs: trained.extend(configs) or list(configs))
     request = replace(a_request(home), seeds=evidence.STUDY.seeds)
     groups = evidence.train_the_tuned(request, {})
@@ -291,6 +292,7 @@ def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     assert seeds("coefficients", loss="polynomial") == [*range(5)]
     assert all(run.loss_options == {"positive_ceiling": None} for run in groups["coefficients"])
     assert all(run.lambda_softmax is None for run in groups["models"])
+    assert {run.seed for run in noted} == {0} and len(noted) == 2 + 1 + 3 + 4
     monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: False)
     assert len(evidence.train_the_tuned(request, {})["runs"]) == 2 * 10 + 3 * 5
 
@@ -336,6 +338,37 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     lies = report.further["Where the scores lie"].iloc[0]
     assert (lies["positives"], lies["hardest negatives"]) == ("0.50", "0.40")
     json.dumps(report.data, allow_nan=False)
+
+
+def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    batches = torch.full((2, 10, 10), 0.2) + 0.01 * torch.rand(2, 10, 10, generator=generator)
+    batches += 0.5 * torch.eye(10)  # positives about 0.7, all negatives in the released coefficients' dead zone
+    monkeypatch.setattr(score_ranges, "dev_batches", lambda folder, data_root: batches)
+    (study.runs[0].folder / "checkpoint").mkdir()
+    (study["coefficients"][0].folder / "checkpoint").mkdir()
+    request, kept = replace(a_request(home), base=config.preset("scenes")), []
+    request = replace(request, committed=SimpleNamespace(add=kept.append))
+    for _ in range(2):
+        score_ranges.note_scores(request, [study.runs[0], study.runs[3], study["coefficients"][0]])
+    noted = read_json(paths.RUNS / "scenes/scores.json")
+    assert noted.keys() == {study.runs[0].folder.name, study["coefficients"][0].folder.name} and len(kept) == 2
+    first = noted[study.runs[0].folder.name]
+    moved = first["moved"]["released"]
+    assert moved["positive"]["moved the right way"] == 1 and moved["negative"]["not moved"] == 1
+    assert sum(moved["negative"].values()) == 1
+    assert 0.7 <= first["quantiles"]["positive"][0] <= first["quantiles"]["positive"][-1] <= 0.71
+    row = tuned_losses(study).further["Where the scores lie"].iloc[0]
+    assert row["negatives, 1 to 99 %"] in ("0.20 to 0.21", "0.21 to 0.21")
+    assert row["hardest negatives not moved by the released"] == "100%"
+
+
+def test_effects_are_shares_of_the_scores():
+    loss = LOSSES["polynomial"]()
+    scores = np.array([-0.5, 0.05, 0.2, 0.2, 0.5, 0.9, 1.0, 1.2])
+    assert score_ranges.effects(loss, "negative", scores) == {
+        "moved the wrong way": 0.25, "not moved": 0.25, "moved the right way": 0.5,
+    }  # fmt: skip
 
 
 def test_every_pair_of_losses_once_each_way(study):

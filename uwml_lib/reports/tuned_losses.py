@@ -16,6 +16,7 @@ from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.support import paths
 from uwml_lib.support.files import read_json, sha256_of
 from uwml_lib.support.progress import counted
+from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
 
 FITTED = "polynomial_fitted"
 """The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
@@ -75,7 +76,7 @@ def tuned_losses(study: StudyRuns) -> Report:
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
         further={
-            "What was chosen": _settings(groups), **_tried(study), "Where the scores lie": _scores(groups),
+            "What was chosen": _settings(groups), **_tried(study), "Where the scores lie": _scores(study, groups),
             "Every pair of losses": pairs(groups),
         },
         data=_data(study, groups, found),
@@ -179,9 +180,14 @@ def _range(choice: Any) -> str:
     return " ".join(f"{value:g}" for value in choice)
 
 
-def _scores(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
-    """One row for each model and loss: mean scores in the batches of the last epoch, and what rsum still gained."""
-    rows = []
+def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
+    """One row for each model and loss: mean scores in the batches of the last epoch, and what rsum still gained.
+
+    Of the first seed, as far as `scores.json` has it, where the middle 98 % of the scores on the images that choose
+    lie, and which share of the hardest negatives the released coefficients would not move, or move the wrong way.
+    """
+    path, rows = paths.RUNS / study.dataset / "scores.json", list[dict[str, str]]()
+    noted = read_json(path) if path.exists() else {}
     for (model, loss), runs in groups.items():
         histories = [run.history() for run in runs]
         last = [history[history["epoch"] == history["epoch"].max()] for history in histories]
@@ -198,8 +204,18 @@ def _scores(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
             {"model": model, "loss": loss}
             | {heading: f"{mean:.2f}" for heading, mean in means.items()}
             | {"rsum gained in the last epoch": f"{gained:+.1f}"}
+            | _noted(noted.get(runs[0].folder.name))
         )
-    return pd.DataFrame(rows).set_index("model")
+    return pd.DataFrame(rows).fillna("").set_index("model")
+
+
+def _noted(scores: Mapping[str, Any] | None) -> dict[str, str]:
+    if scores is None:
+        return {}
+    spans = {f"{pair}s, 1 to 99 %": f"{low:.2f} to {high:.2f}" for pair, (low, *_, high) in scores["quantiles"].items()}
+    moved = scores["moved"]["released"]["negative"]
+    idle = {effect: f"{moved.get(effect, 0.0):.0%}" for effect in (NOTHING, WRONG_WAY)}
+    return spans | {f"hardest negatives {effect} by the released": share for effect, share in idle.items()}
 
 
 def _data(study: StudyRuns, groups: Mapping[Key, Sequence[Run]], found: Mapping[Key, Comparison]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
                     if other.exists():
                         shutil.copytree(other, folder / other.name)
             _write_numbers(found, folder)
-            chosen = [paths.RUNS / dataset / name for name in ("settings.json", "tuning.json")]
+            chosen = [paths.RUNS / dataset / name for name in ("settings.json", "tuning.json", "scores.json")]
             for path in (*filter(Path.exists, chosen), *(paths.SWEEPS / dataset).glob("alike-*")):
                 Committed(folder, dataset).add(path)
             if dataset in EMBEDDED:
