@@ -208,7 +208,7 @@ def test_the_files_asked_for_are_downloaded_and_no_others(kaggle, folder, releas
 
 def test_what_a_training_needs_is_enough_for_a_folder_filled_by_hand(kaggle, folder, released):
     write_tiny(folder, {"train": 4, "dev": 3})
-    assert lacks(DATASET, folder) == ""
+    assert lacks(folder) == ""
     fetch(folder)
     assert kaggle.asked == []
     (folder / "train_caps.txt").write_text("mine\n" * 8)
