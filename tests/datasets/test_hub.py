@@ -8,7 +8,6 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import file_download
@@ -41,10 +40,19 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
+built_once = functools.cache(build_backbone)
+
+
 @pytest.fixture(autouse=True)
-def built_once(monkeypatch, kept=functools.cache(build_backbone)):
+def one_backbone(monkeypatch):
     for place in (module, grid_features):
-        monkeypatch.setattr(place, "build_backbone", kept)
+        monkeypatch.setattr(place, "build_backbone", built_once)
+
+
+@pytest.fixture
+def no_features(monkeypatch):
+    """For tests of what comes before, and takes no time."""
+    monkeypatch.setattr(module, "write_pictures", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +103,13 @@ def refused(fetch):
     return call
 
 
-def check(folder: Path) -> None:
-    """The folder is the data set whole, and nothing else is in it."""
+def check(folder: Path, features: bool = False) -> None:
+    """The photographs are there, all of them and no others; the features too, if they were made."""
     assert not (folder / ".download").exists()
     made = {name: content for split, size in SIZES.items() for name, content in pictures(split, size).items()}
     assert {path.name: path.read_bytes() for path in (folder / "images").iterdir()} == made
-    for split, size in SIZES.items():
+    assert len(read_lines(folder / "captions.jsonl")) == len(made)
+    for split, size in SIZES.items() if features else ():
         dataset = PrecomputedDataset(folder, split)
         assert dataset.ids == [f"{split}_{number}.jpg" for number in range(size)]
         assert dataset.captions == [text for number in range(size) for text in captions(number)]
@@ -126,7 +135,7 @@ def test_through_the_command_to_the_data_set(hub, files, tmp_path, weights, data
     assert "warning: expected" not in output.out
     assert output.err == ""  # no bars where nobody is looking
     assert hub.asked == ["list", *(Path(name).name for name in source.files)]
-    check(folder)
+    check(folder, features=True)
 
     hub.asked.clear()
     assert main(words) == 0 and hub.asked == []
@@ -158,7 +167,7 @@ def test_weights_are_looked_for_before_anything_is_downloaded(hub, folder, refus
     assert hub.asked == [] and not (folder / ".download").exists()
 
 
-def test_a_token_tells_the_hub_who_asks(hub, folder, fetch, monkeypatch):
+def test_a_token_tells_the_hub_who_asks(hub, no_features, folder, fetch, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     fetch(folder)
     assert hub.tokens == {"Bearer hf_mine"}
@@ -167,7 +176,7 @@ def test_a_token_tells_the_hub_who_asks(hub, folder, fetch, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------ going on
 
 
-def test_a_broken_download_goes_on_where_it_stopped(hub, folder, refused, fetch, monkeypatch):
+def test_a_broken_download_goes_on_where_it_stopped(hub, no_features, folder, refused, fetch, monkeypatch):
     name = ON_THE_HUB["flickr8k"].files[1]
     monkeypatch.setattr(file_download.constants, "DOWNLOAD_CHUNK_SIZE", 256)
     hub.sent[name] = 1000
@@ -183,7 +192,7 @@ def test_a_broken_download_goes_on_where_it_stopped(hub, folder, refused, fetch,
     check(folder)
 
 
-def test_files_that_are_there_are_not_asked_for(hub, folder, fetch):
+def test_files_that_are_there_are_not_asked_for(hub, no_features, folder, fetch):
     (folder / ".download").mkdir(parents=True)
     for name, content in hub.files.items():
         (folder / ".download" / Path(name).name).write_bytes(content)
@@ -207,10 +216,10 @@ def test_interrupted_after_the_download_it_goes_on_without_the_network(hub, fold
     hub.asked.clear()
     fetch(folder)
     assert hub.asked == []
-    check(folder)
+    check(folder, features=True)
 
 
-def test_photographs_that_were_written_are_not_written_again(hub, folder, fetch, monkeypatch):
+def test_photographs_that_were_written_are_not_written_again(hub, no_features, folder, fetch, monkeypatch):
     real, written = Path.write_bytes, []
 
     def write(path: Path, content: bytes) -> int:
@@ -277,7 +286,7 @@ def test_a_file_that_the_list_lacks(hub, folder, refused):
     assert f"found {', '.join(hub.files)}, expected data/{TEST}; mend the names in uwml_lib" in message
 
 
-def test_damaged_files_are_removed_and_fetched_again(hub, folder, refused, fetch):
+def test_damaged_files_are_removed_and_fetched_again(hub, no_features, folder, refused, fetch):
     hub.digests[f"data/{TEST}"] = "0" * 64
     message = refused(folder)
     assert message.startswith(f"{TEST}: what the hub sent is damaged and was removed (SHA-256 ")
@@ -288,7 +297,7 @@ def test_damaged_files_are_removed_and_fetched_again(hub, folder, refused, fetch
     check(folder)
 
 
-def test_what_is_longer_than_the_file_is_not_gone_on_with(hub, folder, fetch):
+def test_what_is_longer_than_the_file_is_not_gone_on_with(hub, no_features, folder, fetch):
     (folder / ".download").mkdir(parents=True)
     (folder / f".download/{TEST}.part").write_bytes(b"?" * 10**6)
     fetch(folder)
@@ -327,10 +336,9 @@ def test_pictures_of_somebody_else_are_left_alone(hub, folder, refused):
     assert (folder / "images/mine.jpg").exists() and hub.asked == []
 
 
-def test_other_numbers_of_images_are_said(hub, folder, fetch, monkeypatch):
+def test_other_numbers_of_images_are_said(hub, no_features, folder, fetch, monkeypatch):
     usual = {"train": 9, "dev": 3, "test": 2}
     monkeypatch.setitem(ON_THE_HUB, "flickr8k", ON_THE_HUB["flickr8k"]._replace(images=usual))
     said = "\n".join(fetch(folder))
     assert "warning: expected 9 of train, 3 of dev, 2 of test: these are not the usual splits" in said
-    assert read_lines(folder / "train_ids.txt") == [f"train_{number}.jpg" for number in range(8)]
-    assert np.load(folder / "train_boxes.npy").shape == (8, 36, 4)
+    check(folder)

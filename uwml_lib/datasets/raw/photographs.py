@@ -111,7 +111,7 @@ def read_archive(paths: list[Path]) -> Iterator[Photograph]:
             same = members.get(photograph.name, [])
             found = f"{len(same)} pictures called {photograph.name}"
             expect(len(same) == 1, archive_path, found, f"one, for {photograph.where}")
-            yield photograph._replace(content=archive.read(same[0]))
+            yield photograph._replace(content=archive.read(same[0].filename))
 
 
 def _read_table(path: Path) -> Iterator[Photograph]:
