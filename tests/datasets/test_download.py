@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 import kagglehub
 import numpy as np
 import pytest
+import sklearn  # noqa: F401  # sets two variables when it is first imported
 from kagglesdk import kaggle_env
 
 from tests.tiny import write_split, write_tiny

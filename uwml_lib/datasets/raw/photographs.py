@@ -84,7 +84,7 @@ def read_parquet(paths: list[Path]) -> Iterator[Photograph]:
 
     for path in paths:
         split = path.name.partition("-")[0]
-        with _reading(path), parquet.ParquetFile(path) as file:
+        with _reading(path), parquet.ParquetFile(path, memory_map=True) as file:  # else all of it is read ahead
             _check_columns(path, file.schema_arrow.names, PARQUET_COLUMNS)
             batches = file.iter_batches(ROWS_AT_ONCE, columns=PARQUET_COLUMNS)
             rows = (row for batch in batches for row in batch.to_pylist())
