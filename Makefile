@@ -120,7 +120,7 @@ $(MADE): $(shell test -x $(PY) || echo gone)
 	@printf '%s\n' $(call quote,$(TORCH_INDEX_URL)) > .venv/.torch-index
 	@touch $@
 
-## build, download (f30k_precomp, coco_precomp) or check the data set
+## build, download (flickr8k, flickr30k, f30k_precomp, coco_precomp) or check the data set
 data: $(READY)
 	$(UWML) data$(DATA_OPTIONS)
 

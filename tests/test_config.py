@@ -130,6 +130,9 @@ def test_presets():
     assert preset("my_precomp") == ExperimentConfig(dataset="my_precomp", warmup_epochs=2, twins="ignored")
     assert preset("f8k_precomp", epochs=3, seed=2).epochs == 3
     assert preset("coco_precomp").decay_epoch == 10
+    regions = preset("f8k_regions", selection_images=0)  # photographs from the hub have a test split
+    for dataset in ("flickr8k", "flickr30k"):
+        assert preset(dataset) == dataclasses.replace(regions, dataset=dataset)
     scan = preset("f30k_precomp")  # the settings of the SCAN release
     assert (scan.batch_size, scan.learning_rate, scan.epochs, scan.decay_epoch) == (128, 2e-4, 30, 15)
     assert (scan.embed_size, scan.word_dim, scan.gradient_clip, scan.direction) == (1024, 300, 2.0, "i2t")

@@ -1,4 +1,4 @@
-"""From raw files to the report by the documented commands alone: captions, features, data, train, evaluate, report."""
+"""From raw files, or photographs, to the report by the documented commands alone."""
 
 import json
 import os
@@ -9,10 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from tests import command_line
+from tests.hub import published, serving
 from tests.raw import entry, tsv_row
 from tests.tiny import SIZES, write_tiny
+from uwml_lib.datasets.hub import ON_THE_HUB
 from uwml_lib.datasets.precomputed import read_lines
+from uwml_lib.datasets.raw.grid_features import build_backbone
 from uwml_lib.evaluation import chance_rsum
 from uwml_lib.support.files import read_json
 
@@ -77,3 +83,32 @@ def test_raw_files_to_report(tmp_path):
     assert re.search(r"^\| polynomial +\|", report, flags=re.MULTILINE)
     assert "Verdict" in report
     assert (tmp_path / "reports/index.html").exists()
+
+
+@pytest.mark.slow
+def test_photographs_from_the_hub_to_the_report(tmp_path, monkeypatch):
+    """Weights are random ones, of a file, for those of timm cannot be downloaded everywhere."""
+    backbone, weights, sizes = "mobilenetv3_small_050", tmp_path / "small.safetensors", dict(SIZES)
+    torch.manual_seed(0)
+    save_file(build_backbone(backbone, pretrained=False).model.state_dict(), weights)
+    monkeypatch.setitem(ON_THE_HUB, "flickr8k", ON_THE_HUB["flickr8k"]._replace(size=0, images=sizes))
+    with pytest.raises(AssertionError, match="`make data DATASET=flickr8k` downloads flickr8k"):
+        uwml(tmp_path, "reproduce", "--dataset", "flickr8k", "--profile", "smoke")
+    with serving() as hub:
+        hub.files = published("flickr8k", sizes)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        words = ("data", "--dataset", "flickr8k", "--backbone", backbone, "--weights", str(weights))
+        done = command_line.uwml(tmp_path, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for split, size in sizes.items():
+        assert f"{split}: {size} images of 36 regions x 288 numbers, 5 captions each\n" in done.stdout
+
+    words = ("--dataset", "flickr8k", "--profile", "smoke", "--seeds", "0", "--epochs", "1")
+    printed = uwml(tmp_path, "reproduce", *words)
+    assert re.search(r"^\| polynomial +\| +\d", printed, flags=re.MULTILINE)
+    assert "Verdict" in printed
+    assert {path.name for path in (tmp_path / "data/flickr8k").iterdir()} >= {
+        "images",
+        "captions.jsonl",
+        "train_ims.npy",
+    }

@@ -56,7 +56,8 @@ class ExperimentConfig:
     """One experiment: data, model, loss, optimisation; SCAN's settings on Flickr30K, which `preset` adapts."""
 
     dataset: str = "scenes"
-    """Folder name of the data set: scenes, clips (or NAME_smoke), f8k_precomp, f30k_precomp, coco_precomp, your own."""
+    """Folder name of the data set: scenes, clips (or NAME_smoke), flickr8k, flickr30k, f30k_precomp, coco_precomp, or
+    your own."""
     data_root: str = field(default="", metadata={"cosmetic": True})
     """Folder that holds the data set's folder; empty means the project's data/."""
     max_images: int = setting(0, least=0, most=10**9)
@@ -291,6 +292,10 @@ _SMOKE = {
     "embed_size": 32, "word_dim": 16, "batch_size": 16, "learning_rate": 2e-3, "epochs": 2, "decay_epoch": 1,
     "warmup_epochs": 1, "log_every": 2,
 }  # fmt: skip
+_PHOTOGRAPHS = {
+    "embed_size": 256, "epochs": 8, "decay_epoch": 6, "learning_rate": 2e-3, "warmup_epochs": 2,
+    "lambda_softmax": 10.0, "twins": "ignored",
+}  # fmt: skip
 # What differs from the defaults, data set by data set. Flickr30K and MSCOCO: settings of the SCAN release.
 PRESETS: dict[str, dict[str, Any]] = {
     "scenes": _EMBEDDED,
@@ -302,10 +307,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_softmax": 10.0,  # of 4, 10 and 20 for the polynomial loss, by the held-out images; both losses get it
         "selection_images": 500,  # there is no test split, and dev is to be reported
     },
-    "f8k_regions": {
-        "embed_size": 256, "epochs": 8, "decay_epoch": 6, "learning_rate": 2e-3, "warmup_epochs": 2,
-        "lambda_softmax": 10.0, "selection_images": 500, "twins": "ignored",
-    },
+    "f8k_regions": {**_PHOTOGRAPHS, "selection_images": 500},
+    "flickr8k": _PHOTOGRAPHS,
+    "flickr30k": _PHOTOGRAPHS,
     "f30k_precomp": {"twins": "ignored"},
     "coco_precomp": {"epochs": 20, "decay_epoch": 10, "learning_rate": 5e-4, "twins": "ignored"},
 }  # fmt: skip

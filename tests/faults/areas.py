@@ -51,7 +51,9 @@ AREAS = {
             "tests/datasets/test_pictures.py",
         )
     ),
-    "download": Area(("tests/datasets/test_download.py",)),
+    "download": Area(
+        ("tests/datasets/test_download.py", "tests/datasets/test_photographs.py", "tests/datasets/test_hub.py")
+    ),
     "config": Area(("tests/test_config.py", "tests/released/test_released_flags.py")),
     "weights": Area(("tests/weighting/test_weighting.py", "tests/weighting/test_coefficients.py")),
     "reports": Area(

@@ -126,7 +126,12 @@ test images in dev | importers | order[n_train:-n_test] ==> order[n_train:]
 split by the order of the file | importers | order = sorted(names) ==> order = list(names)
 features missing on the page passed over | download | status == 404 and file.path.startswith(VOCABULARIES) ==> status == 404
 what came is not checked | download | READERS[arrived.suffix](arrived) ==> str(arrived)
-disk too small for unzipping | download | size + largest - there ==> size - there
+disk too small for unzipping | download | size + largest - bytes_in(arrivals) ==> size - bytes_in(arrivals)
+what the hub sent is not checked | download | wanted and (found := sha256_of(part)) != wanted ==> wanted and (found := sha256_of(part)) == ""
+a download begun anew | download | "wb" if beyond else "ab" ==> "wb"
+paths out of an archive | download | and ".." not in parts and not ==> and not
+photographs without a split passed over | download | expect(all(counts[split] for split in usual) ==> expect(any(counts[split] for split in usual)
+weights looked for when all is downloaded | download | built = build_backbone(backbone, weights)  # before gigabytes ==> built = build_backbone(backbone, None, False)  # before gigabytes
 digest of every setting, cosmetic too | config | for item in fields(self) if "cosmetic" not in item.metadata} ==> for item in fields(self)}
 digest blind to the data | config | json.dumps([identity, data_fingerprint] ==> json.dumps([identity]
 default in the digest | config | if value != usual[name]} ==> }

@@ -325,6 +325,24 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
         assert said == []
 
 
+def test_who_holds_a_lock_may_take_it_again_and_others_wait_until_the_end(tmp_path):
+    taken = threading.Event()
+
+    def take() -> None:
+        with lock(tmp_path / "run", said.append):
+            taken.set()
+
+    said = []
+    with lock(tmp_path / "run"):
+        other = threading.Thread(target=take)
+        with lock(tmp_path / "run", lambda line: pytest.fail(line)):
+            pass
+        other.start()
+        assert not taken.wait(0.1), "taking it again, and giving it back, gave it up"
+    other.join()
+    assert taken.is_set() and said == ["run: another process is at work here; waiting for it"]
+
+
 def test_an_error_inside_frees_the_lock(tmp_path):
     with pytest.raises(ZeroDivisionError), lock(tmp_path / "run"):
         raise ZeroDivisionError

@@ -47,6 +47,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     ".npy": lambda path: load_array(path, 3), ".txt": read_lines, ".json": read_json,
 }  # fmt: skip
 """Ending -> what raises UWMLError unless a file is whole: features must be as long as their header says."""
+ARRIVALS = ".download"
+"""Where what is not whole lies; inside the data set's folder, so that renaming never crosses to another disk."""
+KEPT = "What is here is kept, and the same command goes on from there."
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError)  # raised while unzipping
 
 
@@ -62,7 +65,7 @@ FILES = {dataset: _files(dataset) for dataset in ROWS}
 """The files of each data set that can be downloaded, in the order in which they are."""
 
 
-def lacks(dataset: str, folder: Path) -> str:
+def lacks(folder: Path) -> str:
     """Return the first file that a training needs and the folder lacks; "" where nothing need be downloaded."""
     needed = (f"{split}_{kind}" for split in ("train", "dev") for kind in ("caps.txt", "ims.npy"))
     return next((name for name in needed if not (folder / name).exists()), "")
@@ -70,8 +73,12 @@ def lacks(dataset: str, folder: Path) -> str:
 
 def how_to_get(dataset: str, data_root: str) -> str:
     """Say which command downloads a data set, and how much that is."""
+    return command_for(dataset, data_root, sum(file.size for file in FILES[dataset]))
+
+
+def command_for(dataset: str, data_root: str, size: int) -> str:
+    """Say which command downloads a data set of so many bytes."""
     root = f" DATA_ROOT={shlex.quote(data_root)}" if data_root else ""
-    size = sum(file.size for file in FILES[dataset])
     return f"`make data DATASET={dataset}{root}` downloads {dataset} ({size / 1e9:.1f} GB)"
 
 
@@ -91,11 +98,13 @@ def download(dataset: str, folder: Path, say: Say = say) -> None:
     vocabulary, which only scoring the authors' checkpoints needs, is passed over with a line if Kaggle lacks it.
     Raises UWMLError where the disk is too small, Kaggle cannot be reached or refuses, or what it sent is damaged.
     """
-    if not lacks(dataset, folder):  # another process brought it while this one waited for the lock
+    if not lacks(folder):  # another process brought it while this one waited for the lock
         return
     missing = [file for file in FILES[dataset] if not (folder / file.name).exists()]
-    arrivals = make_folder(folder) / ".download"  # inside, so that renaming never crosses to another disk
-    _check_space(missing, folder, arrivals, say)
+    arrivals = make_folder(folder) / ARRIVALS
+    size, largest = sum(file.size for file in missing), max(file.size for file in missing)
+    why = "the files, and the largest once more while it is unzipped"
+    check_space(folder, PAGE, size, size + largest - bytes_in(arrivals), why, say)
     for number, file in enumerate(missing, 1):
         say(f"{number}/{len(missing)} {file.name}" + (f", {file.size / 1e9:.1f} GB" if file.size else ""))
         if (arrived := _fetch(file, arrivals, by_hand(dataset, folder))) is None:
@@ -106,15 +115,26 @@ def download(dataset: str, folder: Path, say: Say = say) -> None:
     shutil.rmtree(arrivals, ignore_errors=True)
 
 
-def _check_space(missing: list[Remote], folder: Path, arrivals: Path, say: Say) -> None:
-    """Say how much will be downloaded; raise UWMLError, before anything is, if the disk cannot hold it."""
-    size, largest = sum(file.size for file in missing), max(file.size for file in missing)
-    there = sum(path.stat().st_size for path in arrivals.rglob("*") if path.is_file())
-    needed, free = size + largest - there, shutil.disk_usage(folder).free
-    say(f"{folder.name}: {size / 1e9:.1f} GB from {PAGE} into {folder}, where {free / 1e9:.1f} GB are free")
-    expected = f"{needed / 1e9:.1f}: the files, and the largest once more while it is unzipped"
-    advice = "make room, or name another disk with DATA_ROOT"
-    expect(needed <= free, folder, f"{free / 1e9:.1f} GB free", f"{expected}; {advice}")
+def bytes_in(folder: Path) -> int:
+    """Return how many bytes lie in a folder, however deep; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def check_space(folder: Path, page: str, size: int, needed: int, why: str, say: Say) -> None:
+    """Say how much will be downloaded; raise UWMLError, before anything is, if the disk cannot hold it.
+
+    size: of the download, needed: of all that the disk must hold, both in bytes. why: what that is, for the error.
+    """
+    free = shutil.disk_usage(folder).free
+    say(f"{folder.name}: {size / 1e9:.1f} GB from {page} into {folder}, where {free / 1e9:.1f} GB are free")
+    expected = f"{needed / 1e9:.1f}: {why}; make room, or name another disk with DATA_ROOT"
+    expect(needed <= free, folder, f"{free / 1e9:.1f} GB free", expected)
+
+
+def bars() -> contextlib.AbstractContextManager[object]:
+    """Keep a library's progress bars, on the standard error, where nobody looks at them out of what is written."""
+    quiet = headless() or not sys.stderr.isatty()
+    return contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext()
 
 
 def _fetch(file: Remote, arrivals: Path, by_hand: str) -> Path | None:
@@ -135,11 +155,9 @@ def _fetch(file: Remote, arrivals: Path, by_hand: str) -> Path | None:
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     # It reads the folder from here alone: its `output_dir` refuses to go on with a file that is there in part.
     settings = {"KAGGLEHUB_CACHE": str(arrivals), "DISABLE_KAGGLE_CACHE": "1", "DISABLE_COLAB_CACHE": "1"}
-    quiet = headless() or not sys.stderr.isatty()
-    bars = contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext()
-    kept = f"What is here is kept, and the same command goes on from there. {by_hand}"
+    kept = f"{KEPT} {by_hand}"
     try:
-        with mock.patch.dict(os.environ, settings), bars:
+        with mock.patch.dict(os.environ, settings), bars():
             arrived = Path(kagglehub.dataset_download(HANDLE, path=file.path))
         READERS[arrived.suffix](arrived)
         return arrived

@@ -5,11 +5,12 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from uwml_lib.config import PRESETS, ExperimentConfig
+from uwml_lib.config import BACKBONE, PRESETS, ExperimentConfig
 from uwml_lib.datasets.digits.clips import CLIPS
 from uwml_lib.datasets.digits.embedded import EmbeddedSettings, build_embedded, is_current
 from uwml_lib.datasets.digits.scenes import SCENES
-from uwml_lib.datasets.download import FILES, download, how_to_get, lacks
+from uwml_lib.datasets.download import ARRIVALS, FILES, download, how_to_get, lacks
+from uwml_lib.datasets.hub import ON_THE_HUB, fetch_photographs, how_to_get_photographs, lacks_photographs
 from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
 from uwml_lib.datasets.vocabulary import SPECIALS, Vocabulary
 from uwml_lib.support.errors import UWMLError, expect
@@ -20,28 +21,43 @@ EMBEDDED: dict[str, EmbeddedSettings] = {**SCENES, **CLIPS}
 """Data sets that are built on the spot."""
 
 
-def prepare_data(config: ExperimentConfig, say: Say = say, fetch: bool = False) -> Path:
+def prepare_data(
+    config: ExperimentConfig,
+    say: Say = say,
+    fetch: bool = False,
+    backbone: str = BACKBONE,
+    weights: Path | None = None,
+) -> Path:
     """Return the data set's folder, building an embedded data set if need be; raises UWMLError if there is none.
 
     fetch: also download what can be, which is many gigabytes, and so not for a training to begin by surprise.
+    backbone, weights: what makes the features of photographs that are downloaded, as of `write_pictures`.
     """
     name, folder = config.dataset, config.data_folder
     if name in EMBEDDED and not config.data_root:
         if not is_current(folder, EMBEDDED[name]):  # else trainings side by side would wait for each other
             with lock(folder, say):
                 build_embedded(folder, EMBEDDED[name], say)
-    elif name in FILES and (missing := lacks(name, folder)):
+    elif name in FILES and (missing := lacks(folder)):
         if not fetch:
-            command = how_to_get(name, config.data_root)
-            raise UWMLError(f"{folder / missing}: no such file; {command}, and data/README.md says how by hand")
+            raise UWMLError(_not_here(folder / missing, how_to_get(name, config.data_root)))
         with lock(folder, say):
             download(name, folder, say)
+    elif name in ON_THE_HUB and ((missing := lacks_photographs(folder)) or (fetch and (folder / ARRIVALS).exists())):
+        if not fetch:
+            raise UWMLError(_not_here(folder / missing, how_to_get_photographs(name, config.data_root)))
+        with lock(folder, say):
+            fetch_photographs(name, folder, backbone, weights, say)
     if not folder.is_dir():
         near = get_close_matches(name, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near and near[0] != name else ""
         files = "{split}_ims.npy and {split}_caps.txt"
         raise UWMLError(f"{folder}: no such folder; expected {name} in the SCAN layout ({files}){hint}")
     return folder
+
+
+def _not_here(file: Path, command: str) -> str:
+    return f"{file}: no such file; {command}, and data/README.md says how by hand"
 
 
 def check_data(config: ExperimentConfig, scan: bool = True) -> list[PrecomputedDataset]:

@@ -190,10 +190,13 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
-    """Hold a folder for this process alone; a second process says so, waits, and goes on when the first is done."""
+    """Hold a folder for this process alone; a second process says so, waits, and goes on when the first is done.
+
+    Who holds it may take it once more, in the same thread.
+    """
     folder = folder.resolve()  # one lock, whatever links lead here
     make_folder(folder.parent)
-    guard = FileLock(folder.parent / f".{folder.name}.lock")
+    guard = FileLock(folder.parent / f".{folder.name}.lock", is_singleton=True)
     try:
         held = guard.acquire(blocking=False)
     except Timeout:
