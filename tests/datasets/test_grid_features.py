@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from uwml_lib.config import BACKBONE
-from uwml_lib.datasets.raw import grid_features as module
+from uwml_lib.datasets.raw import region_models
 from uwml_lib.datasets.raw.grid_features import build_backbone, feature_map, grid_boxes, grid_features, load_picture
 from uwml_lib.support.errors import UWMLError
 
@@ -23,7 +23,7 @@ SMALL = "mobilenetv3_small_050"
 
 @pytest.fixture(scope="module")
 def timm():
-    return module._import_timm()
+    return region_models.import_vision("timm")
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ for name in ("nms", "qnms"):
 def test_a_torchvision_of_another_build(tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision/__init__.py").write_text(ODD_TORCHVISION)
-    program = "from uwml_lib.datasets.raw import grid_features as g; g._import_torchvision(); g._import_torchvision()"
+    program = "from uwml_lib.datasets.raw import region_models as m; m._import_torchvision(); m._import_torchvision()"
     places = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places}
@@ -160,7 +160,7 @@ def test_a_torchvision_that_cannot_be_imported(monkeypatch, kind):
     def fail():
         raise kind("operator torchvision::other does not exist")
 
-    monkeypatch.setattr(module, "_import_torchvision", fail)
+    monkeypatch.setattr(region_models, "_import_torchvision", fail)
     words = "operator torchvision::other does not exist"
     assert refused("imported", SMALL) == (
         f"timm or torchvision cannot be imported ({words}); install the torchvision that belongs to torch "

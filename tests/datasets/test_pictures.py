@@ -135,8 +135,8 @@ def test_what_the_features_are_of_is_written_down(make, weights):
     found = read_json(make(seed=3, dev=20) / "pictures.json")
     assert found.pop("timm")
     assert found == {
-        "backbone": SMALL, "weights": str(weights), "digest": build_backbone(SMALL, weights).digest,
-        "grid": 6, "dev": 20, "test": 10, "seed": 3,
+        "regions": "grid", "backbone": SMALL, "resolution": 224, "grid": 6, "weights": str(weights),
+        "digest": build_backbone(SMALL, weights).digest, "dev": 20, "test": 10, "seed": 3,
     }  # fmt: skip
 
 
