@@ -199,7 +199,7 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
     wrong = {
         "other.safetensors: found other weights, or another input, expected those that made": {"weights": str(other)},
         "gone: no such file": {"weights": "gone"},
-        "pictures.json: digest: found None, expected a str": {"digest": None},
+        "pictures.json: digest: found None, expected type str": {"digest": None},
     }
     for words, change in wrong.items():
         write_json(folder / "pictures.json", about | change)

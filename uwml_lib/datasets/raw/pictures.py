@@ -145,7 +145,7 @@ def _built_again(notes: Path, about: Mapping[str, Any]) -> RegionModel:
     expect(regions in KINDS, f"{notes}: regions", repr(regions), f"one of {', '.join(KINDS)}")
     kind = KINDS[regions]
     for name, types in {**kind.options, "weights": (str,), "digest": (str,)}.items():
-        expect(type(about.get(name)) in types, f"{notes}: {name}", repr(about.get(name)), f"a {types[0].__name__}")
+        expect(type(about.get(name)) in types, f"{notes}: {name}", repr(about.get(name)), f"type {types[0].__name__}")
     weights = None if about["weights"] == kind.downloaded else Path(about["weights"])
     try:
         built = kind.build(weights, **{name: about.get(name) for name in kind.options})
@@ -225,6 +225,6 @@ def _features(
             pixels, sizes = zip(*pool.map(load, batch), strict=True)
             features, boxes = (found.numpy() for found in model.describe(torch.stack(pixels).to(device)))
             for (split, row, name), numbers, shares, size in zip(batch, features, boxes, sizes, strict=True):
-                if not np.isfinite(numbers).all():
+                if not (np.isfinite(numbers).all() and np.isfinite(shares).all()):
                     raise UWMLError(f"{images / name}: {model.name} gives NaN or infinity for this image")
                 yield [(split, row)], numbers, shares * (*size, *size)
