@@ -212,6 +212,36 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
         pictures.picture_features(folder, tmp_path / "captions.txt")
 
 
+def test_resolution_is_kept_for_a_picture_alone(make, images, weights):
+    folder, backbone = make(grid=3, resolution=96), build_backbone(SMALL, weights, resolution=96)
+    dataset = PrecomputedDataset(folder, "train")
+    pixels = backbone.transform(load_picture(images / dataset.ids[5]))[None]
+    expected = grid_features(backbone, pixels, 3)
+    torch.testing.assert_close(dataset.images(5, 6), expected)
+    torch.testing.assert_close(pictures.picture_features(folder, images / dataset.ids[5]), expected)
+
+
+def test_a_folder_of_before_there_were_kinds_and_resolutions(make, images, weights):
+    """pictures.json then named backbone, digest, timm, weights and grid, and the rest of the digest was the same."""
+    folder = make()
+    about, picture = read_json(folder / "pictures.json"), images / NAMES[0]
+    features = pictures.picture_features(folder, picture)
+    config = {
+        "input_size": (3, 224, 224), "interpolation": "bicubic", "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225), "crop_pct": 1.0, "crop_mode": "squash",
+    }  # fmt: skip
+    digest = hashlib.sha256(f"{SMALL} {config}".encode())
+    for name, value in build_backbone(SMALL, weights).model.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    assert about["digest"] == digest.hexdigest()
+    del about["regions"], about["resolution"]
+    write_json(folder / "pictures.json", about)
+    assert torch.equal(pictures.picture_features(folder, picture), features)
+    whole = contents(folder)
+    make()
+    assert contents(folder) == whole
+
+
 # ------------------------------------------------------------------------------------------------ splits
 
 
