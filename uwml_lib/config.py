@@ -308,8 +308,8 @@ OWN: dict[str, Any] = {"warmup_epochs": 2, "twins": "ignored"}
 """What differs for any other data set: those of one's own are small, as a rule, and from scratch a loss on hardest
 negatives alone may collapse on them."""
 BACKBONE, RESOLUTION = "resnet50x4_clip.openai", 384
-"""What makes features of pictures unless told otherwise. Frozen maps of CLIP's ResNets beat ImageNet's and bottom-up
-attention in VQA, those of its ViT do not (Shen et al. 2022); larger inputs help grids (Jiang et al. 2020)."""
+"""What makes features of pictures unless told otherwise: frozen maps of CLIP's ResNets beat ImageNet's and bottom-up
+attention in VQA, its ViT's do not (Shen et al. 2022), and grids gain by larger inputs (Jiang et al. 2020)."""
 
 
 def preset(dataset: str, **overrides: Any) -> ExperimentConfig:

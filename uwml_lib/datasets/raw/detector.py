@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DETECTOR = "D-FINE-L"
-"""Peng et al. 2024: 57.3 AP on COCO by their table, after Objects365, whose 365 classes its vectors have learned too;
-300 queries of 256 numbers, 31 million weights (126 MB), Apache 2.0, plain torch in `transformers`. X is 2 AP better at
-twice the cost; RT-DETRv2 and DETR are behind by 3 and 15; RF-DETR is no better and new to `transformers`."""
+"""Of those in plain torch under Apache 2.0 the best on COCO for its size: 57.3 AP with 31 million weights by its authors'
+table (Peng et al. 2024), RT-DETRv2-L 53.4, DETR 42.0. It has 300 queries, and learned Objects365 before COCO."""
 HUB = "ustc-community/dfine-large-obj2coco-e25"
 FILE = "model.safetensors"
+"""Of the newest revision: none could be looked up when this was written. pictures.json keeps its digest."""
 INPUT = 640
 CONFIG: dict[str, Any] = {"num_labels": 80, "decoder_n_points": [3, 6, 3]}
 """In what D-FINE-L differs from the defaults of `transformers`."""
