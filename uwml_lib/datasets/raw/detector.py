@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DETECTOR = "D-FINE-L"
-"""Of those in plain torch under Apache 2.0 the best on COCO for its size: 57.3 AP with 31 million weights by its authors'
+"""Of those in plain torch under Apache 2.0 the best on COCO for its size: 57.3 AP with 31 million weights by its own
 table (Peng et al. 2024), RT-DETRv2-L 53.4, DETR 42.0. It has 300 queries, and learned Objects365 before COCO."""
 HUB = "ustc-community/dfine-large-obj2coco-e25"
 FILE = "model.safetensors"
