@@ -216,10 +216,11 @@ def test_interrupted_it_goes_on_to_the_same_bytes(make, built, monkeypatch):
 def test_options_of_the_other_kind_are_refused(make, tmp_path):
     for option in ({"grid": 3}, {"backbone": "resnet18"}, {"resolution": 64}):
         ((name, value),) = option.items()
-        words = f"--{name}: found {value} with --regions detector, expected it only with --regions grid"
+        words = f"{name}: found {value} with --regions detector, expected --{name} only with --regions grid"
         refused(words, make, boxes=None, **option)
-    words = "--boxes: found 5 with --regions grid, expected it only with --regions detector"
+    words = "boxes: found 5 with --regions grid, expected --boxes only with --regions detector"
     refused(words, make, regions="grid")
+    refused("regions: found 'masks', expected one of grid, detector", make, regions="masks")
     for boxes in (0, 41):
         refused(f"boxes: found {boxes}, expected 1 to 40, the queries of D-FINE-L", make, boxes=boxes)
     assert not (tmp_path / "mine").exists()

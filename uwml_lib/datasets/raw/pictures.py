@@ -95,11 +95,12 @@ def write_pictures(
     """
     for name, value in (("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         expect(value is None or value > 0, name, value, "at least 1")
-    kind, options = KINDS[regions], {"backbone": backbone, "resolution": resolution, "grid": grid, "boxes": boxes}
+    kind = _kind(regions, "regions")
+    options = {"backbone": backbone, "resolution": resolution, "grid": grid, "boxes": boxes}
     options = {name: value for name, value in options.items() if value is not None}
-    for name in options.keys() - kind.options.keys():
-        other = next(other for other, its in KINDS.items() if name in its.options)
-        expect(False, f"--{name}", f"{options[name]} with --regions {regions}", f"it only with --regions {other}")
+    for name, asked in options.items():
+        owner = next(owner for owner, its in KINDS.items() if name in its.options)
+        expect(owner == regions, name, f"{asked} with --regions {regions}", f"--{name} only with --regions {owner}")
     found, given = _captions_of(images, captions, say)
     splits = given_names(captions, given) if given else split_names(found, dev, test, seed)
     parts = {split: {name: found[name] for name in names} for split, names in splits.items()}
@@ -127,6 +128,11 @@ def write_pictures(
     say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
 
 
+def _kind(regions: Any, where: str) -> Kind:
+    expect(regions in list(KINDS), where, repr(regions), f"one of {', '.join(KINDS)}")
+    return KINDS[regions]
+
+
 def picture_features(folder: Path, picture: Path) -> torch.Tensor:
     """Return the features of a picture, (1, regions, dim) float32, as a folder of `write_pictures` has them.
 
@@ -141,9 +147,7 @@ def picture_features(folder: Path, picture: Path) -> torch.Tensor:
 
 def _built_again(notes: Path, about: Mapping[str, Any]) -> RegionModel:
     """Build the model that made a folder's features, as pictures.json says; a folder of old says nothing of a kind."""
-    regions = about.get("regions", "grid")
-    expect(regions in KINDS, f"{notes}: regions", repr(regions), f"one of {', '.join(KINDS)}")
-    kind = KINDS[regions]
+    kind = _kind(about.get("regions", "grid"), f"{notes}: regions")
     for name, types in {**kind.options, "weights": (str,), "digest": (str,)}.items():
         expect(type(about.get(name)) in types, f"{notes}: {name}", repr(about.get(name)), f"type {types[0].__name__}")
     weights = None if about["weights"] == kind.downloaded else Path(about["weights"])
