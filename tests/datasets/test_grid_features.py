@@ -15,7 +15,15 @@ from safetensors.torch import save_file
 
 from uwml_lib.config import BACKBONE
 from uwml_lib.datasets.raw import grid_features as module
-from uwml_lib.datasets.raw.grid_features import build_backbone, feature_map, grid_boxes, grid_features, load_picture
+from uwml_lib.datasets.raw import region_models
+from uwml_lib.datasets.raw.grid_features import (
+    build_backbone,
+    feature_map,
+    grid_boxes,
+    grid_features,
+    grid_model,
+    load_picture,
+)
 from uwml_lib.support.errors import UWMLError
 
 SMALL = "mobilenetv3_small_050"
@@ -23,7 +31,7 @@ SMALL = "mobilenetv3_small_050"
 
 @pytest.fixture(scope="module")
 def timm():
-    return module._import_timm()
+    return region_models.import_vision("timm")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +111,44 @@ def test_the_default_is_one_of_timm(timm):
     assert known.hf_hub_id == f"timm/{BACKBONE}"
 
 
+def test_unless_told_otherwise_it_is_the_default_at_its_resolution(monkeypatch):
+    monkeypatch.setattr(module, "BACKBONE", SMALL)
+    monkeypatch.setattr(module, "RESOLUTION", 96)
+    monkeypatch.setattr(module, "_with_weights", lambda timm, name, *_: timm.create_model(name))
+    sizes = {"default": {}, "asked": {"resolution": 64}, "own": {"backbone": SMALL}}
+    found = {name: grid_model(grid=2, **options).settings["resolution"] for name, options in sizes.items()}
+    assert found == {"default": 96, "asked": 64, "own": 224}
+
+
+def test_another_resolution(small):
+    torch.manual_seed(0)
+    found = build_backbone(SMALL, pretrained=False, resolution=96)
+    assert (found.input_size, found.map_size, found.digest != small.digest) == ((96, 96), (3, 3), True)
+    assert found.transform(Image.new("RGB", (40, 100))).shape == (3, 96, 96)
+    torch.manual_seed(0)
+    assert build_backbone(SMALL, pretrained=False, resolution=224).digest == small.digest  # its own
+
+
+def test_another_resolution_of_tokens_whose_places_are_learned(timm):
+    name = "test_vit"
+    (own, tokens), wanted = (timm.get_pretrained_cfg(name).input_size[1], 10), 96
+    found = build_backbone(name, pretrained=False, resolution=wanted)
+    assert (own // tokens, found.map_size, found.input_size) == (16, (6, 6), (96, 96))
+    assert grid_features(found, torch.rand(1, 3, wanted, wanted), 6).shape == (1, 36, found.dim)
+
+
+def test_resolutions_that_cannot_be():
+    for wanted in (0, -32, 100, 4096):
+        refused(
+            f"resolution: found {wanted}, expected a multiple of 32 up to 2,048, for {SMALL}",
+            SMALL, pretrained=False, resolution=wanted,
+        )  # fmt: skip
+    refused(
+        r"resolution: found 256, expected 224, for mixer_s32_224 takes no other \(Input height",
+        "mixer_s32_224", pretrained=False, resolution=256,
+    )  # fmt: skip
+
+
 def test_unknown_names():
     refused(
         "backbone: found 'mobilenetv3_smal_050', expected a model of timm; did you mean mobilenetv3_small_050?",
@@ -147,7 +193,7 @@ for name in ("nms", "qnms"):
 def test_a_torchvision_of_another_build(tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision/__init__.py").write_text(ODD_TORCHVISION)
-    program = "from uwml_lib.datasets.raw import grid_features as g; g._import_torchvision(); g._import_torchvision()"
+    program = "from uwml_lib.datasets.raw import region_models as m; m._import_torchvision(); m._import_torchvision()"
     places = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places}
@@ -160,7 +206,7 @@ def test_a_torchvision_that_cannot_be_imported(monkeypatch, kind):
     def fail():
         raise kind("operator torchvision::other does not exist")
 
-    monkeypatch.setattr(module, "_import_torchvision", fail)
+    monkeypatch.setattr(region_models, "_import_torchvision", fail)
     words = "operator torchvision::other does not exist"
     assert refused("imported", SMALL) == (
         f"timm or torchvision cannot be imported ({words}); install the torchvision that belongs to torch "

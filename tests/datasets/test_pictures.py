@@ -135,8 +135,8 @@ def test_what_the_features_are_of_is_written_down(make, weights):
     found = read_json(make(seed=3, dev=20) / "pictures.json")
     assert found.pop("timm")
     assert found == {
-        "backbone": SMALL, "weights": str(weights), "digest": build_backbone(SMALL, weights).digest,
-        "grid": 6, "dev": 20, "test": 10, "seed": 3,
+        "regions": "grid", "backbone": SMALL, "resolution": 224, "grid": 6, "weights": str(weights),
+        "digest": build_backbone(SMALL, weights).digest, "dev": 20, "test": 10, "seed": 3,
     }  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
     wrong = {
         "other.safetensors: found other weights, or another input, expected those that made": {"weights": str(other)},
         "gone: no such file": {"weights": "gone"},
-        "pictures.json: digest: found None, expected a str": {"digest": None},
+        "pictures.json: digest: found None, expected type str": {"digest": None},
     }
     for words, change in wrong.items():
         write_json(folder / "pictures.json", about | change)
@@ -210,6 +210,36 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
         Search(tmp_path / "run", "train").captions_for(picture)
     with pytest.raises(UWMLError, match="captions.txt: not readable as an image"):
         pictures.picture_features(folder, tmp_path / "captions.txt")
+
+
+def test_resolution_is_kept_for_a_picture_alone(make, images, weights):
+    folder, backbone = make(grid=3, resolution=96), build_backbone(SMALL, weights, resolution=96)
+    dataset = PrecomputedDataset(folder, "train")
+    pixels = backbone.transform(load_picture(images / dataset.ids[5]))[None]
+    expected = grid_features(backbone, pixels, 3)
+    torch.testing.assert_close(dataset.images(5, 6), expected)
+    torch.testing.assert_close(pictures.picture_features(folder, images / dataset.ids[5]), expected)
+
+
+def test_a_folder_of_before_there_were_kinds_and_resolutions(make, images, weights):
+    """pictures.json then named backbone, digest, timm, weights and grid, and the rest of the digest was the same."""
+    folder = make()
+    about, picture = read_json(folder / "pictures.json"), images / NAMES[0]
+    features = pictures.picture_features(folder, picture)
+    config = {
+        "input_size": (3, 224, 224), "interpolation": "bicubic", "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225), "crop_pct": 1.0, "crop_mode": "squash",
+    }  # fmt: skip
+    digest = hashlib.sha256(f"{SMALL} {config}".encode())
+    for name, value in build_backbone(SMALL, weights).model.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    assert about["digest"] == digest.hexdigest()
+    del about["regions"], about["resolution"]
+    write_json(folder / "pictures.json", about)
+    assert torch.equal(pictures.picture_features(folder, picture), features)
+    whole = contents(folder)
+    make()
+    assert contents(folder) == whole
 
 
 # ------------------------------------------------------------------------------------------------ splits

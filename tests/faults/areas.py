@@ -49,6 +49,7 @@ AREAS = {
             "tests/datasets/test_msrvtt.py",
             "tests/datasets/test_bottom_up.py",
             "tests/datasets/test_pictures.py",
+            "tests/datasets/test_detector.py",
         )
     ),
     "download": Area(

@@ -121,7 +121,8 @@ one caption number for all splits | importers | wanted or min(map(len, items.val
 rows written after their place | importers | -regions_left * len(content) // len(numbers) ==> -regions_left * len(content) // len(numbers) + 4
 boxes turned like features | importers | if len(features) == n else features.T ==> if len(features) == n else features.reshape(n, -1)
 ids of two images taken for one | importers | if plain[plain_id(image)] == 1 ==> if plain[plain_id(image)]
-width for height | importers | cells * (*size, *size) ==> cells * (*size[::-1], *size[::-1])
+width for height | importers | shares * (*size, *size) ==> shares * (*size[::-1], *size[::-1])
+least sure boxes first | importers | descending=True, stable=True ==> descending=False, stable=True
 test images in dev | importers | order[n_train:-n_test] ==> order[n_train:]
 split by the order of the file | importers | order = sorted(names) ==> order = list(names)
 features missing on the page passed over | download | status == 404 and file.path.startswith(VOCABULARIES) ==> status == 404

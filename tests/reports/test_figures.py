@@ -134,6 +134,18 @@ def test_attention_table_keeps_the_words():
     assert strengths == [pytest.approx((1 / 9) ** 2)] * 2 + [1.0] * 2  # each box has a dark edge
 
 
+@pytest.mark.parametrize("unit", ["fractions", "pixels"])
+def test_boxes_lie_where_they_are_on_the_picture(unit):
+    fractions = np.array([[0, 0, 0.5, 1], [0.25, 0.5, 1, 1]])
+    boxes = fractions * (40, 20, 40, 20) if unit == "pixels" else fractions
+    picture = np.zeros((20, 40, 3), np.uint8)
+    attention, _ = figures.attention_by_word(picture, boxes, ["a"], np.ones((1, 2)))
+    proposals, _ = figures.pictures_with_boxes([picture], boxes[None], ["x"])
+    for figure, edges in ((attention, 2), (proposals, 1)):
+        drawn = [patch.get_bbox().extents.tolist() for patch in figure.axes[0].patches]
+        assert drawn[::edges] == [[-0.5, -0.5, 19.5, 19.5], [9.5, 9.5, 39.5, 19.5]]
+
+
 def test_the_true_image_has_a_thick_frame():
     pictures = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
     examples = [{"query": "a red seven", "true": 2, "images": [0, 2], "rank": 2}]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from uwml_lib.config import BACKBONE, PRESETS, ExperimentConfig
+from uwml_lib.config import PRESETS, ExperimentConfig
 from uwml_lib.datasets.digits.clips import CLIPS
 from uwml_lib.datasets.digits.embedded import EmbeddedSettings, build_embedded, is_current
 from uwml_lib.datasets.digits.scenes import SCENES
@@ -25,7 +25,7 @@ def prepare_data(
     config: ExperimentConfig,
     say: Say = say,
     fetch: bool = False,
-    backbone: str = BACKBONE,
+    backbone: str | None = None,
     weights: Path | None = None,
 ) -> Path:
     """Return the data set's folder, building an embedded data set if need be; raises UWMLError if there is none.

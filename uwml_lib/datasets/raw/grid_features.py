@@ -1,10 +1,9 @@
 """Features of the cells of a grid over a whole picture, from any image model of `timm`."""
 
-import hashlib
 import math
-import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uwml_lib.config import BACKBONE
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.config import BACKBONE, RESOLUTION
+from uwml_lib.datasets.raw.region_models import (
+    RegionModel,
+    digest_of,
+    first_words,
+    import_vision,
+    not_downloaded,
+    read_weights,
+)
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import check_is_file
 
 if TYPE_CHECKING:
@@ -26,8 +33,12 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM
 """What pictures are read from: of all that Pillow knows, some start other programs."""
 
 
+LARGEST_INPUT = 2048
+"""Rows of pixels; a larger input is a slip, which would fill the memory."""
+
+
 class Backbone(NamedTuple):
-    """An image model: `transform` makes its input (3, height, width) of a picture, the whole of which is kept.
+    """An image model: `transform` makes its input (3, *input_size) of a picture, the whole of which is kept.
 
     Its last feature map is (dim, *map_size); digest: of its name, weights and input.
     """
@@ -36,17 +47,48 @@ class Backbone(NamedTuple):
     model: nn.Module
     transform: Callable[["Image"], Tensor]
     dim: int
+    input_size: tuple[int, int]
     map_size: tuple[int, int]
     digest: str
 
 
-def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained: bool = True) -> Backbone:
+def grid_model(
+    weights: Path | None = None, backbone: str | None = None, resolution: int | None = None, grid: int = 6
+) -> RegionModel:
+    """Build a model whose regions are the cells of a grid: means of a backbone's last feature map.
+
+    weights: a file instead of a download. backbone: None stands for BACKBONE at RESOLUTION. resolution: rows and
+    columns of the input; None is the backbone's own. grid: rows and columns of regions. Raises UWMLError.
+    """
+    expect(grid > 0, "grid", grid, "at least 1")
+    if backbone is None:
+        backbone, resolution = BACKBONE, RESOLUTION if resolution is None else resolution
+    built = build_backbone(backbone, weights, resolution=resolution)
+    most = " x ".join(map(str, built.map_size))
+    expect(grid <= min(built.map_size), "grid", grid, f"no more than the {most} of the feature map of {backbone}")
+    cells = torch.from_numpy(grid_boxes(built.map_size, grid))
+
+    def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return grid_features(built, pixels, grid), cells.expand(len(pixels), -1, -1)
+
+    height, width = built.input_size
+    settings = {"backbone": backbone, "resolution": height if height == width else None, "grid": grid}
+    settings |= {"timm": version("timm")}
+    return RegionModel(
+        backbone, built.model, built.transform, describe, (grid**2, built.dim), grid, settings, built.digest
+    )
+
+
+def build_backbone(
+    name: str = BACKBONE, weights: Path | None = None, pretrained: bool = True, resolution: int | None = None
+) -> Backbone:
     """Build a model of `timm` on the CPU, with the weights of a file, or else those that timm downloads and keeps.
 
     weights: safetensors, or a state dict of torch, from which no code is run. pretrained: False leaves them random.
-    Raises UWMLError for a name or a file that is no such thing, and where nothing can be downloaded.
+    resolution: rows and columns of the input, instead of the model's own.
+    Raises UWMLError for a name, a file or a resolution that will not do, and where nothing can be downloaded.
     """
-    timm = _import_timm()
+    timm = import_vision("timm")
     try:
         known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     except RuntimeError:  # weights that the model does not have
@@ -58,40 +100,38 @@ def build_backbone(name: str = BACKBONE, weights: Path | None = None, pretrained
     model = (_with_weights(timm, name, known, weights) if pretrained or weights else timm.create_model(name)).eval()
     # The model's own size, colours and interpolation; but a cut from the middle loses what captions speak of.
     config = {**timm.data.resolve_model_data_config(model), "crop_mode": "squash", "crop_pct": 1.0}
-    digest = hashlib.sha256(f"{name} {config}".encode())
-    for key, value in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
-    with torch.inference_mode():
-        _, dim, rows, columns = feature_map(name, model, torch.zeros(1, *config["input_size"])).shape
+    dim, rows, columns = _map_shape(name, model, config["input_size"])
+    if resolution is not None and (3, resolution, resolution) != config["input_size"]:
+        dim, rows, columns = _resized(name, model, config["input_size"][1], rows, resolution)
+        config["input_size"] = (3, resolution, resolution)
+    digest = digest_of(f"{name} {config}", model)
     transform = timm.data.create_transform(**config, is_training=False)
-    return Backbone(name, model, transform, dim, (rows, columns), digest.hexdigest())
+    return Backbone(name, model, transform, dim, config["input_size"][1:], (rows, columns), digest)
 
 
-def _import_timm() -> ModuleType:
-    try:
-        _import_torchvision()
-        import timm
-    except ModuleNotFoundError as error:
-        install = "`make setup`, or pip install '/path/to/the/kit[vision]'"
-        raise UWMLError(f"features of pictures need timm: {install}") from error
-    except (ImportError, RuntimeError) as error:
-        mended = f"install the torchvision that belongs to torch {torch.__version__}"
-        raise UWMLError(f"timm or torchvision cannot be imported ({_said(error)}); {mended}") from error
-    return timm
+def _map_shape(name: str, model: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the shape of the last feature map, (dim, rows, columns), for inputs of a size."""
+    with torch.inference_mode():
+        _, dim, rows, columns = feature_map(name, model, torch.zeros(1, *input_size)).shape
+    return dim, rows, columns
 
 
-def _import_torchvision() -> None:
-    """Import torchvision, even one that was compiled for another build of torch, such as PyPI's beside torch for CPUs.
+def _resized(name: str, model: Any, own: int, rows: int, resolution: int) -> tuple[int, int, int]:
+    """Make a model take another input than its own, and return the shape of its map then; rows: of the map before.
 
-    Its transforms, all that is needed, are Python; but its import describes two compiled operators, which then lack.
+    A row of the map must stand for as many rows of the picture as before: convolutions would take any input, but
+    fill it up at the edge, and the cells would not lie where they say. Raises UWMLError.
     """
+    stride = own // rows
+    fits = 0 < resolution <= LARGEST_INPUT and resolution % stride == 0
+    expect(fits, "resolution", resolution, f"a multiple of {stride} up to {LARGEST_INPUT:,}, for {name}")
     try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # operator torchvision::nms does not exist
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision  # noqa: F401
+        if hasattr(model, "set_input_size"):  # transformers, whose places are learned or whose windows must fit
+            model.set_input_size((resolution, resolution))
+        return _map_shape(name, model, (3, resolution, resolution))
+    except Exception as error:  # of a size that a model does not take, each raises its own
+        why = f"found {resolution}, expected {own}, for {name} takes no other ({first_words(error)})"
+        raise UWMLError(f"resolution: {why}") from error
 
 
 def _with_weights(timm: ModuleType, name: str, known: Any, path: Path | None) -> nn.Module:
@@ -103,25 +143,12 @@ def _with_weights(timm: ModuleType, name: str, known: Any, path: Path | None) ->
             return timm.create_model(name, pretrained=True)
         except Exception as error:  # the hub's, the network's, the operating system's
             hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
-            source = hub if known.hf_hub_id else known.url
-            way = f"fetch {source}, put it anywhere on this machine and name it by --weights"
-            raise UWMLError(f"{name}: its weights could not be downloaded ({_said(error)}); {way}") from error
-    check_is_file(path)
-    try:
-        state = timm.models.load_state_dict(str(path), weights_only=True)
-        if not state or not all(isinstance(value, Tensor) for value in state.values()):
-            raise ValueError("found no weights, expected tensors by their names")
-    except Exception as error:  # a damaged or hostile file raises nearly anything
-        raise UWMLError(f"{path}: not readable as weights, from which no code is run ({_said(error)})") from error
+            raise not_downloaded(name, hub if known.hf_hub_id else known.url, error) from error
+    state = read_weights(path)
     try:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
     except Exception as error:  # of names and shapes that are not this model's, timm's own conversions raise anything
         raise UWMLError(f"{path}: does not fit {name} ({' '.join(str(error).split())[:200]})") from error
-
-
-def _said(error: Exception) -> str:
-    """The first sentence of what an error says."""
-    return re.split(r"\.?(?:\s*\n|\.\s|$)", str(error).strip())[0] or type(error).__name__
 
 
 def feature_map(name: str, model: nn.Module, pixels: Tensor) -> Tensor:
@@ -175,4 +202,4 @@ def load_picture(path: Path) -> "Image":
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        raise UWMLError(f"{path}: not readable as an image ({_said(error)})") from error
+        raise UWMLError(f"{path}: not readable as an image ({first_words(error)})") from error

@@ -1,19 +1,21 @@
-"""Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, grid features."""
+"""Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, regions."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from uwml_lib.config import BACKBONE
 from uwml_lib.datasets.raw import grid_features as grids
 from uwml_lib.datasets.raw.caption_files import read_captions
+from uwml_lib.datasets.raw.detector import detector_model
 from uwml_lib.datasets.raw.growing import JOURNAL, Filled, Growing, refuse_finished
 from uwml_lib.datasets.raw.items import first_captions, listing, write_items
+from uwml_lib.datasets.raw.region_models import RegionModel
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, make_folder, read_json, sha256_of, write_json
 from uwml_lib.support.numerics import this_device
@@ -21,10 +23,26 @@ from uwml_lib.support.progress import Say, progress, say
 
 IMAGES_A_STEP = 256
 """Images between two notes of how far the work is: so many and a batch, at most, are done again after a kill."""
-TIMMS = "timm's"
-"""What pictures.json says of weights that were not of a file."""
+Regions = Literal["grid", "detector"]
 Place = tuple[str, int, str]
 """Where an image goes, its split and its row there, and its name."""
+
+
+class Kind(NamedTuple):
+    """A kind of regions: what builds its model, of weights and options; these, and the types that they may have.
+
+    downloaded: what pictures.json says of weights that were not of a file.
+    """
+
+    build: Callable[..., RegionModel]
+    options: dict[str, tuple[type, ...]]
+    downloaded: str
+
+
+KINDS: dict[Regions, Kind] = {
+    "grid": Kind(grids.grid_model, {"backbone": (str,), "resolution": (int, NoneType), "grid": (int,)}, "timm's"),
+    "detector": Kind(detector_model, {"boxes": (int,)}, "the hub's"),
+}
 
 
 def write_pictures(
@@ -32,9 +50,12 @@ def write_pictures(
     images: Path,
     captions: Path,
     /,
-    backbone: str = BACKBONE,
+    regions: Regions = "grid",
+    backbone: str | None = None,
+    resolution: int | None = None,
+    grid: int | None = None,
+    boxes: int | None = None,
     weights: Path | None = None,
-    grid: int = 6,
     captions_per_image: int | None = None,
     dev: float = 10.0,
     test: float = 10.0,
@@ -42,21 +63,27 @@ def write_pictures(
     batch_size: int = 32,
     say: Say = say,
 ) -> None:
-    """Make a data set of your own pictures: captions, splits, and features of a grid. Called again it goes on.
+    """Make a data set of your own pictures: captions, splits, and features of regions. Called again it goes on.
 
-    The features, `{split}_ims.npy` (n, grid * grid, dim) float32, are means of a backbone's last feature map over the
-    cells of a grid; `{split}_boxes.npy` (n, grid * grid, 4) float32 has those cells: x1, y1, x2, y2 in pixels of the
-    picture. All pictures are decoded once before anything is written. After a kill the same call goes on, to the same
-    bytes; another batch size or device changes last bits.
+    The features, `{split}_ims.npy` (n, regions, dim) float32, are of one of two kinds. A grid: means of a backbone's
+    last feature map over the cells of a grid, row by row. Or a detector: the last hidden states of its decoder for
+    the boxes that it is surest of, the surest first. `{split}_boxes.npy` (n, regions, 4) float32 has the cells or
+    boxes: x1, y1, x2, y2 in pixels of the picture. All pictures are decoded once before anything is written. After a
+    kill the same call goes on, to the same bytes; another batch size or device changes last bits.
 
     Args:
         folder: The new data set's folder, such as data/mine.
         images: The folder of the image files.
         captions: The caption file: lines of an image's name, then a tab, a comma, a vertical bar or a blank, and a
             caption; or JSON, of COCO's or Karpathy's kind too, or JSON Lines. Splits that it gives are kept.
-        backbone: The image model, any of timm; its weights are downloaded once, from the Hugging Face hub.
-        weights: A file of weights for it instead, .safetensors or a state dict of torch.
-        grid: Rows and columns of regions that an image is cut into.
+        regions: The cells of a grid, or the boxes of a detector trained on COCO (D-FINE-L).
+        backbone: Of a grid: the image model, any of timm; by default CLIP's ResNet-50x4. Its weights are downloaded
+            once, from the Hugging Face hub, as are the detector's.
+        resolution: Of a grid: rows and columns of the input, into which a picture is squeezed; by default 384, and for
+            a backbone that is named its own.
+        grid: Of a grid: its rows and columns; by default 6, which are 36 regions.
+        boxes: Of a detector: how many boxes an image gets; by default 36.
+        weights: A file of weights instead of the download, .safetensors or a state dict of torch.
         captions_per_image: Captions of every image, the first ones; by default as many as every image of its split has.
         dev: Percent of the images for choosing the best epoch, at least one image, unless the file gives splits.
         test: Percent of the images for the final scores, at least one image, unless the file gives splits.
@@ -66,58 +93,71 @@ def write_pictures(
     Raises:
         UWMLError: The argument or file is named, or the images listed.
     """
-    for name, value in (("grid", grid), ("captions_per_image", captions_per_image), ("batch_size", batch_size)):
+    for name, value in (("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         expect(value is None or value > 0, name, value, "at least 1")
+    kind = _kind(regions, "regions")
+    options = {"backbone": backbone, "resolution": resolution, "grid": grid, "boxes": boxes}
+    options = {name: value for name, value in options.items() if value is not None}
+    for name, asked in options.items():
+        owner = next(owner for owner, its in KINDS.items() if name in its.options)
+        expect(owner == regions, name, f"{asked} with --regions {regions}", f"--{name} only with --regions {owner}")
     found, given = _captions_of(images, captions, say)
     splits = given_names(captions, given) if given else split_names(found, dev, test, seed)
     parts = {split: {name: found[name] for name in names} for split, names in splits.items()}
     parts = first_captions(str(captions), parts, captions_per_image, "image", say)
-    built = grids.build_backbone(backbone, weights)
-    most = " x ".join(map(str, built.map_size))
-    expect(grid <= min(built.map_size), "grid", grid, f"no more than the {most} of the feature map of {backbone}")
+    model = kind.build(weights, **options)
     places = [(split, row, name) for split, part in parts.items() for row, name in enumerate(part)]
     counts = {split: len(part) for split, part in parts.items()}
     with lock(make_folder(folder), say):
         if not (folder / JOURNAL).exists():
             refuse_finished(folder, counts)
         say(f"1/2 looking at {', '.join(f'{n:,} images of {split}' for split, n in counts.items())}")
-        inputs = [built.digest, grid, places, _look(images, [name for _, _, name in places])]
+        inputs = [model.digest, model.amount, places, _look(images, [name for _, _, name in places])]
         write_items(folder, parts, captions.name)
-        arrays = Growing(folder, counts, (grid**2, built.dim), inputs, len(places))
+        arrays = Growing(folder, counts, model.shape, inputs, len(places))
         if arrays.done < len(places):
-            about = {
-                "backbone": backbone, "digest": built.digest, "timm": version("timm"),
-                "weights": str(weights.resolve() if weights else TIMMS), "grid": grid,
-            }  # fmt: skip
+            source = str(weights.resolve()) if weights else kind.downloaded
+            about = {"regions": regions, **model.settings, "weights": source, "digest": model.digest}
             dealt = {"splits": captions.name} if given else {"dev": dev, "test": test, "seed": seed}
             write_json(folder / "pictures.json", about | dealt)
         device = this_device()
         before = f"; {arrays.done:,} images were done before" if arrays.done else ""
-        say(f"2/2 features by {backbone} on {device.type}: {grid**2} regions of {built.dim:,} numbers{before}")
-        arrays.fill(_features(images, places[arrays.done :], built, device, grid, batch_size), IMAGES_A_STEP, say)
+        count, dim = model.shape
+        say(f"2/2 features by {model.name} on {device.type}: {count} regions of {dim:,} numbers{before}")
+        arrays.fill(_features(images, places[arrays.done :], model, device, batch_size), IMAGES_A_STEP, say)
     say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
 
 
-def picture_features(folder: Path, picture: Path) -> torch.Tensor:
-    """Return the features of a picture, (1, grid * grid, dim) float32, as a folder of `write_pictures` has them.
+def _kind(regions: Any, where: str) -> Kind:
+    expect(regions in list(KINDS), where, repr(regions), f"one of {', '.join(KINDS)}")
+    return KINDS[regions]
 
-    Raises UWMLError for what is no picture, and where the folder's backbone is unknown or not to be had.
+
+def picture_features(folder: Path, picture: Path) -> torch.Tensor:
+    """Return the features of a picture, (1, regions, dim) float32, as a folder of `write_pictures` has them.
+
+    Raises UWMLError for what is no picture, and where the folder's model is unknown or not to be had.
     """
     notes = folder / "pictures.json"
     if not notes.exists():
         raise UWMLError(f"{notes}: no such file; features of a picture can be made only as `uwml pictures` made others")
-    about = read_json(notes)
-    wanted = {"backbone": str, "weights": str, "digest": str, "grid": int}
-    for name, kind in wanted.items():
-        expect(type(about.get(name)) is kind, f"{notes}: {name}", repr(about.get(name)), f"a {kind.__name__}")
-    weights = None if about["weights"] == TIMMS else Path(about["weights"])
-    built = grids.build_backbone(about["backbone"], weights)
+    built = _built_again(notes, read_json(notes))
+    return built.describe(built.transform(grids.load_picture(picture))[None])[0]
+
+
+def _built_again(notes: Path, about: Mapping[str, Any]) -> RegionModel:
+    """Build the model that made a folder's features, as pictures.json says; a folder of old says nothing of a kind."""
+    kind = _kind(about.get("regions", "grid"), f"{notes}: regions")
+    for name, types in {**kind.options, "weights": (str,), "digest": (str,)}.items():
+        expect(type(about.get(name)) in types, f"{notes}: {name}", repr(about.get(name)), f"type {types[0].__name__}")
+    weights = None if about["weights"] == kind.downloaded else Path(about["weights"])
+    try:
+        built = kind.build(weights, **{name: about.get(name) for name in kind.options})
+    except UWMLError as error:
+        raise UWMLError(f"{notes}: {error}") from error
     same = built.digest == about["digest"]
-    expect(same, weights or built.name, "other weights, or another input", f"those that made {folder}")
-    most = min(built.map_size)
-    expect(0 < about["grid"] <= most, f"{notes}: grid", about["grid"], f"1 to {most}, the rows of {built.name}'s map")
-    pixels = built.transform(grids.load_picture(picture))[None]
-    return grids.grid_features(built, pixels, about["grid"])
+    expect(same, weights or built.name, "other weights, or another input", f"those that made {notes.parent}")
+    return built
 
 
 def _captions_of(images: Path, captions: Path, say: Say) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -174,22 +214,21 @@ def _look(images: Path, names: list[str]) -> list[str]:
 
 
 def _features(
-    images: Path, places: list[Place], backbone: grids.Backbone, device: torch.device, grid: int, batch_size: int
+    images: Path, places: list[Place], model: RegionModel, device: torch.device, batch_size: int
 ) -> Iterator[Filled]:
     """Yield what the arrays hold of every image, computed in batches."""
-    cells = grids.grid_boxes(backbone.map_size, grid)
-    backbone.model.to(device)
+    model.module.to(device)
 
     def load(place: Place) -> tuple[torch.Tensor, tuple[int, int]]:
         picture = grids.load_picture(images / place[2])
-        return backbone.transform(picture), picture.size
+        return model.transform(picture), picture.size
 
     with ThreadPoolExecutor() as pool:
         for start in progress(range(0, len(places), batch_size), f"batches of {batch_size} images"):
             batch = places[start : start + batch_size]
             pixels, sizes = zip(*pool.map(load, batch), strict=True)
-            features = grids.grid_features(backbone, torch.stack(pixels).to(device), grid).numpy()
-            for (split, row, name), numbers, size in zip(batch, features, sizes, strict=True):
-                if not np.isfinite(numbers).all():
-                    raise UWMLError(f"{images / name}: {backbone.name} gives NaN or infinity for this image")
-                yield [(split, row)], numbers, cells * (*size, *size)
+            features, boxes = (found.numpy() for found in model.describe(torch.stack(pixels).to(device)))
+            for (split, row, name), numbers, shares, size in zip(batch, features, boxes, sizes, strict=True):
+                if not (np.isfinite(numbers).all() and np.isfinite(shares).all()):
+                    raise UWMLError(f"{images / name}: {model.name} gives NaN or infinity for this image")
+                yield [(split, row)], numbers, shares * (*size, *size)

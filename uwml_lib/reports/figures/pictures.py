@@ -15,15 +15,20 @@ SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal", "parse_math": Fa
 
 
 @styled
-def pictures_with_boxes(pictures: np.ndarray, boxes: np.ndarray, titles: Sequence[str]) -> tuple[Figure, np.ndarray]:
-    """Draw pictures (n, height, width, 3) with their region proposals (n, regions, 4), fractions x1, y1, x2, y2."""
+def pictures_with_boxes(
+    pictures: Sequence[np.ndarray] | np.ndarray, boxes: np.ndarray, titles: Sequence[str]
+) -> tuple[Figure, np.ndarray]:
+    """Draw pictures (n, height, width, 3), or of unequal sizes, with their regions: boxes (n, regions, 4).
+
+    Boxes are x1, y1, x2, y2, in fractions or in pixels of the picture.
+    """
     figure, axes = panels(len(pictures), columns=4, width=2.5, height=2.6, share=False)
     for axis, picture, picture_boxes, title in zip(axes, pictures, boxes, titles, strict=True):
         axis.imshow(picture)
         axis.set_title(title, **SMALL)
         axis.axis("off")
-        for box in picture_boxes:
-            _rectangle(axis, box, picture.shape, edgecolor="white", linewidth=0.8, alpha=0.8)
+        for box in _in_pixels(picture_boxes, picture):
+            _rectangle(axis, box, edgecolor="white", linewidth=0.8, alpha=0.8)
     return figure, boxes
 
 
@@ -68,24 +73,30 @@ def retrieval_examples(
 def attention_by_word(
     picture: np.ndarray, boxes: np.ndarray, words: Sequence[str], weights: np.ndarray
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw, word by word, the attention over regions: weights (words, regions), boxes (regions, 4) as fractions.
+    """Draw, word by word, the attention over regions: weights (words, regions), boxes (regions, 4).
 
-    The opacity and the width of a box grow with its weight; the number is the largest weight of the word.
+    Boxes are x1, y1, x2, y2, in fractions of the picture, or in its pixels, as `uwml pictures` writes them. The opacity
+    and the width of a box grow with its weight; the number is the largest weight of the word.
     """
     figure, axes = panels(len(words), columns=4, width=2.4, height=2.6, share=False)
     for axis, word, word_weights in zip(axes, words, weights, strict=True):
         axis.imshow(picture, alpha=0.75)
         axis.axis("off")
-        for box, weight in zip(boxes, word_weights, strict=True):
+        for box, weight in zip(_in_pixels(boxes, picture), word_weights, strict=True):
             strength = float(weight / word_weights.max())
             width = 0.4 + 2.6 * strength  # white on black, visible on digits of any colour
-            _rectangle(axis, box, picture.shape, edgecolor="black", linewidth=width + 2, alpha=strength**2)
-            _rectangle(axis, box, picture.shape, edgecolor="white", linewidth=width, alpha=strength**2)
+            _rectangle(axis, box, edgecolor="black", linewidth=width + 2, alpha=strength**2)
+            _rectangle(axis, box, edgecolor="white", linewidth=width, alpha=strength**2)
         axis.set_title(f"{word}  ({word_weights.max():.2f})", **{**SMALL, "fontsize": 10})
     return figure, pd.DataFrame(weights, index=pd.Index(words, name="word"))
 
 
-def _rectangle(axis: plt.Axes, box: np.ndarray, shape: tuple[int, ...], **style: Any) -> None:
-    height, width = shape[:2]
-    x1, y1, x2, y2 = box * (width, height, width, height)
+def _in_pixels(boxes: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Return boxes (regions, 4) in pixels of their picture; none beyond the first pixel are fractions."""
+    height, width = picture.shape[:2]
+    return boxes if boxes.max() > 1 else boxes * (width, height, width, height)
+
+
+def _rectangle(axis: plt.Axes, box: np.ndarray, **style: Any) -> None:
+    x1, y1, x2, y2 = box
     axis.add_patch(plt.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, **style))
