@@ -45,8 +45,7 @@ built_once = functools.cache(build_backbone)
 
 @pytest.fixture(autouse=True)
 def one_backbone(monkeypatch):
-    for place in (module, grid_features):
-        monkeypatch.setattr(place, "build_backbone", built_once)
+    monkeypatch.setattr(grid_features, "build_backbone", built_once)
 
 
 @pytest.fixture

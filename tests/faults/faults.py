@@ -132,7 +132,7 @@ what the hub sent is not checked | download | wanted and (found := sha256_of(par
 a download begun anew | download | "wb" if beyond else "ab" ==> "wb"
 paths out of an archive | download | and ".." not in parts and not ==> and not
 photographs without a split passed over | download | expect(all(counts[split] for split in usual) ==> expect(any(counts[split] for split in usual)
-weights looked for when all is downloaded | download | built = build_backbone(backbone, weights)  # before gigabytes ==> built = build_backbone(backbone, None, False)  # before gigabytes
+weights looked for when all is downloaded | download | regions, dim = grid_model(weights, backbone).shape  # before gigabytes ==> regions, dim = 36, 512  # before gigabytes
 digest of every setting, cosmetic too | config | for item in fields(self) if "cosmetic" not in item.metadata} ==> for item in fields(self)}
 digest blind to the data | config | json.dumps([identity, data_fingerprint] ==> json.dumps([identity]
 default in the digest | config | if value != usual[name]} ==> }

@@ -96,11 +96,7 @@ def write_pictures(
     for name, value in (("captions_per_image", captions_per_image), ("batch_size", batch_size)):
         expect(value is None or value > 0, name, value, "at least 1")
     kind = _kind(regions, "regions")
-    options = {"backbone": backbone, "resolution": resolution, "grid": grid, "boxes": boxes}
-    options = {name: value for name, value in options.items() if value is not None}
-    for name, asked in options.items():
-        owner = next(owner for owner, its in KINDS.items() if name in its.options)
-        expect(owner == regions, name, f"{asked} with --regions {regions}", f"--{name} only with --regions {owner}")
+    options = _given(regions, backbone=backbone, resolution=resolution, grid=grid, boxes=boxes)
     found, given = _captions_of(images, captions, say)
     splits = given_names(captions, given) if given else split_names(found, dev, test, seed)
     parts = {split: {name: found[name] for name in names} for split, names in splits.items()}
@@ -131,6 +127,15 @@ def write_pictures(
 def _kind(regions: Any, where: str) -> Kind:
     expect(regions in list(KINDS), where, repr(regions), f"one of {', '.join(KINDS)}")
     return KINDS[regions]
+
+
+def _given(regions: Regions, **options: Any) -> dict[str, Any]:
+    """Return the options that were given; raises UWMLError for one of another kind of regions."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, asked in given.items():
+        owner = next(owner for owner, its in KINDS.items() if name in its.options)
+        expect(owner == regions, name, f"{asked} with --regions {regions}", f"--{name} only with --regions {owner}")
+    return given
 
 
 def picture_features(folder: Path, picture: Path) -> torch.Tensor:
