@@ -8,10 +8,11 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import file_download
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.hub import SIZES, captions, pictures, published, serving
 from tests.tiny import write_tiny
@@ -19,7 +20,7 @@ from uwml_lib.cli import main
 from uwml_lib.config import preset
 from uwml_lib.datasets import PrecomputedDataset, prepare_data
 from uwml_lib.datasets import hub as module
-from uwml_lib.datasets.hub import ON_THE_HUB, photographs_by_hand
+from uwml_lib.datasets.hub import ON_THE_HUB, check_backbone, photographs_by_hand
 from uwml_lib.datasets.raw import grid_features
 from uwml_lib.datasets.raw.grid_features import build_backbone
 from uwml_lib.support import paths
@@ -138,8 +139,25 @@ def test_through_the_command_to_the_data_set(hub, files, tmp_path, weights, data
 
     hub.asked.clear()
     assert main(words) == 0 and hub.asked == []
-    assert main([*words, "--backbone", "resnet18"]) == 1
-    assert f"found features by {SMALL}, expected those by resnet18" in capfd.readouterr().err
+
+
+def test_features_by_another_backbone_are_told_apart_and_made_anew(hub, folder, fetch, weights, tmp_path, capfd):
+    fetch(folder)
+    words = ["data", "--dataset", "flickr8k", "--data-root", str(folder.parent), "--backbone"]
+    assert main([*words, "resnet18"]) == 1
+    assert f"found features by {SMALL}, expected those by resnet18; move *_ims" in capfd.readouterr().err
+    other = tmp_path / "other.safetensors"
+    state = load_file(weights)
+    save_file({**state, "conv_stem.weight": 2 * state["conv_stem.weight"]}, other)
+    assert main([*words, SMALL, "--weights", str(other)]) == 1
+    assert f"found features by other weights, expected those of {other}; move *_ims" in capfd.readouterr().err
+    before = np.load(folder / "train_ims.npy")
+    for path in (*folder.glob("*_ims.npy"), *folder.glob("*_boxes.npy")):
+        path.unlink()
+    hub.asked.clear()
+    fetch(folder, weights=other)
+    check_backbone(folder, SMALL, other)
+    assert hub.asked == [] and not np.array_equal(np.load(folder / "train_ims.npy"), before)
 
 
 def test_a_training_downloads_nothing_and_names_the_command(folder):
@@ -312,12 +330,22 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_asked(hub, folde
     assert hub.asked == []
 
 
-def test_a_disk_that_fills_up_meanwhile(hub, folder, refused, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "cannot be written (No space left on device)"),
+        (OSError("Consistency check failed: 1.\nPlease retry"), "did not come whole (Consistency check failed: 1.)"),
+    ],
+)
+def test_a_disk_that_fills_up_and_a_file_of_another_length(hub, folder, refused, monkeypatch, error, words):
+    def fail(*_, **__):
+        raise error
 
-    monkeypatch.setattr(file_download, "http_get", full)
-    assert refused(folder).startswith(f"{TEST}: cannot be written (No space left on device). What is here is kept")
+    monkeypatch.setattr(file_download, "http_get", fail)
+    by_hand = photographs_by_hand("flickr8k", folder)
+    assert (
+        refused(folder) == f"{TEST}: {words}. What is here is kept, and the same command goes on from there. {by_hand}"
+    )
 
 
 @pytest.mark.parametrize("package", ["huggingface_hub", "pyarrow"])

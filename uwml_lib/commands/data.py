@@ -34,8 +34,8 @@ def data(
         expect(dataset in ON_THE_HUB, "backbone, weights", f"the data set {dataset}", f"one of {', '.join(ON_THE_HUB)}")
     config = preset(dataset, data_root=data_root, selection_images=0)  # these too are looked at
     folder = prepare_data(config, fetch=True, backbone=backbone, weights=weights)
-    if backbone:
-        check_backbone(folder, backbone)
+    if backbone or weights:
+        check_backbone(folder, backbone, weights)
     config = replace(config, captions=captions_there(folder))
     splits = check_data(config, scan=False)
     described = {}

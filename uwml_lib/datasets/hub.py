@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from uwml_lib.config import BACKBONE
 from uwml_lib.datasets.download import ARRIVALS, KEPT, bars, bytes_in, check_space, command_for, lacks
 from uwml_lib.datasets.raw.grid_features import grid_model
 from uwml_lib.datasets.raw.photographs import CAPTIONS, Photograph, read_archive, read_parquet, write_photographs
@@ -113,7 +114,8 @@ def fetch_photographs(
             images, captions = folder / IMAGES, folder / CAPTION_FILE
             write_photographs(source.read(files), arrivals / IMAGES, images, captions, source.images, say)
         except UWMLError as error:
-            raise UWMLError(f"{error}. {photographs_by_hand(dataset, folder)}") from error
+            said = str(error).removesuffix(".")
+            raise UWMLError(f"{said}. {photographs_by_hand(dataset, folder)}") from error
     expect((folder / CAPTION_FILE).exists(), folder, f"{IMAGES} without {CAPTION_FILE}", f"both; move {IMAGES} away")
     if backbone is None:
         estimate = duration(n_images * SECONDS_AN_IMAGE)
@@ -129,11 +131,13 @@ def fetch_photographs(
     say(f"{dataset}: done in {duration(time.perf_counter() - began)}; the photographs stay in {folder / IMAGES}")
 
 
-def check_backbone(folder: Path, backbone: str) -> None:
-    """Raise UWMLError if the features of a folder were made by another backbone."""
-    if (notes := folder / "pictures.json").exists():
-        made_by = read_json(notes).get("backbone")
-        expect(made_by == backbone, folder, f"features by {made_by}", f"those by {backbone}; move *_ims.npy away")
+def check_backbone(folder: Path, backbone: str | None, weights: Path | None = None) -> None:
+    """Raise UWMLError if the features of a folder were made by another backbone, or by other weights than a file's."""
+    about, away = read_json(folder / "pictures.json"), "move *_ims.npy and *_boxes.npy away to have them made"
+    wanted, made_by = backbone or BACKBONE, about.get("backbone")
+    expect(made_by == wanted, folder, f"features by {made_by}", f"those by {wanted}; {away}")
+    same = not weights or grid_model(weights, backbone).digest == about.get("digest")
+    expect(same, folder, "features by other weights", f"those of {weights}; {away}")
 
 
 def _download(source: Repository, arrivals: Path, say: Say) -> list[Path]:
@@ -201,7 +205,8 @@ def _causes(what: str, source: Repository) -> Iterator[None]:
         reason = f"the hub cannot be reached, or the connection broke ({type(error).__name__})"
         raise UWMLError(f"{what}: {reason}. {KEPT}") from error
     except OSError as error:
-        reason = f"cannot be written ({error.strerror})" if error.strerror else f"did not come whole ({error})"
+        first = str(error).partition("\n")[0]
+        reason = f"cannot be written ({error.strerror})" if error.strerror else f"did not come whole ({first})"
         raise UWMLError(f"{what}: {reason}. {KEPT}") from error
     except ValueError as error:
         reason = f"found an answer that is no list of files ({error}), expected the hub's"
