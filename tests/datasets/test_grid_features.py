@@ -135,6 +135,12 @@ def test_another_resolution_of_tokens_whose_places_are_learned():
     assert grid_features(found, torch.rand(1, 3, 96, 96), 6).shape == (1, 36, 192)
 
 
+def test_its_own_resolution_need_be_no_multiple():
+    found = build_backbone("tinynet_e", pretrained=False, resolution=106)  # as pictures.json may say
+    assert (found.input_size, found.map_size) == ((106, 106), (4, 4))
+    assert build_backbone("tinynet_e", pretrained=False, resolution=64).map_size == (2, 2)
+
+
 def test_resolutions_that_cannot_be():
     for wanted in (0, 100, 4096):
         refused(
