@@ -174,15 +174,14 @@ def test_through_the_command_to_the_data_set(images, tmp_path, weights, capsys):
     }  # fmt: skip
 
 
-def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, weights, tmp_path):
+def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, built, images):
     folder = make()
     dataset = PrecomputedDataset(folder, "train")
     picture = images / dataset.ids[3]
     torch.testing.assert_close(picture_features(folder, picture), dataset.images(3, 4), atol=1e-5, rtol=1e-4)
-    other, about = tmp_path / "other.safetensors", read_json(folder / "pictures.json")
-    save_file({name: value + 1 for name, value in load_file(weights).items()}, other)
+    about = read_json(folder / "pictures.json")
     wrong = {
-        "other.safetensors: found other weights, or another input, expected those that made": {"weights": str(other)},
+        "tiny.safetensors: found other weights, or another input, expected those that made": {"digest": "0" * 64},
         "pictures.json: boxes: found '5', expected type int": {"boxes": "5"},
         "pictures.json: boxes: found 41, expected 1 to 40, the queries of D-FINE-L": {"boxes": 41},
         "pictures.json: regions: found 'masks', expected one of grid, detector": {"regions": "masks"},
@@ -192,6 +191,7 @@ def test_a_picture_alone_gets_the_features_it_has_in_the_data_set(make, images, 
         refused(words, picture_features, folder, picture)
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on_to_the_same_bytes(make, built, monkeypatch):
     monkeypatch.setattr(pictures, "IMAGES_A_STEP", 2)
     whole = {path.name: path.read_bytes() for path in make().iterdir()}
@@ -258,6 +258,7 @@ def test_offline_it_says_which_file_goes_where(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_weights_under_the_names_of_an_earlier_transformers(weights, model, tmp_path):
     """Those of the hub are of the version that brought D-FINE."""
     renamed = ((r"o_proj", "out_proj"), (r"aifi\.(\d+)", r"encoder.\1"), (r"(layers\.\d+)\.mlp\.layers\.0", r"\1.fc1"),

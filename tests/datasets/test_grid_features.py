@@ -129,16 +129,20 @@ def test_another_resolution(small):
     assert build_backbone(SMALL, pretrained=False, resolution=224).digest == small.digest  # its own
 
 
-def test_another_resolution_of_tokens_whose_places_are_learned(timm):
-    name = "test_vit"
-    (own, tokens), wanted = (timm.get_pretrained_cfg(name).input_size[1], 10), 96
-    found = build_backbone(name, pretrained=False, resolution=wanted)
-    assert (own // tokens, found.map_size, found.input_size) == (16, (6, 6), (96, 96))
-    assert grid_features(found, torch.rand(1, 3, wanted, wanted), 6).shape == (1, 36, found.dim)
+def test_another_resolution_of_tokens_whose_places_are_learned():
+    found = build_backbone("vit_tiny_patch16_224", pretrained=False, resolution=96)
+    assert (found.map_size, found.input_size) == ((6, 6), (96, 96))
+    assert grid_features(found, torch.rand(1, 3, 96, 96), 6).shape == (1, 36, 192)
+
+
+def test_its_own_resolution_need_be_no_multiple():
+    found = build_backbone("tinynet_e", pretrained=False, resolution=106)  # as pictures.json may say
+    assert (found.input_size, found.map_size) == ((106, 106), (4, 4))
+    assert build_backbone("tinynet_e", pretrained=False, resolution=64).map_size == (2, 2)
 
 
 def test_resolutions_that_cannot_be():
-    for wanted in (0, -32, 100, 4096):
+    for wanted in (0, 100, 4096):
         refused(
             f"resolution: found {wanted}, expected a multiple of 32 up to 2,048, for {SMALL}",
             SMALL, pretrained=False, resolution=wanted,

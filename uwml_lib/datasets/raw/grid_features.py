@@ -102,7 +102,7 @@ def build_backbone(
     config = {**timm.data.resolve_model_data_config(model), "crop_mode": "squash", "crop_pct": 1.0}
     dim, rows, columns = _map_shape(name, model, config["input_size"])
     if resolution is not None and (3, resolution, resolution) != config["input_size"]:
-        dim, rows, columns = _resized(name, model, config["input_size"][1], rows, resolution)
+        dim, rows, columns = _resized(name, model, config["input_size"][1], resolution)
         config["input_size"] = (3, resolution, resolution)
     digest = digest_of(f"{name} {config}", model)
     transform = timm.data.create_transform(**config, is_training=False)
@@ -116,13 +116,13 @@ def _map_shape(name: str, model: nn.Module, input_size: tuple[int, int, int]) ->
     return dim, rows, columns
 
 
-def _resized(name: str, model: Any, own: int, rows: int, resolution: int) -> tuple[int, int, int]:
-    """Make a model take another input than its own, and return the shape of its map then; rows: of the map before.
+def _resized(name: str, model: Any, own: int, resolution: int) -> tuple[int, int, int]:
+    """Make a model take another input than its own, and return the shape of its map then.
 
-    A row of the map must stand for as many rows of the picture as before: convolutions would take any input, but
-    fill it up at the edge, and the cells would not lie where they say. Raises UWMLError.
+    It must be a multiple of the rows that a row of the map stands for: convolutions would take any input, but fill it
+    up at the edge, and the cells would not lie where they say. Raises UWMLError.
     """
-    stride = own // rows
+    stride = model.feature_info[-1]["reduction"]
     fits = 0 < resolution <= LARGEST_INPUT and resolution % stride == 0
     expect(fits, "resolution", resolution, f"a multiple of {stride} up to {LARGEST_INPUT:,}, for {name}")
     try:
