@@ -9,16 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from tests import command_line
+from tests.backbone import SMALL, random_weights
 from tests.hub import published, serving
 from tests.raw import entry, tsv_row
 from tests.tiny import SIZES, write_tiny
 from uwml_lib.datasets.hub import ON_THE_HUB
 from uwml_lib.datasets.precomputed import read_lines
-from uwml_lib.datasets.raw.grid_features import build_backbone
 from uwml_lib.evaluation import chance_rsum
 from uwml_lib.support.files import read_json
 
@@ -88,16 +86,14 @@ def test_raw_files_to_report(tmp_path):
 @pytest.mark.slow
 def test_photographs_from_the_hub_to_the_report(tmp_path, monkeypatch):
     """Weights are random ones, of a file, for those of timm cannot be downloaded everywhere."""
-    backbone, weights, sizes = "mobilenetv3_small_050", tmp_path / "small.safetensors", dict(SIZES)
-    torch.manual_seed(0)
-    save_file(build_backbone(backbone, pretrained=False).model.state_dict(), weights)
+    weights, sizes = random_weights(tmp_path), dict(SIZES)
     monkeypatch.setitem(ON_THE_HUB, "flickr8k", ON_THE_HUB["flickr8k"]._replace(size=0, images=sizes))
     with pytest.raises(AssertionError, match="`make data DATASET=flickr8k` downloads flickr8k"):
         uwml(tmp_path, "reproduce", "--dataset", "flickr8k", "--profile", "smoke")
     with serving() as hub:
         hub.files = published("flickr8k", sizes)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        words = ("data", "--dataset", "flickr8k", "--backbone", backbone, "--weights", str(weights))
+        words = ("data", "--dataset", "flickr8k", "--backbone", SMALL, "--weights", str(weights))
         done = command_line.uwml(tmp_path, *words)
         assert done.returncode == 0, done.stdout + done.stderr
     for split, size in sizes.items():

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from huggingface_hub import file_download
 from safetensors.torch import load_file, save_file
 
+from tests.backbone import SMALL, random_weights
 from tests.hub import SIZES, captions, pictures, published, serving
 from tests.tiny import write_tiny
 from uwml_lib.cli import main
@@ -27,18 +27,13 @@ from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_lines
 
-SMALL = "mobilenetv3_small_050"
 FLICKR8K = [Path(name).name for name in ON_THE_HUB["flickr8k"].files]
 TEST, VALIDATION, *_ = FLICKR8K
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """Random ones."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_file(build_backbone(SMALL, pretrained=False).model.state_dict(), path)
-    return path
+    return random_weights(tmp_path_factory.mktemp("weights"))
 
 
 built_once = functools.cache(build_backbone)

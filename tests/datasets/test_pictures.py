@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.backbone import SMALL, random_weights
 from tests.raw import entry
 from uwml_lib.cli import main
 from uwml_lib.config import ExperimentConfig
@@ -30,18 +31,13 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_lines, read_sealed_json, sha256_of, write_json
 from uwml_lib.training import train
 
-SMALL = "mobilenetv3_small_050"
 COUNT = 20
 NAMES = [f"{number:02d}.png" for number in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """Random ones."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_file(build_backbone(SMALL, pretrained=False).model.state_dict(), path)
-    return path
+    return random_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")

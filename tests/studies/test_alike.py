@@ -37,13 +37,9 @@ def quiet(line: str) -> None:
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    for name in ("RUNS", "SWEEPS"):
-        monkeypatch.setattr(paths, name, tmp_path / name.lower())
-    monkeypatch.setattr(tuning, "workers", lambda threads: 1)
-    monkeypatch.setattr(tuning, "POLL", 0.01)
-    write_tiny(tmp_path / "data/tiny", {**SIZES, "train": 96})
-    return tmp_path
+def home(home):
+    write_tiny(home / "data/tiny", {**SIZES, "train": 96})
+    return home
 
 
 def a_request(home, **options) -> Request:
@@ -117,10 +113,11 @@ def test_a_range_ends_where_nothing_lies_beyond():
 
 def test_a_trial_is_short_and_its_seed_is_not_reported():
     base = config.preset("scenes", epochs=8, decay_epoch=6, seed=3)
-    short = alike.trials_base(base, "infonce", {})
+    short = alike.trials_base(Request(base, (0,), False, quiet), "infonce", {})
     assert (short.epochs, short.decay_epoch, short.loss) == (4, 3, "infonce")
     assert alike.SEED not in range(2 * evidence.SEEDS)
-    assert alike.trials_base(replace(base, epochs=2, decay_epoch=1), "triplet", {}).epochs == 2
+    shorter = Request(replace(base, epochs=2, decay_epoch=1), (0,), False, quiet)
+    assert alike.trials_base(shorter, "triplet", {}).epochs == 2
 
 
 # ------------------------------------------------------------------------------------------------ what is chosen
@@ -139,13 +136,31 @@ def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_
     assert chosen["learning_rate"] <= best.learning_rate and chosen["loss_options"].keys() == {"margin"}
     assert chosen.keys() == {"learning_rate", "batch_size", "warmup_epochs", "lambda_softmax", "loss_options"}
     assert read_settings(home / "runs/tiny/settings.json") == {"triplet": chosen}
-    assert {path.name for path in done} >= {"alike-triplet", "alike-triplet-wider1", "tuning.json", "settings.json"}
+    first = "alike-triplet-" + tried["terms"].rpartition("-")[2]
+    assert {path.name for path in done} >= {first, f"{first}-wider1", "tuning.json", "settings.json"}
     before = len(better_with_more)
     assert alike.tune_alike(a_request(home), ["triplet"]) == {"triplet": chosen} and len(better_with_more) == before
 
 
 def tried_widenings(home) -> int:
-    return len([*home.glob("sweeps/tiny/alike-triplet-wider*")])
+    return len([*home.glob("sweeps/tiny/alike-triplet-*-wider*")])
+
+
+@pytest.mark.parametrize("terms", ["another width", "a tiny test before", "other data"])
+def test_what_was_tuned_on_other_terms_is_tuned_anew(home, better_with_more, monkeypatch, terms):
+    monkeypatch.setattr(alike, "TRIALS", 2)
+    monkeypatch.setattr(alike, "WIDENINGS", 0)
+    request = a_request(home)
+    small = {"max_images": 40, "epochs": 2, "decay_epoch": 1} if "tiny" in terms else {}
+    alike.tune_alike(replace(request, base=replace(request.base, **small), smoke=bool(small)), ["triplet"])
+    before = len(better_with_more)
+    if terms == "another width":
+        request = replace(request, base=replace(request.base, embed_size=512))
+    if terms == "other data":
+        write_tiny(home / "data/tiny", {**SIZES, "train": 100})
+    alike.tune_alike(request, ["triplet"])
+    assert len(better_with_more) == before + 2
+    assert better_with_more[-1].embed_size == request.base.embed_size and better_with_more[-1].max_images == 0
 
 
 def test_settings_that_are_given_are_not_tuned(home, better_with_more):
@@ -168,8 +183,10 @@ def test_coefficients_are_fitted_to_the_held_out_scores_of_the_tuned_loss(home, 
     assert asked == [home / "runs/tiny/polynomial-seed1000-x"] and found["positive_ceiling"] is None
     loss = LOSSES["polynomial"](**found)
     assert len(loss.positive) == len(loss.negative) == 3 and loss.positive != (0.5, -0.7, 0.2)
-    kept = {FITTED: {"coefficients": {"negative": [1.0]}}}
-    assert alike.fitted_coefficients(a_request(home), kept) == {"negative": [1.0]}
+    assert alike.fitted_coefficients(a_request(home), {"polynomial": {"run": "polynomial-seed1000-x"}}) == found
+    assert len(asked) == 1, "fitted once, for the weights may be gone"
+    alike.fitted_coefficients(a_request(home), {"polynomial": {"run": "polynomial-seed1000-y"}})
+    assert len(asked) == 2, "fitted anew to another model's"
     with pytest.raises(UWMLError, match="polynomial_fitted: found no trials of the polynomial loss"):
         alike.fitted_coefficients(a_request(home), {})
 
@@ -188,7 +205,7 @@ def test_a_failed_trial_counts_and_is_not_tried_again_unless_so_told(home, monke
         assert states == ["FAIL", "FAIL"] and len(trained) == 2
     run_trials(sweep, quiet)
     assert len(trained) == 4
-    with pytest.raises(UWMLError, match="alike-infonce: found no trial that went well"):
+    with pytest.raises(UWMLError, match=r"alike-infonce-\w+: found no trial that went well"):
         alike.tune_alike(a_request(home), ["infonce"])
 
 
@@ -239,17 +256,19 @@ def test_what_is_committed_counts_as_done_and_what_is_finished_is_copied(home):
     journal.parent.mkdir(parents=True)
     journal.write_text("one\n")
     write_json(paths.RUNS / "scenes/settings.json", {"triplet": {}})
+    write_json(home / "kept/evidence.json", {"dataset": "scenes"})  # of a report: the runs' file is called the same
     for path in (run.folder, journal.parent, paths.RUNS / "scenes/settings.json"):
         committed.add(path)
     journal.write_text("one\ntwo\n")
     committed.add(journal.parent)
     kept = sorted(str(path.relative_to(home / "kept")) for path in (home / "kept").rglob("*") if path.is_file())
     of_run = [f"runs/triplet-a/{name}" for name in ("config.json", "metrics.jsonl", "results.json")]
-    assert kept == [*of_run, "settings.json", "sweeps/alike-triplet/journal.log"]
+    assert kept == ["evidence.json", *of_run, "settings.json", "sweeps/alike-triplet/journal.log"]
     for folder in ("runs", "sweeps"):
         (home / folder).rename(home / f"{folder}-before")
     assert committed.take() == 1 and committed.take() == 0
     assert type(run).load(paths.RUNS / "scenes/triplet-a").rsum == run.rsum
+    assert not (paths.RUNS / "scenes/evidence.json").exists()
     assert journal.read_text() == "one\ntwo\n" and read_json(paths.RUNS / "scenes/settings.json") == {"triplet": {}}
 
 

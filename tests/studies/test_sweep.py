@@ -52,16 +52,12 @@ def quiet(line: str) -> None:
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A folder for reports and a tiny data set; pages and figures are not made, and a sweep works in one process."""
-    for name in ("RUNS", "SWEEPS"):
-        monkeypatch.setattr(paths, name, tmp_path / name.lower())
-    monkeypatch.setattr(reporting, "build_pages", lambda say: tmp_path / "index.html")
+def home(home, monkeypatch):
+    """With a tiny data set; pages and figures are not made."""
+    monkeypatch.setattr(reporting, "build_pages", lambda say: home / "index.html")
     monkeypatch.setattr(reporting, "_draw", lambda *arguments: ["sweep"])
-    monkeypatch.setattr(tuning, "workers", lambda threads: 1)
-    monkeypatch.setattr(tuning, "POLL", 0.01)
-    write_tiny(tmp_path / "data/tiny", {**SIZES, "train": 64})  # a batch of the default size
-    return tmp_path
+    write_tiny(home / "data/tiny", {**SIZES, "train": 64})  # a batch of the default size
+    return home
 
 
 def finish(settings, folder, dev: float, test: float = 1.0) -> None:

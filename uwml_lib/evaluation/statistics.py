@@ -77,6 +77,10 @@ class Comparison(NamedTuple):
         undecided = self._obstacle() or self.over_seeds.sign != self.over_images.sign
         return "" if undecided else {1: "a", -1: "b", 0: ""}[self.over_seeds.sign]
 
+    def leader(self, a: str, b: str) -> str:
+        """What the winner is called, "" if there is none; a and b: what to call the groups."""
+        return {"a": a, "b": b, "": ""}[self.winner]
+
     def verdict(self, a: str, b: str) -> str:
         """Say which is better, or why that is not decided; a and b: what to call the groups."""
         if obstacle := self._obstacle():
@@ -107,8 +111,8 @@ def compare(a: Runs, b: Runs, *, paired: bool | None = True, family: int = 1) ->
 
     paired: members of one seed are a pair, as where the seed decides the same weights or order for both; else the
     groups may differ in their seeds and in number (Welch). None: paired where both have the same seeds. family: see
-    `Comparison`. Raises UWMLError for an empty
-    group, a seed twice in one, and seeds that only one has (paired); ValueError for different numbers of images.
+    `Comparison`. Raises UWMLError for an empty group, a seed twice in one, and seeds that only one has (paired);
+    ValueError for different numbers of images.
     """
     sides = [{run.seed: run for run in group} for group in (a, b)]
     for name, group, by_seed in zip("ab", (a, b), sides, strict=True):

@@ -1,6 +1,7 @@
 """Tables of finished runs: mean, spread, paired differences with intervals."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,6 +109,11 @@ def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:
 def mean_and_std(runs: list[Run], metric: str = "rsum") -> str:
     """Mean ± standard deviation of a metric over seeds."""
     return summarize([run.metrics[metric] for run in runs]).mean_and_std
+
+
+def digests(runs: Iterable[Run]) -> dict[str, str]:
+    """Return run folder -> SHA-256 of its results.json."""
+    return {run.folder.name: sha256_of(run.folder / "results.json") for run in runs}
 
 
 def plain(value: Any) -> dict[str, float | None]:

@@ -9,12 +9,12 @@ import pandas as pd
 
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, mean_and_std, plain, run_table
+from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, digests, mean_and_std, plain, run_table
 from uwml_lib.reports.two_losses import data_remarks
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.support import paths
-from uwml_lib.support.files import read_json, sha256_of
+from uwml_lib.support.files import read_json
 from uwml_lib.support.progress import counted
 from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
 
@@ -72,7 +72,7 @@ def tuned_losses(study: StudyRuns) -> Report:
         notes=tuple(_notes(study, found, first[0])),
         findings=(finding,),
         outcomes={
-            f"{model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[comparison.winner]
+            f"{model} on {study.dataset}": comparison.leader("polynomial", "triplet")
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
         further={
@@ -226,7 +226,7 @@ def _data(study: StudyRuns, groups: Mapping[Key, Sequence[Run]], found: Mapping[
             {
                 "model": model, "loss": loss,
                 "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in COLUMNS},
-                "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in runs},
+                "runs": digests(runs),
                 "against_triplet": _plain(found[model, loss]) if (model, loss) in found else None,
             }
             for (model, loss), runs in groups.items()

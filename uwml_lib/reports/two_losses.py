@@ -10,13 +10,13 @@ import pandas as pd
 from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, paired_bootstrap, summarize
 from uwml_lib.models import MODELS
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import COLUMNS, compare_losses, mean_and_std, plain, results_table, run_table
+from uwml_lib.reports.tables import COLUMNS, compare_losses, digests, mean_and_std, plain, results_table, run_table
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns, settings_that_differ
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import read_json, sha256_of
+from uwml_lib.support.files import read_json
 from uwml_lib.support.progress import counted
 
 FEATURES = {
@@ -61,7 +61,7 @@ def two_losses(study: StudyRuns) -> Report:
         verdict=verdict,
         decided=bool(compared.winner),
         findings=(finding,),
-        outcomes={f"{run.model} on {study.dataset}": {"a": "polynomial", "b": "triplet", "": ""}[compared.winner]},
+        outcomes={f"{run.model} on {study.dataset}": compared.leader("polynomial", "triplet")},
         data=summary,
     )
 
@@ -76,7 +76,7 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
         "losses": {
             loss: {
                 "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
-                "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in runs},
+                "runs": digests(runs),
                 "training_seconds": plain(summarize([run.results["training_seconds"] for run in runs])),
             }
             for loss, runs in study.by_loss().items()

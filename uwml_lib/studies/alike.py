@@ -63,20 +63,21 @@ def train_alike(request: Request, losses: Sequence[str], seeds: Sequence[int], *
 
 
 def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
-    """Return the settings of losses: those that were given, those that were chosen before, and else tuned now.
+    """Return the settings of losses: those that were given, those chosen before on the same terms, and else tuned now.
 
     `settings.json` beside the runs has them, `tuning.json` what was tried for each: ranges, trials, what was chosen.
+    The terms are the data and all that the trials have alike; other terms, as of a tiny test, choose anew.
     """
     settings, tuning = (_read(request.folder / f"{name}.json") for name in ("settings", "tuning"))
-    settings |= request.tuned
-    for loss in losses:
-        if loss not in settings:
-            settings[loss], tuning[loss] = _tune(request, loss, tuning)
+    for loss in [loss for loss in losses if loss not in request.tuned]:
+        base = trials_base(request, loss, tuning)
+        terms = run_folders([base])[0].name
+        if loss not in settings or tuning.get(loss, {}).get("terms") != terms:
+            settings[loss], tuning[loss] = _tune(request, loss, base, terms)
             for name, content in (("tuning", tuning), ("settings", settings)):
                 write_json(path := request.folder / f"{name}.json", content)
-                if request.finished:
-                    request.finished(path)
-    return {loss: settings[loss] for loss in losses}
+                request.keep(path)
+    return {loss: request.tuned.get(loss) or settings[loss] for loss in losses}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -84,10 +85,11 @@ def _read(path: Path) -> dict[str, Any]:
     return read(path) if path.exists() else {}
 
 
-def trials_base(base: ExperimentConfig, loss: str, options: dict[str, Any]) -> ExperimentConfig:
+def trials_base(request: Request, name: str, tuning: Mapping[str, Any]) -> ExperimentConfig:
     """Return what all trials of a loss have alike: few epochs, with the decay at the same share of them."""
-    epochs = min(EPOCHS, base.epochs)
+    base, epochs = request.base, min(EPOCHS, request.base.epochs)
     decay = max(1, round(base.decay_epoch * epochs / base.epochs))
+    loss, options = ("polynomial", fitted_coefficients(request, tuning)) if name == FITTED else (name, {})
     return replace(base, loss=loss, loss_options=options, epochs=epochs, decay_epoch=decay)
 
 
@@ -97,13 +99,12 @@ def space_of(config: ExperimentConfig) -> Space:
     return {**{name: choice for name, choice in SHARED.items() if name not in unused}, **OWN[config.loss]}
 
 
-def _tune(request: Request, name: str, tuning: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tune one loss; return its settings, and what was tried."""
-    loss = "polynomial" if name == FITTED else name
-    options = fitted_coefficients(request, tuning) if name == FITTED else {}
-    base = trials_base(request.base, loss, options)
+def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tune one loss; return its settings, and what was tried. terms: name what all trials have alike."""
     trials, widenings = (1, 0) if request.smoke else (TRIALS, WIDENINGS)
-    sweep = Sweep(base, space_of(base), (SEED,), "tpe", trials, name=f"alike-{name}", after_trial=request.finished)
+    first = f"alike-{name}-{terms.rpartition('-')[2]}"
+    keep = request.committed.add if request.committed else None  # goes to other processes, to which a request cannot
+    sweep = Sweep(base, space_of(base), (SEED,), "tpe", trials, name=first, after_trial=keep)
     for widening in range(widenings + 1):
         check_sweep(sweep, request.say)
         settled = [*run_trials(sweep, request.say, again=False).values()]
@@ -116,31 +117,36 @@ def _tune(request: Request, name: str, tuning: Mapping[str, Any]) -> tuple[dict[
         if not at_edge or widening == widenings:
             break
         request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
-        wider, called = widened(sweep.space, values), f"alike-{name}-wider{widening + 1}"
+        wider, called = widened(sweep.space, values), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
     (config,) = sweep.configs(values)
     chosen = {key: value for key, value in values.items() if not key.startswith("loss.")}
     states = [trial.state for trial in settled]
     tried = {
-        "epochs": base.epochs, "seed": SEED, "chosen_by": base.chosen_by, "space": sweep.space, "trials": len(states),
-        "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "at_edge": at_edge,
-        "rsum": best.value, "run": run_folders([config])[0].name, "coefficients": options,
+        "terms": terms, "epochs": base.epochs, "seed": SEED, "chosen_by": base.chosen_by, "space": sweep.space,
+        "trials": len(states), "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL),
+        "at_edge": at_edge, "rsum": best.value, "run": run_folders([config])[0].name,
     }  # fmt: skip
-    return {**({"loss": loss} if loss != name else {}), **chosen, "loss_options": config.loss_options}, tried
+    return {**({"loss": base.loss} if base.loss != name else {}), **chosen, "loss_options": config.loss_options}, tried
 
 
 def fitted_coefficients(request: Request, tuning: Mapping[str, Any]) -> dict[str, Any]:
     """Return loss options fitted to the held-out scores of the best trial of the released coefficients."""
-    if FITTED in tuning:
-        return tuning[FITTED]["coefficients"]
     if "polynomial" not in tuning:
         raise UWMLError(f"{FITTED}: found no trials of the polynomial loss, expected it to be tuned first")
-    positives, negatives = positives_and_hardest_negatives(dev_batches(request.folder / tuning["polynomial"]["run"]))
+    path, run = request.folder / "coefficients.json", tuning["polynomial"]["run"]
+    noted = read_json(path) if path.exists() else {}
+    if run in noted:
+        return noted[run]
+    positives, negatives = positives_and_hardest_negatives(dev_batches(request.folder / run))
     # To three digits: the last bits differ between machines, and would give the runs another name on each. A positive
     # above what was seen is clamped anyway, so no ceiling is needed.
     coefficients = from_scores(positives.numpy().round(3), negatives.numpy().round(3))
     rounded = {key: [round(x, 4) for x in values] for key, values in coefficients._asdict().items()}
-    return {**rounded, "positive_ceiling": None}
+    noted[run] = {**rounded, "positive_ceiling": None}
+    write_json(path, noted)
+    request.keep(path)
+    return noted[run]
 
 
 def edges(space: Space, values: Mapping[str, Any]) -> list[str]:

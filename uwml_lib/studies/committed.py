@@ -11,6 +11,8 @@ from uwml_lib.support import paths
 from uwml_lib.support.files import atomic_path
 
 JOURNAL = "journal.log"
+FILES = ("settings.json", "tuning.json", "coefficients.json", "scores.json")
+"""Beside the runs: what was chosen, what was tried, which coefficients were fitted, where the scores lie."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Committed:
         runs = [self._copy(folder, paths.RUNS / self.dataset / folder.name) for folder in self.folder.glob("runs/*")]
         for folder in self.folder.glob("sweeps/*"):
             self._copy(folder, paths.SWEEPS / self.dataset / folder.name)
-        for file in self.folder.glob("*.json"):
+        for file in filter(Path.exists, (self.folder / name for name in FILES)):
             _copy_file(file, paths.RUNS / self.dataset / file.name)
         return sum(runs)
 

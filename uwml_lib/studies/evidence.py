@@ -32,7 +32,6 @@ def plan(request: Request) -> Plan:
 
 def train_the_tuned(request: Request, groups: Groups) -> Groups:
     """Tune and train the two losses, then the others, then the two on other models: what matters most comes first."""
-
     seeds = request.seeds
     two = train_alike(request, TWO, seeds)
     note_scores(request, [run for run in two if run.seed == seeds[0]])

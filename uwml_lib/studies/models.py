@@ -56,7 +56,7 @@ def report(study: StudyRuns) -> Report:
     }  # fmt: skip
     outcomes, models = {}, dict[str, list[str]]()
     for model, found in losses_by_model(study).items():
-        winner = {"a": "polynomial", "b": "triplet", "": ""}[found.comparison.winner]
+        winner = found.comparison.leader("polynomial", "triplet")
         outcomes[f"{model} on {study.dataset}"] = winner = "collapsed" if found.collapsed else winner
         title, _, which = model.partition(", ")
         models.setdefault(winner, []).append(f"{title} ({which})" if which else title)  # for a list with commas

@@ -8,7 +8,7 @@ from uwml_lib.config import preset
 from uwml_lib.datasets import EMBEDDED
 from uwml_lib.runs.run import NUMBERS
 from uwml_lib.runs.study_runs import StudyRuns, load_study, settings_that_differ
-from uwml_lib.studies.committed import Committed
+from uwml_lib.studies.committed import FILES, Committed
 from uwml_lib.studies.notebooks import is_current, paths_of
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
@@ -37,7 +37,7 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
                     if other.exists():
                         shutil.copytree(other, folder / other.name)
             _write_numbers(found, folder)
-            chosen = [paths.RUNS / dataset / name for name in ("settings.json", "tuning.json", "scores.json")]
+            chosen = [paths.RUNS / dataset / name for name in FILES]
             for path in (*filter(Path.exists, chosen), *(paths.SWEEPS / dataset).glob("alike-*")):
                 Committed(folder, dataset).add(path)
             if dataset in EMBEDDED:
@@ -65,7 +65,7 @@ def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
         report = study.report(runs)
         write_text(folder / f"{study.table or study.name}.md", report.with_runs())
         if report.data:
-            write_json(folder / ("summary.json" if study.name == "reproduce" else f"{study.name}.json"), report.data)
+            write_json(folder / f"{study.data or study.name}.json", report.data)
         for run in runs.all_runs:
             for file in NUMBERS:
                 _copy(run.folder / file, folder / "runs" / run.folder.name / file)

@@ -23,6 +23,7 @@ STUDY = Study(
     report=two_losses,
     smoke_seeds=(0, 1),
     table="table",
+    data="summary",
     publishes_preset=True,
     next="Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.",
 )

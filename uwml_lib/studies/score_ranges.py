@@ -26,8 +26,7 @@ def note_scores(request: Request, runs: Iterable[Run]) -> None:
         if run.folder.name not in noted and (run.folder / "checkpoint").exists():
             noted[run.folder.name] = scores_of(run, request.base.data_root)
             write_json(path, noted)
-            if request.finished:
-                request.finished(path)
+            request.keep(path)
 
 
 def scores_of(run: Run, data_root: str = "") -> dict[str, Any]:

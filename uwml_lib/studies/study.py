@@ -57,12 +57,12 @@ class Request:
 
     def train(self, configs: Sequence[ExperimentConfig]) -> list[Run]:
         """Train what is not finished, see `train_all`."""
-        return train_all(configs, self.say, self.finished)
+        return train_all(configs, self.say, self.keep)
 
-    @property
-    def finished(self) -> Callable[[Path], None] | None:
-        """What is to be called with whatever is finished, if anything."""
-        return self.committed.add if self.committed else None
+    def keep(self, path: Path) -> None:
+        """Copy what is finished to where it is committed, if anywhere; see `Committed.add`."""
+        if self.committed:
+            self.committed.add(path)
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Study:
     plan: what to train, as far as it is known beforehand. report: what is said of the runs. more: what can only be
     trained, or scored, once the planned runs are there: further groups. seeds: unless others are given; smoke_seeds:
     for a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the
-    end. table: stem of its table's file below reports/reference, if not its name. publishes_preset: only runs with the
-    settings of the data set's preset are published.
+    end. table, data: stems of the files of its table and of its report's data below reports/reference, if not its name.
+    publishes_preset: only runs with the settings of the data set's preset are published.
     """
 
     name: str
@@ -87,4 +87,5 @@ class Study:
     sequences: bool = False
     next: str = ""
     table: str = ""
+    data: str = ""
     publishes_preset: bool = False

@@ -13,14 +13,14 @@ from optuna.visualization import matplotlib as plots
 from uwml_lib.evaluation.statistics import paired_interval
 from uwml_lib.reports.figures import STYLE
 from uwml_lib.reports.report import plain_markdown, table_markdown
-from uwml_lib.reports.tables import plain, results_table, run_table
+from uwml_lib.reports.tables import digests, plain, results_table, run_table
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.engine import build_pages
 from uwml_lib.studies.trying import check_sweep
 from uwml_lib.studies.tuning import COMPLETE_FIRST, Outcome, Sweep, quiet_optuna, tune
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import atomic_path, lock, sha256_of, write_sealed_json, write_text
+from uwml_lib.support.files import atomic_path, lock, write_sealed_json, write_text
 from uwml_lib.support.progress import Say, say
 
 
@@ -80,7 +80,7 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
         "settings": [
             {"setting": one.number, "values": one.values, "state": one.state, "error": one.error,
              "dev_rsum": plain(one.dev) if one.dev else None,
-             "runs": {run.folder.name: sha256_of(run.folder / "results.json") for run in one.runs}}
+             "runs": digests(one.runs)}
             for one in outcomes
         ],
         "chosen": chosen.number, "sentences": sentences,

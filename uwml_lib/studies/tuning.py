@@ -20,12 +20,11 @@ from typing import Any, Literal, NamedTuple
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import fingerprint
@@ -118,15 +117,6 @@ class Sweep:
                 values[name] = float(f"{trial.suggest_float(name, **choice):.6g}")
         return values
 
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """What `suggest` draws from, for trials that were drawn elsewhere."""
-        return {
-            name: CategoricalDistribution([*map(_stored, choice)]) if not isinstance(choice, Mapping)
-            else (IntDistribution if name in WHOLE else FloatDistribution)(**choice)
-            for name, choice in self.space.items()
-        }  # fmt: skip
-
     def configs(self, values: Mapping[str, Any]) -> list[ExperimentConfig]:
         """Return the configurations of a setting, one for each seed; raises UWMLError for a value of a wrong type."""
         options = {name.removeprefix("loss."): values[name] for name in values if name.startswith("loss.")}
@@ -217,7 +207,7 @@ def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int,
             raise UWMLError(f"{differs}; give this one another --name")
         study.set_user_attr("about", about)
         if sweep.earlier and not study.get_trials(deepcopy=False):
-            _copy_trials(replace(sweep, name=sweep.earlier).study(), study, sweep.distributions)
+            _copy_trials(sweep, study)
         _fill_the_queue(sweep, study, failed=again)
         left = len(study.get_trials(deepcopy=False, states=OPEN))
     say(f"{sweep.folder}: {left} of {len(sweep.settings)} settings to do, with {len(sweep.seeds)} seeds each")
@@ -234,13 +224,15 @@ def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int,
     return _settled(sweep, study)
 
 
-def _copy_trials(source: optuna.Study, target: optuna.Study, distributions: Mapping[str, BaseDistribution]) -> None:
-    """Give a study the settled trials of another, whose space is part of its own."""
-    settled = source.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+def _copy_trials(sweep: Sweep, study: optuna.Study) -> None:
+    """Give a sweep's study the settled trials of the earlier one, whose space is part of its own."""
+    earlier = replace(sweep, name=sweep.earlier, earlier="").study()
+    settled = earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     for number, trial in enumerate(settled, 1):
-        target.add_trial(create_trial(
-            state=trial.state, params=trial.params, distributions=dict(distributions), user_attrs={"setting": number},
-            value=trial.value, intermediate_values=trial.intermediate_values,
+        sweep.suggest(drawn := FixedTrial(trial.params))  # from the wider space
+        study.add_trial(create_trial(
+            state=trial.state, params=trial.params, distributions=drawn.distributions, value=trial.value,
+            intermediate_values=trial.intermediate_values, user_attrs={"setting": number},
         ))  # fmt: skip
 
 
