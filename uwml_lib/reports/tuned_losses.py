@@ -93,7 +93,8 @@ def _about(run: Run) -> str:
 
 
 def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> list[str]:
-    corrected = f" All others are corrected for being {len(found) - 1} (Holm)." if len(found) > 1 else ""
+    others = len(found) - 1
+    corrected = f" The other {others} comparisons are corrected for their number (Holm)." if others > 1 else ""
     return [
         "Recalls in percent, mean ± sample standard deviation over seeds. Differences in rsum with 95 % intervals: "
         "over seeds by Student's t over pairs, for trainings with the same seed begin with the same weights, and by "
@@ -108,7 +109,7 @@ def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> lis
 def _results(groups: Mapping[Key, Sequence[Run]], found: Mapping[Key, Comparison], split: str) -> pd.DataFrame:
     apart = {key: differences(comparison) for key, comparison in found.items()}
     rows = [
-        {f"model ({split} split)": model, "loss": loss}
+        {f"model: loss ({split} split)": f"{model}: {loss}"}
         | {COLUMNS[name].strip(): mean_and_std([*runs], name) for name in RECALL_AT_1_AND_RSUM}
         | {"seeds": len(runs)}
         | {f"− triplet, {over}": cell for over, cell in apart.get((model, loss), {}).items()}
@@ -143,11 +144,12 @@ def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
         config, lambda_softmax = run.config, run.config.lambda_softmax
         options = {name: value for name, value in config.loss_options.items() if value is not None}
         rows.append({
-            "model": model, "loss": loss, "learning rate": f"{config.learning_rate:.3g}", "batch": config.batch_size,
-            "warm-up epochs": config.warmup_epochs, "λ": f"{lambda_softmax:.3g}" if lambda_softmax else "",
+            "model: loss": f"{model}: {loss}", "learning rate": f"{config.learning_rate:.3g}",
+            "batch": config.batch_size, "warm-up epochs": config.warmup_epochs,
+            "λ": f"{lambda_softmax:.3g}" if lambda_softmax else "",
             "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
         })  # fmt: skip
-    return pd.DataFrame(rows).set_index("model")
+    return pd.DataFrame(rows).set_index("model: loss")
 
 
 def _short(value: Any) -> str:
@@ -201,12 +203,12 @@ def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFra
         }  # fmt: skip
         gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
         rows.append(
-            {"model": model, "loss": loss}
+            {"model: loss": f"{model}: {loss}"}
             | {heading: f"{mean:.2f}" for heading, mean in means.items()}
             | {"rsum gained in the last epoch": f"{gained:+.1f}"}
             | _noted(noted.get(runs[0].folder.name))
         )
-    return pd.DataFrame(rows).fillna("").set_index("model")
+    return pd.DataFrame(rows).fillna("").set_index("model: loss")
 
 
 def _noted(scores: Mapping[str, Any] | None) -> dict[str, str]:

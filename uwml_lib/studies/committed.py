@@ -58,4 +58,4 @@ class Committed:
 def _copy_file(source: Path, target: Path, replace: bool = False) -> None:
     if replace or not target.exists():
         with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
+            shutil.copy2(source, temporary)  # as old as it is: it was not made now
