@@ -327,7 +327,8 @@ def study(home) -> StudyRuns:
 
     two = [*of("triplet", (2.0, 2.1, 2.2), learning_rate=2e-3), *of("polynomial", (3.0, 3.1, 3.2))]
     others = of("infonce", (2.0, 2.4))
-    fitted = of("polynomial", (3.3, 3.4, 3.5), loss_options={"positive_ceiling": None})
+    options = {"negative": [0.3354, -2.1619, 3.4487], "positive_ceiling": None}
+    fitted = of("polynomial", (3.3, 3.4, 3.5), loss_options=options)
     models = [*of("triplet", (1.0, 1.1), direction="t2i"), *of("polynomial", (1.0, 1.2), direction="t2i")]
     groups = {"runs": two + others, "coefficients": fitted, "models": models}
     return StudyRuns("scenes", {name: tuple(runs) for name, runs in groups.items()})
@@ -354,7 +355,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     )
     chosen = report.further["What was chosen"]
     assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.001"]
-    assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == ""
+    assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == "negative 0.34 -2.2 3.4"
     (tried,) = report.further["What was tried"].reset_index().to_dict("records")
     assert (tried["trials"], tried["pruned"], tried["at an edge"]) == (16, 4, "learning_rate")
     ranges = tried["learning_rate"], tried["batch_size"], tried["of the loss"]

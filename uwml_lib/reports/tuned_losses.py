@@ -153,7 +153,10 @@ def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value)
+    """A loss's option in a few letters; `settings.json` has it to the last digit."""
+    if isinstance(value, list):
+        return " ".join(map(_short, value))
+    return f"{value:.2g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _tried(study: StudyRuns) -> dict[str, pd.DataFrame]:
