@@ -146,6 +146,11 @@ def test_boxes_lie_where_they_are_on_the_picture(unit):
         assert drawn[::edges] == [[-0.5, -0.5, 19.5, 19.5], [9.5, 9.5, 39.5, 19.5]]
 
 
+def test_a_picture_in_which_nothing_was_found_is_drawn_without_boxes():
+    figure, _ = figures.pictures_with_boxes([np.zeros((4, 4, 3), np.uint8)], np.zeros((1, 0, 4)), ["x"])
+    assert not figure.axes[0].patches
+
+
 def test_the_true_image_has_a_thick_frame():
     pictures = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
     examples = [{"query": "a red seven", "true": 2, "images": [0, 2], "rank": 2}]

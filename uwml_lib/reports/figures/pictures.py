@@ -94,7 +94,7 @@ def attention_by_word(
 def _in_pixels(boxes: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """Return boxes (regions, 4) in pixels of their picture; if none goes beyond its first pixel, they are fractions."""
     height, width = picture.shape[:2]
-    return boxes if boxes.max() > 1.5 else boxes * (width, height, width, height)
+    return boxes if boxes.max(initial=0) > 1.5 else boxes * (width, height, width, height)
 
 
 def _rectangle(axis: plt.Axes, box: np.ndarray, **style: Any) -> None:
