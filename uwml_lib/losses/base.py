@@ -1,33 +1,35 @@
-"""What every loss on a score matrix shares: checks, who counts as a negative, both directions, reduction."""
+"""What every loss on a score matrix shares: checks, both directions, reduction."""
 
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from uwml_lib.losses.horner import is_real
+from uwml_lib.losses.negatives import Ids, Negatives
 
 Reduction = Literal["mean", "sum"]
-Ids = Tensor | Sequence[int] | None
 
 
 class PairWeights(NamedTuple):
-    """Signed weights of the pairs: positive (N,) = -dL/dS_ii, negative (N, N) = dL/dS_ij with a zero diagonal."""
+    """Signed weights of the pairs: positive (N,) = -dL/dS_ii, negative (N, M) = dL/dS_ij with a zero diagonal."""
 
     positive: Tensor
     negative: Tensor
 
 
 class ScoreMatrixLoss(nn.Module):
-    """A loss on an (N, N) score matrix whose diagonal holds the positives: rows images, columns captions.
+    """A loss on an (N, M) score matrix, M >= N, whose diagonal holds the positives: rows images, columns captions.
 
     A subclass implements `direction(scores, negative_mask)`, the sum of the loss over the N anchors of one direction.
-    The loss is that of the matrix plus that of its transpose, divided by N for `reduction="mean"`. A loss whose source
-    takes the mean of the two directions, or counts every pair once, returns half from `direction`.
+    The loss is that of the matrix plus that of the transpose of its first N columns, divided by N for
+    `reduction="mean"`: columns beyond N (a queue, another process's captions) are negatives of the images and nothing
+    else. A loss whose source takes the mean of the two directions, or counts every pair once, returns half from
+    `direction`.
     `class Variant(SomeLoss, option=value)` is `SomeLoss` with another default for that option, in its signature too.
 
     Parameters
@@ -46,6 +48,12 @@ class ScoreMatrixLoss(nn.Module):
     of_hardest: Callable[[Tensor, Tensor], Tensor] | None = None
     """Sum over anchors with the positives (N,) and hardest negatives (..., N), for a loss whose `negatives="hardest"`
     sees no others: it is asked once for both directions."""
+
+    gathers: str | None = None
+    """How an anchor's pairs come together: "hardest", "all" (their sum), "average" or "log_sum_exp"; by default what
+    `negatives` is."""
+    against_positive = True
+    """Whether `pairs` looks at the positive."""
 
     def __init_subclass__(cls, **defaults: Any) -> None:
         super().__init_subclass__()
@@ -73,24 +81,65 @@ class ScoreMatrixLoss(nn.Module):
 
         In half precision the value, and the gradient against its largest entry, are those of float64 to within 2e-3
         (float16) and 1e-2 (bfloat16), twice that for the circle loss.
-        scores: (N, N), floating point. image_ids, caption_ids: (N,) whole numbers, a tensor or what makes one; pairs of
-        one image, or of one sentence, are never negatives of each other. negatives: (N, N), boolean; only what is True
-        may be a negative. All three hold at once, and a positive is never a negative. Raises ValueError for another
-        type, shape or dtype and, if checked, for scores that are not finite.
+        scores: (N, M), floating point, M >= N. image_ids (N,), caption_ids (M,): whole numbers, a tensor or what makes
+        one; pairs of one image, or of one sentence, are never negatives of each other. Where columns beyond N have
+        known images, put these into caption_ids. negatives: (N, M), boolean; only what is True may be a negative. All
+        three hold at once, and a positive is never a negative. Raises ValueError for another type, shape or dtype and,
+        if checked, for scores that are not finite.
         """
         negative_mask = self.negative_mask(scores, image_ids, caption_ids=caption_ids, negatives=negatives)
         if self.of_hardest and self.negatives == "hardest":
             hardest = hardest_of_both(scores, negative_mask)  # before the diagonal: see `TripletSemihardLoss`
             total = self.of_hardest(scores.diagonal(), hardest)
         else:
-            total = self.direction(scores, negative_mask) + self.direction(scores.T, negative_mask.T)
+            total = self.direction(scores, negative_mask) + self.direction(*_of_captions(scores, negative_mask))
         return (total / len(scores) if self.reduction == "mean" else total).to(scores.dtype)
 
+    def from_embeddings(
+        self,
+        images: Tensor,
+        captions: Tensor,
+        image_ids: Ids = None,
+        *,
+        caption_ids: Ids = None,
+        negatives: Tensor | None = None,
+        similarity: Literal["cosine", "dot"] = "cosine",
+        return_statistics: bool = False,
+    ) -> Any:
+        """Return the loss of the cosines, or dot products, of all pairs without ever holding these.
+
+        images: (N, d), captions: (M, d), M >= N, of one floating point type; other arguments and value are those of
+        `forward`. Memory grows with (N + M) d, and so does the gradient's cost for hardest negatives; sums make the
+        scores once more in the backward pass, or twice. Products are made in the embeddings' precision, sums in float32
+        at least. Tied hardest negatives share the gradient on a CPU; elsewhere the first of them has it, for counting
+        them would make the host wait. return_statistics: return the pair of the loss and its `statistics`. There is no
+        second derivative. Raises ValueError as `forward` does, and for a loss that has no `pairs`.
+        """
+        from uwml_lib.losses import streaming  # it knows this class
+
+        value, p, hardest = streaming.from_embeddings(
+            self, images, captions, image_ids, caption_ids, negatives, similarity
+        )
+        return (value, self.describe(p, hardest)) if return_statistics else value
+
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        """Sum over the rows of (N, N) `scores`; `negative_mask` (N, N) tells which entries are negatives. There may be
+        """Sum over the rows of (N, M) `scores`; `negative_mask` (N, M) tells which entries are negatives. There may be
         more columns than rows, all of them without a positive of their own.
         """
+        if self.gathers != "log_sum_exp":
+            raise NotImplementedError
+        p = scores.diagonal()
+        return self.anchors(p, log_sum_exp(*self.pairs(scores, p[:, None], negative_mask)))
+
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What each pair (n, m) adds to its anchor, whose positive p is (n, 1), and which pairs count, boolean (n, m).
+        `from_embeddings` asks it block by block, unless `negatives="hardest"`, and gathers it as `gathers` says.
+        """
         raise NotImplementedError
+
+    def anchors(self, p: Tensor, gathered: Tensor) -> Tensor:
+        """Sum over anchors, from the scores of their positives p (N,) and what their pairs came to, (..., N)."""
+        return gathered.sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """Weights of one direction's sum in closed form, if the loss has one; see `direction`."""
@@ -103,10 +152,11 @@ class ScoreMatrixLoss(nn.Module):
         """
         negative_mask = self.negative_mask(scores, image_ids, **others)
         rows = self.direction_weights(scores, negative_mask)
-        columns = self.direction_weights(scores.T, negative_mask.T)
+        columns = self.direction_weights(*_of_captions(scores, negative_mask))
         scale = 1 / len(scores) if self.reduction == "mean" else 1
         positive = (rows.positive + columns.positive) * scale
-        negative = (rows.negative + columns.negative.T) * scale
+        beyond = (0, scores.shape[1] - len(scores))
+        negative = (rows.negative + nn.functional.pad(columns.negative.T, beyond)) * scale
         return PairWeights(positive.to(scores.dtype), negative.to(scores.dtype))
 
     def dense(self) -> "ScoreMatrixLoss":
@@ -120,31 +170,25 @@ class ScoreMatrixLoss(nn.Module):
     def negative_mask(
         self, scores: Tensor, image_ids: Ids = None, *, caption_ids: Ids = None, negatives: Tensor | None = None
     ) -> Tensor:
-        """Check the arguments of `forward`; return the (N, N) boolean mask: may the column be a negative of the row?"""
+        """Check the arguments of `forward`; return the (N, M) boolean mask: may the column be a negative of the row?"""
         if not isinstance(scores, Tensor):
             raise ValueError(f"scores: found {type(scores).__name__}, expected a tensor; torch.as_tensor makes one")
-        if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or len(scores) == 0:
-            raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected a square matrix (N, N) with N >= 1")
+        if scores.ndim != 2 or not 0 < scores.shape[0] <= scores.shape[1]:
+            expected = "(N, M) with M >= N >= 1, the positives on the diagonal"
+            raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected {expected}")
         if not scores.is_floating_point():
             raise ValueError(f"scores: found dtype {scores.dtype}, expected a floating point type")
         self.check_numbers(scores)
-        named = {"image_ids": image_ids, "caption_ids": caption_ids}
-        given = [_ids(name, ids, scores) for name, ids in named.items() if ids is not None]
-        masks = [ids[:, None] != ids[None, :] for ids in given]
-        if not masks:
-            masks = [~torch.eye(len(scores), dtype=torch.bool, device=scores.device)]
-        if negatives is not None:
-            masks.append(_may_be(negatives, scores))
-        return functools.reduce(torch.logical_and, masks)
+        return Negatives(len(scores), scores.shape[1], scores.device, image_ids, caption_ids, negatives).mask()
 
-    def check_numbers(self, scores: Tensor) -> None:
+    def check_numbers(self, scores: Tensor, name: str = "scores") -> None:
         """Raise ValueError for scores of any shape that are not finite, if `check_finite` has it so."""
         check = self.check_finite
         if check is None:
             traced = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(scores)
             check = scores.device.type == "cpu" and not traced
         if check and not bool(torch.isfinite(scores).all()):
-            raise ValueError("scores: found NaN or infinity, expected finite numbers")
+            raise ValueError(f"{name}: found NaN or infinity, expected finite numbers")
 
     @torch.no_grad()
     def statistics(self, scores: Tensor, image_ids: Ids = None, **others: Any) -> dict[str, Tensor]:
@@ -156,11 +200,14 @@ class ScoreMatrixLoss(nn.Module):
         hardest_negative_score: means over the anchors, what is no negative and anchors without one left out.
         """
         hardest = hardest_of_both(scores, self.negative_mask(scores, image_ids, **others))
-        positives = scores.diagonal()
+        return self.describe(scores.diagonal(), hardest)
+
+    def describe(self, p: Tensor, n: Tensor) -> dict[str, Tensor]:
+        """Return `statistics`, from the scores of positives p (N,) and hardest negatives n (2, N)."""
         return {
-            "informative_share": (hardest + (self.margin or 0) > positives).to(scores.dtype).mean(),
-            "positive_score": positives.mean(),
-            "hardest_negative_score": hardest.masked_fill(hardest == -torch.inf, torch.nan).nanmean(),
+            "informative_share": (n + (self.margin or 0) > p).to(p.dtype).mean(),
+            "positive_score": p.mean(),
+            "hardest_negative_score": n.masked_fill(n == -torch.inf, torch.nan).nanmean(),
         }
 
     def extra_repr(self) -> str:
@@ -168,29 +215,9 @@ class ScoreMatrixLoss(nn.Module):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
 
-def _ids(name: str, ids: Ids, scores: Tensor) -> Tensor:
-    """Ids as a tensor (N,) on the scores' device; raises ValueError."""
-    try:
-        found = torch.as_tensor(ids, device=scores.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name}: found {ids!r:.80}, expected whole numbers, one for each pair") from None
-    if found.shape != scores.shape[:1]:
-        raise ValueError(f"{name}: found shape {tuple(found.shape)}, expected ({len(scores)},), one for each pair")
-    if found.is_floating_point() or found.is_complex():
-        raise ValueError(f"{name}: found dtype {found.dtype}, expected whole numbers")
-    return found
-
-
-def _may_be(negatives: Tensor, scores: Tensor) -> Tensor:
-    """The mask `negatives` on the scores' device; raises ValueError."""
-    try:
-        found = torch.as_tensor(negatives, device=scores.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"negatives: found {negatives!r:.80}, expected booleans {tuple(scores.shape)}") from None
-    if found.shape != scores.shape or found.dtype != torch.bool:
-        what = f"{found.dtype} of shape {tuple(found.shape)}"
-        raise ValueError(f"negatives: found {what}, expected booleans {tuple(scores.shape)}, as the scores")
-    return found
+def _of_captions(scores: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from the captions' side: the first N columns of (N, M), transposed."""
+    return scores[:, : len(scores)].T, negative_mask[:, : len(scores)].T
 
 
 def _with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callable[..., None]:
@@ -214,8 +241,9 @@ def hardest_negatives(scores: Tensor, negative_mask: Tensor) -> Tensor:
 
 
 def hardest_of_both(scores: Tensor, negative_mask: Tensor) -> Tensor:
-    """Return `hardest_negatives` of the rows and of the columns of (N, N) scores, (2, N)."""
-    return torch.stack(HardestNegatives.apply(scores, negative_mask, (1, 0)))
+    """Return `hardest_negatives` of the rows and of the first N columns of (N, M) scores, (2, N)."""
+    rows, columns = HardestNegatives.apply(scores, negative_mask, (1, 0))
+    return torch.stack((rows, columns[: len(scores)]))
 
 
 class HardestNegatives(torch.autograd.Function):
@@ -247,7 +275,7 @@ class HardestNegatives(torch.autograd.Function):
 
 
 def shares(scores: Tensor, candidates: Tensor, negatives: str | None) -> Tensor:
-    """Return how much each of (N, N) `candidates` counts in its row: for "all" 1, for "average" 1 / their number, for
+    """Return how much each of (N, M) `candidates` counts in its row: for "all" 1, for "average" 1 / their number, for
     "hardest" 1 / the number of those that tie for the largest score and 0 for the rest.
     """
     if negatives == "hardest":
@@ -261,6 +289,11 @@ def log_sum_exp(logits: Tensor, mask: Tensor) -> Tensor:
     lowest finite number, so that what follows is zero and its gradient too.
     """
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).logsumexp(dim=1)
+
+
+def without_any(log_sum: Tensor) -> Tensor:
+    """Say which results of `log_sum_exp` are of a row without any; several of them added up are of none either."""
+    return log_sum <= torch.finfo(log_sum.dtype).min / 2
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ class CircleLoss(ScoreMatrixLoss):
     """
 
     needs_margin = False
+    gathers = "log_sum_exp"
+    against_positive = False
 
     def __init__(
         self,
@@ -42,19 +44,24 @@ class CircleLoss(ScoreMatrixLoss):
         self.relaxation = check_number("relaxation", relaxation)
         self.gamma = check_number("gamma", gamma, above=0)
 
-    def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        pull, push, _, _ = self._logits(widened(scores))
-        return softplus(log_sum_exp(push, negative_mask) + pull).sum()
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self._push(widened(scores))[0], negative_mask
+
+    def anchors(self, p: Tensor, gathered: Tensor) -> Tensor:
+        return softplus(gathered + self._pull(widened(p))[0]).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """gamma times the factor a times what the logits leave undone, which the negatives share by softmax."""
-        pull, push, a_positive, a_negative = self._logits(widened(scores))
+        (pull, a_positive), (push, a_negative) = self._pull(widened(scores.diagonal())), self._push(widened(scores))
         others = log_sum_exp(push, negative_mask)
         undone = self.gamma * torch.sigmoid(others + pull)
         share = (push - others[:, None]).exp().masked_fill(~negative_mask, 0)
         return PairWeights(undone * a_positive, undone[:, None] * share * a_negative)
 
-    def _logits(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        p, m = scores.diagonal(), self.relaxation
-        a_positive, a_negative = (1 + m - p.detach()).clamp(min=0), (scores.detach() + m).clamp(min=0)
-        return -self.gamma * a_positive * (p - 1 + m), self.gamma * a_negative * (scores - m), a_positive, a_negative
+    def _pull(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        a = (1 + self.relaxation - p.detach()).clamp(min=0)
+        return -self.gamma * a * (p - 1 + self.relaxation), a
+
+    def _push(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        a = (scores.detach() + self.relaxation).clamp(min=0)
+        return self.gamma * a * (scores - self.relaxation), a

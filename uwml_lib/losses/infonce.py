@@ -24,6 +24,8 @@ class InfoNCELoss(ScoreMatrixLoss):
     """
 
     needs_margin = False
+    gathers = "log_sum_exp"
+    against_positive = False
 
     def __init__(
         self, temperature: float = 0.07, reduction: Reduction = "mean", check_finite: bool | None = None
@@ -31,9 +33,11 @@ class InfoNCELoss(ScoreMatrixLoss):
         super().__init__(None, reduction, check_finite)
         self.temperature = check_number("temperature", temperature, above=0)
 
-    def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        logits = widened(scores) / self.temperature
-        return softplus(log_sum_exp(logits, negative_mask) - logits.diagonal()).sum() / 2
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return widened(scores) / self.temperature, negative_mask
+
+    def anchors(self, p: Tensor, gathered: Tensor) -> Tensor:
+        return softplus(gathered - widened(p) / self.temperature).sum() / 2
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """A negative has half its softmax probability over the temperature as weight, its positive the sum of them."""

@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor
 
-from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_number, log_sum_exp, softplus, widened
+from uwml_lib.losses.base import (
+    PairWeights,
+    Reduction,
+    ScoreMatrixLoss,
+    check_number,
+    log_sum_exp,
+    softplus,
+    widened,
+    without_any,
+)
 
 
 class MultiSimilarityLoss(ScoreMatrixLoss):
@@ -29,6 +38,7 @@ class MultiSimilarityLoss(ScoreMatrixLoss):
     """
 
     needs_margin = False
+    gathers = "log_sum_exp"
 
     def __init__(
         self,
@@ -44,20 +54,21 @@ class MultiSimilarityLoss(ScoreMatrixLoss):
         self.beta = check_number("beta", beta, above=0)
         self.base = check_number("base", base)
 
-    def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        p, logits, informative = self._mined(widened(scores), negative_mask)
-        pull = softplus(-self.alpha * (p - self.base)).masked_fill(~informative.any(dim=1), 0) / self.alpha
-        return (pull + softplus(log_sum_exp(logits, informative)) / self.beta).sum()
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        scores, p = widened(scores), widened(p)
+        if self.margin is not None:
+            negative_mask = negative_mask & ~(scores + self.margin <= p)
+        return self.beta * (scores - self.base), negative_mask
+
+    def anchors(self, p: Tensor, gathered: Tensor) -> Tensor:
+        pull = softplus(-self.alpha * (widened(p) - self.base))
+        pull = torch.where(without_any(gathered), 0, pull) / self.alpha
+        return (pull + softplus(gathered) / self.beta).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """sigmoid(-alpha (p - base)) for the positive, exp(beta (S_ij - base)) over one and their sum for negatives."""
-        p, logits, informative = self._mined(widened(scores), negative_mask)
+        p = widened(scores.diagonal())
+        logits, informative = self.pairs(scores, p[:, None], negative_mask)
         positive = torch.sigmoid(-self.alpha * (p - self.base)).masked_fill(~informative.any(dim=1), 0)
         negative = (logits - softplus(log_sum_exp(logits, informative))[:, None]).exp()
         return PairWeights(positive, negative.masked_fill(~informative, 0))
-
-    def _mined(self, scores: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        p = scores.diagonal()
-        if self.margin is not None:
-            negative_mask = negative_mask & ~(scores + self.margin <= p[:, None])
-        return p, self.beta * (scores - self.base), negative_mask

@@ -1,12 +1,11 @@
 """The polynomial loss (PolyLoss) of universal weighting metric learning."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, inf
 
-from uwml_lib.losses.base import Ids, PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_choice, hardest_negatives, shares
 from uwml_lib.losses.horner import check_coefficients, derivative, is_real, polynomial
 
 
@@ -64,10 +63,14 @@ class PolynomialLoss(ScoreMatrixLoss):
         p = scores.diagonal()
         if self.negatives == "hardest":
             return self.of_hardest(p, hardest_negatives(scores, negative_mask))
-        informative = self._informative(scores, negative_mask)
+        per_pair, informative = self.pairs(scores, p[:, None], negative_mask)
+        total = per_pair.masked_fill(~informative, 0).sum(dim=1)
+        return (total / informative.sum(dim=1).clamp(min=1)).sum()
+
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        informative = self._informative(scores, p, negative_mask)
         P, Q = polynomial(p, self.positive), polynomial(scores.masked_fill(~informative, 0), self.negative)
-        per_pair = self._clamped(P[:, None], Q).masked_fill(~informative, 0)
-        return (per_pair.sum(dim=1) / informative.sum(dim=1).clamp(min=1)).sum()
+        return self._clamped(P, Q), informative
 
     def of_hardest(self, p: Tensor, n: Tensor) -> Tensor:
         """Sum over anchors, from the scores of their positives p and hardest negatives n, both (N,)."""
@@ -79,26 +82,23 @@ class PolynomialLoss(ScoreMatrixLoss):
         """A used anchor's positive has the weight -P'(p), each of its negatives Q'(S_ij) times its share: 1 for the
         hardest (split among ties), 1 / |N_i| for the average. Both are zero where the clamp bites.
         """
-        share = shares(scores, self._informative(scores, negative_mask), self.negatives)
         p = scores.diagonal()[:, None]
+        share = shares(scores, self._informative(scores, p, negative_mask), self.negatives)
         P, Q = polynomial(p, self.positive), polynomial(scores, self.negative)
         pulled, pushed = (P >= 0, Q >= 0) if self.clamp == "each" else (P + Q >= 0, P + Q >= 0)
         positive = -polynomial(p, derivative(self.positive)) * share * pulled
         negative = polynomial(scores, derivative(self.negative)) * share * pushed
         return PairWeights(positive.sum(dim=1), negative)
 
-    def _informative(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        p = scores.diagonal()[:, None]
+    def _informative(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> Tensor:
         return negative_mask & ~(scores + self.margin <= p) & ~(p >= self.positive_ceiling)
 
     def _clamped(self, P: Tensor, Q: Tensor) -> Tensor:
         return P.clamp(min=0) + Q.clamp(min=0) if self.clamp == "each" else (P + Q).clamp(min=0)
 
-    @torch.no_grad()
-    def statistics(self, scores: Tensor, image_ids: Ids = None, **others: Any) -> dict[str, Tensor]:
-        statistics = super().statistics(scores, image_ids, **others)
-        above = scores.diagonal() >= self.positive_ceiling
-        return {**statistics, "above_ceiling_share": above.to(scores.dtype).mean()}
+    def describe(self, p: Tensor, n: Tensor) -> dict[str, Tensor]:
+        above = p >= self.positive_ceiling
+        return {**super().describe(p, n), "above_ceiling_share": above.to(p.dtype).mean()}
 
 
 class PolynomialAverageLoss(PolynomialLoss, negatives="average"):

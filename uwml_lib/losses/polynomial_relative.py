@@ -48,6 +48,9 @@ class PolynomialRelativeLoss(ScoreMatrixLoss):
         x, share = self._compared(scores, negative_mask)
         return (polynomial(x, self.R).clamp(min=0) * share).sum()
 
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return polynomial(scores - p, self.R).clamp(min=0), negative_mask & ~(scores + self.margin <= p)
+
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """An informative negative has the weight R'(S_ij - S_ii) times its share, zero where the clamp bites."""
         x, share = self._compared(scores, negative_mask)

@@ -27,6 +27,8 @@ class SigmoidLoss(ScoreMatrixLoss):
     """
 
     needs_margin = False
+    gathers = "all"
+    against_positive = False
 
     def __init__(
         self, scale: float = 10.0, bias: float = -10.0, reduction: Reduction = "mean", check_finite: bool | None = None
@@ -38,6 +40,12 @@ class SigmoidLoss(ScoreMatrixLoss):
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
         logits = self.scale * widened(scores) + self.bias
         return (softplus(-logits.diagonal()).sum() + softplus(logits).masked_fill(~negative_mask, 0).sum()) / 2
+
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return softplus(self.scale * widened(scores) + self.bias) / 2, negative_mask
+
+    def anchors(self, p: Tensor, gathered: Tensor) -> Tensor:
+        return (softplus(-self.scale * widened(p) - self.bias) / 2 + gathered).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """Half of scale sigmoid(-logit) for a positive and of scale sigmoid(logit) for a negative."""

@@ -40,7 +40,11 @@ class TripletLoss(ScoreMatrixLoss):
         p = scores.diagonal()
         if self.negatives == "hardest":
             return self.of_hardest(p, hardest_negatives(scores, negative_mask))
-        return (self.margin + scores - p[:, None]).clamp(min=0).masked_fill(~negative_mask, 0).sum()
+        hinges, counted = self.pairs(scores, p[:, None], negative_mask)
+        return hinges.masked_fill(~counted, 0).sum()
+
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return (self.margin + scores - p).clamp(min=0), negative_mask
 
     def of_hardest(self, p: Tensor, n: Tensor) -> Tensor:
         """Sum over anchors, from the scores of their positives p (N,) and hardest negatives n (..., N)."""

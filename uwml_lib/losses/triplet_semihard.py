@@ -26,10 +26,15 @@ class TripletSemihardLoss(ScoreMatrixLoss):
     def __init__(self, margin: float = 0.2, reduction: Reduction = "sum", check_finite: bool | None = None) -> None:
         super().__init__(margin, reduction, check_finite)
 
+    gathers = "hardest"
+
     def direction(self, scores: Tensor, negative_mask: Tensor) -> Tensor:
-        n = hardest_negatives(scores, negative_mask & ~(scores >= scores.diagonal()[:, None]))
+        n = hardest_negatives(*self.pairs(scores, scores.diagonal()[:, None], negative_mask))
         p = scores.diagonal()  # only now: inductor (torch 2.13) else loses its gradient
         return (self.margin + n - p).clamp(min=0).sum()
+
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return scores, negative_mask & ~(scores >= p)
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """The hardest semi-hard negative, if within the margin, and its positive weigh 1; tied ones share it."""

@@ -44,6 +44,9 @@ class TripletSoftLoss(ScoreMatrixLoss):
         gaps, share = self._gaps(scores, negative_mask)
         return (softplus(gaps) * share).sum() / self.scale
 
+    def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return softplus(self.scale * (scores - p)) / self.scale, negative_mask
+
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:
         """A negative has the weight sigmoid(scale (S_ij - S_ii)) times its share, its positive the sum of them."""
         gaps, share = self._gaps(scores, negative_mask)
