@@ -118,7 +118,7 @@ class ScoreMatrixLoss(nn.Module):
         from uwml_lib.losses import streaming  # it knows this class
 
         value, p, hardest = streaming.from_embeddings(
-            self, images, captions, image_ids, caption_ids, negatives, similarity
+            self, images, captions, image_ids, caption_ids, negatives, similarity, return_statistics
         )
         return (value, self.describe(p, hardest)) if return_statistics else value
 

@@ -26,6 +26,7 @@ class Negatives:
             self.beyond = torch.arange(m, device=device) >= n if m > n else None  # no image is theirs
         if caption_ids is not None:
             self.ids.append(_ids("caption_ids", caption_ids, m, device))
+        self.plain = not self.ids and negatives is None  # all but the positives
         if not self.ids:
             self.ids.append(torch.arange(m, device=device))
         self.allowed = None if negatives is None else _allowed(negatives, (n, m), device)
@@ -33,11 +34,24 @@ class Negatives:
     def mask(self, rows: slice | Tensor | None = None, columns: slice | Tensor = slice(None)) -> Tensor:
         """Return the boolean mask of some rows and columns, by default all: may the column be a negative of the row?"""
         rows = slice(self.n) if rows is None else rows
+        if self.plain and isinstance(rows, slice):
+            mask = torch.ones(
+                rows.stop - (rows.start or 0), len(self.ids[0]), dtype=torch.bool, device=self.ids[0].device
+            )
+            mask[:, rows].fill_diagonal_(False)
+            return mask[:, columns]
         mask, *others = (ids[rows][:, None] != ids[columns] for ids in self.ids)
         if self.beyond is not None:
             mask = mask | self.beyond[columns]
         others += [] if self.allowed is None else [self.allowed[rows][:, columns]]
         return functools.reduce(torch.logical_and, others, mask)
+
+    def hide_others(self, scores: Tensor, rows: slice) -> None:
+        """Put -inf where rows of scores (rows, M) are those of no negatives."""
+        if self.plain:
+            scores[:, rows].fill_diagonal_(-torch.inf)
+        else:
+            scores.masked_fill_(~self.mask(rows), -torch.inf)
 
 
 def _ids(name: str, ids: Ids, size: int, device: torch.device) -> Tensor:

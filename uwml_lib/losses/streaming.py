@@ -5,20 +5,20 @@ gathered from products of a few rows with all columns, in memory that is used ag
 goes to the chosen pairs, without a second product; that of sums is made block by block from the products again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from uwml_lib.losses.base import Ids, ScoreMatrixLoss, check_choice, log_sum_exp, widened
+from uwml_lib.losses.base import Ids, ScoreMatrixLoss, check_choice, widened
 from uwml_lib.losses.negatives import Negatives
 
-ROWS = 256
+ROWS = 512
 """Rows of a block: enough for a product at full speed."""
-GROUP = 16
-"""Divides ROWS; see `_max`."""
+Both = Sequence[Tensor]
+"""Something of the images and the same of the captions."""
 
 
 def from_embeddings(
@@ -29,24 +29,39 @@ def from_embeddings(
     caption_ids: Ids,
     negatives: Tensor | None,
     similarity: str,
+    statistics: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss, the scores of the positives (N,) and of the hardest negatives (2, N), as
-    `ScoreMatrixLoss.from_embeddings` tells.
-    """
+    """Return the loss, and scores of positives (N,) and hardest negatives (2, N) for `ScoreMatrixLoss.describe`."""
     check_choice("similarity", similarity, ("cosine", "dot"))
     _check_embeddings(images, captions)
     if loss.negatives != "hardest" and type(loss).pairs is ScoreMatrixLoss.pairs:
         raise ValueError(f"{type(loss).__name__}: found no `pairs`, expected them for a loss of all negatives")
     loss.check_numbers(images, "images")
     loss.check_numbers(captions, "captions")
-    if similarity == "cosine":
-        images, captions = (torch.nn.functional.normalize(each, dim=1) for each in (images, captions))
     who = Negatives(len(images), len(captions), images.device, image_ids, caption_ids, negatives)
-    p, gathered, hardest = Gather.apply(images, captions, loss, who)
-    total = _of_hardest(loss, p, gathered) if _how(loss) == "hardest" else loss.anchors(p, gathered)
+    gather = Largest if loss.negatives == "hardest" or loss.gathers == "hardest" else Sums
+    p, gathered, hardest = gather.apply(images, captions, loss, who, similarity, statistics)
+    total = _of_hardest(loss, p, gathered) if gather is Largest else loss.anchors(p, gathered)
     value = (total / len(images) if loss.reduction == "mean" else total).to(images.dtype)
     loss.check_numbers(value, "the loss")
     return value, p.detach(), hardest
+
+
+def _normalised(embeddings: Tensor, similarity: str) -> tuple[Tensor, Tensor | None]:
+    """Return embeddings as `torch.nn.functional.normalize` makes them, and the inverse (N, 1) of what they had."""
+    if similarity == "dot":
+        return embeddings, None
+    norms = torch.linalg.vector_norm(widened(embeddings), dim=1, keepdim=True)
+    inverse = norms.clamp(min=1e-12).reciprocal()
+    return (embeddings * inverse).to(embeddings.dtype), inverse
+
+
+def _before_normalising(to: Tensor, embeddings: Tensor, inverse: Tensor | None) -> Tensor:
+    """Turn the gradient of what `_normalised` returned into that of what it was given, in place."""
+    if inverse is not None:
+        for of, unit, scale in zip(*(each.split(ROWS) for each in (to, embeddings, inverse)), strict=True):
+            of.sub_((of * unit).sum(dim=1, keepdim=True) * unit).mul_(scale)
+    return to.to(embeddings.dtype)
 
 
 def _check_embeddings(images: Tensor, captions: Tensor) -> None:
@@ -61,14 +76,6 @@ def _check_embeddings(images: Tensor, captions: Tensor) -> None:
         raise ValueError(f"captions: found {found}, expected {expected}, as the images")
 
 
-def _how(loss: ScoreMatrixLoss) -> str | None:
-    return loss.gathers or loss.negatives
-
-
-def _pairs(loss: ScoreMatrixLoss, scores: Tensor, p: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    return (scores, mask) if loss.negatives == "hardest" else loss.pairs(scores, p, mask)
-
-
 def _of_hardest(loss: ScoreMatrixLoss, p: Tensor, n: Tensor) -> Tensor:
     """Sum over anchors of what the loss makes of (1, 2) scores each: a positive p (N,) and a negative n (2, N)."""
     there = n > -torch.inf
@@ -77,165 +84,199 @@ def _of_hardest(loss: ScoreMatrixLoss, p: Tensor, n: Tensor) -> Tensor:
     return torch.vmap(loss.direction)(scores, mask).sum()
 
 
-class Gather(torch.autograd.Function):
-    """Positives (N,) and what the pairs of images and of captions come to, (2, N), of embeddings (N, d) and (M, d).
+def _blocks(images: Tensor, captions: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows and their scores (rows, M), in memory that the next ones overwrite."""
+    memory = images.new_empty(min(ROWS, len(images)), len(captions))
+    for start in range(0, len(images), ROWS):
+        rows = slice(start, min(start + ROWS, len(images)))
+        yield rows, torch.mm(images[rows], captions.T, out=memory[: rows.stop - start])
 
-    Third, without gradient: the hardest negatives (2, N), as statistics take them. All of them at least float32.
+
+def _from_side(side: int, n: int, block: Tensor) -> Tensor:
+    """A block (rows, M) as the anchors of one side see it, images (0) or captions (1): a row an anchor."""
+    return block if side == 0 else block[:, :n].T
+
+
+class Largest(torch.autograd.Function):
+    """Positives (N,) and hardest negatives of images and of captions (2, N), of embeddings (N, d) and (M, d); third,
+    without gradient, the hardest of all negatives, for statistics. All of them are float32 at least.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, captions: Tensor, loss: ScoreMatrixLoss, who: Negatives
-    ) -> tuple[Tensor, ...]:
-        n, how = len(images), _how(loss)
+        ctx: Any,
+        images: Tensor,
+        captions: Tensor,
+        loss: ScoreMatrixLoss,
+        who: Negatives,
+        similarity: str,
+        statistics: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        (images, of_images), (captions, of_captions) = (_normalised(each, similarity) for each in (images, captions))
+        n, whole = len(images), loss.negatives == "hardest"
         p = widened(images.new_empty(0)).new_zeros(n)
-        lowest = {"hardest": -torch.inf, "log_sum_exp": torch.finfo(p.dtype).min}.get(how or "", 0.0)
-        gathered, hardest = p.new_full((2, n), lowest), p.new_full((2, n), -torch.inf)
-        counts, places = (torch.zeros(2, n, dtype=torch.int64, device=p.device) for _ in range(2))
+        best, of_all = p.new_full((2, 2, n), -torch.inf)
+        places = torch.zeros(2, n, dtype=torch.int64, device=p.device)
         tied = torch.zeros(2, n, dtype=torch.bool, device=p.device)
         # What looks at the positives of captions can do so once all are known, which takes the products once more.
-        sweeps = ((0,), (1,)) if loss.against_positive and loss.negatives != "hardest" else ((0, 1),)
-        for directions in sweeps:
-            for rows, scores, mask in _blocks(images, captions, who):
+        for sides in ((0, 1),) if whole else ((0,), (1,)):
+            for rows, scores in _blocks(images, captions):
                 p[rows] = scores[:, rows].diagonal()
-                for side in directions:
-                    at, first, S, allowed = _from_side(side, rows, scores, mask, len(p))
-                    pairs, counted = _pairs(loss, S, p[at, None], allowed)
-                    if how == "hardest":
-                        _keep_largest(pairs, counted, first, gathered[side, at], places[side, at], tied[side, at])
-                    elif how == "log_sum_exp":
-                        gathered[side, at] = gathered[side, at].logaddexp(log_sum_exp(pairs, counted))
+                if whole:
+                    who.hide_others(scores, rows)
+                for side in sides:
+                    at, S = (rows, slice(n))[side], _from_side(side, n, scores)
+                    if not whole:
+                        allowed = _from_side(side, n, who.mask(rows))
+                        of_all[side, at] = of_all[side, at].maximum(S.where(allowed, -torch.inf).amax(dim=1))
+                        S = torch.where(loss.pairs(S, p[at, None], allowed)[1], S, -torch.inf)
+                    _keep_largest(S, rows.start * side, best[side, at], places[side, at], tied[side, at])
+        ctx.loss, ctx.who, ctx.inverse = loss, who, (of_images, of_captions)
+        ctx.save_for_backward(images, captions, p, best, places, tied)
+        of_all = best.clone() if whole else of_all
+        ctx.mark_non_differentiable(of_all)
+        return p, best, of_all
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_p: Tensor, of_best: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        *embeddings, p, best, places, tied = ctx.saved_tensors
+        to = [p.new_zeros(each.shape) for each in embeddings]
+        _to_chosen(embeddings, to, of_p, of_best.masked_fill(tied, 0), places)
+        if p.device.type == "cpu":
+            for side in (0, 1):
+                for some in tied[side].nonzero().squeeze(1).split(ROWS):
+                    _to_tied(side, some, ctx, embeddings, to, of_best[side, some])
+        return *map(_before_normalising, to, embeddings, ctx.inverse), None, None, None, None
+
+
+def _keep_largest(scores: Tensor, first: int, best: Tensor, places: Tensor, tied: Tensor) -> None:
+    """Let anchors have the largest of these scores (n, m), and its place, if it is larger than what they have.
+
+    Whether others equal it is looked for on a CPU alone: elsewhere nobody asks, see `Largest.backward`.
+    """
+    transposed = scores.stride(0) < scores.stride(1)
+    value, place, again = _largest(scores.T, 0) if transposed else _largest(scores, 1)
+    larger = value > best
+    if value.device.type == "cpu":
+        tied.copy_(torch.where(larger, again, tied | (value == best)) & (value.maximum(best) > -torch.inf))
+    places.copy_(torch.where(larger, place + first, places))
+    best.copy_(torch.where(larger, value, best))
+
+
+def _largest(scores: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the largest scores along a dimension, their places, and whether another one equals them.
+
+    `max` with places is slow on a CPU, without them fast: so first the largest of every group, each as large as there
+    are groups, then its place within.
+    """
+    size = 1 << (scores.shape[dim].bit_length() // 2)
+    if rest := -scores.shape[dim] % size:
+        scores = torch.nn.functional.pad(scores, (0, rest) if dim else (0, 0, 0, rest), value=-torch.inf)
+    by_group = scores.unflatten(dim, (size, -1))  # every size-th score is of one group: so memory is read in order
+    of_groups = by_group.amax(dim)
+    group = of_groups.argmax(dim, keepdim=True)
+    chosen = group.unsqueeze(dim).expand(*by_group.shape[: dim + 1], 1, *by_group.shape[dim + 2 :])
+    members = by_group.gather(dim + 1, chosen).squeeze(dim + 1)
+    value, within = members.max(dim, keepdim=True)
+    others = [
+        rest.scatter_(dim, place, -torch.inf).amax(dim) for rest, place in ((of_groups, group), (members, within))
+    ]
+    place = within * of_groups.shape[dim] + group
+    return value.squeeze(dim), place.squeeze(dim), torch.maximum(*others) == value.squeeze(dim)
+
+
+def _to_chosen(embeddings: Both, to: Both, of_p: Tensor, weights: Tensor, places: Tensor) -> None:
+    """Add the gradient of the scores of positives (N,) and of each anchor's negative (2, N) to that of embeddings."""
+    (images, captions), (to_images, to_captions) = embeddings, to
+    for start in range(0, len(of_p), ROWS):
+        rows = slice(start, min(start + ROWS, len(of_p)))
+        p, of_image, of_caption = of_p[rows, None], weights[0, rows, None], weights[1, rows, None]
+        to_images[rows] += p * captions[rows] + of_image * captions[places[0, rows]]
+        to_captions[rows] += p * images[rows] + of_caption * images[places[1, rows]]
+        to_captions.index_add_(0, places[0, rows], of_image * images[rows])
+        to_images.index_add_(0, places[1, rows], of_caption * captions[rows])
+
+
+def _to_tied(side: int, some: Tensor, ctx: Any, embeddings: Both, to: Both, weights: Tensor) -> None:
+    """Add the gradient of the hardest negatives of some anchors, which share it equally as they are tied."""
+    _, _, p, best, places, _ = ctx.saved_tensors
+    own, others = embeddings[side], embeddings[1 - side][: None if side == 0 else len(p)]
+    mask = ctx.who.mask(some) if side == 0 else ctx.who.mask(None, some).T
+    scores = own[some] @ others.T
+    if ctx.loss.negatives != "hardest":
+        mask = ctx.loss.pairs(scores, p[some, None], mask)[1]
+    share = ((scores == best[side, some, None]) & mask).to(p.dtype)
+    share.scatter_(1, places[side, some, None], 1)  # whatever rounding does to a product made anew
+    share = (share * (weights / share.sum(dim=1))[:, None]).to(own.dtype)
+    to[side].index_add_(0, some, (share @ others).to(p.dtype))
+    to[1 - side][: len(others)] += share.T @ own[some]
+
+
+class Sums(torch.autograd.Function):
+    """As `Largest`, for losses that sum over their pairs: second is what these come to."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        captions: Tensor,
+        loss: ScoreMatrixLoss,
+        who: Negatives,
+        similarity: str,
+        statistics: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        (images, of_images), (captions, of_captions) = (_normalised(each, similarity) for each in (images, captions))
+        n, how = len(images), loss.gathers or loss.negatives
+        p = widened(images.new_empty(0)).new_zeros(n)
+        gathered = p.new_full((2, n), torch.finfo(p.dtype).min if how == "log_sum_exp" else 0)
+        counts, hardest = torch.zeros_like(gathered), torch.full_like(gathered, -torch.inf)
+        for sides in ((0,), (1,)) if loss.against_positive else ((0, 1),):  # as in `Largest`
+            for rows, scores in _blocks(images, captions):
+                p[rows] = scores[:, rows].diagonal()
+                mask = who.mask(rows)
+                for side in sides:
+                    at, S, allowed = (rows, slice(n))[side], _from_side(side, n, scores), _from_side(side, n, mask)
+                    pairs, counted = loss.pairs(S, p[at, None], allowed)
+                    if how == "log_sum_exp":
+                        log_sum = torch.where(counted, pairs, torch.finfo(pairs.dtype).min).logsumexp(dim=1)
+                        gathered[side, at] = gathered[side, at].logaddexp(log_sum)
                     else:
-                        gathered[side, at] += pairs.masked_fill(~counted, 0).sum(dim=1, dtype=p.dtype)
+                        gathered[side, at] += torch.where(counted, pairs, 0).sum(dim=1, dtype=p.dtype)
+                    if how == "average":
                         counts[side, at] += counted.sum(dim=1)
-                    if loss.negatives != "hardest":
-                        found = S.masked_fill(~allowed, -torch.inf).amax(dim=1)
-                        hardest[side, at] = hardest[side, at].maximum(found)
-        if how == "average":
-            gathered /= counts.clamp(min=1)
-        if loss.negatives == "hardest":
-            hardest = gathered.clone()
-        ctx.loss, ctx.who = loss, who
-        ctx.save_for_backward(images, captions, p, gathered, counts, places, tied)
+                    if statistics:
+                        hardest[side, at] = hardest[side, at].maximum(S.where(allowed, -torch.inf).amax(dim=1))
+        counts = counts.clamp(min=1) if how == "average" else torch.ones_like(counts)
+        gathered /= counts
+        ctx.loss, ctx.who, ctx.inverse = loss, who, (of_images, of_captions)
+        ctx.save_for_backward(images, captions, p, gathered, counts)
         ctx.mark_non_differentiable(hardest)
         return p, gathered, hardest
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_p: Tensor, of_gathered: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        images, captions, p, gathered, counts, places, tied = ctx.saved_tensors
-        to = tuple(p.new_zeros(each.shape) for each in (images, captions))
-        if _how(ctx.loss) == "hardest":
-            _to_chosen(ctx.loss, ctx.who, (images, captions), to, p, gathered, of_gathered, places, tied)
-        else:
-            if _how(ctx.loss) == "average":
-                of_gathered = of_gathered / counts.clamp(min=1)
-            of_p = of_p + _to_all(ctx.loss, ctx.who, (images, captions), to, p, gathered, of_gathered)
-        itself = torch.arange(len(p), device=p.device)
-        _to_places((images, captions), to, of_p, itself, itself)
-        wanted = zip(to, (images, captions), ctx.needs_input_grad, strict=False)
-        return (*(gradient.to(each.dtype) if needed else None for gradient, each, needed in wanted), None, None)
-
-
-Both = tuple[Tensor, Tensor]
-"""Something of the images and the same of the captions."""
-
-
-def _blocks(images: Tensor, captions: Tensor, who: Negatives) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield rows, their scores (rows, M), in memory that the next ones overwrite, and who may be their negatives."""
-    memory = images.new_empty(min(ROWS, len(images)), len(captions))
-    for start in range(0, len(images), ROWS):
-        rows = slice(start, min(start + ROWS, len(images)))
-        scores = torch.mm(images[rows], captions.T, out=memory[: rows.stop - start])
-        yield rows, scores, who.mask(rows)
-
-
-def _from_side(side: int, rows: slice, scores: Tensor, mask: Tensor, n: int) -> tuple[slice, int, Tensor, Tensor]:
-    """A block as the anchors of one side see it, images (0) or captions (1): which they are, the number of their first
-    partner, scores and mask, a row an anchor.
-    """
-    if side == 0:
-        return rows, 0, scores, mask
-    return slice(n), rows.start, scores[:, :n].T, mask[:, :n].T
-
-
-def _keep_largest(scores: Tensor, counted: Tensor, first: int, best: Tensor, places: Tensor, tied: Tensor) -> None:
-    """Let anchors have the largest of these scores (n, m), and its place, if it is larger than what they have.
-
-    Whether others equal it is looked for on a CPU alone: elsewhere the host would have to wait for the answer.
-    """
-    scores = scores.masked_fill(~counted, -torch.inf)
-    value, place = _max(scores) if scores.stride(1) > 1 else scores.max(dim=1)
-    larger = value > best
-    if value.device.type == "cpu":
-        again = scores.scatter_(1, place[:, None], -torch.inf).amax(dim=1) == value
-        tied.copy_(torch.where(larger, again, tied | (value == best)) & (value.maximum(best) > -torch.inf))
-    places.copy_(torch.where(larger, place + first, places))
-    best.copy_(torch.where(larger, value, best))
-
-
-def _max(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """`scores.max(dim=1)`, several times as fast on a CPU where the numbers of a row lie far apart."""
-    if rest := -scores.shape[1] % GROUP:
-        scores = torch.nn.functional.pad(scores, (0, rest), value=-torch.inf)
-    groups = scores.unflatten(1, (-1, GROUP))
-    group = groups.amax(dim=2).argmax(dim=1)
-    value, within = groups.take_along_dim(group[:, None, None], dim=1).squeeze(1).max(dim=1)
-    return value, group * GROUP + within
-
-
-def _to_places(embeddings: Both, to: Both, weights: Tensor, image_places: Tensor, caption_places: Tensor) -> None:
-    """Add the gradient of the scores of some pairs, (K,) weights each, to that of images and captions."""
-    (images, captions), (to_images, to_captions) = embeddings, to
-    for weight, i, j in zip(*(each.split(ROWS) for each in (weights, image_places, caption_places)), strict=True):
-        to_images.index_add_(0, i, weight[:, None] * captions[j])
-        to_captions.index_add_(0, j, weight[:, None] * images[i])
-
-
-def _to_chosen(
-    loss: ScoreMatrixLoss, who: Negatives, embeddings: Both, to: Both, p: Tensor, hardest: Tensor, weights: Tensor,
-    places: Tensor, tied: Tensor,
-) -> None:  # fmt: skip
-    """Add the gradient (2, N) of the hardest negatives to that of images and captions."""
-    anchors = torch.arange(len(p), device=p.device)
-    alone = weights.masked_fill(tied, 0)
-    _to_places(embeddings, to, alone[0], anchors, places[0])
-    _to_places(embeddings, to, alone[1], places[1], anchors)
-    if p.device.type != "cpu":
-        return
-    for side in (0, 1):
-        own, others, to_own, to_others = embeddings[side], embeddings[1 - side], to[side], to[1 - side]
-        for some in tied[side].nonzero().squeeze(1).split(ROWS):
-            mask = who.mask(some) if side == 0 else who.mask(None, some).T
-            pairs, counted = _pairs(loss, own[some] @ others.T, p[some, None], mask)
-            share = ((pairs == hardest[side, some, None]) & counted).to(p.dtype)
-            share.scatter_(1, places[side, some, None], 1)  # whatever rounding does to the product made anew
-            share *= (weights[side, some] / share.sum(dim=1))[:, None]
-            share = share.to(own.dtype)
-            to_own.index_add_(0, some, (share @ others).to(p.dtype))
-            to_others += share.T @ own[some]
-
-
-def _to_all(
-    loss: ScoreMatrixLoss, who: Negatives, embeddings: Both, to: Both, p: Tensor, gathered: Tensor, weights: Tensor
-) -> Tensor:
-    """Add the gradient (2, N) of sums over pairs to that of images and captions; return that of the positives."""
-    (images, captions), (to_images, to_captions) = embeddings, to
-    of_p = torch.zeros_like(p)
-    for rows, scores, mask in _blocks(images, captions, who):
-        of_scores = torch.zeros_like(scores)
-        for side in (0, 1):
-            at, _, S, allowed = _from_side(side, rows, scores, mask, len(p))
-            with torch.enable_grad():
-                S, q = S.detach().requires_grad_(), p[at].detach().requires_grad_()
-                pairs, counted = loss.pairs(S, q[:, None], allowed)
-            each = weights[side, at, None].expand_as(pairs)
-            if loss.gathers == "log_sum_exp":
-                each = (pairs.detach() - gathered[side, at, None]).exp() * each
-            of_S, of_q = torch.autograd.grad(pairs, (S, q), each.masked_fill(~counted, 0), allow_unused=True)
-            seen = of_scores[:, : len(p)].T if side else of_scores
-            seen += of_S
-            of_p[at] += 0 if of_q is None else of_q
-        to_images[rows] = of_scores @ captions
-        to_captions += of_scores.T @ images[rows]
-    return of_p
+        images, captions, p, gathered, counts = ctx.saved_tensors
+        to_images, to_captions = (p.new_zeros(each.shape) for each in (images, captions))
+        n, of_p, weights = len(p), of_p.clone(), of_gathered / counts
+        for rows, scores in _blocks(images, captions):
+            of_scores, mask = torch.zeros_like(scores), ctx.who.mask(rows)
+            for side in (0, 1):
+                at, S = (rows, slice(n))[side], _from_side(side, n, scores)
+                with torch.enable_grad():
+                    S, q = S.detach().requires_grad_(), p[at].detach().requires_grad_()
+                    pairs, counted = ctx.loss.pairs(S, q[:, None], _from_side(side, n, mask))
+                each = weights[side, at, None]
+                if ctx.loss.gathers == "log_sum_exp":
+                    each = (pairs.detach() - gathered[side, at, None]).exp_().mul_(each)
+                each = torch.where(counted, each, 0).to(pairs.dtype)
+                of_S, of_q = torch.autograd.grad(pairs, (S, q), each, allow_unused=True)
+                _from_side(side, n, of_scores).add_(of_S)
+                of_p[at] += 0 if of_q is None else of_q
+            to_images[rows] = (of_scores @ captions).to(p.dtype)
+            to_captions += of_scores.T @ images[rows]
+        to_images += of_p[:, None] * captions[:n]
+        to_captions[:n] += of_p[:, None] * images
+        to = (to_images, to_captions)
+        return *map(_before_normalising, to, (images, captions), ctx.inverse), None, None, None, None
