@@ -16,14 +16,16 @@ def anchor(loss, p, negatives, frozen):
 
 def naive_loss(loss, scores, image_ids=None, frozen=None, caption_ids=None, negatives=None):
     """The loss of a score matrix; `frozen` is the matrix that constants are taken from, by default the same."""
-    size = len(scores)
-    images, captions = (range(size) if ids is None else ids.tolist() for ids in (image_ids, caption_ids))
+    size, width = scores.shape
+    images = [*(range(size) if image_ids is None else image_ids.tolist()), *[None] * (width - size)]
+    captions = range(width) if caption_ids is None else caption_ids.tolist()
     frozen = scores if frozen is None else frozen
-    may_be = torch.ones(size, size) if negatives is None else negatives
+    may_be = torch.ones(size, width) if negatives is None else negatives
     total = 0.0
     for D, F, M in zip(*((x.tolist(), x.T.tolist()) for x in (scores, frozen, may_be)), strict=True):
-        for i in range(size):
-            others = [j for j in range(size) if images[j] != images[i] and captions[j] != captions[i] and M[i][j]]
+        for i in range(size):  # columns beyond are anchors of no direction
+            partners = range(len(D[i]))
+            others = [j for j in partners if images[j] != images[i] and captions[j] != captions[i] and M[i][j]]
             total += anchor(loss, D[i][i], [D[i][j] for j in others], (F[i][i], [F[i][j] for j in others]))
     return total / size if loss.reduction == "mean" else total
 

@@ -559,9 +559,11 @@ def test_a_loss_is_a_small_file_named_as_it_is(name):
 
 def test_every_file_and_every_class_is_in_the_table():
     files = {path.stem for path in Path(uwml_lib.losses.__file__).parent.glob("*.py")}
-    assert files - {"__init__", "base", "horner", "pml"} == {name for name in LOSSES if not varied(LOSSES[name])}
+    assert files - {"__init__", "base", "from_weights", "horner", "negatives", "pml", "streaming"} == {
+        name for name in LOSSES if not varied(LOSSES[name])
+    }
     assert set(uwml_lib.losses.__all__) == {
-        "LOSSES", "PairWeights", "ScoreMatrixLoss", *(kind.__name__ for kind in LOSSES.values())
+        "LOSSES", "FromWeights", "PairWeights", "ScoreMatrixLoss", *(kind.__name__ for kind in LOSSES.values())
     }  # fmt: skip
     assert set(LOSSES) == set(DEFAULTS)
 
@@ -620,7 +622,7 @@ def test_a_loss_is_a_plain_module(form):
 @pytest.mark.parametrize(
     ("scores", "image_ids", "message"),
     [
-        (torch.rand(3, 4), None, r"scores: found shape \(3, 4\), expected a square matrix"),
+        (torch.rand(4, 3), None, r"scores: found shape \(4, 3\), expected \(N, M\) with M >= N >= 1"),
         (torch.rand(3), None, r"scores: found shape \(3,\)"),
         (torch.rand(2, 3, 3), None, r"scores: found shape \(2, 3, 3\)"),
         (torch.rand(0, 0), None, r"scores: found shape \(0, 0\)"),

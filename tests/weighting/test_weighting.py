@@ -81,7 +81,7 @@ def test_a_constant_loss_gives_no_weight(constant):
         (lambda scores: scores[0], SCORES, r"loss: returned shape \(5,\)"),
         (lambda scores: 0.5, SCORES, "loss: returned 0.5, expected a scalar"),
         (PolynomialLoss(), torch.ones(3, 3, dtype=torch.int64), r"scores: found torch.int64 \(3, 3\)"),
-        (lambda scores: scores.sum(), torch.rand(3, 4), r"scores: found torch.float32 \(3, 4\)"),
+        (lambda scores: scores.sum(), torch.rand(4, 3), r"scores: found torch.float32 \(4, 3\)"),
     ],
 )
 def test_what_has_no_weights(loss, scores, message):

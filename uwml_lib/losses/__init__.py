@@ -1,10 +1,12 @@
 """Losses on a score matrix: `loss(scores, image_ids=None)`; nothing here knows what an image is.
 
 A new loss is a file and a line in `LOSSES`; a variant that only changes a default stands below the loss it varies.
+`FromWeights` is none of the table, as it is nothing without the two functions that it takes.
 """
 
 from uwml_lib.losses.base import PairWeights, ScoreMatrixLoss
 from uwml_lib.losses.circle import CircleLoss
+from uwml_lib.losses.from_weights import FromWeights
 from uwml_lib.losses.infonce import InfoNCELoss
 from uwml_lib.losses.multi_similarity import MultiSimilarityLoss
 from uwml_lib.losses.polynomial import PolynomialAverageLoss, PolynomialLoss, PolynomialPublicVariantLoss
@@ -29,4 +31,4 @@ LOSSES: dict[str, type[ScoreMatrixLoss]] = {
     "triplet_soft": TripletSoftLoss,
 }
 
-__all__ = ["LOSSES", "PairWeights", "ScoreMatrixLoss"] + [kind.__name__ for kind in LOSSES.values()]
+__all__ = ["LOSSES", "FromWeights", "PairWeights", "ScoreMatrixLoss"] + [kind.__name__ for kind in LOSSES.values()]

@@ -41,9 +41,9 @@ def from_embeddings(
     who = Negatives(len(images), len(captions), images.device, image_ids, caption_ids, negatives)
     gather = Largest if loss.negatives == "hardest" or loss.gathers == "hardest" else Sums
     p, gathered, hardest = gather.apply(images, captions, loss, who, similarity, statistics)
+    loss.check_numbers(torch.stack((p, *gathered.clamp(min=torch.finfo(p.dtype).min))))  # -inf: there is no negative
     total = _of_hardest(loss, p, gathered) if gather is Largest else loss.anchors(p, gathered)
     value = (total / len(images) if loss.reduction == "mean" else total).to(images.dtype)
-    loss.check_numbers(value, "the loss")
     return value, p.detach(), hardest
 
 
@@ -145,7 +145,8 @@ class Largest(torch.autograd.Function):
         _to_chosen(embeddings, to, of_p, of_best.masked_fill(tied, 0), places)
         if p.device.type == "cpu":
             for side in (0, 1):
-                for some in tied[side].nonzero().squeeze(1).split(ROWS):
+                anchors = tied[side].nonzero().squeeze(1)
+                for some in anchors.split(ROWS) if len(anchors) else ():
                     _to_tied(side, some, ctx, embeddings, to, of_best[side, some])
         return *map(_before_normalising, to, embeddings, ctx.inverse), None, None, None, None
 

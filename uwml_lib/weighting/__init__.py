@@ -4,6 +4,7 @@ from uwml_lib.weighting.coefficients import Coefficients, Description, Zone, des
 from uwml_lib.weighting.weights import (
     anchor_curves,
     batch_scores,
+    contributing,
     negative_mass,
     one_anchor,
     pair_weights,
@@ -13,6 +14,7 @@ from uwml_lib.weighting.weights import (
 )
 
 __all__ = [
-    "Coefficients", "Description", "Zone", "anchor_curves", "batch_scores", "describe", "from_scores", "from_weights",
-    "negative_mass", "one_anchor", "pair_weights", "positives_and_hardest_negatives", "weight_curve", "weight_map",
+    "Coefficients", "Description", "Zone", "anchor_curves", "batch_scores", "contributing", "describe", "from_scores",
+    "from_weights", "negative_mass", "one_anchor", "pair_weights", "positives_and_hardest_negatives", "weight_curve",
+    "weight_map",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from uwml_lib.losses.base import PairWeights
+from uwml_lib.losses.base import PairWeights, ScoreMatrixLoss
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) -> PairWeights:
     """Return the signed weight that `loss(scores, **arguments)` gives each pair, by automatic differentiation.
 
-    loss: any callable that returns a scalar; it acts on a network only through dL/dS. scores: (N, N), floating point,
-    positives on the diagonal. The weights have the scores' dtype; one below zero pushes its pair the wrong way. Raises
-    ValueError for scores of another type, shape or dtype and for a loss that is no scalar tensor.
+    loss: any callable that returns a scalar; it acts on a network only through dL/dS. scores: (N, M), M >= N, floating
+    point, positives on the diagonal. The weights have the scores' dtype; one below zero pushes its pair the wrong way.
+    Raises ValueError for scores of another type, shape or dtype and for a loss that is no scalar tensor.
     """
     if not isinstance(scores, Tensor):
         raise ValueError(f"scores: found {type(scores).__name__}, expected a tensor; torch.as_tensor makes one")
-    if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not scores.is_floating_point():
-        raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, N)")
+    if scores.ndim != 2 or scores.shape[0] > scores.shape[1] or not scores.is_floating_point():
+        raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, M) with M >= N")
     scores = scores.detach().requires_grad_(True)
     with torch.enable_grad():
         value = loss(scores, **arguments)
@@ -37,6 +37,21 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
         (gradient,) = torch.autograd.grad(value, scores, torch.ones_like(value), materialize_grads=True)
     # 0 - x and not -x, which makes -0.0 of 0
     return PairWeights(0 - gradient.diagonal(), gradient.clone().fill_diagonal_(0))
+
+
+def contributing(loss: ScoreMatrixLoss, scores: Tensor, above: float = 0.0, **arguments: Any) -> Tensor:
+    """Count the negatives to which a loss gives each anchor any weight: (2, N), of images and then of captions.
+
+    Bleeker and de Rijke, Do Lessons from Metric Learning Generalize to Image-Caption Retrieval?, 2022, explain by such
+    counts which losses work. scores: (N, M), M >= N, and arguments as the loss takes them. above: the largest absolute
+    weight that does not count, in the sum of the loss over anchors. Raises ValueError as the loss does.
+    """
+    mask = loss.negative_mask(scores, **arguments)
+    n, counts = len(scores), []
+    for side, allowed in ((scores, mask), (scores[:, :n].T, mask[:, :n].T)):
+        weights = pair_weights(loss.direction, side, negative_mask=allowed).negative
+        counts.append((weights.abs() > above).sum(dim=1))
+    return torch.stack(counts)
 
 
 def one_anchor(positive: float, negative: float, far: float = 10.0) -> Tensor:
