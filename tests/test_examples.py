@@ -75,3 +75,22 @@ def test_the_readmes_coefficients_for_cosines_pull_and_push_the_right_way():
             weights = pair_weights(loss, one_anchor(p, n))
             assert weights.positive[0] > 0
             assert (weights.negative[0, 1] > 0) == (n > -1)
+
+
+def test_weights_of_no_loss_train(capsys):
+    example = runpy.run_path(str(CHECKOUT / "examples" / "weights_of_your_own.py"))
+    pull, push = example["pull"], example["push"]
+    for p, n in ((0.6, 0.5), (0.2, 0.7)):
+        weights = pair_weights(example["LOSSES"]["weights of NCA and linear"], one_anchor(p, n))
+        chance = 1 / (1 + 2.718281828459045 ** (10 * (p - n)))
+        assert weights.positive[0].item() == pytest.approx(chance * (1 - p) / 2)  # the mean over two anchors
+        assert weights.negative[0, 1].item() == pytest.approx(chance * n / 2)
+    p, n = torch.tensor(0.6, requires_grad=True), torch.tensor(0.5, requires_grad=True)
+    (across,) = torch.autograd.grad(-pull(p, n), n)
+    (back,) = torch.autograd.grad(push(p, n), p)
+    assert abs(across - back) > 0.1  # of a loss the two would be its one mixed derivative
+    example["main"](steps=100)
+    printed = capsys.readouterr().out
+    recalls = [float(recall) for recall in re.findall(r"R@1 ([\d.]+) of 0.5 by chance", printed)]
+    assert len(recalls) == 2
+    assert min(recalls) > 20

@@ -14,7 +14,9 @@ from uwml_lib.losses import FromWeights, PolynomialLoss, ScoreMatrixLoss, Triple
 
 GIVEN = {
     "weights": partial(FromWeights, lambda p, n: 1 + n - p, lambda n: n.square(), margin=0.2),
-    "weights-average": partial(FromWeights, lambda p, n: 1 + n - p, lambda n: n.square(), 0.2, "average"),
+    "weights-average": partial(
+        FromWeights, lambda p, n: 1 + n - p, lambda n: n.square(), margin=0.2, negatives="average"
+    ),
 }
 every_form = pytest.mark.parametrize("form", (FORMS | GIVEN).values(), ids=FORMS | GIVEN)
 

@@ -5,10 +5,11 @@ import torch
 from hypothesis import given
 
 from tests.losses.test_losses import batches, every_form, with_margin
-from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
+from uwml_lib.losses import LOSSES, InfoNCELoss, PolynomialLoss, TripletLoss
 from uwml_lib.losses.base import ScoreMatrixLoss
 from uwml_lib.weighting import (
     batch_scores,
+    contributing,
     negative_mass,
     one_anchor,
     pair_weights,
@@ -175,3 +176,31 @@ def test_positives_and_hardest_negatives():
     positives, hardest = positives_and_hardest_negatives(batches)
     assert positives.tolist() == pytest.approx([0.5, 0.2, 0.0, -3.0])
     assert hardest.tolist() == pytest.approx([0.1, 0.7, -1.0, -2.0])
+
+
+def test_who_contributes_by_hand():
+    scores = torch.tensor(
+        [[0.5, 0.45, 0.4, 0.35], [0.6, 0.9, -1.0, 0.0], [-1.0, 0.0, 0.3, 0.2]], dtype=torch.float64
+    )  # margin 0.2; the fourth caption belongs to nobody here
+    for loss, images, captions in (
+        (TripletLoss(), [1, 0, 1], [1, 0, 1]),
+        (TripletLoss(negatives="all"), [3, 0, 1], [1, 0, 1]),
+        (InfoNCELoss(), [3, 3, 3], [2, 2, 2]),
+    ):
+        assert contributing(loss, scores).tolist() == [images, captions]
+    assert contributing(InfoNCELoss(), scores, above=0.4).tolist() == [[3, 0, 1], [1, 0, 1]]
+    assert contributing(TripletLoss(negatives="all"), scores, image_ids=[1, 1, 2]).tolist() == [[2, 0, 1], [0, 0, 1]]
+
+
+@every_form
+@given(batches())
+def test_who_contributes_by_the_closed_form(form, batch):
+    scores, image_ids = batch
+    loss = form()
+    mask = loss.negative_mask(scores, image_ids)
+    expected = [
+        loss.direction_weights(*side).negative.count_nonzero(dim=1) for side in ((scores, mask), (scores.T, mask.T))
+    ]
+    found = contributing(loss, scores, image_ids=image_ids)
+    assert found.shape == (2, len(scores))
+    assert torch.equal(found, torch.stack(expected))
