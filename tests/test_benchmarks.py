@@ -113,3 +113,28 @@ def test_memory_at_the_peak(benchmarks):
     kept = []
     found = benchmarks["measuring"].peak_beyond_now(lambda: kept.append(torch.ones(60 * 10**6)))
     assert 200e6 < found < 600e6
+
+
+def test_losses_from_embeddings_are_measured(benchmarks, monkeypatch):
+    monkeypatch.delitem(sys.modules, "embeddings", raising=False)
+    script = __import__("embeddings")
+    monkeypatch.setattr(script, "ROWS", 8)
+    calls = script.candidates(20)
+    plain, kit = (torch.cat([each.flatten() for each in calls[name]()]) for name in ("plain", "kit"))
+    assert (plain - kit).norm() <= 1e-4 * plain.norm()
+    multiplied = []
+    product = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: multiplied.append(len(a) * b.shape[1]) or product(a, b, out=out))
+    calls["product"]()
+    assert multiplied == [8 * 20, 8 * 20, 4 * 20]
+    monkeypatch.setattr(script, "peak_memory", lambda name, n: 1e6)
+    monkeypatch.setattr(script, "MEMORY_FROM", 40)
+    rows, seconds, megabytes = script.measure((16, 40))
+    assert [row["pairs"] for row in rows] == ["16", "40"]
+    assert seconds[16].keys() == {"product", "kit", "infonce", "plain"}
+    assert megabytes[16] == {}
+    assert megabytes[40]["kit"] == pytest.approx(1 - 2 * 40 * 512 * 4 / 1e6)
+    assert float(rows[0]["polynomial / product"]) == pytest.approx(
+        seconds[16]["kit"] / seconds[16]["product"], abs=0.01
+    )
+    sys.modules.pop("embeddings")

@@ -24,26 +24,32 @@ class Fault(NamedTuple):
 
 
 TABLE = r"""
-positive among its negatives | losses | ~torch.eye(len(scores), dtype=torch.bool, ==> torch.ones((len(scores), len(scores)), dtype=torch.bool,
-siblings as negatives | losses | [ids[:, None] != ids[None, :] for ids in given] ==> []
-mask of negatives unheeded | losses | masks.append(_may_be(negatives, scores)) ==> _may_be(negatives, scores)
-caption ids unheeded | losses | "caption_ids": caption_ids} ==> "caption_ids": None}
+positive among its negatives | losses | mask[:, rows].fill_diagonal_(False) ==> mask[:, rows].fill_diagonal_(True)
+siblings as negatives | losses | if image_ids is not None: ==> if image_ids is not None and m > n:
+mask of negatives unheeded | losses | if self.allowed is None else [self.allowed[rows][:, columns]] ==> if True else []
+caption ids unheeded | losses | if caption_ids is not None: ==> if caption_ids is None and m > n:
 mean over 2 N | losses | (total / len(scores) if ==> (total / (2 * len(scores)) if
-one direction twice | losses | self.direction(scores.T, negative_mask.T) ==> self.direction(scores, negative_mask)
+one direction twice | losses | return scores[:, : len(scores)].T, negative_mask[:, : len(scores)].T ==> return scores, negative_mask
 ties do not share the gradient | losses | of_dim / tied.sum(dim).clamp(min=1) ==> of_dim * tied.sum(dim).clamp(max=1)
-anchors without negatives in the statistics | losses | hardest.masked_fill(hardest == -torch.inf, torch.nan) ==> hardest.masked_fill(hardest == -torch.inf, 0)
+anchors without negatives in the statistics | losses | n.masked_fill(n == -torch.inf, torch.nan) ==> n.masked_fill(n == -torch.inf, 0)
 ceiling forgotten | losses | (n + self.margin <= p) | (p >= self.positive_ceiling) ==> (n + self.margin <= p)
 clamp on one polynomial alone | losses | P.clamp(min=0) + Q.clamp(min=0) ==> P.clamp(min=0) + Q
 average over the batch | losses | informative.sum(dim=1).clamp(min=1)).sum() ==> len(scores)).sum()
-all negatives without mask | losses | (self.margin + scores - p[:, None]).clamp(min=0).masked_fill(~negative_mask, 0) ==> (self.margin + scores - p[:, None]).clamp(min=0)
-tied negative is semi-hard | losses | ~(scores >= scores.diagonal()[:, None]) ==> ~(scores > scores.diagonal()[:, None])
+all negatives without mask | losses | hinges.masked_fill(~counted, 0).sum() ==> hinges.sum()
+tied negative is semi-hard | losses | return scores, negative_mask & ~(scores >= p) ==> return scores, negative_mask & ~(scores > p)
 soft margin without its scale | losses | (softplus(gaps) * share).sum() / self.scale ==> (softplus(gaps) * share).sum()
-InfoNCE counted twice | losses | (log_sum_exp(logits, negative_mask) - logits.diagonal()).sum() / 2 ==> (log_sum_exp(logits, negative_mask) - logits.diagonal()).sum()
-circle differentiates its factors | losses | (scores.detach() + m).clamp(min=0) ==> (scores + m).clamp(min=0)
-multi-similarity without beta | losses | softplus(log_sum_exp(logits, informative)) / self.beta ==> softplus(log_sum_exp(logits, informative))
+InfoNCE counted twice | losses | softplus(gathered - widened(p) / self.temperature).sum() / 2 ==> softplus(gathered - widened(p) / self.temperature).sum()
+circle differentiates its factors | losses | (scores.detach() + self.relaxation).clamp(min=0) ==> (scores + self.relaxation).clamp(min=0)
+multi-similarity without beta | losses | softplus(gathered) / self.beta ==> softplus(gathered)
 sigmoid pushes positives | losses | softplus(-logits.diagonal()).sum() ==> softplus(logits.diagonal()).sum()
 dense form is sparse | losses | dense.negatives = self.dense_negatives ==> dense.negatives = self.negatives
 derivative one power off | losses | in enumerate(coefficients))[1:] ==> in enumerate(coefficients, 1))[1:]
+further columns count as images | losses | mask = mask | self.beyond[columns] ==> mask = mask & ~self.beyond[columns]
+streamed ties have one winner | losses | tied | (value == best)) & ==> tied) &
+streamed places without their block | losses | torch.where(larger, place + first, places) ==> torch.where(larger, place, places)
+streamed gradient keeps its length | losses | of.sub_((of * unit).sum(dim=1, keepdim=True) * unit).mul_(scale) ==> of.mul_(scale)
+streamed sums forget the positive | losses | of_p[at] += 0 if of_q is None else of_q ==> of_p[at] += 0
+weights act on what is uninformative | losses | negative * scores - positive * p, informative ==> negative * scores - positive * p, negative_mask
 float16 is not widened | losses | in (torch.float16, torch.bfloat16) ==> in (torch.bfloat16,)
 attention clipped to zero | attention | a = F.leaky_relu(a, SLOPE) ==> a = F.relu(a)
 normalised over the context | attention | torch.linalg.vector_norm(a, dim=2, keepdim=True) ==> torch.linalg.vector_norm(a, dim=3, keepdim=True)
