@@ -24,7 +24,7 @@ class Fault(NamedTuple):
 
 
 TABLE = r"""
-positive among its negatives | losses | mask[:, rows].fill_diagonal_(False) ==> mask[:, rows].fill_diagonal_(True)
+positive among its negatives | losses | mask.diagonal(rows.start or 0).fill_(False) ==> mask.diagonal(rows.start or 0).fill_(True)
 siblings as negatives | losses | if image_ids is not None: ==> if image_ids is not None and m > n:
 mask of negatives unheeded | losses | if self.allowed is None else [self.allowed[rows][:, columns]] ==> if True else []
 caption ids unheeded | losses | if caption_ids is not None: ==> if caption_ids is None and m > n:

@@ -38,7 +38,7 @@ class Negatives:
             mask = torch.ones(
                 rows.stop - (rows.start or 0), len(self.ids[0]), dtype=torch.bool, device=self.ids[0].device
             )
-            mask[:, rows].fill_diagonal_(False)
+            mask.diagonal(rows.start or 0).fill_(False)
             return mask[:, columns]
         mask, *others = (ids[rows][:, None] != ids[columns] for ids in self.ids)
         if self.beyond is not None:
@@ -49,7 +49,7 @@ class Negatives:
     def hide_others(self, scores: Tensor, rows: slice) -> None:
         """Put -inf where rows of scores (rows, M) are those of no negatives."""
         if self.plain:
-            scores[:, rows].fill_diagonal_(-torch.inf)
+            scores.diagonal(rows.start).fill_(-torch.inf)
         else:
             scores.masked_fill_(~self.mask(rows), -torch.inf)
 
