@@ -89,7 +89,7 @@ def test_weights_of_no_loss_train(capsys):
     (across,) = torch.autograd.grad(-pull(p, n), n)
     (back,) = torch.autograd.grad(push(p, n), p)
     assert abs(across - back) > 0.1  # of a loss the two would be its one mixed derivative
-    example["main"](steps=60)
+    example["main"](steps=40)
     printed = capsys.readouterr().out
     recalls = [float(recall) for recall in re.findall(r"R@1 ([\d.]+) of 0.5 by chance", printed)]
     assert len(recalls) == 2

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 from tests.losses.test_losses import batches
 from uwml_lib.losses import FromWeights, PolynomialLoss, TripletLoss
@@ -53,6 +53,7 @@ def naive_weights(scores, image_ids, positive, negative, margin, kind):
 @pytest.mark.parametrize("functions", FUNCTIONS.values(), ids=FUNCTIONS)
 @pytest.mark.parametrize("kind", ["hardest", "average"])
 @pytest.mark.parametrize("margin", [None, 0.2])
+@settings(max_examples=10)
 @given(batches())
 def test_the_gradient_is_the_weights(functions, kind, margin, batch):
     scores, image_ids = batch

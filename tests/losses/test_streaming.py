@@ -19,6 +19,10 @@ GIVEN = {
     ),
 }
 every_form = pytest.mark.parametrize("form", (FORMS | GIVEN).values(), ids=FORMS | GIVEN)
+# One of each way to come together: hardest, semi-hard, average, sum, sum of exponentials with and without mining.
+each_way = pytest.mark.parametrize(
+    "name", ["polynomial", "triplet_semihard", "polynomial_average", "sigmoid", "infonce", "multi_similarity"]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +58,13 @@ def streamed(loss, images, captions, similarity="cosine", **who):
 
 
 @every_form
-@pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_as_from_all_scores(form, similarity):
+def test_as_from_all_scores(form):
     for loss in (form(reduction="mean"), with_margin(form, 0.5, reduction="sum").dense()):
-        for n, m in ((21, 30), (16, 16), (1, 1), (1, 9)):
+        for n, m in ((21, 30), (16, 16), (1, 1)):
             images, captions, who = embeddings(n, m)
-            for given_ in ({}, {"image_ids": who["image_ids"]}, who):
-                expected = plain(loss, images / 2, captions / 2, similarity, **given_)
-                found = streamed(loss, images / 2, captions / 2, similarity, **given_)
+            for given_ in ({}, who) if n > 1 else ({},):
+                expected = plain(loss, images, captions, **given_)
+                found = streamed(loss, images, captions, **given_)
                 torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
@@ -94,11 +97,11 @@ def test_single_precision(form):
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
 
 
-@every_form
-def test_half_precision_sums_in_single(form):
+@each_way
+def test_half_precision_sums_in_single(name):
     images, captions, _ = embeddings(40, 40)
     images, captions = images.bfloat16() / 4, captions.bfloat16() / 4  # near each other in size, as cosines are
-    loss = form(reduction="mean", check_finite=False)
+    loss = FORMS[name](reduction="mean", check_finite=False)
     scores = (images @ captions.T).float().requires_grad_()  # the products as the streamed form has them
     value = loss(scores)
     (of_scores,) = torch.autograd.grad(value, scores)
@@ -110,7 +113,7 @@ def test_half_precision_sums_in_single(form):
 
 
 @every_form
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(st.integers(1, 20), st.integers(0, 6), st.integers(0, 2**32 - 1))
 def test_ties_share_the_gradient(form, n, further, seed):
     """Within a block and across blocks; small dyadic numbers, so that their products are exact."""
@@ -123,6 +126,7 @@ def test_ties_share_the_gradient(form, n, further, seed):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_the_largest_and_whether_it_is_tied(m, n, seed):
     scores = torch.randint(0, 6, (m, n), generator=torch.Generator().manual_seed(seed)).float()
@@ -149,33 +153,33 @@ class Products(TorchDispatchMode):
         return found
 
 
-@pytest.mark.parametrize("name", FORMS)
+@each_way
 def test_products_and_memory(name):
     """One product for hardest negatives; never as many numbers as there are pairs."""
-    images, captions, _ = embeddings(400, 400)
+    images, captions, _ = embeddings(160, 160)
     images.requires_grad_()
     loss = FORMS[name]()
     with Products() as seen:
         loss.from_embeddings(images, captions).backward()
-    pairs = sum(n * m for n, d, m in seen.shapes if d == 6) / 400**2
-    others = sum(n * d for n, d, m in seen.shapes if m == 6) / 400**2
+    pairs = sum(n * m for n, d, m in seen.shapes if d == 6) / 160**2
+    others = sum(n * d for n, d, m in seen.shapes if m == 6) / 160**2
     if loss.negatives == "hardest":
         assert (pairs, others) == (1, 0)
     elif loss.gathers == "hardest":
         assert (pairs, others) == (2, 0)
     else:
         assert (pairs, others) == (2 + loss.against_positive, 2)
-    assert seen.largest < 400**2 / 10
+    assert seen.largest < 160**2 / 10
 
 
-@every_form
-def test_nothing_is_read_from_a_device(form):
+@each_way
+def test_nothing_is_read_from_a_device(name):
     images, captions = (torch.empty(20, 6, device="meta", requires_grad=True) for _ in range(2))
-    for loss in (form(), form().dense()):  # to read from this device is an error
-        value, found = loss.from_embeddings(images, captions, return_statistics=True)
-        value.backward()
-        assert value.shape == found["positive_score"].shape == ()
-        assert images.grad.shape == captions.grad.shape == (20, 6)
+    # To read from this device is an error.
+    value, found = FORMS[name]().from_embeddings(images, captions, return_statistics=True)
+    value.backward()
+    assert value.shape == found["positive_score"].shape == ()
+    assert images.grad.shape == captions.grad.shape == (20, 6)
 
 
 def test_where_ties_are_not_looked_for_the_gradient_goes_to_one_of_them(monkeypatch):

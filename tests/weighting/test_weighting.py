@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 from tests.losses.test_losses import batches, every_form, with_margin
 from uwml_lib.losses import LOSSES, InfoNCELoss, PolynomialLoss, TripletLoss
@@ -193,6 +193,7 @@ def test_who_contributes_by_hand():
 
 
 @every_form
+@settings(max_examples=10)
 @given(batches())
 def test_who_contributes_by_the_closed_form(form, batch):
     scores, image_ids = batch
