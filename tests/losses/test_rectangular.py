@@ -84,7 +84,7 @@ def test_the_mask_of_some_rows_and_columns_is_a_part_of_the_whole():
         assert torch.equal(negatives.mask(slice(1, 4)), whole[1:4])
         assert torch.equal(negatives.mask(None, columns), whole[:, columns])
         scores = torch.zeros(3, 7)
-        negatives.hide_others(scores, slice(1, 4))
+        negatives.hide_others(scores, slice(1, 4), slice(0, 7))
         assert torch.equal(scores == 0, whole[1:4])
 
 

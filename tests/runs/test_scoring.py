@@ -341,7 +341,9 @@ def test_twins(config, tmp_path):
         scores = trainer.model(batch.features, batch.tokens, batch.lengths)
     negatives = torch.ones(16, 16, dtype=torch.bool)
     negatives[3, 5] = False
-    assert torch.equal(may_be_negatives(batch.sentences, batch.image_ids), negatives)
+    assert torch.equal(
+        may_be_negatives(batch.sentences, batch.image_ids, batch.sentences[:, 0], batch.image_ids), negatives
+    )
     expected = PolynomialLoss()(scores, batch.image_ids, negatives=negatives)
     assert trainer.step(batch, trainer.loss)["loss"].item() == pytest.approx(expected.item(), abs=1e-6)
 

@@ -35,13 +35,15 @@ class Batch(NamedTuple):
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in there})
 
 
-def may_be_negatives(sentences: Tensor, image_ids: Tensor) -> Tensor:
-    """Return which captions may be negatives of which images, (n, n) boolean, images in rows; see `Batch`.
+def may_be_negatives(sentences: Tensor, image_ids: Tensor, captions: Tensor, caption_images: Tensor) -> Tensor:
+    """Return which captions may be negatives of which images, (n, m) boolean, images in rows.
 
     A caption may not whose very sentence the image has among its own captions, although it was written for another.
+    sentences (n, 1 + captions an image), image_ids (n,): of the images, see `Batch`. captions, caption_images (m,): the
+    captions' sentences and whose they are.
     """
-    has_it = torch.stack([own[:, None] == sentences[:, 0] for own in sentences[:, 1:].T]).any(dim=0)
-    return ~has_it | (image_ids[:, None] == image_ids)  # of one image: that is what `siblings` is about
+    has_it = torch.stack([own[:, None] == captions for own in sentences[:, 1:].T]).any(dim=0)
+    return ~has_it | (image_ids[:, None] == caption_images)  # of one image: that is what `siblings` is about
 
 
 class Sequences:

@@ -104,6 +104,7 @@ class ScoreMatrixLoss(nn.Module):
         caption_ids: Ids = None,
         negatives: Tensor | None = None,
         similarity: Literal["cosine", "dot"] = "cosine",
+        process_group: Any = None,
         return_statistics: bool = False,
     ) -> Any:
         """Return the loss of the cosines, or dot products, of all pairs without ever holding these.
@@ -114,11 +115,18 @@ class ScoreMatrixLoss(nn.Module):
         at least. Tied hardest negatives share the gradient on a CPU; elsewhere the first of them has it, for counting
         them would make the host wait. return_statistics: return the pair of the loss and its `statistics`. There is no
         second derivative. Raises ValueError as `forward` does, and for a loss that has no `pairs`.
+
+        process_group: a group of torch.distributed, such as torch.distributed.group.WORLD, whose P processes each pass
+        their own pairs, as many each. Captions travel round it, so that no process holds more scores than alone. All
+        return the loss of the P N pairs together; the gradient of each process's embeddings is P times that, which the
+        mean over processes that torch's data-parallel wrapper takes makes right. image_ids and caption_ids are those of
+        the own pairs, negatives (N, P M) says which captions of all, process after process, may be negatives of the own
+        images. Of tied hardest negatives the first met has the gradient.
         """
         from uwml_lib.losses import streaming  # it knows this class
 
         value, p, hardest = streaming.from_embeddings(
-            self, images, captions, image_ids, caption_ids, negatives, similarity, return_statistics
+            self, images, captions, image_ids, caption_ids, negatives, similarity, return_statistics, process_group
         )
         return (value, self.describe(p, hardest)) if return_statistics else value
 

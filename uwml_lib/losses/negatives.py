@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from uwml_lib.losses.ring import Ring
+
 Ids = Tensor | Sequence[int] | None
 
 
@@ -13,45 +15,62 @@ class Negatives:
     """Which of (N, M) pairs may be negatives, without holding that many numbers unless `negatives` does.
 
     image_ids (N,) and caption_ids (M,): whole numbers; equal ones are never negatives of each other. negatives: (N, M),
-    boolean. Raises ValueError for another shape or dtype.
+    boolean. With other processes in the ring, N images and M captions are this process's, and the columns are P M: the
+    first process's captions, then the second's. Raises ValueError for another shape or dtype.
     """
 
     def __init__(
-        self, n: int, m: int, device: torch.device, image_ids: Ids, caption_ids: Ids, negatives: Tensor | None
+        self,
+        n: int,
+        m: int,
+        device: torch.device,
+        image_ids: Ids = None,
+        caption_ids: Ids = None,
+        negatives: Tensor | None = None,
+        ring: Ring | None = None,
     ) -> None:
-        self.n, self.ids, self.beyond = n, [], None
+        ring = ring or Ring()
+        self.n, self.m, self.first = n, m, ring.rank * m
+        self.all, self.beyond, self.ids = ring.size * m, None, []
+        place = torch.arange(self.all, device=device)
         if image_ids is not None:
             ids = _ids("image_ids", image_ids, n, device)
-            self.ids.append(torch.nn.functional.pad(ids, (0, m - n)) if m > n else ids)
-            self.beyond = torch.arange(m, device=device) >= n if m > n else None  # no image is theirs
+            self.ids.append((ids, ring.gather(torch.nn.functional.pad(ids, (0, m - n)))))
+            self.beyond = place % m >= n if m > n else None  # no image is theirs
         if caption_ids is not None:
-            self.ids.append(_ids("caption_ids", caption_ids, m, device))
+            ids = _ids("caption_ids", caption_ids, m, device)
+            self.ids.append((ids[:n], ring.gather(ids)))
         self.plain = not self.ids and negatives is None  # all but the positives
         if not self.ids:
-            self.ids.append(torch.arange(m, device=device))
-        self.allowed = None if negatives is None else _allowed(negatives, (n, m), device)
+            self.ids.append((place[self.first : self.first + n], place))
+        self.allowed = None if negatives is None else _allowed(negatives, (n, self.all), device)
 
-    def mask(self, rows: slice | Tensor | None = None, columns: slice | Tensor = slice(None)) -> Tensor:
+    def mask(self, rows: slice | Tensor | None = None, columns: slice | Tensor | None = None) -> Tensor:
         """Return the boolean mask of some rows and columns, by default all: may the column be a negative of the row?"""
-        rows = slice(self.n) if rows is None else rows
-        if self.plain and isinstance(rows, slice):
-            mask = torch.ones(
-                rows.stop - (rows.start or 0), len(self.ids[0]), dtype=torch.bool, device=self.ids[0].device
-            )
-            mask.diagonal(rows.start or 0).fill_(False)
-            return mask[:, columns]
-        mask, *others = (ids[rows][:, None] != ids[columns] for ids in self.ids)
+        rows = slice(0, self.n) if rows is None else rows
+        columns = slice(0, self.all) if columns is None else columns
+        if self.plain and isinstance(rows, slice) and isinstance(columns, slice):
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            mask = torch.ones(shape, dtype=torch.bool, device=self.ids[0][1].device)
+            return self._without_positives(mask, rows, columns, False)
+        mask, *others = (of_rows[rows][:, None] != of_columns[columns] for of_rows, of_columns in self.ids)
         if self.beyond is not None:
             mask = mask | self.beyond[columns]
         others += [] if self.allowed is None else [self.allowed[rows][:, columns]]
         return functools.reduce(torch.logical_and, others, mask)
 
-    def hide_others(self, scores: Tensor, rows: slice) -> None:
-        """Put -inf where rows of scores (rows, M) are those of no negatives."""
+    def hide_others(self, scores: Tensor, rows: slice, columns: slice) -> None:
+        """Put -inf where scores of some rows and columns are those of no negatives."""
         if self.plain:
-            scores.diagonal(rows.start).fill_(-torch.inf)
+            self._without_positives(scores, rows, columns, -torch.inf)
         else:
-            scores.masked_fill_(~self.mask(rows), -torch.inf)
+            scores.masked_fill_(~self.mask(rows, columns), -torch.inf)
+
+    def _without_positives(self, values: Tensor, rows: slice, columns: slice, instead: float) -> Tensor:
+        """Put something else where some rows meet their own columns, in place."""
+        if -len(values) < (offset := self.first + rows.start - columns.start) < values.shape[1]:
+            values.diagonal(offset).fill_(instead)
+        return values
 
 
 def _ids(name: str, ids: Ids, size: int, device: torch.device) -> Tensor:

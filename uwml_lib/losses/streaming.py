@@ -2,7 +2,8 @@
 
 A loss is made of its anchors' positives and of what their pairs come to (`ScoreMatrixLoss.pairs`, `gathers`). Both are
 gathered from products of a few rows with all columns, in memory that is used again. The gradient of hardest negatives
-goes to the chosen pairs, without a second product; that of sums is made block by block from the products again.
+goes to the chosen pairs, without a second product; that of sums is made block by block from the products again. Where
+several processes work together, the captions and what is gathered for them go round; see `ring`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from uwml_lib.losses.base import Ids, ScoreMatrixLoss, check_choice, widened
 from uwml_lib.losses.negatives import Negatives
+from uwml_lib.losses.ring import Ring
 
 ROWS = 512
 """Rows of a block: enough for a product at full speed."""
@@ -30,21 +32,25 @@ def from_embeddings(
     negatives: Tensor | None,
     similarity: str,
     statistics: bool,
+    group: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss, and scores of positives (N,) and hardest negatives (2, N) for `ScoreMatrixLoss.describe`."""
     check_choice("similarity", similarity, ("cosine", "dot"))
     _check_embeddings(images, captions)
+    ring = Ring(group)
+    _check_shares(images, captions, ring)
     if loss.negatives != "hardest" and type(loss).pairs is ScoreMatrixLoss.pairs:
         raise ValueError(f"{type(loss).__name__}: found no `pairs`, expected them for a loss of all negatives")
     loss.check_numbers(images, "images")
     loss.check_numbers(captions, "captions")
-    who = Negatives(len(images), len(captions), images.device, image_ids, caption_ids, negatives)
+    who = Negatives(len(images), len(captions), images.device, image_ids, caption_ids, negatives, ring)
     gather = Largest if loss.negatives == "hardest" or loss.gathers == "hardest" else Sums
-    p, gathered, hardest = gather.apply(images, captions, loss, who, similarity, statistics)
+    p, gathered, hardest = gather.apply(images, captions, loss, who, similarity, statistics, ring)
     loss.check_numbers(torch.stack((p, *gathered.clamp(min=torch.finfo(p.dtype).min))))  # -inf: there is no negative
-    total = _of_hardest(loss, p, gathered) if gather is Largest else loss.anchors(p, gathered)
-    value = (total / len(images) if loss.reduction == "mean" else total).to(images.dtype)
-    return value, p.detach(), hardest
+    total = ring.total(_of_hardest(loss, p, gathered) if gather is Largest else loss.anchors(p, gathered))
+    value = (total / (ring.size * len(images)) if loss.reduction == "mean" else total).to(images.dtype)
+    p = p.detach()
+    return value, *((ring.gather(p), ring.gather(hardest.T).T) if statistics else (p, hardest))
 
 
 def _normalised(embeddings: Tensor, similarity: str) -> tuple[Tensor, Tensor | None]:
@@ -76,6 +82,14 @@ def _check_embeddings(images: Tensor, captions: Tensor) -> None:
         raise ValueError(f"captions: found {found}, expected {expected}, as the images")
 
 
+def _check_shares(images: Tensor, captions: Tensor, ring: Ring) -> None:
+    """Raise ValueError unless all processes have as many; not on an accelerator, where the host would wait for it."""
+    if ring.size > 1 and images.device.type == "cpu":
+        own = torch.tensor([[len(images), len(captions), images.shape[1]]])
+        if len(found := ring.gather(own).unique(dim=0)) > 1:
+            raise ValueError(f"images, captions: found (N, M, d) of {found.tolist()}, expected one of all processes")
+
+
 def _of_hardest(loss: ScoreMatrixLoss, p: Tensor, n: Tensor) -> Tensor:
     """Sum over anchors of what the loss makes of (1, 2) scores each: a positive p (N,) and a negative n (2, N)."""
     there = n > -torch.inf
@@ -84,12 +98,30 @@ def _of_hardest(loss: ScoreMatrixLoss, p: Tensor, n: Tensor) -> Tensor:
     return torch.vmap(loss.direction)(scores, mask).sum()
 
 
+def _rows(n: int) -> Iterator[slice]:
+    for start in range(0, n, ROWS):
+        yield slice(start, min(start + ROWS, n))
+
+
 def _blocks(images: Tensor, captions: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows and their scores (rows, M), in memory that the next ones overwrite."""
     memory = images.new_empty(min(ROWS, len(images)), len(captions))
-    for start in range(0, len(images), ROWS):
-        rows = slice(start, min(start + ROWS, len(images)))
-        yield rows, torch.mm(images[rows], captions.T, out=memory[: rows.stop - start])
+    for rows in _rows(len(images)):
+        yield rows, torch.mm(images[rows], captions.T, out=memory[: rows.stop - rows.start])
+
+
+def _passes(
+    images: Tensor, captions: Tensor, p: Tensor, own: bool, against_positive: bool
+) -> Iterator[tuple[tuple[int, ...], slice, Tensor]]:
+    """Yield which sides are to look at rows and their scores; of `own` captions p is filled in.
+
+    What looks at the positives of captions can do so once all are known, which takes the own products once more.
+    """
+    for sides in ((0,), (1,)) if own and against_positive else ((0, 1),):
+        for rows, scores in _blocks(images, captions):
+            if own:
+                p[rows] = scores[:, rows].diagonal()
+            yield sides, rows, scores
 
 
 def _from_side(side: int, n: int, block: Tensor) -> Tensor:
@@ -111,6 +143,7 @@ class Largest(torch.autograd.Function):
         who: Negatives,
         similarity: str,
         statistics: bool,
+        ring: Ring,
     ) -> tuple[Tensor, Tensor, Tensor]:
         (images, of_images), (captions, of_captions) = (_normalised(each, similarity) for each in (images, captions))
         n, whole = len(images), loss.negatives == "hardest"
@@ -118,20 +151,23 @@ class Largest(torch.autograd.Function):
         best, of_all = p.new_full((2, 2, n), -torch.inf)
         places = torch.zeros(2, n, dtype=torch.int64, device=p.device)
         tied = torch.zeros(2, n, dtype=torch.bool, device=p.device)
-        # What looks at the positives of captions can do so once all are known, which takes the products once more.
-        for sides in ((0, 1),) if whole else ((0,), (1,)):
-            for rows, scores in _blocks(images, captions):
-                p[rows] = scores[:, rows].diagonal()
+        travelling = (p, best[1], of_all[1], places[1], tied[1])
+        for owner, (their_captions, *theirs) in ring.rounds([captions], travelling):
+            kept = [(p, best[0], of_all[0], places[0], tied[0]), theirs]
+            for sides, rows, scores in _passes(images, their_captions, p, owner == ring.rank, not whole):
+                columns = slice(owner * who.m, (owner + 1) * who.m)
                 if whole:
-                    who.hide_others(scores, rows)
+                    who.hide_others(scores, rows, columns)
                 for side in sides:
                     at, S = (rows, slice(n))[side], _from_side(side, n, scores)
+                    of_p, *found = (each[at] for each in kept[side])
                     if not whole:
-                        allowed = _from_side(side, n, who.mask(rows))
-                        of_all[side, at] = of_all[side, at].maximum(S.where(allowed, -torch.inf).amax(dim=1))
-                        S = torch.where(loss.pairs(S, p[at, None], allowed)[1], S, -torch.inf)
-                    _keep_largest(S, rows.start * side, best[side, at], places[side, at], tied[side, at])
-        ctx.loss, ctx.who, ctx.inverse = loss, who, (of_images, of_captions)
+                        allowed = _from_side(side, n, who.mask(rows, columns))
+                        found[1].copy_(found[1].maximum(S.where(allowed, -torch.inf).amax(dim=1)))
+                        S = torch.where(loss.pairs(S, of_p[:, None], allowed)[1], S, -torch.inf)
+                    first = ring.rank * n + rows.start if side else columns.start
+                    _keep_largest(S, first, found[0], *found[2:])
+        ctx.loss, ctx.who, ctx.ring, ctx.inverse = loss, who, ring, (of_images, of_captions)
         ctx.save_for_backward(images, captions, p, best, places, tied)
         of_all = best.clone() if whole else of_all
         ctx.mark_non_differentiable(of_all)
@@ -140,15 +176,23 @@ class Largest(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_p: Tensor, of_best: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        *embeddings, p, best, places, tied = ctx.saved_tensors
-        to = [p.new_zeros(each.shape) for each in embeddings]
-        _to_chosen(embeddings, to, of_p, of_best.masked_fill(tied, 0), places)
+        images, captions, p, best, places, tied = ctx.saved_tensors
+        to_images, to_captions = to = [p.new_zeros(each.shape) for each in (images, captions)]
+        shared = tied if ctx.ring.size == 1 else torch.zeros_like(tied)
+        weights = of_best.masked_fill(shared, 0)
+        for rows in _rows(len(p)):
+            to_images[rows] += of_p[rows, None] * captions[rows]
+            to_captions[rows] += of_p[rows, None] * images[rows]
+        fixed = [captions, weights[1].contiguous(), places[1]]
+        for owner, (theirs, of_theirs, at_theirs, to_theirs) in ctx.ring.rounds(fixed, [to_captions]):
+            _to_chosen((images, theirs), (to_images, to_theirs), weights[0], places[0] - owner * ctx.who.m)
+            _to_chosen((theirs, images), (to_theirs, to_images), of_theirs, at_theirs - ctx.ring.rank * len(images))
         if p.device.type == "cpu":
             for side in (0, 1):
-                anchors = tied[side].nonzero().squeeze(1)
+                anchors = shared[side].nonzero().squeeze(1)
                 for some in anchors.split(ROWS) if len(anchors) else ():
-                    _to_tied(side, some, ctx, embeddings, to, of_best[side, some])
-        return *map(_before_normalising, to, embeddings, ctx.inverse), None, None, None, None
+                    _to_tied(side, some, ctx, (images, captions), to, of_best[side, some])
+        return *map(_before_normalising, to, (images, captions), ctx.inverse), *(None,) * 5
 
 
 def _keep_largest(scores: Tensor, first: int, best: Tensor, places: Tensor, tied: Tensor) -> None:
@@ -187,16 +231,17 @@ def _largest(scores: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     return value.squeeze(dim), place.squeeze(dim), torch.maximum(*others) == value.squeeze(dim)
 
 
-def _to_chosen(embeddings: Both, to: Both, of_p: Tensor, weights: Tensor, places: Tensor) -> None:
-    """Add the gradient of the scores of positives (N,) and of each anchor's negative (2, N) to that of embeddings."""
-    (images, captions), (to_images, to_captions) = embeddings, to
-    for start in range(0, len(of_p), ROWS):
-        rows = slice(start, min(start + ROWS, len(of_p)))
-        p, of_image, of_caption = of_p[rows, None], weights[0, rows, None], weights[1, rows, None]
-        to_images[rows] += p * captions[rows] + of_image * captions[places[0, rows]]
-        to_captions[rows] += p * images[rows] + of_caption * images[places[1, rows]]
-        to_captions.index_add_(0, places[0, rows], of_image * images[rows])
-        to_images.index_add_(0, places[1, rows], of_caption * captions[rows])
+def _to_chosen(embeddings: Both, to: Both, weights: Tensor, places: Tensor) -> None:
+    """Add the gradient of the scores of anchors, (n, d), and their chosen negatives, of (m, d), to that of both.
+
+    weights (n,): dL/dS. places (n,): of the negatives; those that lie elsewhere are not here.
+    """
+    (anchors, others), (to_anchors, to_others) = embeddings, to
+    for rows in _rows(len(weights)):
+        here = (places[rows] >= 0) & (places[rows] < len(others))
+        at, weight = places[rows].clamp(0, len(others) - 1), weights[rows].where(here, 0)[:, None]
+        to_anchors[rows] += weight * others[at]
+        to_others.index_add_(0, at, weight * anchors[rows])
 
 
 def _to_tied(side: int, some: Tensor, ctx: Any, embeddings: Both, to: Both, weights: Tensor) -> None:
@@ -226,31 +271,34 @@ class Sums(torch.autograd.Function):
         who: Negatives,
         similarity: str,
         statistics: bool,
+        ring: Ring,
     ) -> tuple[Tensor, Tensor, Tensor]:
         (images, of_images), (captions, of_captions) = (_normalised(each, similarity) for each in (images, captions))
         n, how = len(images), loss.gathers or loss.negatives
         p = widened(images.new_empty(0)).new_zeros(n)
         gathered = p.new_full((2, n), torch.finfo(p.dtype).min if how == "log_sum_exp" else 0)
         counts, hardest = torch.zeros_like(gathered), torch.full_like(gathered, -torch.inf)
-        for sides in ((0,), (1,)) if loss.against_positive else ((0, 1),):  # as in `Largest`
-            for rows, scores in _blocks(images, captions):
-                p[rows] = scores[:, rows].diagonal()
-                mask = who.mask(rows)
+        travelling = (p, gathered[1], counts[1], hardest[1])
+        for owner, (their_captions, *theirs) in ring.rounds([captions], travelling):
+            kept = [(p, gathered[0], counts[0], hardest[0]), theirs]
+            for sides, rows, scores in _passes(images, their_captions, p, owner == ring.rank, loss.against_positive):
+                mask = who.mask(rows, slice(owner * who.m, (owner + 1) * who.m))
                 for side in sides:
                     at, S, allowed = (rows, slice(n))[side], _from_side(side, n, scores), _from_side(side, n, mask)
-                    pairs, counted = loss.pairs(S, p[at, None], allowed)
+                    of_p, sums, count, largest = (each[at] for each in kept[side])
+                    pairs, counted = loss.pairs(S, of_p[:, None], allowed)
                     if how == "log_sum_exp":
                         log_sum = torch.where(counted, pairs, torch.finfo(pairs.dtype).min).logsumexp(dim=1)
-                        gathered[side, at] = gathered[side, at].logaddexp(log_sum)
+                        sums.copy_(sums.logaddexp(log_sum))
                     else:
-                        gathered[side, at] += torch.where(counted, pairs, 0).sum(dim=1, dtype=p.dtype)
+                        sums += torch.where(counted, pairs, 0).sum(dim=1, dtype=p.dtype)
                     if how == "average":
-                        counts[side, at] += counted.sum(dim=1)
+                        count += counted.sum(dim=1)
                     if statistics:
-                        hardest[side, at] = hardest[side, at].maximum(S.where(allowed, -torch.inf).amax(dim=1))
+                        largest.copy_(largest.maximum(S.where(allowed, -torch.inf).amax(dim=1)))
         counts = counts.clamp(min=1) if how == "average" else torch.ones_like(counts)
         gathered /= counts
-        ctx.loss, ctx.who, ctx.inverse = loss, who, (of_images, of_captions)
+        ctx.loss, ctx.who, ctx.ring, ctx.inverse = loss, who, ring, (of_images, of_captions)
         ctx.save_for_backward(images, captions, p, gathered, counts)
         ctx.mark_non_differentiable(hardest)
         return p, gathered, hardest
@@ -259,25 +307,38 @@ class Sums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_p: Tensor, of_gathered: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         images, captions, p, gathered, counts = ctx.saved_tensors
-        to_images, to_captions = (p.new_zeros(each.shape) for each in (images, captions))
-        n, of_p, weights = len(p), of_p.clone(), of_gathered / counts
-        for rows, scores in _blocks(images, captions):
-            of_scores, mask = torch.zeros_like(scores), ctx.who.mask(rows)
-            for side in (0, 1):
-                at, S = (rows, slice(n))[side], _from_side(side, n, scores)
-                with torch.enable_grad():
-                    S, q = S.detach().requires_grad_(), p[at].detach().requires_grad_()
-                    pairs, counted = ctx.loss.pairs(S, q[:, None], _from_side(side, n, mask))
-                each = weights[side, at, None]
-                if ctx.loss.gathers == "log_sum_exp":
-                    each = (pairs.detach() - gathered[side, at, None]).exp_().mul_(each)
-                each = torch.where(counted, each, 0).to(pairs.dtype)
-                of_S, of_q = torch.autograd.grad(pairs, (S, q), each, allow_unused=True)
-                _from_side(side, n, of_scores).add_(of_S)
-                of_p[at] += 0 if of_q is None else of_q
-            to_images[rows] = (of_scores @ captions).to(p.dtype)
-            to_captions += of_scores.T @ images[rows]
+        to_images, to_captions = to = [p.new_zeros(each.shape) for each in (images, captions)]
+        n, m, weights = len(p), len(captions), of_gathered / counts
+        of_p, through_captions = of_p.clone(), torch.zeros_like(p)
+        fixed = [captions, p, weights[1].contiguous(), gathered[1].contiguous()]
+        for owner, (theirs, *of_theirs, to_theirs, through) in ctx.ring.rounds(fixed, [to_captions, through_captions]):
+            known = [(p, weights[0], gathered[0], of_p), (*of_theirs, through)]
+            for rows, scores in _blocks(images, theirs):
+                of_scores = torch.zeros_like(scores)
+                mask = ctx.who.mask(rows, slice(owner * m, (owner + 1) * m))
+                for side in (0, 1):
+                    at, S, allowed = (rows, slice(n))[side], _from_side(side, n, scores), _from_side(side, n, mask)
+                    of_S, of_q = _of_pairs(ctx.loss, S, allowed, *(each[at] for each in known[side][:3]))
+                    _from_side(side, n, of_scores).add_(of_S)
+                    if of_q is not None:
+                        known[side][3][at] += of_q
+                to_images[rows] += (of_scores @ theirs).to(p.dtype)
+                to_theirs += of_scores.T @ images[rows]
+        of_p += through_captions
         to_images += of_p[:, None] * captions[:n]
         to_captions[:n] += of_p[:, None] * images
-        to = (to_images, to_captions)
-        return *map(_before_normalising, to, (images, captions), ctx.inverse), None, None, None, None
+        return *map(_before_normalising, to, (images, captions), ctx.inverse), *(None,) * 5
+
+
+def _of_pairs(
+    loss: ScoreMatrixLoss, scores: Tensor, allowed: Tensor, p: Tensor, weights: Tensor, gathered: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradient of scores (n, m), and through the pairs that of their anchors' positives p (n,), if any."""
+    with torch.enable_grad():
+        S, q = scores.detach().requires_grad_(), p.detach().requires_grad_()
+        pairs, counted = loss.pairs(S, q[:, None], allowed)
+    each = weights[:, None]
+    if loss.gathers == "log_sum_exp":
+        each = (pairs.detach() - gathered[:, None]).exp_().mul_(each)
+    of_S, of_q = torch.autograd.grad(pairs, (S, q), torch.where(counted, each, 0).to(pairs.dtype), allow_unused=True)
+    return of_S, of_q

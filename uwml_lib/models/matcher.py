@@ -25,6 +25,11 @@ class Matcher(nn.Module):
     varying: ClassVar[bool] = False
     """Whether images may have unequal numbers of regions, as videos of frames."""
 
+    @property
+    def of_vectors(self) -> bool:
+        """Whether its scores are the products of one vector an image and one a caption, as `scores` has them here."""
+        return type(self).scores is Matcher.scores
+
     @classmethod
     def from_config(cls, config: ExperimentConfig, feature_dim: int, caption_size: int) -> Self:
         """Build the model that a configuration describes, for features and captions of the given sizes."""

@@ -1,10 +1,11 @@
 """Several processes as one, on torch's own engine: the loss sees the global batch, and every process the same loss.
 
-Each of P processes embeds its share of the batch of N pairs, N / P images and captions. The captions' embeddings are
+Each of P processes embeds its share of the batch of N pairs, N / P images and captions. If each is one vector, the loss
+takes these, and captions go round (`losses.ring`): nobody holds the N x N scores. If not, the captions' embeddings are
 gathered, so that a process scores its N / P images against all N captions; the rows of scores are gathered to N x N.
 Both gathers pass gradients on: what a process gets back for its own part is the sum over all processes, each of which
-has differentiated the whole loss. So gradients are P times too large, and the average over processes that torch's
-data-parallel wrapper takes makes them those of a single process with the same global batch.
+has differentiated the whole loss. So gradients are P times too large, by either way, and the average over processes
+that torch's data-parallel wrapper takes makes them those of a single process with the same global batch.
 """
 
 import multiprocessing
@@ -70,7 +71,8 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
 
 
 class ScoresOfAll(nn.Module):
-    """A model whose forward scores the images of all processes against all their captions; alone, its own images.
+    """A model whose forward scores the images of all processes against all their captions; alone, its own images. If
+    `by_vectors`, it returns this process's embeddings instead, of images and of captions, for the loss to take.
 
     torch's data-parallel wrapper, which gets this and not the model, averages the gradients of what its call computes.
     """
@@ -78,10 +80,13 @@ class ScoresOfAll(nn.Module):
     def __init__(self, model: Matcher) -> None:
         super().__init__()
         self.model = model
+        self.by_vectors = process_count() > 1 and model.of_vectors
 
-    def forward(self, features: Tensor, tokens: Tensor, lengths: Tensor, counts: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, tokens: Tensor, lengths: Tensor, counts: Tensor | None = None) -> Any:
         """Map this process's share of a batch of N pairs to the scores of all, (N, N), float32."""
         images, captions = self.model.embed_images(features, counts), self.model.embed_captions(tokens, lengths)
+        if self.by_vectors:
+            return images.float(), captions.float()
         return gather(self.model.scores(images, *gather_captions(captions, lengths)).float())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, PartialState, skip_first_batches
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from torch import Tensor
@@ -71,7 +72,9 @@ class Trainer:
         with _plain_errors(folder):
             self.model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
             optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
-            self.score, self.optimizer = self.accelerator.prepare(ScoresOfAll(self.model), optimizer)
+            scores = ScoresOfAll(self.model)
+            self.score, self.optimizer = self.accelerator.prepare(scores, optimizer)
+            self.by_vectors = scores.by_vectors
         self.loader = self.accelerator.prepare_data_loader(
             DataLoader(
                 range(len(self.train_set)),  # type: ignore[arg-type]  # any sequence will do
@@ -124,24 +127,31 @@ class Trainer:
 
         Nothing here is read from the device (but by the gradient scaler of fp16). Returns scalars that stay there.
         """
-        scores = self.score(batch.features, batch.tokens, batch.lengths, batch.counts)
-        who = self._negatives(batch)
-        value = loss(scores, **who)
+        value, statistics = self._loss(batch, loss)
         self.optimizer.zero_grad()
         self.accelerator.backward(value)
         limit = self.config.gradient_clip or math.inf
         gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
-        statistics = loss.statistics(scores.detach(), **who)
         return {"loss": value.detach(), "gradient_norm": gradient_norm, **statistics}
 
+    def _loss(self, batch: Batch, loss: ScoreMatrixLoss) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of the batch of all processes, and its statistics."""
+        found = self.score(batch.features, batch.tokens, batch.lengths, batch.counts)
+        who = self._negatives(batch)
+        if self.by_vectors:
+            everybody = {"process_group": dist.group.WORLD, "similarity": "dot", "return_statistics": True}
+            return loss.from_embeddings(*found, **everybody, **who)
+        return loss(found, **who), loss.statistics(found.detach(), **who)
+
     def _negatives(self, batch: Batch) -> dict[str, Tensor]:
-        """What the loss is told of who is no negative, of the batch of all processes."""
-        image_ids, who = gather(batch.image_ids), {}
+        """What the loss is told of who is no negative: of the images whose scores, or vectors, this process has."""
+        (sentences, image_ids), who = (gather(batch.sentences), gather(batch.image_ids)), {}
+        images = (batch.sentences, batch.image_ids) if self.by_vectors else (sentences, image_ids)
         if self.config.siblings == "ignored":
-            who["image_ids"] = image_ids
+            who["image_ids"] = images[1]
         if self.config.twins == "ignored":
-            who["negatives"] = may_be_negatives(gather(batch.sentences), image_ids)
+            who["negatives"] = may_be_negatives(*images, sentences[:, 0], image_ids)
         return who
 
     def _train_epoch(self, epoch: int) -> None:
