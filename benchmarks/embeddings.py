@@ -33,10 +33,11 @@ NAMES = {"kit": "polynomial", "infonce": "InfoNCE", "plain": "polynomial, plain"
 LOSSES = {"kit": PolynomialLoss(check_finite=False), "infonce": InfoNCELoss(check_finite=False)}  # as in training
 
 
-def embeddings(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+def embeddings(n: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Return random images and captions (n, WIDTH)."""
     generator = torch.Generator().manual_seed(0)
-    images, captions = (torch.randn(n, WIDTH, generator=generator).to(DEVICE).requires_grad_() for _ in range(2))
+    both = (torch.randn(n, WIDTH, generator=generator).to(DEVICE, dtype) for _ in range(2))
+    images, captions = (each.requires_grad_() for each in both)
     return images, captions
 
 
@@ -47,9 +48,9 @@ def bare_product(images: torch.Tensor, captions: torch.Tensor) -> None:
         torch.mm(rows, captions.T, out=memory[: len(rows)])
 
 
-def candidates(n: int) -> dict[str, Call]:
+def candidates(n: int, dtype: torch.dtype = torch.float32) -> dict[str, Call]:
     """Return what is measured on n pairs; each but the product returns both gradients."""
-    both = embeddings(n)
+    both = embeddings(n, dtype)
 
     def plain() -> torch.Tensor:
         return LOSSES["kit"](normalize(both[0]) @ normalize(both[1]).T)
@@ -84,7 +85,7 @@ def measure(sizes: tuple[int, ...]) -> tuple[list[Row], dict[int, dict[str, floa
 def main() -> None:
     if (peak := arguments(__doc__).peak) is not None:
         call = candidates(int(peak[1]))[peak[0]]
-        small = embeddings(2 * ROWS)
+        small = embeddings(2 * ROWS, torch.float32)
         torch.autograd.grad(LOSSES["kit"].from_embeddings(*small), small)  # libraries are loaded
         print(peak_beyond_now(call))
         return

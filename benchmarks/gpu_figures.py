@@ -37,6 +37,7 @@ BARS = {  # form -> its words, and its look
     "loop, kit's loss": ("loop, kit's loss", {"color": "#E69F00"}),
     "loop": ("loop", LOOK["loop"]),
 }
+EMBEDDED = {"product": ("bare product", "floor"), "kit": ("polynomial", "kit"), "infonce": ("InfoNCE", "loop")}
 ALONE = {"loop": ("the release's loop", "loop"), "kit": ("kit", "kit"), "reductions": ("two reductions", "floor")}
 
 
@@ -66,6 +67,21 @@ def draw_steps(found: Found) -> Figure:
             axes[2].set(xscale="log", yscale="log")
             axes[2].set_xscale("log", base=2)
             axes[2].legend()
+    return figure
+
+
+def draw_embeddings(found: Found) -> Figure:
+    """Milliseconds by batch size, a panel a precision: the bare product and the losses."""
+    measured = {tuple(name.split(", ")): by for name, by in found.get("embeddings", {}).items()}
+    precisions = list(dict.fromkeys(precision for _, precision in measured))
+    figure, axes = plt.subplots(1, max(1, len(precisions)), figsize=(13, 3.8), sharey=True, squeeze=False)
+    for axis, precision in zip(axes[0], precisions, strict=False):
+        for form, (label, look) in EMBEDDED.items():
+            points = {int(n): by[form] for (n, other), by in measured.items() if other == precision and by.get(form)}
+            axis.plot([*points], [*points.values()], label=label, **LOOK[look])
+        axis.set(xlabel="pairs in a batch", ylabel="milliseconds", title=precision, xscale="log", yscale="log")
+        axis.set_xscale("log", base=2)
+        axis.legend()
     return figure
 
 
@@ -100,6 +116,11 @@ FIGURES: dict[str, tuple[Callable[[Found], Figure], str]] = {
         draw_steps,
         "Bars of milliseconds, logarithmic, for each direction and precision: bare products, kit, plain form and "
         "loops; and milliseconds of the loss alone against pairs in a batch.",
+    ),
+    "embeddings": (
+        draw_embeddings,
+        "Milliseconds against pairs in a batch, both logarithmic, a panel a precision: bare product, polynomial loss "
+        "and InfoNCE.",
     ),
     "scoring": (draw_scoring, "Bars of seconds for each direction and precision: embedding and scoring, and ranking."),
     "kernels": (draw_kernels, "Bars of milliseconds of the ten largest kernels, a panel for each step."),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.models.test_cross_attention import random_inputs
-from uwml_lib.losses import PolynomialLoss
+from uwml_lib.losses import InfoNCELoss, PolynomialLoss
 from uwml_lib.models import SCAN, cross_attention_scores
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -95,3 +95,20 @@ def test_the_plain_form_can_be_a_graph(direction, inputs):
     torch.testing.assert_close(found, expected)
     with pytest.raises(ValueError, match="found lengths on cuda:0, expected them on the CPU"):
         fused_scores(images, captions, lengths, direction)
+
+
+@pytest.mark.parametrize("loss", [LOSS, LOSS.dense(), InfoNCELoss(check_finite=False)])
+def test_a_loss_from_embeddings_is_that_of_the_scores_and_waits_for_nothing(loss):
+    generator = torch.Generator().manual_seed(0)
+    images, captions = (torch.randn(n, 32, generator=generator).double().cuda() for n in (1100, 1300))
+    inputs = [x.requires_grad_() for x in (images, captions)]
+    normalize = torch.nn.functional.normalize
+    image_ids = torch.arange(1100, device="cuda") // 2
+    expected = torch.autograd.grad(loss(normalize(images) @ normalize(captions).T, image_ids), inputs)
+    for mode in ("default", "error"):  # what is made once may wait
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            found = torch.autograd.grad(loss.from_embeddings(images, captions, image_ids), inputs)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(found, expected)

@@ -117,6 +117,7 @@ def main(rank: int, size: int, file: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_three_processes_and_two_of_them_are_as_one(tmp_path):
     commands = [
         [sys.executable, "-m", "tests.losses.test_ring", str(rank), "3", str(tmp_path / "f")] for rank in range(3)
