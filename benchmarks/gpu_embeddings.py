@@ -11,7 +11,7 @@ from uwml_lib.evaluation import products
 
 SIZES = (64, 128) if SMOKE else (4096, 16384, 65536, 131072)
 AIMED = SIZES[-1] if SMOKE else 65536
-PRODUCT, MEMORY = 1.5, 2e9  # a step, of the bare product in tf32; bytes beyond embeddings and their gradients
+PRODUCT, MEMORY = 1.5, 2  # a step, of the bare product in tf32; gigabytes beyond embeddings and gradients
 FORMS = {"product": "bare product", "kit": "polynomial", "infonce": "InfoNCE"}
 
 
@@ -32,8 +32,9 @@ def measure(part: Part, n: int, precision: str) -> None:
     calls = {name: context(calls[name]) for name in FORMS}
     took = part.medians(calls, 0.6, most=10)
     part.add(embeddings=part.found.get("embeddings", {}) | {f"{n}, {precision}": took})
+    times = {f"{title}, ms": cell(took[name]) for name, title in FORMS.items()}
     part.row("From embeddings", {
-        "pairs": f"{n:,}", "precision": precision, **{f"{title}, ms": cell(took[name]) for name, title in FORMS.items()},
+        "pairs": f"{n:,}", "precision": precision, **times,
         "polynomial / product": cell(above := ratio(took["kit"], took["product"])),
         "InfoNCE / product": cell(ratio(took["infonce"], took["product"])),
     })  # fmt: skip
@@ -44,8 +45,8 @@ def measure(part: Part, n: int, precision: str) -> None:
         part.aim(f"{what}: polynomial / bare product", above, PRODUCT, at_most=True)
     beyond = part.attempt("memory", lambda: peak_beyond_now(calls["kit"]))
     if beyond is not None:
-        own = 2 * n * from_embeddings.WIDTH * 4  # the gradients
-        part.aim(f"{what}: polynomial, GB beyond embeddings and gradients", (beyond - own) / 1e9, MEMORY / 1e9, at_most=True)
+        gigabytes = (beyond - 2 * n * from_embeddings.WIDTH * 4) / 1e9
+        part.aim(f"{what}: polynomial, GB beyond embeddings and gradients", gigabytes, MEMORY, at_most=True)
     if (waited := waits(calls["kit"])) is not None:
         part.aim(f"{what}: waits of the host", waited, 0, at_most=True)
     part.say(what_bounds(f"Polynomial, {what}, on {CARD}", took["kit"], profiled(calls["kit"]), took["product"]))

@@ -140,11 +140,11 @@ class Trainer:
         found = self.score(batch.features, batch.tokens, batch.lengths, batch.counts)
         who = self._negatives(batch)
         if self.by_vectors:
-            everybody = {"process_group": dist.group.WORLD, "similarity": "dot", "return_statistics": True}
-            return loss.from_embeddings(*found, **everybody, **who)
+            who |= {"similarity": "dot", "process_group": dist.group.WORLD, "return_statistics": True}
+            return loss.from_embeddings(*found, **who)
         return loss(found, **who), loss.statistics(found.detach(), **who)
 
-    def _negatives(self, batch: Batch) -> dict[str, Tensor]:
+    def _negatives(self, batch: Batch) -> dict[str, Any]:
         """What the loss is told of who is no negative: of the images whose scores, or vectors, this process has."""
         (sentences, image_ids), who = (gather(batch.sentences), gather(batch.image_ids)), {}
         images = (batch.sentences, batch.image_ids) if self.by_vectors else (sentences, image_ids)
