@@ -24,7 +24,7 @@ class Fault(NamedTuple):
 
 
 TABLE = r"""
-positive among its negatives | losses | mask.diagonal(rows.start or 0).fill_(False) ==> mask.diagonal(rows.start or 0).fill_(True)
+positive among its negatives | losses | self._without_positives(mask, rows, columns, False) ==> self._without_positives(mask, rows, columns, True)
 siblings as negatives | losses | if image_ids is not None: ==> if image_ids is not None and m > n:
 mask of negatives unheeded | losses | if self.allowed is None else [self.allowed[rows][:, columns]] ==> if True else []
 caption ids unheeded | losses | if caption_ids is not None: ==> if caption_ids is None and m > n:
@@ -48,7 +48,7 @@ further columns count as images | losses | mask = mask | self.beyond[columns] ==
 streamed ties have one winner | losses | tied | (value == best)) & ==> tied) &
 streamed places without their block | losses | torch.where(larger, place + first, places) ==> torch.where(larger, place, places)
 streamed gradient keeps its length | losses | of.sub_((of * unit).sum(dim=1, keepdim=True) * unit).mul_(scale) ==> of.mul_(scale)
-streamed sums forget the positive | losses | of_p[at] += 0 if of_q is None else of_q ==> of_p[at] += 0
+streamed sums forget the positive | losses | known[side][3][at] += of_q ==> known[side][3][at] += 0 * of_q
 weights act on what is uninformative | losses | negative * scores - positive * p, informative ==> negative * scores - positive * p, negative_mask
 float16 is not widened | losses | in (torch.float16, torch.bfloat16) ==> in (torch.bfloat16,)
 attention clipped to zero | attention | a = F.leaky_relu(a, SLOPE) ==> a = F.relu(a)
