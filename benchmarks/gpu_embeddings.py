@@ -1,10 +1,10 @@
-"""Part of `gpu.py`: losses from embeddings by batch size, without ever holding the scores, against the bare product."""
+"""Of `gpu.py`'s steps: losses from embeddings by batch size, without ever holding the scores, against the product."""
 
 import functools
 
 import embeddings as from_embeddings
 import torch
-from gpu_notes import CARD, PRECISIONS, SMOKE, Part, cell, forget, profiled, ratio, waits, warm_up, what_bounds
+from gpu_notes import CARD, PRECISIONS, SMOKE, Part, cell, forget, profiled, ratio, waits, what_bounds
 from measuring import DEVICE, peak_beyond_now
 
 from uwml_lib.evaluation import products
@@ -17,7 +17,6 @@ FORMS = {"product": "bare product", "kit": "polynomial", "infonce": "InfoNCE"}
 
 def embeddings(part: Part) -> None:
     """Forward and backward of the polynomial loss and of InfoNCE; the longest, in float32, only while there is time."""
-    warm_up()
     for n in SIZES:
         for precision in ("tf32", *(name for name in PRECISIONS if name != "tf32")):
             if part.left > 8 or precision == "tf32":

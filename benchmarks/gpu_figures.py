@@ -42,8 +42,10 @@ ALONE = {"loop": ("the release's loop", "loop"), "kit": ("kit", "kit"), "reducti
 
 
 def draw_steps(found: Found) -> Figure:
-    """Milliseconds of a step by form and precision, a panel a direction, and of the loss alone by batch size."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.4))
+    """Milliseconds of a step by form and precision, a panel a direction, and by batch size of the loss alone and of
+    losses from embeddings.
+    """
+    figure, axes = plt.subplots(1, 4, figsize=(17, 4.4))
     for axis, direction in zip(axes, ("i2t", "t2i"), strict=False):
         axis.set(xlabel="milliseconds", title=direction)
         bars = [
@@ -59,29 +61,17 @@ def draw_steps(found: Found) -> Figure:
             plain_logarithm(axis)
             axis.margins(x=0.2)
             axis.invert_yaxis()
-    axes[2].set(xlabel="pairs in a batch", ylabel="milliseconds", title="The loss alone")
-    for name, (label, look) in ALONE.items():
-        points = {int(n): by[name] for n, by in found.get("loss", {}).items() if by.get(name)}
-        if points:
-            axes[2].plot([*points.keys()], [*points.values()], label=label, **LOOK[look])
-            axes[2].set(xscale="log", yscale="log")
-            axes[2].set_xscale("log", base=2)
-            axes[2].legend()
-    return figure
-
-
-def draw_embeddings(found: Found) -> Figure:
-    """Milliseconds by batch size, a panel a precision: the bare product and the losses."""
-    measured = {tuple(name.split(", ")): by for name, by in found.get("embeddings", {}).items()}
-    precisions = list(dict.fromkeys(precision for _, precision in measured))
-    figure, axes = plt.subplots(1, max(1, len(precisions)), figsize=(13, 3.8), sharey=True, squeeze=False)
-    for axis, precision in zip(axes[0], precisions, strict=False):
-        for form, (label, look) in EMBEDDED.items():
-            points = {int(n): by[form] for (n, other), by in measured.items() if other == precision and by.get(form)}
-            axis.plot([*points], [*points.values()], label=label, **LOOK[look])
-        axis.set(xlabel="pairs in a batch", ylabel="milliseconds", title=precision, xscale="log", yscale="log")
-        axis.set_xscale("log", base=2)
-        axis.legend()
+    in_tf32 = {name.removesuffix(", tf32"): by for name, by in found.get("embeddings", {}).items() if "tf32" in name}
+    of_batches = (("The loss alone", ALONE, found.get("loss", {})), ("From embeddings, tf32", EMBEDDED, in_tf32))
+    for axis, (title, forms, measured) in zip(axes[2:], of_batches, strict=True):
+        axis.set(xlabel="pairs in a batch", ylabel="milliseconds", title=title)
+        for name, (label, look) in forms.items():
+            points = {int(n): by[name] for n, by in measured.items() if by.get(name)}
+            if points:
+                axis.plot([*points.keys()], [*points.values()], label=label, **LOOK[look])
+                axis.set(xscale="log", yscale="log")
+                axis.set_xscale("log", base=2)
+                axis.legend()
     return figure
 
 
@@ -115,12 +105,7 @@ FIGURES: dict[str, tuple[Callable[[Found], Figure], str]] = {
     "steps": (
         draw_steps,
         "Bars of milliseconds, logarithmic, for each direction and precision: bare products, kit, plain form and "
-        "loops; and milliseconds of the loss alone against pairs in a batch.",
-    ),
-    "embeddings": (
-        draw_embeddings,
-        "Milliseconds against pairs in a batch, both logarithmic, a panel a precision: bare product, polynomial loss "
-        "and InfoNCE.",
+        "loops; and milliseconds against pairs in a batch, of the loss alone and of losses from embeddings.",
     ),
     "scoring": (draw_scoring, "Bars of seconds for each direction and precision: embedding and scoring, and ranking."),
     "kernels": (draw_kernels, "Bars of milliseconds of the ten largest kernels, a panel for each step."),

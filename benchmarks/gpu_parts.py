@@ -13,7 +13,6 @@ from gpu_notes import Part
 PARTS = {
     "checks": ("gpu_checks", "What only a graphics card can show"),
     "steps": ("gpu_speed", "A step at the paper's size, against the loop and the bare products"),
-    "embeddings": ("gpu_embeddings", "Losses from embeddings, without the scores"),
     "scoring": ("gpu_speed", "An evaluation of MSCOCO's size"),
     "epoch": ("gpu_training", "An epoch of Flickr30K's size"),
     "runs": ("gpu_training", "Both losses trained on given data"),

@@ -7,6 +7,7 @@ import loss
 import step
 import torch
 import training
+from gpu_embeddings import embeddings
 from gpu_notes import (
     CARD,
     DIRECTIONS,
@@ -43,13 +44,14 @@ STEP, TRAINING, LARGE_STEP, ALONE = "Attention and loss", "A training step", "A 
 
 
 def steps(part: Part) -> None:
-    """The step at the paper's size, a training step, a large batch, and the loss alone."""
+    """The step at the paper's size, a training step, a large batch, the loss alone, and losses from embeddings."""
     warm_up()
     for what, measure in ((STEP, attention), (TRAINING, training_step), (LARGE_STEP, large_step)):
         for direction in DIRECTIONS:
             part.attempt(f"{what}, {direction}", functools.partial(measure, part, direction))
             forget()
     part.attempt(ALONE, lambda: loss_alone(part))
+    embeddings(part)
     if DEVICE.type == "cuda":
         part.say("The GRU is cuDNN's, which by torch's default takes tf32 products in float32, too.")
 
