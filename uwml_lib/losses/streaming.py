@@ -18,7 +18,7 @@ from uwml_lib.losses.negatives import Negatives
 from uwml_lib.losses.ring import Ring
 
 ROWS = 512
-"""Rows of a block: enough for a product at full speed."""
+"""Rows of a block: enough for a product at full speed. Sums, which pass over a block more often, take half as many."""
 Both = Sequence[Tensor]
 """Something of the images and the same of the captions."""
 
@@ -98,27 +98,27 @@ def _of_hardest(loss: ScoreMatrixLoss, p: Tensor, n: Tensor) -> Tensor:
     return torch.vmap(loss.direction)(scores, mask).sum()
 
 
-def _rows(n: int) -> Iterator[slice]:
-    for start in range(0, n, ROWS):
-        yield slice(start, min(start + ROWS, n))
+def _rows(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
 
 
-def _blocks(images: Tensor, captions: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield rows and their scores (rows, M), in memory that the next ones overwrite."""
-    memory = images.new_empty(min(ROWS, len(images)), len(captions))
-    for rows in _rows(len(images)):
+def _blocks(images: Tensor, captions: Tensor, size: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield `size` rows and their scores (rows, M), in memory that the next ones overwrite."""
+    memory = images.new_empty(min(size, len(images)), len(captions))
+    for rows in _rows(len(images), size):
         yield rows, torch.mm(images[rows], captions.T, out=memory[: rows.stop - rows.start])
 
 
 def _passes(
-    images: Tensor, captions: Tensor, p: Tensor, own: bool, against_positive: bool
+    images: Tensor, captions: Tensor, p: Tensor, own: bool, against_positive: bool, size: int
 ) -> Iterator[tuple[tuple[int, ...], slice, Tensor]]:
     """Yield which sides are to look at rows and their scores; of `own` captions p is filled in.
 
     What looks at the positives of captions can do so once all are known, which takes the own products once more.
     """
     for sides in ((0,), (1,)) if own and against_positive else ((0, 1),):
-        for rows, scores in _blocks(images, captions):
+        for rows, scores in _blocks(images, captions, size):
             if own:
                 p[rows] = scores[:, rows].diagonal()
             yield sides, rows, scores
@@ -154,7 +154,7 @@ class Largest(torch.autograd.Function):
         travelling = (p, best[1], of_all[1], places[1], tied[1])
         for owner, (their_captions, *theirs) in ring.rounds([captions], travelling):
             kept = [(p, best[0], of_all[0], places[0], tied[0]), theirs]
-            for sides, rows, scores in _passes(images, their_captions, p, owner == ring.rank, not whole):
+            for sides, rows, scores in _passes(images, their_captions, p, owner == ring.rank, not whole, ROWS):
                 columns = slice(owner * who.m, (owner + 1) * who.m)
                 if whole:
                     who.hide_others(scores, rows, columns)
@@ -180,7 +180,7 @@ class Largest(torch.autograd.Function):
         to_images, to_captions = to = [p.new_zeros(each.shape) for each in (images, captions)]
         shared = tied if ctx.ring.size == 1 else torch.zeros_like(tied)
         weights = of_best.masked_fill(shared, 0)
-        for rows in _rows(len(p)):
+        for rows in _rows(len(p), ROWS):
             to_images[rows] += of_p[rows, None] * captions[rows]
             to_captions[rows] += of_p[rows, None] * images[rows]
         fixed = [captions, weights[1].contiguous(), places[1]]
@@ -237,7 +237,7 @@ def _to_chosen(embeddings: Both, to: Both, weights: Tensor, places: Tensor) -> N
     weights (n,): dL/dS. places (n,): of the negatives; those that lie elsewhere are not here.
     """
     (anchors, others), (to_anchors, to_others) = embeddings, to
-    for rows in _rows(len(weights)):
+    for rows in _rows(len(weights), ROWS):
         here = (places[rows] >= 0) & (places[rows] < len(others))
         at, weight = places[rows].clamp(0, len(others) - 1), weights[rows].where(here, 0)[:, None]
         to_anchors[rows] += weight * others[at]
@@ -281,7 +281,8 @@ class Sums(torch.autograd.Function):
         travelling = (p, gathered[1], counts[1], hardest[1])
         for owner, (their_captions, *theirs) in ring.rounds([captions], travelling):
             kept = [(p, gathered[0], counts[0], hardest[0]), theirs]
-            for sides, rows, scores in _passes(images, their_captions, p, owner == ring.rank, loss.against_positive):
+            passes = _passes(images, their_captions, p, owner == ring.rank, loss.against_positive, ROWS // 2)
+            for sides, rows, scores in passes:
                 mask = who.mask(rows, slice(owner * who.m, (owner + 1) * who.m))
                 for side in sides:
                     at, S, allowed = (rows, slice(n))[side], _from_side(side, n, scores), _from_side(side, n, mask)
@@ -313,7 +314,7 @@ class Sums(torch.autograd.Function):
         fixed = [captions, p, weights[1].contiguous(), gathered[1].contiguous()]
         for owner, (theirs, *of_theirs, to_theirs, through) in ctx.ring.rounds(fixed, [to_captions, through_captions]):
             known = [(p, weights[0], gathered[0], of_p), (*of_theirs, through)]
-            for rows, scores in _blocks(images, theirs):
+            for rows, scores in _blocks(images, theirs, ROWS // 2):
                 of_scores = torch.zeros_like(scores)
                 mask = ctx.who.mask(rows, slice(owner * m, (owner + 1) * m))
                 for side in (0, 1):
