@@ -176,7 +176,7 @@ torture: $(READY)
 
 ## measure how fast the kit is, against the release's way and the floor: up to 10 minutes
 bench: $(READY)
-	set -e; for part in loss step growth training evaluation loading; do $(PY) benchmarks/$$part.py; done
+	set -e; for part in loss embeddings step growth training evaluation loading; do $(PY) benchmarks/$$part.py; done
 	@$(BUILD_PAGES)
 
 ## the same, a step of 1,024 pairs and an evaluation of MSCOCO's size: half an hour more
