@@ -21,7 +21,7 @@ from uwml_lib.losses import (
     TripletAllLoss,
     TripletLoss,
 )
-from uwml_lib.losses.pml import LabelledPairsLoss
+from uwml_lib.losses.pml import CrossBatchMemory, LabelledPairsLoss, SelfSupervisedLoss
 
 LABELS = torch.tensor([3, 1, 3, 2, 1, 3, 0, 1, 2, 3])  # one label of four, one of three, one of two, one alone
 every_loss = pytest.mark.parametrize("loss", [kind() for kind in LOSSES.values()], ids=LOSSES)
@@ -36,13 +36,14 @@ def cosines(a, b):
     return nn.functional.normalize(a) @ nn.functional.normalize(b).T
 
 
-def naive(loss, S, labels, ref_labels, apart=False):
-    """The mean over pairs by plain loops; `apart` if the references are not the anchors themselves."""
+def naive(loss, S, labels, ref_labels, own=None):
+    """The mean over pairs by plain loops; `own` says which reference each anchor is, by default that of its place."""
+    own = dict(enumerate(range(len(labels)) if own is None else own))
     values = []
     for i, label in enumerate(labels.tolist()):
         negatives = [S[i, k].item() for k, other in enumerate(ref_labels.tolist()) if other != label]
         for j, other in enumerate(ref_labels.tolist()):
-            if other == label and (apart or i != j):
+            if other == label and j != own.get(i):
                 p = S[i, j].item()
                 values.append(anchor(loss, p, negatives, (p, negatives)))
     return sum(values) / max(len(values), 1)
@@ -67,7 +68,7 @@ def test_references(loss, anchors, references):
     x, y = embeddings(anchors), embeddings(references, seed=1)
     ref_labels = LABELS.flip(0)[:references]
     value = LabelledPairsLoss(loss)(x, LABELS[:anchors], ref_emb=y, ref_labels=ref_labels)
-    expected = naive(loss, cosines(x, y), LABELS[:anchors], ref_labels, apart=True)
+    expected = naive(loss, cosines(x, y), LABELS[:anchors], ref_labels, own=())
     assert value.item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -188,6 +189,59 @@ def test_a_miner_chooses_the_pairs():
     assert loss(x, LABELS, triplets) == loss(x, LABELS, pairs)
     everything = miners.BatchHardMiner()(x, LABELS)
     assert loss(x, LABELS, everything) > 0
+
+
+# --------------------------------------------------------------------------- inside pytorch-metric-learning's wrappers
+
+
+@every_loss
+def test_cross_batch_memory(loss):
+    """Four batches of four, of which a memory of ten keeps the latest rows."""
+    wrapped, memory = CrossBatchMemory(LabelledPairsLoss(loss), embedding_size=3, memory_size=10), []
+    for step in range(4):
+        x, labels = embeddings(4, seed=step).requires_grad_(), LABELS[2 * step :][:4]
+        value = wrapped(x, labels)
+        memory = (memory + list(zip(x.detach(), labels, strict=True)))[-10:]
+        kept, kept_labels = (torch.stack(part) for part in zip(*memory, strict=True))
+        own = range(len(memory) - 4, len(memory))
+        assert value.item() == pytest.approx(naive(loss, cosines(x, kept), labels, kept_labels, own), rel=1e-9)
+        value.backward()
+        assert x.grad.isfinite().all()
+
+
+def test_cross_batch_memory_of_others():
+    """What is only put into the memory is no anchor, and an anchor that is not put there meets no copy of itself."""
+    loss, x, queued = TripletAllLoss(0.5), embeddings(), torch.arange(10) < 6
+    value = CrossBatchMemory(LabelledPairsLoss(loss), embedding_size=3)(x, LABELS, enqueue_mask=queued)
+    expected = naive(loss, cosines(x[6:], x[:6]), LABELS[6:], LABELS[:6], ())
+    assert expected > 0
+    assert value.item() == pytest.approx(expected)
+
+
+def test_cross_batch_memory_with_a_miner():
+    loss, x = LabelledPairsLoss(TripletAllLoss(0.5)), embeddings()
+    value = CrossBatchMemory(loss, embedding_size=3, miner=miners.BatchHardMiner())(x, LABELS)
+    torch.testing.assert_close(value, loss(x, LABELS, miners.BatchHardMiner()(x, LABELS)))
+
+
+@every_loss
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_self_supervised(loss, symmetric):
+    x, y = embeddings(5), embeddings(5, seed=1)
+    value = SelfSupervisedLoss(LabelledPairsLoss(loss), symmetric=symmetric)(x, y)
+    both, of_both = torch.cat([x, y]), torch.arange(5).repeat(2)
+    if symmetric:
+        expected = naive(loss, cosines(both, both), of_both, of_both)
+    else:
+        expected = naive(loss, cosines(x, y), torch.arange(5), torch.arange(5), ())
+    assert value.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("wrapper", [partial(CrossBatchMemory, embedding_size=3), SelfSupervisedLoss])
+def test_the_wrappers_take_and_refuse_what_they_did(wrapper):
+    wrapper(losses.TripletMarginLoss())
+    with pytest.raises(Exception, match="not supported for FastAPLoss"):
+        wrapper(losses.FastAPLoss())
 
 
 # ------------------------------------------------------------------------------------------------ as part of a training

@@ -314,6 +314,13 @@ def widened(scores: Tensor) -> Tensor:
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
+def check_loss(loss: Any) -> ScoreMatrixLoss:
+    """Return `loss`; raise ValueError unless it is one on a score matrix."""
+    if not isinstance(loss, ScoreMatrixLoss):
+        raise ValueError(f"loss: found {loss!r}, expected a ScoreMatrixLoss, such as PolynomialLoss()")
+    return loss
+
+
 def check_number(name: str, value: float, above: float = -torch.inf) -> float:
     """Return `value`; raise ValueError unless it is finite and above a bound."""
     if not (is_real(value) and above < value):

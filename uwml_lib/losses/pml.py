@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from uwml_lib.losses import PolynomialLoss, ScoreMatrixLoss
-from uwml_lib.losses.base import widened
+from uwml_lib.losses.base import check_loss, widened
 
 try:
+    from pytorch_metric_learning import losses as library
     from pytorch_metric_learning.distances import BaseDistance, CosineSimilarity
-    from pytorch_metric_learning.losses import BaseMetricLossFunction
     from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pairs
 except ModuleNotFoundError as error:
     message = f"uwml_lib.losses.pml needs pytorch-metric-learning, which the kit's extra [pml] installs ({error})"
     raise ModuleNotFoundError(message, name=error.name) from None
 
 
-class LabelledPairsLoss(BaseMetricLossFunction):
+class LabelledPairsLoss(library.BaseMetricLossFunction):
     r"""A loss on a score matrix for embeddings with labels, as in retrieval within one modality.
 
     Every two embeddings i != j of one label are a positive pair, in both orders. With L(p, N) what `loss` makes of an
@@ -51,13 +51,11 @@ class LabelledPairsLoss(BaseMetricLossFunction):
     ) -> None:
         super().__init__(distance=distance, **pml_arguments)
         loss = PolynomialLoss() if loss is None else loss
-        if not isinstance(loss, ScoreMatrixLoss):
-            raise ValueError(f"loss: found {loss!r}, expected a ScoreMatrixLoss, such as PolynomialLoss()")
         if not self.distance.is_inverted:
             raise ValueError(f"distance: found {self.distance!r}, expected a similarity, such as CosineSimilarity()")
         if pml_arguments.get("reducer") is not None:
             raise ValueError(f"reducer: found {pml_arguments['reducer']!r}, expected none: pairs are averaged here")
-        self.loss = loss
+        self.loss = check_loss(loss)
 
     def get_default_distance(self) -> BaseDistance:
         return CosineSimilarity()
@@ -85,6 +83,30 @@ class LabelledPairsLoss(BaseMetricLossFunction):
             total = total + self.loss.direction(rows, mask)
         loss = (total / max(len(anchors), 1)).to(embeddings.dtype)
         return {"loss": {"losses": loss, "indices": None, "reduction_type": "already_reduced"}}
+
+
+class CrossBatchMemory(library.CrossBatchMemory):
+    """pytorch-metric-learning's class, with its arguments, which takes a `LabelledPairsLoss` too.
+
+    Embeddings of the latest batches in memory are an anchor's positives if they have its label, and its negatives
+    otherwise. What the anchor itself has just left there is neither.
+    """
+
+    @staticmethod
+    def supported_losses() -> list[str]:
+        return [*library.CrossBatchMemory.supported_losses(), LabelledPairsLoss.__name__]
+
+
+class SelfSupervisedLoss(library.SelfSupervisedLoss):
+    """pytorch-metric-learning's class, with its arguments, which takes a `LabelledPairsLoss` too.
+
+    Row i of `embeddings` and of `ref_emb` are a positive pair. Negatives of an anchor are the other rows of both, with
+    `symmetric=False` those of `ref_emb` alone, and only `embeddings` are anchors then.
+    """
+
+    @staticmethod
+    def supported_losses() -> list[str]:
+        return [*library.SelfSupervisedLoss.supported_losses(), LabelledPairsLoss.__name__]
 
 
 def _masks(
