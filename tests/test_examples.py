@@ -94,3 +94,24 @@ def test_weights_of_no_loss_train(capsys):
     recalls = [float(recall) for recall in re.findall(r"R@1 ([\d.]+) of 0.5 by chance", printed)]
     assert len(recalls) == 2
     assert min(recalls) > 20
+
+
+def run(name, **settings):
+    return runpy.run_path(str(CHECKOUT / "examples" / f"{name}.py"))["main"](**settings)
+
+
+def test_in_pytorch_metric_learning():
+    for before, after in run("with_pytorch_metric_learning").values():
+        assert after > before + 20
+
+
+def test_in_sentence_transformers():
+    before, after = run("with_sentence_transformers")
+    assert before < 10
+    assert after > 80
+
+
+def test_in_open_clip():
+    before, after = run("with_open_clip", steps=150)
+    assert before < 10
+    assert after > 50
