@@ -51,6 +51,9 @@ streamed gradient keeps its length | losses | of.sub_((of * unit).sum(dim=1, kee
 streamed sums forget the positive | losses | known[side][3][at] += of_q ==> known[side][3][at] += 0 * of_q
 weights act on what is uninformative | losses | negative * scores - positive * p, informative ==> negative * scores - positive * p, negative_mask
 float16 is not widened | losses | in (torch.float16, torch.bfloat16) ==> in (torch.bfloat16,)
+hard negatives are left out | losses | torch.cat(columns[1:]) ==> columns[1]
+scale without a gradient | losses | value = value + (0 * unused.sum()).to(dtype) ==> pass
+bias is not added | losses | if logit_bias is not None: ==> if logit_bias is None:
 attention clipped to zero | attention | a = F.leaky_relu(a, SLOPE) ==> a = F.relu(a)
 normalised over the context | attention | torch.linalg.vector_norm(a, dim=2, keepdim=True) ==> torch.linalg.vector_norm(a, dim=3, keepdim=True)
 padding is attended to | attention | logits.masked_fill(~context_mask[:, None, None, :], -torch.inf) ==> logits.masked_fill(~context_mask[:, None, None, :], 0)
