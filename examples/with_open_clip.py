@@ -12,8 +12,8 @@ What to watch:
   `InfoNCELoss(temperature=1)` this is `ClipLoss`.
 - Ceiling: the polynomial loss skips positives from 1 - 1e-5 on, which rounding reaches in half precision;
   `positive_ceiling=None` does not.
-- Coefficients: the released ones do not push negatives below 0.35, where a CLIP's mostly lie. Those here pull and push
-  at every cosine; how well they train a real one was not measured.
+- Coefficients: the released ones do not push negatives below 0.35, and pull those below 0.1. Those here pull positives
+  and push negatives at every cosine; how well they train a real model was not measured.
 - From scratch the hardest negatives alone may let the model collapse, so the first steps look at all.
 
 `python examples/with_open_clip.py` (10 seconds)

@@ -5,15 +5,15 @@ kit. `InfoNCELoss(temperature=1 / scale)` is theirs in both directions; theirs t
 
 What to watch:
 - Scale: there is none. The loss gets cosines, and those that need a temperature have their own.
-- Coefficients: the released ones do not push negatives below 0.35, where most of a text model's may lie. Those here
-  pull and push at every cosine.
+- Coefficients: the released ones do not push negatives below 0.35, and pull those below 0.1. Those here pull positives
+  and push negatives at every cosine; how well they train a real model was not measured.
 - Ceiling: the polynomial loss skips positives from 1 - 1e-5 on; `positive_ceiling=None` does not.
 - A column `label` says which rows are never negatives of each other, not whether a pair matches.
 - On large batches the hardest negatives alone may let an untrained model collapse: `loss.dense()` looks at all.
 
 The sentences are made up: the positive translates the anchor's four words, the negative gets one of them wrong. The
 model, an embedding of each word, has to learn the dictionary. `python examples/with_sentence_transformers.py`
-(5 seconds)
+(10 seconds)
 """
 
 import random

@@ -90,10 +90,11 @@ def test_it_takes_what_their_training_hands_to_theirs():
 def test_under_autocast(scaled):
     """One tower's features in half precision, as of a model that does not normalise in float32."""
     output = made_up(dtype=torch.float32)
-    half = output | {"text_features": output["text_features"].bfloat16()}
+    half = output | {"image_features": output["image_features"].bfloat16()}
     criterion = ImageTextLoss(InfoNCELoss(temperature=1 if scaled else 1 / 12), scaled=scaled)
     with torch.autocast("cpu", torch.bfloat16):
         value, gradients = value_and_gradients(criterion, half)
+    assert value.dtype == torch.float32
     assert value.item() == pytest.approx(criterion(**output).item(), rel=2e-2)
     assert all(gradient.isfinite().all() for gradient in gradients)
 

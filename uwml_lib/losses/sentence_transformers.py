@@ -20,7 +20,8 @@ class SentencePairsLoss(nn.Module):
     It stands where `MultipleNegativesRankingLoss` does. With `InfoNCELoss(temperature=1 / scale)` it is that loss with
     `directions=("query_to_doc", "doc_to_query")` and `partition_mode="per_direction"`, over several processes too; by
     default theirs takes the first of these directions alone. There is no scale: the loss gets the similarities, and
-    brings its own temperature if it needs one. Coefficients of a polynomial must suit where the model's cosines lie.
+    brings its own temperature if it needs one. Coefficients of a polynomial must suit where the model's cosines lie;
+    `positive_ceiling=None` keeps it from skipping a positive that rounding takes to 1.
 
     Parameters
         model: the `SentenceTransformer`.
