@@ -111,6 +111,9 @@ class ExperimentConfig:
     """First epochs trained on the same loss's dense form (all informative negatives)."""
     batch_size: int = setting(128, least=2, most=10**6, why=", for a batch of one has no negatives")
     """Caption-image pairs per step."""
+    batches: Literal["shuffled", "no_duplicates"] = "shuffled"
+    """How an epoch is divided into batches: shuffled; no_duplicates: shuffled so that no batch has two captions of one
+    image, or a sentence twice."""
     learning_rate: float = setting(2e-4, above=0)
     """Adam's step size."""
     decay_epoch: int = setting(15, least=1, most=10**6)

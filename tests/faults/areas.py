@@ -30,7 +30,7 @@ AREAS = {
     ),
     "vocabulary": Area(("tests/datasets/test_vocabulary.py",)),
     "data": Area(
-        ("tests/datasets/test_precomputed.py", "tests/datasets/test_audit.py"),
+        ("tests/datasets/test_precomputed.py", "tests/datasets/test_audit.py", "tests/datasets/test_sampler.py"),
         ("tests/runs/test_scoring.py", "tests/training/test_training.py"),
     ),
     "search": Area(("tests/runs/test_search.py", "tests/reports/test_found.py", "tests/datasets/test_pictures.py")),

@@ -95,6 +95,8 @@ boxes of other images | data | array[:: self._copies][self._first :][ ==> array[
 copies in another split unseen | data | (one is not other or first[digest] < number) ==> (one is other and first[digest] < number)
 coefficients fitted to what is reported | data | dev = load_selection(config, vocabulary) ==> dev = load_split(config, "dev", vocabulary)
 selection images trained on | data | n_images = len(dataset.features) - config.selection_images ==> n_images = len(dataset.features) - config.selection_images // 2
+keys of a batch forgotten | data | dict.fromkeys(self._keys[item], place + 1) ==> dict.fromkeys(self._keys[item], place)
+nothing changes places | data | if has.isdisjoint(self._keys[other]) ==> if has.isdisjoint(self._keys[item])
 Adam starts afresh | resume | self.optimizer.load_state_dict(state["optimizer"]) ==> self.optimizer.load_state_dict(self.optimizer.state_dict())
 same order of captions every epoch | resume | self.loader.set_epoch(epoch) ==> self.loader.set_epoch(0)
 learning rate falls an epoch early | resume | 0.1 ** (epoch // ==> 0.1 ** ((epoch + 1) //

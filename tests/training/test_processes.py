@@ -64,14 +64,23 @@ def base(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["scan", "vse_infinity"])
-@pytest.mark.parametrize("loss", ["polynomial", "infonce"])
-def test_two_processes_train_as_one(base, model, loss):
-    options = ("--epochs", "3", "--model", model, "--loss", loss)
+@pytest.mark.parametrize(
+    ("model", "loss", "batches"),
+    [
+        ("scan", "polynomial", "shuffled"),
+        ("scan", "infonce", "shuffled"),
+        ("vse_infinity", "polynomial", "shuffled"),
+        ("vse_infinity", "infonce", "shuffled"),
+        ("scan", "polynomial", "no_duplicates"),
+    ],
+)
+def test_two_processes_train_as_one(base, model, loss, batches):
+    options = ("--epochs", "3", "--model", model, "--loss", loss, "--batches", batches)
+    name = f"{model}-{loss}-{batches}"
     for processes in (1, 2):
-        printed = train(base, f"{model}-{loss}-{processes}", processes, *options)
+        printed = train(base, f"{name}-{processes}", processes, *options)
         assert printed.count("test split, best epoch") == 1  # one of them speaks for all
-    alone, together = (base / f"{model}-{loss}-{processes}" for processes in (1, 2))
+    alone, together = (base / f"{name}-{processes}" for processes in (1, 2))
     assert_same(alone, together, abs=1e-3, rel=1e-3)  # Adam makes much of the last bits of float32
     (first, *_), (other, *_) = metrics(alone), metrics(together)
     assert first["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-5)

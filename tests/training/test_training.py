@@ -248,8 +248,16 @@ STOPS = (
 )
 
 
+NO_DUPLICATES = {"batches": "no_duplicates", "batch_size": 14}  # which are five an epoch too
+
+
+@pytest.mark.parametrize("changes", [{}, NO_DUPLICATES], ids=["shuffled", "no_duplicates"])
 @pytest.mark.parametrize(("workers", "stops"), [(0, STOPS), (2, STOPS[:1])])
-def test_stopped_inside_epochs_it_goes_on_from_that_very_step(config, finished, tmp_path, monkeypatch, workers, stops):
+def test_stopped_inside_epochs_it_goes_on_from_that_very_step(
+    config, finished, tmp_path, monkeypatch, workers, stops, changes
+):
+    if changes:
+        finished = train(config := replace(config, **changes), tmp_path / "finished", quiet)
     folder, said, counts = tmp_path / "run", [], {"step": 0, "batch": 0}
     config = replace(config, workers=workers, checkpoint_minutes=0)
     for owner, name in ((Trainer, "step"), (PrecomputedDataset, "batch")):
@@ -514,7 +522,8 @@ def test_every_caption_is_seen_once_an_epoch_in_another_order(config, tmp_path):
     assert orders[0] == orders[2]
 
 
-def test_a_training_gives_every_epoch_an_order_of_its_own(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{}, NO_DUPLICATES], ids=["shuffled", "no_duplicates"])
+def test_a_training_gives_every_epoch_an_order_of_its_own(config, tmp_path, monkeypatch, changes):
     seen, step = [], Trainer.step
 
     def spy(self, batch, loss):
@@ -522,9 +531,32 @@ def test_a_training_gives_every_epoch_an_order_of_its_own(config, tmp_path, monk
         return step(self, batch, loss)
 
     monkeypatch.setattr(Trainer, "step", spy)
-    train(replace(config, epochs=2), tmp_path / "run", quiet)
+    train(replace(config, epochs=2, **changes), tmp_path / "run", quiet)
     assert len(seen) == 2 * STEPS
     assert seen[:STEPS] != seen[STEPS:]
+
+
+def test_no_batch_has_an_image_or_a_sentence_twice(config, tmp_path):
+    (tmp_path / "run").mkdir()
+    twice = {"shuffled": 0, "no_duplicates": 0}
+    for batches in twice:
+        trainer = Trainer(replace(config, batches=batches), tmp_path / "run", quiet)
+        for epoch in range(3):
+            trainer.loader.set_epoch(epoch)
+            found = [*trainer.loader]
+            assert len(found) == len(trainer.loader)
+            for batch in found:
+                assert len(batch.image_ids) == 16
+                for values in (batch.image_ids, batch.sentences[:, 0]):
+                    twice[batches] += len(values) - len(values.unique())
+    assert twice["no_duplicates"] == 0 < twice["shuffled"]
+
+
+def test_too_few_images_for_a_batch_without_duplicates_are_told_at_once(config, tmp_path):
+    expected = "batch_size: found 48, expected at most [0-9]+, for no more items differ in image and sentence"
+    with pytest.raises(UWMLError, match=expected):
+        train(replace(config, batches="no_duplicates", batch_size=48), tmp_path / "run", quiet)
+    assert not (tmp_path / "run").exists()
 
 
 # ------------------------------------------------------------------------------------------------ what goes wrong

@@ -10,6 +10,7 @@ import torch
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import check_data, fingerprint, load_split, prepare_data
+from uwml_lib.datasets.sampler import training_sampler
 from uwml_lib.models import MODELS, model_class
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
@@ -91,6 +92,7 @@ def check_model_fits(config: ExperimentConfig) -> None:
         raise UWMLError(
             f"batch_size: found {config.batch_size}, expected at most the {len(train_set)} training captions"
         )
+    training_sampler(config, train_set)  # raises if too few of them go into a batch
     for split in (train_set, *others):
         if split.varying and not model_class(config).varying:
             raise UWMLError(

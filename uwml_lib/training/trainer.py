@@ -19,6 +19,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import Batch, Vocabulary, build_vocabulary, evaluation_split, load_selection, load_split
 from uwml_lib.datasets.batches import may_be_negatives
 from uwml_lib.datasets.loading import coverage_line, words_covered
+from uwml_lib.datasets.sampler import training_sampler
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.evaluation.statistics import chance_rsum
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
@@ -75,12 +76,22 @@ class Trainer:
             scores = ScoresOfAll(self.model)
             self.score, self.optimizer = self.accelerator.prepare(scores, optimizer)
             self.by_vectors = scores.by_vectors
-        self.loader = self.accelerator.prepare_data_loader(
+        self.sampler = training_sampler(config, self.train_set)
+        self.loader = self._load_batches()
+        self.loss = build_loss(config)
+        self.warmup_loss = self.loss.dense()
+        self.warned = False
+        session = provenance(self.accelerator.device, data)
+        self.state = TrainingState(folder, self.model, self.optimizer, self.accelerator, session)
+
+    def _load_batches(self) -> Any:
+        """Return the loader of the training pairs; of several processes, each has its share of every batch."""
+        config = self.config
+        batches: dict[str, Any] = {"batch_size": config.batch_size, "shuffle": True, "drop_last": True}
+        return self.accelerator.prepare_data_loader(
             DataLoader(
                 range(len(self.train_set)),  # type: ignore[arg-type]  # any sequence will do
-                config.batch_size,
-                shuffle=True,
-                drop_last=True,
+                **(batches if self.sampler is None else {"batch_sampler": self.sampler}),
                 collate_fn=self.train_set.batch,
                 num_workers=config.workers,
                 persistent_workers=config.workers > 0,
@@ -89,11 +100,6 @@ class Trainer:
             ),
             device_placement=False,  # the lengths stay on the CPU
         )
-        self.loss = build_loss(config)
-        self.warmup_loss = self.loss.dense()
-        self.warned = False
-        session = provenance(self.accelerator.device, data)
-        self.state = TrainingState(folder, self.model, self.optimizer, self.accelerator, session)
 
     def _say_coverage(self) -> None:
         """Say which share of each split's words the vocabulary has; raises UWMLError if it has none."""
@@ -113,6 +119,8 @@ class Trainer:
         for epoch in range(len(self.state.epochs), self.config.epochs):
             self.state.started = time.monotonic() - self.state.seconds
             self.loader.set_epoch(epoch)
+            if self.sampler is not None:  # which accelerate does not tell where several processes share its batches
+                self.sampler.set_epoch(epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch)
             with _plain_errors(self.folder):
