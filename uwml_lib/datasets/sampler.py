@@ -60,7 +60,7 @@ class NoDuplicatesBatchSampler(Sampler[list[int]]):
     def batches(self) -> list[list[int]]:
         """The numbers of the items in each batch of the epoch."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self._keys))
-        dealt, beyond = self._first_fit(order.tolist(), most=max(1, len(order) // self.batch_size))
+        dealt, beyond = self._first_fit(order.tolist(), most=len(order) // self.batch_size + 1)
         batches, left = self._fill_up(dealt, beyond)
         if not self.drop_last:
             batches += sorted(self._first_fit(left, most=len(left))[0], key=len, reverse=True)
