@@ -147,7 +147,7 @@ def test_a_loader_takes_it_and_what_is_handed_out_may_be_changed():
     for images, captions in loader:
         assert sorted(images.tolist()) == [0, 1, 2, 3]
         assert len(set(captions)) == 4
-    before = [*sampler]
+    before = [[*batch] for batch in sampler]
     next(iter(sampler)).append(9)
     assert [*sampler] == before
 
