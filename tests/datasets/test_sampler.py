@@ -164,8 +164,8 @@ WANTED = r"expected a list, an array or a tensor \(n,\) of whole numbers or stri
         (({"image": [0, 1]}, 2.0), "batch_size: found 2.0, expected a whole number, at least 1"),
         (({"image": [0, 1]}, "2"), "batch_size: found '2', expected a whole number, at least 1"),
         (({"image": [0, 1]}, 2, False, -1), "seed: found -1, expected a whole number, at least 0"),
-        (({}, 2), "keys: found dict, expected a dict of at least one name with its values"),
-        (([0, 1], 2), "keys: found list, expected a dict"),
+        (({}, 2), "keys: found {}, expected a dict of at least one name with its values"),
+        (([0, 1], 2), "keys: found .0, 1., expected a dict"),
         (({"image": [0, 1], "sentence": ["a"]}, 2), "keys: 'sentence': found 1 values, expected 2, as many as of 'im"),
         (({"image": []}, 2), "keys: 'image': found no values, expected at least one"),
         (({"image": 3}, 2), f"keys: 'image': found int, {WANTED}"),
@@ -180,6 +180,12 @@ WANTED = r"expected a list, an array or a tensor \(n,\) of whole numbers or stri
 def test_what_does_not_fit(arguments, message):
     with pytest.raises(UWMLError, match=message):
         NoDuplicatesBatchSampler(*arguments)
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, None])
+def test_an_epoch_is_a_whole_number(epoch):
+    with pytest.raises(UWMLError, match="epoch: found .*, expected a whole number, at least 0"):
+        NoDuplicatesBatchSampler({"image": [0, 1]}, 2).set_epoch(epoch)
 
 
 def test_several_processes_share_each_batch():

@@ -1,5 +1,7 @@
 """Any two weight functions train with exactly these weights."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -89,6 +91,30 @@ def test_what_a_weight_is_where_it_is_not_asked_does_not_matter():
     assert images.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "weight",
+    [lambda s, scale=2.0: scale * s, partial(lambda s, scale: scale * s, scale=2.0), torch.nn.Softplus(1, 99)],
+    ids=["default", "partial", "module"],
+)
+def test_what_has_a_default_is_no_score(weight):
+    scores = torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = FromWeights(lambda s: weight(s), lambda s: weight(s))
+    torch.testing.assert_close(FromWeights(weight, weight).weights(scores), expected.weights(scores))
+
+
+def test_weights_are_constants():
+    scale = torch.tensor(2.0, requires_grad=True)
+    scores = torch.rand(4, 4, requires_grad=True)
+    FromWeights(lambda s: scale * s, lambda s: scale * s)(scores).backward()
+    assert scale.grad is None
+
+
+@pytest.mark.parametrize("wrong", [lambda p: p.sum(0), lambda p: None, lambda p: "much"])
+def test_weights_of_another_shape_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"negative: the function returned .*, expected a weight for each score"):
+        FromWeights(TABLE, wrong)(torch.rand(4, 4))
+
+
 def test_dense():
     assert FromWeights(TABLE, TABLE).dense().negatives == "average"
 
@@ -103,6 +129,8 @@ def test_dense():
         ((0, 1, 2), "expected a function or two points"),
         (((0, 1), (0, 2)), "expected points in ascending order of score"),
         ("ab", "found 'ab'"),
+        (lambda a, b, c: a, "which takes 3 scores, expected one or two"),
+        (lambda *scores: scores[0], "which takes 0 scores, expected one or two"),
     ],
 )
 def test_what_is_no_weight(weight, message):

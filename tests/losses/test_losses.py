@@ -559,7 +559,7 @@ def test_a_loss_is_a_small_file_named_as_it_is(name):
 
 def test_every_file_and_every_class_is_in_the_table():
     files = {path.stem for path in Path(uwml_lib.losses.__file__).parent.glob("*.py")}
-    shared = {"__init__", "base", "horner", "negatives", "ring", "streaming"}
+    shared = {"__init__", "base", "embeddings", "horner", "negatives", "ring", "streaming"}
     others = {"from_weights", "open_clip", "pml", "sentence_transformers"}  # no loss of its own, or an adapter
     assert files - shared - others == {name for name in LOSSES if not varied(LOSSES[name])}
     assert set(uwml_lib.losses.__all__) == {

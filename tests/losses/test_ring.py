@@ -113,7 +113,8 @@ def main(rank: int, size: int, file: str) -> None:
         PolynomialLoss().from_embeddings(*torch.ones(2, 2 + rank, D), process_group=dist.group.WORLD)
         raise AssertionError("unequal shares were taken")
     except ValueError as error:
-        assert "images, captions: found (N, M, d) of [[2, 2, 6], [3, 3, 6]" in str(error), error
+        assert str(error).startswith("images, captions: found (N, M, d, bytes of a number, whether "), error
+        assert "of [[2, 2, 6, 4, 0, 0, 0], [3, 3, 6, 4, 0, 0, 0]" in str(error), error
     dist.destroy_process_group()
 
 

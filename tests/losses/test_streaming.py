@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.losses.test_losses import FORMS, with_margin
-from uwml_lib.losses import FromWeights, PolynomialLoss, ScoreMatrixLoss, TripletLoss, streaming
+from uwml_lib.losses import FromWeights, InfoNCELoss, PolynomialLoss, ScoreMatrixLoss, TripletLoss, streaming
 
 GIVEN = {
     "weights": partial(FromWeights, lambda p, n: 1 + n - p, lambda n: n.square(), margin=0.2),
@@ -250,7 +250,6 @@ IMAGES = torch.rand(3, 4)
             r"captions: found torch.float32 \(3, 5\) on cpu, expected torch.float32 \(M, 4\)",
         ),
         ((IMAGES, torch.rand(3, 4).double()), {}, r"captions: found torch.float64 \(3, 4\) on cpu"),
-        ((torch.rand(0, 4), torch.rand(0, 4)), {}, "M >= N = 0 >= 1"),
         ((torch.rand(3), IMAGES), {}, r"images: found torch.float32 \(3,\), expected a tensor of floats"),
         ((IMAGES, [1, 2, 3]), {}, "captions: found list, expected a tensor"),
         ((IMAGES.long(), IMAGES), {}, r"images: found torch.int64 \(3, 4\)"),
@@ -264,3 +263,46 @@ IMAGES = torch.rand(3, 4)
 def test_bad_input(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         PolynomialLoss(positive_ceiling=None).from_embeddings(*arguments, **options)
+
+
+@pytest.mark.parametrize("name", ["polynomial", "triplet", "triplet_semihard", "triplet_all", "infonce"])
+def test_a_number_that_is_none_reaches_the_loss(name):
+    images, captions, _ = embeddings(5, 30)
+    captions[17] = torch.nan  # of a queue, and not in the last block
+    value = FORMS[name](check_finite=False).from_embeddings(images, captions)
+    assert value.isnan()
+
+
+def test_float16_keeps_the_small_weights_of_many_negatives():
+    """Each of so many has too small a weight for float16, which has none below 6e-8."""
+    images, captions, _ = embeddings(600, 600)
+    loss = InfoNCELoss(temperature=6.0, check_finite=False)
+    images, captions = (normalize(each).half() for each in (images, captions))
+    expected = plain(loss, images.double(), captions.double(), "dot")
+    found = streamed(loss, images, captions, "dot")
+    for ours, theirs in zip(found[1:3], expected[1:3], strict=True):
+        assert (ours.double() - theirs).norm() <= 4e-3 * theirs.norm()
+
+
+class Learnt(InfoNCELoss):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(5.0))
+
+
+class Misspelt(InfoNCELoss):
+    gathers = "mean"
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments", "message"),
+    [
+        (Learnt(), {}, "Learnt: found parameters that want a gradient, expected none that are learnt"),
+        (Misspelt(), {}, "Misspelt.gathers: found 'mean', expected one of 'all', 'average', 'log_sum_exp'"),
+        (TripletLoss(), {"process_group": "world"}, "process_group: found 'world', expected a group of torch"),
+        (TripletLoss(), {"images": torch.ones(0, 3)}, r"images: found torch.float32 \(0, 3\), expected a tensor of"),
+    ],
+)
+def test_what_embeddings_are_not_taken_for(loss, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        loss.from_embeddings(**{"images": torch.rand(2, 3), "captions": torch.rand(2, 3)} | arguments)

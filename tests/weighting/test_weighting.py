@@ -205,3 +205,12 @@ def test_who_contributes_by_the_closed_form(form, batch):
     found = contributing(loss, scores, image_ids=image_ids)
     assert found.shape == (2, len(scores))
     assert torch.equal(found, torch.stack(expected))
+
+
+def test_what_cannot_be_counted():
+    with pytest.raises(ValueError, match="loss: found <function"):
+        contributing(lambda scores: scores.sum(), torch.rand(3, 3))
+    with pytest.raises(ValueError, match="above: found 'a', expected a number"):
+        contributing(TripletLoss(), torch.rand(3, 3), "a")
+    with pytest.raises(ValueError, match=r"found torch.float32 \(0, 3\), expected floats \(N, M\) with M >= N >= 1"):
+        pair_weights(TripletLoss(), torch.rand(0, 3))

@@ -19,7 +19,7 @@ class NoDuplicatesBatchSampler(Sampler[list[int]]):
     keys: name -> what no two items of a batch may have in common, (n,) whole numbers or strings in a list, an array or
     a tensor: `{"image": image_ids, "sentence": captions}`. batch_size: items of a full batch, at least 1. drop_last:
     leave out the items that fill no batch; else they come last, in shorter batches, and every item is visited once. Of
-    an image with more captions than there are full batches, each of these has one, and the others are left over.
+    an image with more captions than there are full batches, each of these has one at most; the others are left over.
 
     Batches are random, and depend on keys, batch_size, seed and the number of the epoch alone. At most n // batch_size
     are full: with one key as many as can be, with several as many as are found; `len` counts those of the epoch. Call
@@ -32,7 +32,7 @@ class NoDuplicatesBatchSampler(Sampler[list[int]]):
             whole = isinstance(value, Integral) and value >= least
             expect(whole, name, repr(value), f"a whole number, at least {least}")
         named = isinstance(keys, Mapping) and len(keys) > 0
-        expect(named, "keys", type(keys).__name__, "a dict of at least one name with its values")
+        expect(named, "keys", repr(keys)[:80], "a dict of at least one name with its values")
         columns = {name: _values(name, values) for name, values in keys.items()}
         first, n = next((name, len(values)) for name, values in columns.items())
         for name, values in columns.items():
@@ -45,6 +45,8 @@ class NoDuplicatesBatchSampler(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next passes be those of an epoch, counted from 0."""
+        whole = isinstance(epoch, Integral) and epoch >= 0
+        expect(whole, "epoch", repr(epoch), "a whole number, at least 0")
         if epoch != self.epoch:
             self.epoch = epoch
             self.__dict__.pop("batches", None)

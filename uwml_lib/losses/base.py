@@ -113,8 +113,10 @@ class ScoreMatrixLoss(nn.Module):
         `forward`. Memory grows with (N + M) d, and so does the gradient's cost for hardest negatives; sums make the
         scores once more in the backward pass, or twice. Products are made in the embeddings' precision, sums in float32
         at least. Tied hardest negatives share the gradient on a CPU; elsewhere the first of them has it, for counting
-        them would make the host wait. return_statistics: return the pair of the loss and its `statistics`. There is no
-        second derivative. Raises ValueError as `forward` does, and for a loss that has no `pairs`.
+        them would make the host wait; scores tie if their products are rounded to the same number. return_statistics:
+        return the pair of the loss and its `statistics`. There is no second derivative. Raises ValueError as `forward`
+        does, for hardest negatives if embeddings or the chosen products are not finite; and for a loss without `pairs`,
+        or with parameters that it would learn through them.
 
         process_group: a group of torch.distributed, such as torch.distributed.group.WORLD, whose P processes each pass
         their own pairs, as many each. Captions travel round it, so that no process holds more scores than alone. All

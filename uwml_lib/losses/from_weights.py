@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, shares
 from uwml_lib.losses.horner import is_real
@@ -30,7 +30,7 @@ class FromWeights(ScoreMatrixLoss):
         positive, negative: w+ of the positive and w- of a negative. Each is a function of two tensors of scores, the
             positive's and the negative's, or of one, the pair's own; or points (score, weight) in ascending order of
             score, between which the weight of a pair's own score is linear and beyond which it is constant. Functions
-            are elementwise.
+            are elementwise; what has a default is no score, and torch's own functions, which do not tell, take one.
         margin: how far below its positive a negative still informs; None, as a weight may be 0 by itself, for all.
         negatives: "hardest" or "average".
         reduction: "mean" or "sum".
@@ -71,13 +71,16 @@ class FromWeights(ScoreMatrixLoss):
     def _informative(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> Tensor:
         return negative_mask if self.margin is None else negative_mask & ~(scores + self.margin <= p)
 
+    @torch.no_grad()
     def _weights(self, scores: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        return weigh(self.positive, p, p, scores), weigh(self.negative, scores, p, scores)
+        return weigh("positive", self.positive, p, p, scores), weigh("negative", self.negative, scores, p, scores)
 
 
 def check_weight(name: str, weight: Weight) -> Weight:
-    """Return a weight; raise ValueError unless it is a function or two ascending points at least."""
+    """Return a weight; raise ValueError unless it is a function of one or two scores, or ascending points."""
     if callable(weight):
+        if (count := scores_taken(weight)) not in (1, 2):
+            raise ValueError(f"{name}: found {weight!r:.80}, which takes {count} scores, expected one or two")
         return weight
     points = weight if isinstance(weight, Sequence) and not isinstance(weight, str) else ()
     if len(points) < 2 or not all(
@@ -89,15 +92,25 @@ def check_weight(name: str, weight: Weight) -> Weight:
     return points
 
 
-def weigh(weight: Weight, own: Tensor, p: Tensor, n: Tensor) -> Tensor:
+def scores_taken(weight: Callable[..., Tensor]) -> int:
+    """How many scores a function takes: its arguments without a default."""
+    try:
+        signature = inspect.signature(weight.forward if isinstance(weight, nn.Module) else weight)
+    except ValueError:  # of torch's own functions Python knows none
+        return 1
+    of_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in of_place and one.default is one.empty for one in signature.parameters.values())
+
+
+def weigh(name: str, weight: Weight, own: Tensor, p: Tensor, n: Tensor) -> Tensor:
     """Return the weights of pairs with the scores `own`, whose anchors' positives are p and negatives n."""
     if not callable(weight):
         return interpolated(own, weight)
-    try:
-        takes_two = len(inspect.signature(weight).parameters) == 2
-    except ValueError:  # torch's own functions do not tell
-        takes_two = False
-    return weight(p, n) if takes_two else weight(own)
+    found = weight(p, n) if scores_taken(weight) == 2 else weight(own)
+    if not (is_real(found) or isinstance(found, Tensor) and found.ndim in (0, own.ndim)):
+        what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else repr(found)
+        raise ValueError(f"{name}: the function returned {what}, expected a weight for each score, {tuple(own.shape)}")
+    return found
 
 
 def interpolated(x: Tensor, points: Sequence[tuple[float, float]]) -> Tensor:

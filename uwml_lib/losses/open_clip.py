@@ -49,7 +49,8 @@ class ImageTextLoss(nn.Module):
             raise ValueError("use_horovod: found True, expected False: only processes of torch.distributed are joined")
         there = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         if world_size not in (1, there):
-            raise ValueError(f"world_size: found {world_size!r}, expected 1 or {there}, as torch.distributed has it")
+            expected = f"1 or the {there} of torch.distributed" if there > 1 else "1, for there is this process alone"
+            raise ValueError(f"world_size: found {world_size!r}, expected {expected}")
         self.loss, self.scaled, self.world_size = check_loss(loss), scaled, world_size
 
     def forward(

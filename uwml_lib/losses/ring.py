@@ -19,6 +19,9 @@ class Ring:
     """The processes of a group, or this one alone for None; whoever is in the group calls the same things in turn."""
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        if group is not None and not isinstance(group, dist.ProcessGroup):
+            expected = "a group of torch.distributed that this process is in, such as torch.distributed.group.WORLD"
+            raise ValueError(f"process_group: found {group!r:.80}, expected {expected}")
         self.group = group
         self.size = 1 if group is None else dist.get_world_size(group)
         self.rank = 0 if group is None else dist.get_rank(group)

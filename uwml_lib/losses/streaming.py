@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from uwml_lib.losses.base import Ids, ScoreMatrixLoss, check_choice, widened
+from uwml_lib.losses.embeddings import check_embeddings, check_shares, check_sums
 from uwml_lib.losses.negatives import Negatives
 from uwml_lib.losses.ring import Ring
 
@@ -36,15 +37,17 @@ def from_embeddings(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss, and scores of positives (N,) and hardest negatives (2, N) for `ScoreMatrixLoss.describe`."""
     check_choice("similarity", similarity, ("cosine", "dot"))
-    _check_embeddings(images, captions)
+    check_embeddings(images, captions)
     ring = Ring(group)
-    _check_shares(images, captions, ring)
+    check_shares(ring, images, captions, *(given is not None for given in (image_ids, caption_ids, negatives)))
     if loss.negatives != "hardest" and type(loss).pairs is ScoreMatrixLoss.pairs:
         raise ValueError(f"{type(loss).__name__}: found no `pairs`, expected them for a loss of all negatives")
     loss.check_numbers(images, "images")
     loss.check_numbers(captions, "captions")
     who = Negatives(len(images), len(captions), images.device, image_ids, caption_ids, negatives, ring)
     gather = Largest if loss.negatives == "hardest" or loss.gathers == "hardest" else Sums
+    if gather is Sums:
+        check_sums(loss)
     p, gathered, hardest = gather.apply(images, captions, loss, who, similarity, statistics, ring)
     loss.check_numbers(torch.stack((p, *gathered.clamp(min=torch.finfo(p.dtype).min))))  # -inf: there is no negative
     total = ring.total(_of_hardest(loss, p, gathered) if gather is Largest else loss.anchors(p, gathered))
@@ -70,29 +73,9 @@ def _before_normalising(to: Tensor, embeddings: Tensor, inverse: Tensor | None) 
     return to.to(embeddings.dtype)
 
 
-def _check_embeddings(images: Tensor, captions: Tensor) -> None:
-    for name, each in (("images", images), ("captions", captions)):
-        if not isinstance(each, Tensor) or not each.is_floating_point() or each.ndim != 2:
-            found = f"{each.dtype} {tuple(each.shape)}" if isinstance(each, Tensor) else type(each).__name__
-            raise ValueError(f"{name}: found {found}, expected a tensor of floats, a row of embedding each")
-    like = (images.dtype, images.device, images.shape[1])
-    if (captions.dtype, captions.device, captions.shape[1]) != like or not 0 < len(images) <= len(captions):
-        found = f"{captions.dtype} {tuple(captions.shape)} on {captions.device}"
-        expected = f"{images.dtype} (M, {images.shape[1]}) on {images.device} with M >= N = {len(images)} >= 1"
-        raise ValueError(f"captions: found {found}, expected {expected}, as the images")
-
-
-def _check_shares(images: Tensor, captions: Tensor, ring: Ring) -> None:
-    """Raise ValueError unless all processes have as many; not on an accelerator, where the host would wait for it."""
-    if ring.size > 1 and images.device.type == "cpu":
-        own = torch.tensor([[len(images), len(captions), images.shape[1]]])
-        if len(found := ring.gather(own).unique(dim=0)) > 1:
-            raise ValueError(f"images, captions: found (N, M, d) of {found.tolist()}, expected one of all processes")
-
-
 def _of_hardest(loss: ScoreMatrixLoss, p: Tensor, n: Tensor) -> Tensor:
     """Sum over anchors of what the loss makes of (1, 2) scores each: a positive p (N,) and a negative n (2, N)."""
-    there = n > -torch.inf
+    there = n != -torch.inf  # NaN is there, and reaches the loss
     scores = torch.stack((p.expand_as(n), n.masked_fill(~there, 0)), dim=-1).view(-1, 1, 2)
     mask = torch.stack((torch.zeros_like(there), there), dim=-1).view(-1, 1, 2)
     return torch.vmap(loss.direction)(scores, mask).sum()
@@ -202,7 +185,7 @@ def _keep_largest(scores: Tensor, first: int, best: Tensor, places: Tensor, tied
     """
     transposed = scores.stride(0) < scores.stride(1)
     value, place, again = _largest(scores.T, 0) if transposed else _largest(scores, 1)
-    larger = value > best
+    larger = ((value > best) | value.isnan()) & ~best.isnan()  # what is NaN stays so
     if value.device.type == "cpu":
         tied.copy_(torch.where(larger, again, tied | (value == best)) & (value.maximum(best) > -torch.inf))
     places.copy_(torch.where(larger, place + first, places))
@@ -310,12 +293,14 @@ class Sums(torch.autograd.Function):
         images, captions, p, gathered, counts = ctx.saved_tensors
         to_images, to_captions = to = [p.new_zeros(each.shape) for each in (images, captions)]
         n, m, weights = len(p), len(captions), of_gathered / counts
+        dtype = torch.float32 if images.dtype == torch.float16 else images.dtype  # float16 has no numbers so small
+        wide_images = images.to(dtype)
         of_p, through_captions = of_p.clone(), torch.zeros_like(p)
         fixed = [captions, p, weights[1].contiguous(), gathered[1].contiguous()]
         for owner, (theirs, *of_theirs, to_theirs, through) in ctx.ring.rounds(fixed, [to_captions, through_captions]):
-            known = [(p, weights[0], gathered[0], of_p), (*of_theirs, through)]
+            known, wide_theirs = [(p, weights[0], gathered[0], of_p), (*of_theirs, through)], theirs.to(dtype)
             for rows, scores in _blocks(images, theirs, ROWS // 2):
-                of_scores = torch.zeros_like(scores)
+                of_scores = torch.zeros_like(scores, dtype=p.dtype)
                 mask = ctx.who.mask(rows, slice(owner * m, (owner + 1) * m))
                 for side in (0, 1):
                     at, S, allowed = (rows, slice(n))[side], _from_side(side, n, scores), _from_side(side, n, mask)
@@ -323,8 +308,9 @@ class Sums(torch.autograd.Function):
                     _from_side(side, n, of_scores).add_(of_S)
                     if of_q is not None:
                         known[side][3][at] += of_q
-                to_images[rows] += (of_scores @ theirs).to(p.dtype)
-                to_theirs += of_scores.T @ images[rows]
+                of_scores = of_scores.to(dtype)
+                to_images[rows] += (of_scores @ wide_theirs).to(p.dtype)
+                to_theirs += of_scores.T @ wide_images[rows]
         of_p += through_captions
         to_images += of_p[:, None] * captions[:n]
         to_captions[:n] += of_p[:, None] * images
@@ -336,7 +322,7 @@ def _of_pairs(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradient of scores (n, m), and through the pairs that of their anchors' positives p (n,), if any."""
     with torch.enable_grad():
-        S, q = scores.detach().requires_grad_(), p.detach().requires_grad_()
+        S, q = widened(scores.detach()).requires_grad_(), p.detach().requires_grad_()
         pairs, counted = loss.pairs(S, q[:, None], allowed)
     each = weights[:, None]
     if loss.gathers == "log_sum_exp":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from uwml_lib.losses.base import PairWeights, ScoreMatrixLoss
+from uwml_lib.losses.base import PairWeights, ScoreMatrixLoss, check_loss
+from uwml_lib.losses.horner import is_real
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,8 @@ def pair_weights(loss: Callable[..., Tensor], scores: Tensor, **arguments: Any) 
     """
     if not isinstance(scores, Tensor):
         raise ValueError(f"scores: found {type(scores).__name__}, expected a tensor; torch.as_tensor makes one")
-    if scores.ndim != 2 or scores.shape[0] > scores.shape[1] or not scores.is_floating_point():
-        raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, M) with M >= N")
+    if scores.ndim != 2 or not 0 < scores.shape[0] <= scores.shape[1] or not scores.is_floating_point():
+        raise ValueError(f"scores: found {scores.dtype} {tuple(scores.shape)}, expected floats (N, M) with M >= N >= 1")
     scores = scores.detach().requires_grad_(True)
     with torch.enable_grad():
         value = loss(scores, **arguments)
@@ -46,7 +47,9 @@ def contributing(loss: ScoreMatrixLoss, scores: Tensor, above: float = 0.0, **ar
     counts which losses work. scores: (N, M), M >= N, and arguments as the loss takes them. above: the largest absolute
     weight that does not count, in the sum of the loss over anchors. Raises ValueError as the loss does.
     """
-    mask = loss.negative_mask(scores, **arguments)
+    if not is_real(above):
+        raise ValueError(f"above: found {above!r}, expected a number")
+    mask = check_loss(loss).negative_mask(scores, **arguments)
     n, counts = len(scores), []
     for side, allowed in ((scores, mask), (scores[:, :n].T, mask[:, :n].T)):
         weights = pair_weights(loss.direction, side, negative_mask=allowed).negative
