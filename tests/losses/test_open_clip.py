@@ -3,7 +3,6 @@
 `python -m tests.losses.test_open_clip RANK SIZE FILE` is one of them. They try sentence-transformers' loss too.
 """
 
-import subprocess
 import sys
 from functools import partial
 
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from tests.losses.oracles import naive_loss
+from tests.losses.side_by_side import run_side_by_side
 from tests.losses.test_sentence_transformers import BOTH, Given, MultipleNegativesRankingLoss
 from uwml_lib.datasets.raw.region_models import import_vision
 from uwml_lib.losses import LOSSES, FromWeights, InfoNCELoss, PolynomialLoss, SigmoidLoss, TripletLoss, streaming
@@ -185,18 +185,7 @@ def main(rank: int, size: int, file: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_as_theirs(tmp_path):
-    commands = [
-        [sys.executable, "-m", "tests.losses.test_open_clip", str(rank), "2", str(tmp_path / "f")] for rank in range(2)
-    ]
-    jobs = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for command in commands
-    ]
-    try:
-        said = [job.communicate(timeout=180)[0] for job in jobs]
-    finally:
-        for job in jobs:
-            job.kill()
-    assert [job.returncode for job in jobs] == [0, 0], said
+    run_side_by_side("tests.losses.test_open_clip", 2, tmp_path)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 `python -m tests.losses.test_ring RANK SIZE FILE` is one of them.
 """
 
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.losses.side_by_side import run_side_by_side
 from tests.losses.test_losses import FORMS, with_margin
 from tests.losses.test_streaming import GIVEN, streamed
 from uwml_lib.losses import InfoNCELoss, PolynomialLoss, ScoreMatrixLoss, TripletSemihardLoss, streaming
@@ -120,18 +120,7 @@ def main(rank: int, size: int, file: str) -> None:
 
 @pytest.mark.slow
 def test_three_processes_and_two_of_them_are_as_one(tmp_path):
-    commands = [
-        [sys.executable, "-m", "tests.losses.test_ring", str(rank), "3", str(tmp_path / "f")] for rank in range(3)
-    ]
-    jobs = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for command in commands
-    ]
-    try:
-        said = [job.communicate(timeout=180)[0] for job in jobs]
-    finally:
-        for job in jobs:
-            job.kill()
-    assert [job.returncode for job in jobs] == [0, 0, 0], said
+    run_side_by_side("tests.losses.test_ring", 3, tmp_path)
 
 
 def test_alone_nothing_is_sent():

@@ -7,7 +7,7 @@ several processes work together, the captions and what is gathered for them go r
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,16 @@ ROWS = 512
 """Rows of a block: enough for a product at full speed. Sums, which pass over a block more often, take half as many."""
 Both = Sequence[Tensor]
 """Something of the images and the same of the captions."""
+
+
+class Asked(NamedTuple):
+    """What is asked of two sides of embeddings; see `ScoreMatrixLoss.from_embeddings`."""
+
+    loss: ScoreMatrixLoss
+    who: Negatives
+    similarity: str
+    statistics: bool
+    ring: Ring
 
 
 def from_embeddings(
@@ -48,7 +58,7 @@ def from_embeddings(
     gather = Largest if loss.negatives == "hardest" or loss.gathers == "hardest" else Sums
     if gather is Sums:
         check_sums(loss)
-    p, gathered, hardest = gather.apply(images, captions, loss, who, similarity, statistics, ring)
+    p, gathered, hardest = gather.apply(images, captions, Asked(loss, who, similarity, statistics, ring))
     loss.check_numbers(torch.stack((p, *gathered.clamp(min=torch.finfo(p.dtype).min))))  # -inf: there is no negative
     total = ring.total(_of_hardest(loss, p, gathered) if gather is Largest else loss.anchors(p, gathered))
     value = (total / (ring.size * len(images)) if loss.reduction == "mean" else total).to(images.dtype)
@@ -63,6 +73,13 @@ def _normalised(embeddings: Tensor, similarity: str) -> tuple[Tensor, Tensor | N
     norms = torch.linalg.vector_norm(widened(embeddings), dim=1, keepdim=True)
     inverse = norms.clamp(min=1e-12).reciprocal()
     return (embeddings * inverse).to(embeddings.dtype), inverse
+
+
+def _begin(ctx: Any, images: Tensor, captions: Tensor, asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
+    """Note what the backward pass is to know; return the embeddings normalised, and zeros for positives' scores."""
+    (images, of_images), (captions, of_captions) = (_normalised(each, asked.similarity) for each in (images, captions))
+    ctx.asked, ctx.inverse = asked, (of_images, of_captions)
+    return images, captions, widened(images.new_empty(0)).new_zeros(len(images))
 
 
 def _before_normalising(to: Tensor, embeddings: Tensor, inverse: Tensor | None) -> Tensor:
@@ -118,19 +135,10 @@ class Largest(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        images: Tensor,
-        captions: Tensor,
-        loss: ScoreMatrixLoss,
-        who: Negatives,
-        similarity: str,
-        statistics: bool,
-        ring: Ring,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        (images, of_images), (captions, of_captions) = (_normalised(each, similarity) for each in (images, captions))
+    def forward(ctx: Any, images: Tensor, captions: Tensor, asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
+        images, captions, p = _begin(ctx, images, captions, asked)
+        loss, who, _, _, ring = asked
         n, whole = len(images), loss.negatives == "hardest"
-        p = widened(images.new_empty(0)).new_zeros(n)
         best, of_all = p.new_full((2, 2, n), -torch.inf)
         places = torch.zeros(2, n, dtype=torch.int64, device=p.device)
         tied = torch.zeros(2, n, dtype=torch.bool, device=p.device)
@@ -150,7 +158,6 @@ class Largest(torch.autograd.Function):
                         S = torch.where(loss.pairs(S, of_p[:, None], allowed)[1], S, -torch.inf)
                     first = ring.rank * n + rows.start if side else columns.start
                     _keep_largest(S, first, found[0], *found[2:])
-        ctx.loss, ctx.who, ctx.ring, ctx.inverse = loss, who, ring, (of_images, of_captions)
         ctx.save_for_backward(images, captions, p, best, places, tied)
         of_all = best.clone() if whole else of_all
         ctx.mark_non_differentiable(of_all)
@@ -160,22 +167,23 @@ class Largest(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_p: Tensor, of_best: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         images, captions, p, best, places, tied = ctx.saved_tensors
+        _, who, _, _, ring = ctx.asked
         to_images, to_captions = to = [p.new_zeros(each.shape) for each in (images, captions)]
-        shared = tied if ctx.ring.size == 1 else torch.zeros_like(tied)
+        shared = tied if ring.size == 1 else torch.zeros_like(tied)
         weights = of_best.masked_fill(shared, 0)
         for rows in _rows(len(p), ROWS):
             to_images[rows] += of_p[rows, None] * captions[rows]
             to_captions[rows] += of_p[rows, None] * images[rows]
         fixed = [captions, weights[1].contiguous(), places[1]]
-        for owner, (theirs, of_theirs, at_theirs, to_theirs) in ctx.ring.rounds(fixed, [to_captions]):
-            _to_chosen((images, theirs), (to_images, to_theirs), weights[0], places[0] - owner * ctx.who.m)
-            _to_chosen((theirs, images), (to_theirs, to_images), of_theirs, at_theirs - ctx.ring.rank * len(images))
+        for owner, (theirs, of_theirs, at_theirs, to_theirs) in ring.rounds(fixed, [to_captions]):
+            _to_chosen((images, theirs), (to_images, to_theirs), weights[0], places[0] - owner * who.m)
+            _to_chosen((theirs, images), (to_theirs, to_images), of_theirs, at_theirs - ring.rank * len(images))
         if p.device.type == "cpu":
             for side in (0, 1):
                 anchors = shared[side].nonzero().squeeze(1)
                 for some in anchors.split(ROWS) if len(anchors) else ():
                     _to_tied(side, some, ctx, (images, captions), to, of_best[side, some])
-        return *map(_before_normalising, to, (images, captions), ctx.inverse), *(None,) * 5
+        return *map(_before_normalising, to, (images, captions), ctx.inverse), None
 
 
 def _keep_largest(scores: Tensor, first: int, best: Tensor, places: Tensor, tied: Tensor) -> None:
@@ -229,12 +237,12 @@ def _to_chosen(embeddings: Both, to: Both, weights: Tensor, places: Tensor) -> N
 
 def _to_tied(side: int, some: Tensor, ctx: Any, embeddings: Both, to: Both, weights: Tensor) -> None:
     """Add the gradient of the hardest negatives of some anchors, which share it equally as they are tied."""
-    _, _, p, best, places, _ = ctx.saved_tensors
+    (_, _, p, best, places, _), (loss, who, *_) = ctx.saved_tensors, ctx.asked
     own, others = embeddings[side], embeddings[1 - side][: None if side == 0 else len(p)]
-    mask = ctx.who.mask(some) if side == 0 else ctx.who.mask(None, some).T
+    mask = who.mask(some) if side == 0 else who.mask(None, some).T
     scores = own[some] @ others.T
-    if ctx.loss.negatives != "hardest":
-        mask = ctx.loss.pairs(scores, p[some, None], mask)[1]
+    if loss.negatives != "hardest":
+        mask = loss.pairs(scores, p[some, None], mask)[1]
     share = ((scores == best[side, some, None]) & mask).to(p.dtype)
     share.scatter_(1, places[side, some, None], 1)  # whatever rounding does to a product made anew
     share = (share * (weights / share.sum(dim=1))[:, None]).to(own.dtype)
@@ -246,19 +254,10 @@ class Sums(torch.autograd.Function):
     """As `Largest`, for losses that sum over their pairs: second is what these come to."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        images: Tensor,
-        captions: Tensor,
-        loss: ScoreMatrixLoss,
-        who: Negatives,
-        similarity: str,
-        statistics: bool,
-        ring: Ring,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        (images, of_images), (captions, of_captions) = (_normalised(each, similarity) for each in (images, captions))
+    def forward(ctx: Any, images: Tensor, captions: Tensor, asked: Asked) -> tuple[Tensor, Tensor, Tensor]:
+        images, captions, p = _begin(ctx, images, captions, asked)
+        loss, who, _, statistics, ring = asked
         n, how = len(images), loss.gathers or loss.negatives
-        p = widened(images.new_empty(0)).new_zeros(n)
         gathered = p.new_full((2, n), torch.finfo(p.dtype).min if how == "log_sum_exp" else 0)
         counts, hardest = torch.zeros_like(gathered), torch.full_like(gathered, -torch.inf)
         travelling = (p, gathered[1], counts[1], hardest[1])
@@ -282,7 +281,6 @@ class Sums(torch.autograd.Function):
                         largest.copy_(largest.maximum(S.where(allowed, -torch.inf).amax(dim=1)))
         counts = counts.clamp(min=1) if how == "average" else torch.ones_like(counts)
         gathered /= counts
-        ctx.loss, ctx.who, ctx.ring, ctx.inverse = loss, who, ring, (of_images, of_captions)
         ctx.save_for_backward(images, captions, p, gathered, counts)
         ctx.mark_non_differentiable(hardest)
         return p, gathered, hardest
@@ -291,20 +289,21 @@ class Sums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_p: Tensor, of_gathered: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         images, captions, p, gathered, counts = ctx.saved_tensors
+        loss, who, _, _, ring = ctx.asked
         to_images, to_captions = to = [p.new_zeros(each.shape) for each in (images, captions)]
         n, m, weights = len(p), len(captions), of_gathered / counts
         dtype = torch.float32 if images.dtype == torch.float16 else images.dtype  # float16 has no numbers so small
         wide_images = images.to(dtype)
         of_p, through_captions = of_p.clone(), torch.zeros_like(p)
         fixed = [captions, p, weights[1].contiguous(), gathered[1].contiguous()]
-        for owner, (theirs, *of_theirs, to_theirs, through) in ctx.ring.rounds(fixed, [to_captions, through_captions]):
+        for owner, (theirs, *of_theirs, to_theirs, through) in ring.rounds(fixed, [to_captions, through_captions]):
             known, wide_theirs = [(p, weights[0], gathered[0], of_p), (*of_theirs, through)], theirs.to(dtype)
             for rows, scores in _blocks(images, theirs, ROWS // 2):
                 of_scores = torch.zeros_like(scores, dtype=p.dtype)
-                mask = ctx.who.mask(rows, slice(owner * m, (owner + 1) * m))
+                mask = who.mask(rows, slice(owner * m, (owner + 1) * m))
                 for side in (0, 1):
                     at, S, allowed = (rows, slice(n))[side], _from_side(side, n, scores), _from_side(side, n, mask)
-                    of_S, of_q = _of_pairs(ctx.loss, S, allowed, *(each[at] for each in known[side][:3]))
+                    of_S, of_q = _of_pairs(loss, S, allowed, *(each[at] for each in known[side][:3]))
                     _from_side(side, n, of_scores).add_(of_S)
                     if of_q is not None:
                         known[side][3][at] += of_q
@@ -314,7 +313,7 @@ class Sums(torch.autograd.Function):
         of_p += through_captions
         to_images += of_p[:, None] * captions[:n]
         to_captions[:n] += of_p[:, None] * images
-        return *map(_before_normalising, to, (images, captions), ctx.inverse), *(None,) * 5
+        return *map(_before_normalising, to, (images, captions), ctx.inverse), None
 
 
 def _of_pairs(
