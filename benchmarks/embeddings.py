@@ -10,11 +10,11 @@ import matplotlib.pyplot as plt
 import torch
 from measuring import (
     DEVICE,
-    LOOK,
     Call,
     Row,
     Target,
     arguments,
+    draw_by_size,
     peak_beyond_now,
     peak_memory,
     report,
@@ -102,14 +102,11 @@ def main() -> None:
         targets.append(Target(f"that at {FOR_MEMORY[1]:,} pairs / that", many / few, 2.2, at_most=True))
     with style():
         figure, axis = plt.subplots(figsize=(7, 3.6))
-        for name, look in (("product", "floor"), ("kit", "kit"), ("infonce", "loop"), ("plain", "plain")):
-            points = {n: took[name] for n, took in seconds.items() if name in took}
-            axis.plot(
-                *zip(*points.items(), strict=True) if points else ([], []), label=NAMES.get(name, name), **LOOK[look]
-            )
-        axis.set(xscale="log", yscale="log", xlabel="pairs in a batch", ylabel="seconds", title="From embeddings")
-        axis.set_xscale("log", base=2)
-        axis.legend()
+        lines = {
+            NAMES.get(name, name): (look, {n: took[name] for n, took in seconds.items() if name in took})
+            for name, look in (("product", "floor"), ("kit", "kit"), ("infonce", "loop"), ("plain", "plain"))
+        }
+        draw_by_size(axis, "seconds", "From embeddings", lines)
     report(
         "embeddings",
         "Losses from embeddings, forward and backward",

@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from measuring import LOOK, folder_name, plain_logarithm, style
+from measuring import LOOK, draw_by_size, folder_name, plain_logarithm, style
 
 from uwml_lib.reports.figures.trainings import recall_curves
 from uwml_lib.runs import Run, StudyRuns
@@ -64,14 +64,11 @@ def draw_steps(found: Found) -> Figure:
     in_tf32 = {name.removesuffix(", tf32"): by for name, by in found.get("embeddings", {}).items() if "tf32" in name}
     of_batches = (("The loss alone", ALONE, found.get("loss", {})), ("From embeddings, tf32", EMBEDDED, in_tf32))
     for axis, (title, forms, measured) in zip(axes[2:], of_batches, strict=True):
-        axis.set(xlabel="pairs in a batch", ylabel="milliseconds", title=title)
-        for name, (label, look) in forms.items():
-            points = {int(n): by[name] for n, by in measured.items() if by.get(name)}
-            if points:
-                axis.plot([*points.keys()], [*points.values()], label=label, **LOOK[look])
-                axis.set(xscale="log", yscale="log")
-                axis.set_xscale("log", base=2)
-                axis.legend()
+        lines = {
+            label: (look, {int(n): by[name] for n, by in measured.items() if by.get(name)})
+            for name, (label, look) in forms.items()
+        }
+        draw_by_size(axis, "milliseconds", title, lines)
     return figure
 
 

@@ -9,10 +9,10 @@ import torch
 from loops import loop_loss
 from measuring import (
     DEVICE,
-    LOOK,
     Call,
     Target,
     arguments,
+    draw_by_size,
     once,
     peak_beyond_now,
     peak_memory,
@@ -68,12 +68,12 @@ def main() -> None:
         })  # fmt: skip
     with style():
         figure, axis = plt.subplots(figsize=(7, 3.6))
-        for name, label in (("loop", "the release's loop"), ("kit", "kit"), ("copy", "copying the scores")):
-            points = {n: 1e3 * values[name] for n, values in seconds.items() if name in values}
-            axis.plot(*zip(*points.items(), strict=True), label=label, **LOOK["floor" if name == "copy" else name])
-        axis.set(xscale="log", yscale="log", xlabel="pairs in a batch", ylabel="milliseconds", title="The loss alone")
-        axis.set_xscale("log", base=2)
-        axis.legend()
+        forms = {"the release's loop": ("loop", "loop"), "kit": ("kit", "kit"), "copying the scores": ("floor", "copy")}
+        lines = {
+            label: (look, {n: 1e3 * values[name] for n, values in seconds.items() if name in values})
+            for label, (look, name) in forms.items()
+        }
+        draw_by_size(axis, "milliseconds", "The loss alone", lines)
     report(
         "loss",
         "The polynomial loss alone, forward and backward",

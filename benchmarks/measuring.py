@@ -152,6 +152,18 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def draw_by_size(axis: Axes, unit: str, title: str, lines: Mapping[str, tuple[str, Mapping[int, float]]]) -> None:
+    """Draw values by batch size, both logarithmic; lines: label -> key of `LOOK`, and the value of each size."""
+    axis.set(xlabel="pairs in a batch", ylabel=unit, title=title)
+    for label, (look, points) in lines.items():
+        if points:
+            axis.plot([*points.keys()], [*points.values()], label=label, **LOOK[look])
+    if axis.lines:
+        axis.set_yscale("log")
+        axis.set_xscale("log", base=2)
+        axis.legend()
+
+
 def plain_logarithm(axis: Axes) -> None:
     """Make a logarithmic axis of seconds, marked at 1, 2 and 5 times powers of ten, in plain numbers."""
     axis.set_xscale("log")
