@@ -1,6 +1,7 @@
 """The yardsticks of the benchmarks give the kit's numbers, and what they report is what they found."""
 
 import json
+import re
 import sys
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,8 @@ import torch
 from tests.models.test_cross_attention import random_inputs
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import cross_attention_scores
-from uwml_lib.support.paths import CHECKOUT
+from uwml_lib.reports.site.site import BENCHMARKS
+from uwml_lib.support.paths import CHECKOUT, PERFORMANCE
 
 DIRECTIONS = ("i2t", "t2i")
 
@@ -138,3 +140,10 @@ def test_losses_from_embeddings_are_measured(benchmarks, monkeypatch):
         seconds[16]["kit"] / seconds[16]["product"], abs=0.01
     )
     sys.modules.pop("embeddings")
+
+
+def test_the_page_shows_whatever_is_measured():
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    (measured,) = re.findall(r"for part in ([a-z ]+); do .*benchmarks/", makefile)
+    assert set(measured.split()) <= set(BENCHMARKS)
+    assert {path.stem for path in PERFORMANCE.glob("*/*.json")} <= set(BENCHMARKS)

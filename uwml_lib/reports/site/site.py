@@ -41,7 +41,7 @@ DATA_WORDS = {
 MACHINE = {"injected-parameters", "machine"}
 """Tags of cells that no page shows: papermill's parameters, and what is for other programs, such as numbers."""
 BENCHMARKS = (
-    "loss", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
+    "loss", "embeddings", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
     "checks", "steps", "scoring", "epoch", "runs", "kernels",
 )  # fmt: skip
 """What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
