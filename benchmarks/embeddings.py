@@ -99,7 +99,14 @@ def main() -> None:
     if CPU:
         few, many = (megabytes.get(n, {}).get("kit") or beyond("kit", n) for n in FOR_MEMORY)
         targets.append(Target(f"polynomial, MB beyond at {FOR_MEMORY[0]:,} pairs", few, 250, at_most=True))
-        targets.append(Target(f"that at {FOR_MEMORY[1]:,} pairs / that", many / few, 2.2, at_most=True))
+        targets.append(
+            Target(
+                f"polynomial, MB beyond at {FOR_MEMORY[1]:,} pairs / at {FOR_MEMORY[0]:,}",
+                many / few,
+                2.2,
+                at_most=True,
+            )
+        )
     with style():
         figure, axis = plt.subplots(figsize=(7, 3.6))
         lines = {

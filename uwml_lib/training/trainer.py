@@ -154,12 +154,14 @@ class Trainer:
 
     def _negatives(self, batch: Batch) -> dict[str, Any]:
         """What the loss is told of who is no negative: of the images whose scores, or vectors, this process has."""
-        (sentences, image_ids), who = (gather(batch.sentences), gather(batch.image_ids)), {}
-        images = (batch.sentences, batch.image_ids) if self.by_vectors else (sentences, image_ids)
+        everybodys = gather(batch.image_ids)
+        image_ids, who = batch.image_ids if self.by_vectors else everybodys, {}
         if self.config.siblings == "ignored":
-            who["image_ids"] = images[1]
+            who["image_ids"] = image_ids
         if self.config.twins == "ignored":
-            who["negatives"] = may_be_negatives(*images, sentences[:, 0], image_ids)
+            sentences = gather(batch.sentences)
+            own = batch.sentences if self.by_vectors else sentences
+            who["negatives"] = may_be_negatives(own, image_ids, sentences[:, 0], everybodys)
         return who
 
     def _train_epoch(self, epoch: int) -> None:
