@@ -214,10 +214,28 @@ def test_of_another_normalisation_it_is_the_plain_form(normalisation):
     assert torch.equal(scores, plain_scores(*inputs, normalisation=normalisation))
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("lambda_softmax", [30.0, 36.0, 50.0, 200.0])
+def test_a_sharp_attention_overflows_nowhere(direction, lambda_softmax):
+    """One query that likes every vector of its context is the worst case: all logits are lambda."""
+    vector = F.normalize(torch.ones(1, 1, 8), dim=-1)
+    many = vector + 1e-3 * torch.randn(1, 60, 8, generator=torch.Generator().manual_seed(0))
+    images, captions = (vector, many) if direction == "i2t" else (many, vector)
+    inputs = [x.clone().requires_grad_() for x in (images, captions)]
+    lengths = torch.tensor([captions.shape[1]])
+    scores = cross_attention_scores(*inputs, lengths, direction, lambda_softmax=lambda_softmax)
+    scores.sum().backward()
+    doubled = plain_scores(images.double(), captions.double(), lengths, direction, lambda_softmax=lambda_softmax)
+    torch.testing.assert_close(scores.double(), doubled, rtol=0, atol=1e-5)
+    assert all(x.grad.isfinite().all() for x in inputs)
+
+
 def test_fused_where_it_cannot_be():
     images, captions, lengths = random_inputs()
     with pytest.raises(ValueError, match="found normalisation 'no_norm', expected one of clipped_l2norm, l2norm"):
         fused_scores(images, captions, lengths, normalisation="no_norm")
+    with pytest.raises(ValueError, match="found lambda_softmax 36.5, expected at most 36"):
+        fused_scores(images, captions, lengths, lambda_softmax=36.5)
     with pytest.raises(ValueError, match="found lengths on meta, expected them on the CPU"):
         fused_scores(images, captions, lengths.to("meta"))
     with pytest.raises(ValueError, match="found vmap or another functional transform at work, expected none"):

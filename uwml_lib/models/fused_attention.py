@@ -4,7 +4,7 @@ A = context @ queries^T holds all similarities of a batch. Three things make thi
 
 - Captions of equal length are taken together, so that no padding is multiplied and nothing is masked.
 - A cosine does not depend on the length of the attended vector, so the softmax's denominator cancels, and x = exp(z)
-  takes the place of P. Here z is lambda times the L2-normalised A, at most lambda, so that exp cannot overflow.
+  takes the place of P. Here z is lambda times the L2-normalised A, so that exp cannot overflow if lambda is small.
 - What follows the product A is computed in blocks that fit into a processor's cache, and computed again in the backward
   pass instead of being stored. Kept are A and what is smaller by the size of a caption or an image.
 
@@ -26,13 +26,17 @@ from uwml_lib.models.cross_attention import EPSILON, SLOPE, aggregate
 Implementation = Literal["auto", "plain", "fused"]
 NORMALISATIONS = ("clipped_l2norm", "l2norm")
 """Those that bound z; the others need the softmax's subtracted maximum."""
+LARGEST_LAMBDA = 36.0
+"""Beyond it, exp(2 lambda) times the square of a context's size could pass 3.4e38."""
 BLOCK = 2**17
 """Numbers of A in a block for each thread of a CPU: half a megabyte in float32, which stays in a core's cache."""
 DEVICE_BLOCK = 2**26
 """The same on an accelerator, where blocks are there to bound the memory: two gigabytes with what is made of them."""
 
 
-def takes_fused(implementation: Implementation, images: Tensor, lengths: Tensor, normalisation: str) -> bool:
+def takes_fused(
+    implementation: Implementation, images: Tensor, lengths: Tensor, normalisation: str, lambda_softmax: float
+) -> bool:
     """Decide between the forms; raises ValueError for an unknown name, and for "fused" where that cannot be.
 
     The fused form cuts the batch by lengths, which it reads on the host: they cannot be symbols of a compiler or of a
@@ -55,6 +59,8 @@ def takes_fused(implementation: Implementation, images: Tensor, lengths: Tensor,
         hindrance = f"lengths on {lengths.device}, expected them on the CPU"
     elif normalisation not in NORMALISATIONS:
         hindrance = f"normalisation {normalisation!r}, expected one of {', '.join(NORMALISATIONS)}"
+    elif lambda_softmax > LARGEST_LAMBDA:
+        hindrance = f"lambda_softmax {lambda_softmax:g}, expected at most {LARGEST_LAMBDA:g}"
     if hindrance and implementation == "fused":
         raise ValueError(f"implementation='fused': found {hindrance}")
     return hindrance is None

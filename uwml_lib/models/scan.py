@@ -80,14 +80,14 @@ def cross_attention_scores(
     aggregation: of r over the queries. lambda_softmax: None means 4 (i2t) or 9 (t2i). lambda_lse: None means 5 or 6.
     implementation: "plain" is the equation as `cross_attention.py` has it; "fused" is faster, within 1e-5 of it, and
     can be differentiated once, not twice and not in forward mode. "auto" is fused for the normalisations
-    "clipped_l2norm" and "l2norm" with lengths on the CPU, outside torch.compile, functional transforms such as vmap,
-    and the capture of a CUDA graph; elsewhere it is plain.
+    "clipped_l2norm" and "l2norm", lambda_softmax up to 36 and lengths on the CPU, outside torch.compile, transforms
+    such as vmap, and the capture of a CUDA graph; elsewhere it is plain.
     Raises ValueError for shapes that do not fit, lengths outside 1..words, unknown names, and for "fused"
     where it cannot be.
     """
     check_arguments(images, captions, lengths, direction, normalisation, aggregation)
     lambda_softmax = DEFAULT_LAMBDA_SOFTMAX[direction] if lambda_softmax is None else lambda_softmax
     lambda_lse = DEFAULT_LAMBDA_LSE[direction] if lambda_lse is None else lambda_lse
-    form = fused_scores if takes_fused(implementation, images, lengths, normalisation) else plain_scores
+    form = fused_scores if takes_fused(implementation, images, lengths, normalisation, lambda_softmax) else plain_scores
     scores = form(images, captions, lengths, direction, normalisation, aggregation, lambda_softmax, lambda_lse)
     return scores.to(images.dtype)
