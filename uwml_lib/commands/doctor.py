@@ -21,7 +21,7 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.numerics import has_bf16_instructions, quick_precision
 
 NEEDED_MEMORY, NEEDED_DISK = 2e9, 1e9  # bytes: two trainings on scenes side by side; data and runs of scenes
-PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "scikit-learn", "nltk", "papermill", "nbconvert")
+PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "scikit-learn", "nltk", "papermill", "sphinx")
 
 
 class Check(NamedTuple):

@@ -98,4 +98,7 @@ def report(study: StudyRuns) -> Report:
     return Report(title, results_table(study), run_table(study.all_runs), notes=study.remarks, findings=tuple(findings))
 
 
-STUDY = Study("compare", ("05_loss_comparison", "06_choosing_coefficients"), plan, report, more=train_the_chosen)
+STUDY = Study(
+    "compare", ("05_loss_comparison", "06_choosing_coefficients"), plan, report, more=train_the_chosen,
+    title="All losses", figure="convergence",
+)  # fmt: skip

@@ -11,7 +11,8 @@ from typing import Any
 from uwml_lib.config import ExperimentConfig, StudyOptions, preset
 from uwml_lib.datasets import EMBEDDED, check_data, prepare_data
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.site import site
+from uwml_lib.reports.site.build import build
+from uwml_lib.reports.site.results import Shown
 from uwml_lib.runs.study_runs import StudyRuns, save_study, settings_that_differ
 from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.notebooks import check_parameters, execute_all, paths_of
@@ -132,4 +133,5 @@ def build_pages(say: Say = say, known: Mapping[tuple[str, str], StudyRuns] | Non
     """Build all pages and return the index; known: (study, data set) -> runs that are loaded already."""
     from uwml_lib.studies import STUDIES
 
-    return site.build([(study.name, study.notebooks, study.report) for study in STUDIES.values()], say, known or {})
+    shown = [Shown(x.name, x.table or x.name, x.title, x.figure, x.notebooks, x.report) for x in STUDIES.values()]
+    return build(shown, say, known or {})

@@ -53,4 +53,7 @@ def interval_is_wide(two: Sequence[Run]) -> bool:
     return not over_seeds.high - over_seeds.low <= WIDEST
 
 
-STUDY = Study("evidence", (), plan, tuned_losses, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1))
+STUDY = Study(
+    "evidence", (), plan, tuned_losses, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1),
+    title="Losses tuned alike",
+)  # fmt: skip

@@ -17,7 +17,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
 from uwml_lib.config import nearest
-from uwml_lib.reports.site.site import key_of
+from uwml_lib.reports.site.sources import key_of
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError

@@ -25,5 +25,7 @@ STUDY = Study(
     table="table",
     data="summary",
     publishes_preset=True,
+    title="The two losses",
+    figure="recall_curves",
     next="Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.",
 )

@@ -74,7 +74,8 @@ class Study:
     trained, or scored, once the planned runs are there: further groups. seeds: unless others are given; smoke_seeds:
     for a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the
     end. table, data: stems of the files of its table and of its report's data below reports/reference, if not its name.
-    publishes_preset: only runs with the settings of the data set's preset are published.
+    publishes_preset: only runs with the settings of the data set's preset are published. title, figure: what its pages
+    are called, and the stem of the figure on them.
     """
 
     name: str
@@ -89,3 +90,5 @@ class Study:
     table: str = ""
     data: str = ""
     publishes_preset: bool = False
+    title: str = ""
+    figure: str = ""

@@ -1,0 +1,112 @@
+"""The site: chapters, executed notebooks, results, runs and the reference of names, made by Sphinx to be read offline."""
+
+import io
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+from uwml_lib.reports.site.api import api_pages
+from uwml_lib.reports.site.explorer import build_explorer
+from uwml_lib.reports.site.results import Known, Shown, contents, page_name, write_results
+from uwml_lib.reports.site.sources import (
+    DOCUMENTS,
+    Sources,
+    executed,
+    missing_parts,
+    write_documents,
+    write_habits,
+    write_notebooks,
+)
+from uwml_lib.support import paths
+from uwml_lib.support.files import lock, make_folder, writing
+from uwml_lib.support.paths import CHECKOUT
+from uwml_lib.support.progress import Say, say
+
+HERE = Path(__file__).parent
+
+
+def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyType({})) -> Path:
+    """Write every page and return the index's path; what cannot be read is left out, and said.
+
+    known: (study, data set) -> runs that are loaded already.
+    """
+    with lock(paths.REPORTS / "pages", say):
+        build_explorer(paths.REPORTS / "weight_explorer.html")
+        make_folder(paths.REPORTS)
+        with writing(paths.REPORTS / "index.html"), TemporaryDirectory(prefix=".site-", dir=paths.REPORTS) as folder:
+            sources, made = Sources(Path(folder, "source")), Path(folder, "html")
+            shutil.copytree(HERE / "chapters", sources.folder)
+            write_sources(sources, studies, say, known)
+            run_sphinx(sources.folder, made, say)
+            _replace(made, paths.REPORTS)
+    return paths.REPORTS / "index.html"
+
+
+def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: Known) -> None:
+    """Write what is made of the checkout's documents, of notebooks, runs and names."""
+    sources.shown |= {CHECKOUT / name: page for name, page in DOCUMENTS.items()}
+    copies = notebooks()
+    for page, copy in copies.items():
+        if page.startswith("pages/course/"):
+            sources.shown |= {copy.resolve(): page, paths.NOTEBOOKS / copy.name: page}
+    write_notebooks(sources, copies)
+    reference = api_pages()
+    for page, text in reference.items():
+        sources.write(page, text)
+    sources.write("_made/api.md", contents([*reference]))
+    write_results(sources, studies, copies, say, known)
+    write_documents(sources)
+    write_habits(sources)
+    missing_parts(sources)
+
+
+def notebooks() -> dict[str, Path]:
+    """Return the source of each notebook's page -> the executed copy.
+
+    The course shows the published copies, and one's own where nothing is published; below each data set stand one's own.
+    """
+    folders = sorted({path.parent for path in paths.REPORTS.glob("*/[0-9][0-9]_*.ipynb")}, key=_order)
+    own = {folder.name: executed(folder) for folder in folders if folder != paths.REFERENCE}
+    published = [copy for folder in sorted(paths.REFERENCE.glob("**/notebooks")) for copy in executed(folder)]
+    course: dict[str, Path] = {}
+    for copy in [*published, *sum(own.values(), [])]:
+        course.setdefault(f"pages/course/{copy.name}", copy)
+    shown = {*course.values()}
+    others = {f"pages/runs/{page_name(dataset)}/{copy.name}": copy
+              for dataset, copies in own.items() for copy in copies if copy not in shown}  # fmt: skip
+    return course | others
+
+
+def _order(folder: Path) -> tuple[bool, bool, str]:
+    """The embedded scenes first, what is made only to see that everything works last."""
+    return folder.name.endswith("_smoke"), folder.name != "scenes", folder.name
+
+
+def run_sphinx(source: Path, made: Path, say: Say) -> None:
+    """Make the pages of all sources; what Sphinx warns of is said."""
+    warnings, doctrees = io.StringIO(), made.with_name("doctrees")
+    static = source / "_static_of_packages"
+    shutil.copytree(HERE / "static", static)
+    shutil.copy(str(resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"), static)
+    with patch_docutils(HERE), docutils_namespace():
+        app = Sphinx(
+            source, HERE, made, doctrees, "html", {"html_static_path": [str(static)]}, None, warnings, freshenv=True
+        )
+        app.build()
+    for line in warnings.getvalue().splitlines():
+        say(f"pages: {line.replace(str(source), 'source')}")
+
+
+def _replace(made: Path, folder: Path) -> None:
+    """Put what was made into a folder, each thing in place of what is called so; the index last."""
+    for path in sorted(made.iterdir(), key=lambda path: path.name == "index.html"):
+        if (folder / path.name).is_dir():
+            shutil.rmtree(folder / path.name)
+        os.replace(path, folder / path.name)

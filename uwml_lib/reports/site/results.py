@@ -1,0 +1,298 @@
+"""The pages made of data: published results, one's own runs beside them, sweeps, benchmarks."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from uwml_lib.config import ExperimentConfig
+from uwml_lib.released.published import ROWS
+from uwml_lib.reports.published import comparison_text, finished_runs
+from uwml_lib.reports.records import reliability_text
+from uwml_lib.reports.report import Report, in_short, plain_markdown, table_markdown
+from uwml_lib.reports.site.sources import Sources, address, unnoticed
+from uwml_lib.reports.tables import COLUMNS
+from uwml_lib.runs import Run, StudyRuns, load_study
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import read_json, read_lines, read_sealed_json
+from uwml_lib.support.paths import report_folder
+from uwml_lib.support.progress import Say, duration, progress
+
+DATA = {
+    "scenes": "made scenes of digits", "clips": "made videos of digits", "f8k": "photographs, Flickr8k",
+    "f8k_regions": "photographs, Flickr8k by regions",
+}  # fmt: skip
+"""Folder of published results -> what the data are, for headings."""
+BENCHMARKS = (
+    "loss", "embeddings", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
+    "checks", "steps", "scoring", "epoch", "runs", "kernels",
+)  # fmt: skip
+"""What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
+Known = Mapping[tuple[str, str], StudyRuns]
+
+
+class Shown(NamedTuple):
+    """What the pages need of a study: its name, the stem of its published table, a title, the stem of the figure that
+    shows its result, the stems of its notebooks, and what is said of its runs.
+    """
+
+    name: str
+    table: str
+    title: str
+    figure: str
+    notebooks: Sequence[str]
+    report: Callable[[StudyRuns], Report]
+
+
+def write_results(
+    sources: Sources, studies: Sequence[Shown], copies: Mapping[str, Path], say: Say, known: Known
+) -> None:
+    """Write all pages of results, and the parts that chapters include."""
+    published = [*_published(sources, studies)]
+    sources.write("pages/results/published.md", unnoticed(comparison_text(finished_runs(say))))
+    sources.write("_made/published.md", contents([*published, "pages/results/published.md"]))
+    own, reports = [], []
+    runs: dict[Path, Run] = {}
+    for dataset in sorted({path.parent.name for study in studies for path in paths.RUNS.glob(f"*/{study.name}.json")}):
+        for study in studies:
+            if (paths.RUNS / dataset / f"{study.name}.json").exists():
+                try:
+                    found = known.get((study.name, dataset)) or load_study(dataset, study.name)
+                    report = study.report(found)
+                except UWMLError as error:
+                    say(f"{dataset}: left out of the pages ({error})")
+                    continue
+                own.append(_own(sources, study, dataset, report))
+                if not dataset.endswith("_smoke"):  # which finds nothing but that everything works
+                    reports.append(report)
+                runs |= {run.folder: run for run in found.all_runs}
+    for run in progress(runs.values(), "pages of runs"):
+        sources.write(run_page(run), _run(run))
+    own += [*_sweeps(sources, say), *(page for page in copies if page.startswith("pages/runs/"))]
+    sources.write("_made/own.md", contents(own))
+    findings = [in_short(reports), *(f"- {unnoticed(plain_markdown(x))}" for report in reports for x in report.findings)]
+    sources.write("_made/own_findings.md", "\n".join(findings) if reports else "None so far: `make reproduce` makes them.")
+    sources.write("_made/findings.md", _findings())
+    sources.write("_made/performance.md", _performance(sources))
+    sources.write("_made/reliability.md", _reliability(say))
+    sources.write("_made/curves.md", _weight_curves(sources))
+
+
+def page_name(name: str) -> str:
+    """The name of a data set, or of anything, for a file: itself, or what is plain of it and a digest."""
+    plain = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-")
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
+
+
+def run_page(run: Run) -> str:
+    """The source of a run's page."""
+    return f"pages/runs/{page_name(run.config.dataset)}/{page_name(run.folder.name)}.md"
+
+
+def contents(pages: Sequence[str]) -> str:
+    """A table of contents, for the navigation too, of sources."""
+    lines = "\n".join(f"/{page.rpartition('.')[0]}" for page in pages)
+    return f"```{{toctree}}\n:maxdepth: 1\n\n{lines}\n```\n"
+
+
+def _published(sources: Sources, studies: Sequence[Shown]) -> Iterator[str]:
+    """Write a page for each published table; yield their sources, and note which page shows the table."""
+    folders = {path.parent for study in studies for path in paths.REFERENCE.glob(f"**/{study.table}.md")}
+    for folder in sorted(folders, key=lambda folder: (folder != paths.REFERENCE, folder.name)):
+        dataset = "scenes" if folder == paths.REFERENCE else folder.name
+        for study in studies:
+            file = folder / f"{study.table}.md"
+            if file.exists():
+                page = f"pages/results/{page_name(dataset)}-{study.name}.md"
+                sources.shown[file.resolve()] = page
+                text = re.sub(r"\]\((runs/[^()\s]+)\)", r"](\1/results.json)", "\n".join(read_lines(file)))
+                parts = [
+                    f"# {study.title}, {DATA.get(dataset, plain_markdown(dataset))}",
+                    *_figure(sources, [folder / "figures", folder], study),
+                    sources.linked(text, folder, page),
+                    *_durations(folder, study),
+                    _notebook_links(sources, study),
+                ]
+                sources.write(page, "\n\n".join(filter(None, parts)))
+                yield page
+
+
+def _own(sources: Sources, study: Shown, dataset: str, report: Report) -> str:
+    """Write the page of a study of one's own and return its source."""
+    folder, page = report_folder(dataset), f"pages/runs/{page_name(dataset)}/{study.name}.md"
+
+    def run_link(match: re.Match[str]) -> str:
+        return f"](/pages/runs/{page_name(dataset)}/{page_name(match[1])}.md)"
+
+    parts = [
+        f"# {study.title}: {unnoticed(plain_markdown(dataset))}",
+        *_figure(sources, [folder / "figures"], study),
+        re.sub(r"\]\(runs/([^()\s]+)\)", run_link, unnoticed(report.with_runs())),
+        *_durations(folder, study),
+        _notebook_links(sources, study),
+    ]
+    sources.write(page, "\n\n".join(filter(None, parts)))
+    return page
+
+
+def _figure(sources: Sources, folders: Sequence[Path], study: Shown) -> list[str]:
+    files = [folder / f"{study.figure}.png" for folder in folders if study.figure]
+    alt = f"{study.title}: the numbers of the tables as a figure"
+    return [f"![{alt}]({sources.picture(file)})" for file in files if file.exists()][:1]
+
+
+def _durations(folder: Path, study: Shown) -> list[str]:
+    path = folder / "durations.json"
+    noted = read_json(path).get(study.name, {}).get("seconds", {}) if path.exists() else {}
+    words = ", ".join(f"{step} {duration(seconds)}" for step, seconds in noted.items())
+    return [f"How long it took, from nothing (`make {study.name}`): {words}."] if words else []
+
+
+def _notebook_links(sources: Sources, study: Shown) -> str:
+    pages = [sources.shown.get((paths.NOTEBOOKS / f"{stem}.ipynb").resolve()) for stem in study.notebooks]
+    links = ", ".join(f"[](/{page})" for page in pages if page)
+    return f"The notebooks that show it: {links}." if links else ""
+
+
+def _findings() -> str:
+    """One table: the paper's difference, and those that are published here, with their intervals."""
+    ours, theirs = (ROWS[name].metrics["rsum"] for name in ("f30k_polynomial_i2t_avg", "f30k_triplet_i2t_avg"))
+    assert ours and theirs
+    rows = [("the paper, SCAN i2t on Flickr30K", f"{ours - theirs:+.1f}", "", "one number for each; not run here")]
+    for file in sorted({*paths.REFERENCE.glob("summary.json"), *paths.REFERENCE.glob("*/summary.json")}):
+        found = read_json(file)
+        compared, rsum = found["comparison"], {name: x["metrics"]["rsum"] for name, x in found["losses"].items()}
+        difference = rsum["polynomial"]["mean"] - rsum["triplet"]["mean"]
+        low, high = compared["over_seeds"]["low"], compared["over_seeds"]["high"]
+        interval = "one seed" if low is None else f"[{low:+.1f}, {high:+.1f}]"
+        what = f"here, {DATA.get(file.parent.name, DATA['scenes'] if file.parent == paths.REFERENCE else file.parent.name)}"
+        rows.append((what, f"{difference:+.1f}", interval, compared["verdict"]))
+    columns = ["measured on", "polynomial − triplet, rsum", "95 % interval over seeds", "verdict"]
+    return table_markdown(pd.DataFrame(rows, columns=columns), index=False)
+
+
+def _weight_curves(sources: Sources) -> str:
+    """The figure of notebook 4, the published one or one's own."""
+    folders = (paths.REFERENCE, report_folder("scenes"))
+    files = [file for folder in folders if (file := folder / "figures/weight_curves.png").exists()]
+    alt = (
+        "Weight of a true and of a wrong pair against its similarity: flat for the triplet loss; for the polynomial "
+        "loss sloped, and for wrong pairs zero between 0.10 and 0.35 and negative below"
+    )
+    return f"![{alt}]({sources.picture(files[0])})" if files else ""
+
+
+def _reliability(say: Say) -> str:
+    try:
+        return reliability_text()
+    except UWMLError as error:
+        say(f"left out of the pages ({error})")
+        return ""
+
+
+def _sweeps(sources: Sources, say: Say) -> Iterator[str]:
+    """Write what each sweep found: its settings, its figure, the chosen one's numbers, its runs; yield the sources."""
+    for path in sorted(paths.SWEEPS.glob("*/*/sweep.json")):
+        try:
+            found = read_sealed_json(path)
+        except UWMLError as error:
+            say(f"{path.parent.name}: left out of the pages ({error})")
+            continue
+        page = f"pages/runs/{page_name(found['dataset'])}/sweep-{page_name(found['name'])}.md"
+        settings, chosen, runs = (pd.DataFrame(found["tables"][name]) for name in ("settings", "chosen", "runs"))
+        alt = f"rsum on {found['chosen_by']} against {', '.join(found['varied'])}: the numbers of the table"
+        title = plain_markdown(f"{found['dataset']}: sweep {found['name']}")
+        tables = [table_markdown(table, index=False) for table in (settings, chosen, runs)]
+        text = [f"# {title}", tables[0], *found["sentences"], "## Chosen", tables[1], "## Runs", tables[2]]
+        picture = path.with_suffix(".png")
+        figure = [f"![{plain_markdown(alt)}]({sources.picture(picture)})"] if picture.exists() else []
+        sources.write(page, "\n\n".join([*map(unnoticed, text), *figure]))
+        yield page
+
+
+def _run(run: Run) -> str:
+    """The page of a run: recalls, curves, the settings that are not the defaults, where it comes from."""
+    history, usual, come_from = run.history(), asdict(ExperimentConfig()), run.results["provenance"]
+    metrics = pd.DataFrame([[f"{run.metrics[name]:.1f}" for name in COLUMNS]], columns=[*COLUMNS.values()])
+    steps, epochs = (history[history["kind"] == kind] for kind in ("step", "epoch"))
+    warmup = 320 * run.config.warmup_epochs / run.config.epochs
+    curves = [
+        _curve(steps, "loss", "loss", warmup),
+        _curve(epochs, "dev_rsum", f"rsum on {run.config.chosen_by}", warmup),
+        _curve(steps, "informative_share", "share of anchors that inform", warmup),
+        _curve(steps, "gradient_norm", "length of the gradient", warmup),
+    ]
+    facts = [(name, come_from[name]) for name in ("command", "commit", "clean_tree", "machine", "python", "started")]
+    settings = [(name, value) for name, value in run.config.to_dict().items() if value != usual[name]]
+    files = [f'<a href="{escape(address(run.folder / name, run_page(run)))}">{name}</a>' for name in run_files(run)]
+    return "\n\n".join([
+        f"---\norphan: true\n---\n\n# {unnoticed(plain_markdown(run.folder.name))}",
+        f"One training: {run.model}, {run.config.loss} loss, seed {run.seed}. Everything here is in its "
+        f"{', '.join(files)}.",
+        "## What it reached", table_markdown(metrics, index=False),
+        "## How it went", f'<div class="kit-curves">{"".join(curves)}</div>',
+        "From left to right all epochs; grey is warm-up.",
+        "## Settings", _facts(settings),
+        "## Where it comes from", _facts([*facts, *come_from["versions"].items()]),
+    ])  # fmt: skip
+
+
+def run_files(run: Run) -> list[str]:
+    return [name for name in ("config.json", "metrics.jsonl", "results.json") if (run.folder / name).exists()]
+
+
+def _facts(facts: Sequence[tuple[str, Any]]) -> str:
+    """Names and values, whatever is in them, as a list."""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts)
+    return f'<dl class="kit-facts">{items}</dl>'.replace("\n", " ")
+
+
+def _curve(lines: pd.DataFrame, column: str, label: str, warmup: float) -> str:
+    """A line in SVG, 320 by 150, through the readings of a column, from left to right over all epochs."""
+    values = lines[column].astype(float)
+    low, high = values.min(), values.max()
+    x = 320 * lines["epochs_done"] / lines["epochs_done"].max()
+    y = 20 + 110 * (high - values) / ((high - low) or 1)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if b == b)
+    first, last, low, high = (f"{value:.4g}" for value in (values.iloc[0], values.iloc[-1], low, high))
+    return (
+        f'<figure><svg viewBox="0 0 320 150" role="img" aria-label="{label}: from {first} to {last}, between {low} and '
+        f'{high}"><rect width="{warmup:.1f}" height="150"/><polyline points="{points}"/><text x="6" y="14">{high}</text>'
+        f'<text x="6" y="144">{low}</text></svg><figcaption>{label}</figcaption></figure>'
+    )
+
+
+def _performance(sources: Sources) -> str:
+    """What the benchmarks found on each kind of device, part by part in order."""
+    folders, text = sorted({path.parent for path in paths.PERFORMANCE.glob("*/*.json")}), list[str]()
+    for folder in folders:
+        text.append(f"## {plain_markdown(folder.name)}")
+        for path in (folder / f"{name}.json" for name in BENCHMARKS):
+            if path.exists():
+                text += _benchmark(sources, path)
+    return "\n\n".join(text) or "Nothing was measured here: `make bench` does."
+
+
+def _benchmark(sources: Sources, path: Path) -> list[str]:
+    found = read_json(path)
+    tables = found["tables"] if "tables" in found else {found["title"]: found["rows"]}
+    text = [f"### {plain_markdown(found['title'])}"]
+    if found["alt"]:
+        text.append(f"![{plain_markdown(found['alt'])}]({sources.picture(path.with_suffix('.png'))})")
+    for title, rows in tables.items():
+        text += [plain_markdown(title)] * (title != found["title"]) + [table_markdown(pd.DataFrame(rows), index=False)]
+    if (outcome := found.get("outcome", "finished")) != "finished":
+        text.append(plain_markdown(outcome))
+    text += ["\n".join(f"- {plain_markdown(target)}" for target in found.get("targets", ())), found["bounds"]]
+    made = found["provenance"]
+    text.append(
+        f"{plain_markdown(made['machine'])}, {found['threads']} threads, torch {made['versions']['torch']}, "
+        f"commit {(made['commit'] or 'unknown')[:7]}, {made['started']}: `{made['command']}`"
+    )
+    return [unnoticed(part) for part in text if part]

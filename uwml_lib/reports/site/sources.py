@@ -1,0 +1,154 @@
+"""What Sphinx reads: chapters, documents of the checkout, executed notebooks; links among them lead to their pages."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import nbformat
+
+from uwml_lib.reports.report import plain_markdown
+from uwml_lib.support import paths
+from uwml_lib.support.files import make_folder, read_lines
+from uwml_lib.support.paths import CHECKOUT
+
+MACHINE = {"injected-parameters", "machine"}
+"""Tags of cells that no page shows: papermill's parameters, and what is for other programs, such as numbers."""
+LONGEST_OUTPUT = 30
+"""Lines of text below a cell; more are folded."""
+DOCUMENTS = {
+    "README.md": "index.md", "CONTRIBUTING.md": "pages/contributing.md", "CHANGELOG.md": "pages/changelog.md",
+    "notebooks/GLOSSARY.md": "pages/glossary.md", "notebooks/README.md": "pages/course/lesson.md",
+    "data/README.md": "pages/your_data/layout.md", "reports/reference": "pages/results.md",
+    "reports/reference/performance": "pages/how_fast.md",
+}  # fmt: skip
+"""Document or folder of the checkout -> the source of the page that shows it."""
+ONLY_IN_THE_CHECKOUT = "This part is made of a document of the kit's checkout, which is not here."
+CODE_OR_LINK = re.compile(r"(`{3,}).*?\1|(`+).*?\2|(!?)\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]\(([^()\s]+)\)", re.DOTALL)
+
+
+@dataclass
+class Sources:
+    """The folder of the sources, and the page that shows a file: file -> source, relative to the folder."""
+
+    folder: Path
+    shown: dict[Path, str] = field(default_factory=dict)
+
+    def write(self, page: str, text: str) -> None:
+        make_folder((self.folder / page).parent)
+        (self.folder / page).write_text(text, encoding="utf-8")
+
+    def linked(self, text: str, folder: Path, page: str) -> str:
+        """Return Markdown that lies in `folder` for a page: its links lead to pages, or to files below reports, and
+        elsewhere nowhere; its pictures are copied.
+        """
+
+        def link(match: re.Match[str]) -> str:
+            picture, words, target = match.group(3, 4, 5)
+            path, _, place = (target or "").partition("#")
+            if not path or re.match("[a-z]+:|/", path):  # code, a place on the page, the network
+                return match[0]
+            file = (folder / unquote(path)).resolve()
+            if picture:
+                return f"![{words}]({self.picture(file)})" if file.is_file() else words
+            if source := self.shown.get(file):
+                return f"[{words}](/{quote(source)}{'#' * bool(place)}{place})"
+            if file.is_relative_to(paths.REPORTS.resolve()) and file.exists():
+                return f'<a href="{escape(address(file, page))}">{words}</a>'
+            return words
+
+        return CODE_OR_LINK.sub(link, text)
+
+    def picture(self, file: Path) -> str:
+        """Copy a picture to the sources and return its address there."""
+        name = re.sub(r"[^\w.-]", "-", f"{file.parent.parent.name}-{file.name}")
+        make_folder(self.folder / "_pictures")
+        shutil.copyfile(file, self.folder / "_pictures" / name)
+        return f"/_pictures/{name}"
+
+
+def address(file: Path, page: str) -> str:
+    """The URL of a file in the page made of a source."""
+    return quote(Path(os.path.relpath(file, paths.REPORTS.resolve() / Path(page).parent)).as_posix())
+
+
+def unnoticed(text: str) -> str:
+    """Markdown of a report for a page, on which < begins no markup and $ no formula."""
+    return re.sub(r"(`+).*?\1|\\.|[<$]", lambda match: match[0] if len(match[0]) > 1 else f"\\{match[0]}", text)
+
+
+def write_documents(sources: Sources) -> None:
+    """Write the documents of the checkout for chapters to include: whole, and the README by its headings."""
+    documents = {Path(name): CHECKOUT / name for name in DOCUMENTS if name.endswith(".md")}
+    for name, path in documents.items():
+        text = "\n".join(read_lines(path)) if path.exists() else ONLY_IN_THE_CHECKOUT
+        sources.write(f"_made/{name}", sources.linked(text, path.parent, DOCUMENTS[name.as_posix()]))
+    readme = (sources.folder / "_made/README.md").read_text(encoding="utf-8")
+    for section in re.split(r"^## ", readme, flags=re.MULTILINE)[1:]:
+        heading, _, text = section.partition("\n")
+        sources.write(f"_made/readme/{re.sub(r'[^a-z0-9]+', '-', heading.lower()).strip('-')}.md", text)
+
+
+def write_habits(sources: Sources) -> None:
+    """Write the table of the release's habits, which notebook 7 has, for the chapter on fidelity."""
+    notebook = paths.NOTEBOOKS / "07_fidelity.ipynb"
+    if notebook.exists():
+        cells = nbformat.read(notebook, as_version=4).cells
+        (text,) = (cell.source for cell in cells if cell.source.startswith("## 7.7"))
+        sources.write("_made/habits.md", sources.linked(text.partition("\n")[2], paths.NOTEBOOKS, "pages/fidelity.md"))
+
+
+def missing_parts(sources: Sources) -> None:
+    """Say in place of a part that a chapter includes, and no document has, that it is not here."""
+    for chapter in sources.folder.glob("pages/**/*.md"):
+        for name in re.findall(r"^```\{include\} /(\S+)", chapter.read_text(encoding="utf-8"), re.MULTILINE):
+            if not (sources.folder / name).exists():
+                sources.write(name, ONLY_IN_THE_CHECKOUT)
+
+
+def executed(folder: Path) -> list[Path]:
+    """Return the executed copies of notebooks in a folder, in order; damaged ones are left out."""
+    return [copy for copy in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if key_of(copy)]
+
+
+def key_of(copy: Path) -> str | None:
+    """The key that an executed copy was made under; None if it is not there, damaged, or no copy of this kit's."""
+    try:
+        return nbformat.read(copy, as_version=4).metadata.get("uwml_key")
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+        return None
+
+
+def write_notebooks(sources: Sources, copies: Mapping[str, Path]) -> None:
+    """Write executed notebooks as sources; copies: source -> executed copy. Links among notebooks lead to those beside
+    them, or of the course.
+    """
+    course = {Path(page).name: page for page in copies if page.startswith("pages/course/")}
+    for page, copy in copies.items():
+        beside = {Path(other).name: other for other in copies if Path(other).parent == Path(page).parent}
+        places = {paths.NOTEBOOKS / name: other for name, other in (course | beside).items()}
+        here = Sources(sources.folder, sources.shown | places)
+        content = nbformat.read(copy, as_version=4)
+        content.metadata.pop("widgets", None)
+        content.cells = [cell for cell in content.cells if not MACHINE & {*cell.metadata.get("tags", ())}]
+        for cell in content.cells:
+            if cell.cell_type == "markdown":
+                cell.source = here.linked(cell.source, paths.NOTEBOOKS, page)
+            else:
+                _describe(cell)
+        make_folder((sources.folder / page).parent)
+        nbformat.write(content, sources.folder / page)
+
+
+def _describe(cell: nbformat.NotebookNode) -> None:
+    """Give the picture below a cell its words, and fold long text."""
+    outputs: Iterable[nbformat.NotebookNode] = cell.get("outputs", ())
+    for output in outputs:
+        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            cell.metadata["mystnb"] = {"image": {"alt": alt}, "figure": {"caption": unnoticed(plain_markdown(alt))}}
+    if sum(len(output.get("text", "").splitlines()) for output in outputs) > LONGEST_OUTPUT:
+        cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-output"]
