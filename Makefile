@@ -73,7 +73,7 @@ OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$
 # Two test processes with one thread each: more threads than cores is slower, and sums differ with their number.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal
 NOTEBOOKS := find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -exec
-BUILD_PAGES := $(PY) -c 'from uwml_lib.studies import build_pages; print(build_pages().with_name("performance.html"))'
+BUILD_PAGES := $(PY) -c 'from uwml_lib.studies import build_pages; print(build_pages())'
 STRIP := $(PY) -m nbstripout --drop-tagged-cells injected-parameters \
     --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution"
 
@@ -86,7 +86,7 @@ export TORCH_INDEX_URL
 .DELETE_ON_ERROR:
 # Every target is one step after another: `-j` must not train while the data is being written.
 .NOTPARALLEL:
-.PHONY: help setup data reproduce compare evidence fidelity models videos sweep smoke lab test test-all torture bench bench-full gpu lint format reference clean gone
+.PHONY: help setup data reproduce compare evidence fidelity models videos sweep smoke site lab test test-all torture bench bench-full gpu lint format reference clean gone
 
 ## list the targets and the variables
 help:
@@ -156,6 +156,10 @@ sweep: $(READY)
 smoke: override PROFILE = smoke
 smoke: $(READY)
 	$(UWML) reproduce$(OPTIONS)
+
+## build the site from what is here: documentation, published results and your own, to be read without a network
+site: $(READY)
+	@$(BUILD_PAGES)
 
 ## open the notebooks in JupyterLab
 lab: $(READY)

@@ -54,3 +54,10 @@ def browser():
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if root else [])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def unmade(monkeypatch):
+    """Sources in place of the pages that Sphinx makes of them: `pages/.../x.md` instead of `x.html`."""
+    name = "uwml_lib.reports.site.build.run_sphinx"
+    monkeypatch.setattr(name, lambda source, made, say: shutil.copytree(source, made))

@@ -1,6 +1,5 @@
 """`benchmarks/gpu.sh` in tiny sizes on the CPU, in an interpreter that has torch and little else."""
 
-import html
 import importlib
 import json
 import os
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name
 from tests.test_environment import HIDE, with_dependencies
 from tests.tiny import write_tiny
 from uwml_lib.losses import LOSSES
+from uwml_lib.reports.report import plain_markdown
 from uwml_lib.studies import build_pages
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
@@ -137,11 +137,11 @@ def check_published(figures, out: Path, tmp_path: Path, monkeypatch) -> None:
     for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", performance)):
         monkeypatch.setattr(paths, name, value)
     build_pages()
-    page = (tmp_path / "performance.html").read_text(encoding="utf-8")
-    assert "<h2>cpu-smoke</h2>" in page
+    page = (tmp_path / "_made/performance.md").read_text(encoding="utf-8")
+    assert "## cpu-smoke" in page
     for part in PARTS:
-        assert f"<h3>{html.escape(read_json(out / f'{part}.json')['title'])}</h3>".replace("&#x27;", "&#39;") in page
-        assert (f"performance/cpu-smoke/{part}.png" in page) == (part in pictures)
+        assert f"### {plain_markdown(read_json(out / f'{part}.json')['title'])}" in page
+        assert (f"performance-{part}.png" in page) == (part in pictures)
     assert "tiny8k on CPU" in page
 
 

@@ -164,10 +164,10 @@ seeds out of order | reports | sorted(self.runs, key=lambda run: run.seed) ==> s
 last epoch against the one reached | reports | ["dev_rsum"].iloc[epochs - 1] ==> ["dev_rsum"].iloc[-1]
 losses of other seeds compared | statistics | sides[0].keys() ^ sides[1].keys() ==> sides[0].keys() - sides[0].keys()
 collapse upside down | reports | abs(gap) < COLLAPSED ==> abs(gap) > COLLAPSED
-page with unescaped text | site | str(escape(text))) ==> text)
-pages not escaped | site | TEMPLATES / "kit"), autoescape=True ==> TEMPLATES / "kit"), autoescape=False
+page with unescaped text | site | [<$]", lambda ==> [$]", lambda
+pages not escaped | site | escape(str(value)) ==> str(value)
 curve upside down | site | (high - values) / ((high - low) or 1) ==> (values - low) / ((high - low) or 1)
-pages of runs that are gone | site | page.unlink() ==> str(page)
+pages of runs that are gone | site | shutil.rmtree(folder / path.name) ==> str(folder / path.name)
 explorer's margin forgotten | site | n + margin <= p || p >= ceiling ==> n <= p || p >= ceiling
 explorer's clamp on the sum forgotten | site | : Math.max(P + Q, 0), ==> : P + Q,
 explorer's curves averaged | site | Loss(reduction="sum") ==> Loss()

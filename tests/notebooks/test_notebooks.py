@@ -4,7 +4,7 @@ import nbformat
 import papermill
 import pytest
 
-from uwml_lib.reports.site.site import executed
+from uwml_lib.reports.site.sources import executed
 from uwml_lib.studies import STUDIES, notebooks
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError

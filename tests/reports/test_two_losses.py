@@ -8,8 +8,7 @@ from tests.made import altered, write_study
 from uwml_lib.config import preset
 from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.reports import figures
-from uwml_lib.reports.report import Report
-from uwml_lib.reports.site import site
+from uwml_lib.reports.site import results
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
 from uwml_lib.reports.two_losses import agreement_with_reference, linear_cca_text, two_losses, warmup_effect
 from uwml_lib.runs import Run, StudyRuns
@@ -114,19 +113,14 @@ def test_linear_cca_on_the_same_images(study, tmp_path):
             linear_cca_text(path, study)
 
 
-def test_a_report_is_the_same_in_markdown_and_in_html(study):
+def test_a_report_with_its_runs(study):
     report = two_losses(study)
-    page, markdown = report.to_html("pages/{0}.html"), report.with_runs()
+    markdown = report.with_runs()
     for loss, row in report.table.iterrows():
         assert f"| {loss} " in markdown
-        assert f"<td>{row['rsum']}</td>" in page["table"]
         assert row["rsum"] in markdown
-    assert (page["verdict"], page["decided"]) == (report.verdict, True)
-    assert "<code>" not in markdown
-    assert '<a href="pages/triplet-seed0.html">triplet-seed0</a>' in page["runs"]
+    assert f"**Verdict: {report.verdict}.**" in markdown
     assert "[triplet-seed0](runs/triplet-seed0)" in markdown
-    strange = Report("title", report.table, report.runs, about=("a < b in `code`",)).to_html()
-    assert strange["about"] == ["a &lt; b in <code>code</code>"]
 
 
 def test_a_run_without_warm_up_is_compared_after_as_many_epochs(study):
@@ -134,10 +128,10 @@ def test_a_run_without_warm_up_is_compared_after_as_many_epochs(study):
     assert (row.without_warmup, row.with_warmup) == (100.0, 100.0)
 
 
-def test_a_page_of_a_run_that_is_gone_goes_too(tmp_path, monkeypatch):
+def test_a_page_of_a_run_that_is_gone_goes_too(tmp_path, monkeypatch, unmade):
     for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", tmp_path / "speed")):
         monkeypatch.setattr(paths, name, value)
-    page = tmp_path / "pages/scenes/polynomial-seed0.html"
+    page = tmp_path / "pages/runs/scenes/polynomial-seed0.html"
     page.parent.mkdir(parents=True)
     page.touch()
     build_pages()
@@ -146,16 +140,17 @@ def test_a_page_of_a_run_that_is_gone_goes_too(tmp_path, monkeypatch):
 
 def test_a_curve_rises_where_its_values_do():
     lines = pd.DataFrame({"epochs_done": [1.0, 2.0, 4.0], "dev_rsum": [100.0, 200.0, 150.0]})
-    assert site._curve(lines, "dev_rsum", "rsum")["points"] == "80.0,130.0 160.0,20.0 320.0,75.0"  # y points down
+    assert 'points="80.0,130.0 160.0,20.0 320.0,75.0"' in results._curve(lines, "dev_rsum", "rsum", 80)  # y points down
 
 
-def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
+def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch, unmade):
     speed = tmp_path / "reference/speed"
     for name, value in (("REPORTS", tmp_path), ("RUNS", tmp_path / "runs"), ("PERFORMANCE", speed)):
         monkeypatch.setattr(paths, name, value)
-    index = build_pages()
-    assert not (tmp_path / "performance.html").exists()
-    assert "performance.html" not in index.read_text(encoding="utf-8")
+    build_pages()
+    part = tmp_path / "_made/performance.md"
+    assert part.read_text(encoding="utf-8") == "Nothing was measured here: `make bench` does."
+    assert "{include} /_made/performance.md" in (tmp_path / "pages/how_fast.md").read_text(encoding="utf-8")
     provenance = {"machine": "a machine", "versions": {"torch": "2"}, "commit": None, "started": "now", "command": "it"}
     found = {
         "rows": [{"step": "i2t", "kit / floor": "1.3"}], "alt": "Bars.", "bounds": "Products & `--more`.", "threads": 2,
@@ -163,13 +158,13 @@ def test_what_the_benchmarks_found_has_a_page(tmp_path, monkeypatch):
     }  # fmt: skip
     for name in ("step", "loss"):
         write_json(speed / f"cpu/{name}.json", {**found, "title": f"A <{name}>"})
-    assert 'href="performance.html"' in build_pages().read_text(encoding="utf-8")
-    page = (tmp_path / "performance.html").read_text(encoding="utf-8")
-    assert page.index("A &lt;loss&gt;") < page.index("A &lt;step&gt;")
-    assert 'src="reference/speed/cpu/step.png" alt="Bars."' in page
-    assert "<p>Products &amp; <code>--more</code>.</p>" in page
-    for words in ("<td>1.3</td>", "wanted at most 1.4: met", "a machine, 2 threads"):
-        assert words in page
+        (speed / f"cpu/{name}.png").touch()
+    build_pages()
+    text = part.read_text(encoding="utf-8")
+    assert text.index(r"### A \<loss\>") < text.index(r"### A \<step\>")
+    assert "![Bars.](/_pictures/speed-step.png)" in text and (tmp_path / "_pictures/speed-step.png").exists()
+    for words in ("1.3 |", "- kit / floor: wanted at most 1.4: met", "Products & `--more`.", "a machine, 2 threads"):
+        assert words in text
 
 
 @pytest.fixture

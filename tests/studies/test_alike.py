@@ -437,7 +437,8 @@ def test_evidence_from_the_data_to_the_table_and_again_elsewhere_from_what_is_co
     assert tables[0] == tables[1] and tables[0].count(": polynomial ") >= 6
     assert read_settings(tmp_path / "kept/settings.json").keys() == {*evidence.TWO, FITTED, *evidence.OTHERS}
     first, index = (
-        (tmp_path / home / "reports/index.html").read_text(encoding="utf-8") for home in ("first", "second")
+        (tmp_path / home / "reports/pages/runs/scenes_smoke/evidence.html").read_text(encoding="utf-8")
+        for home in ("first", "second")
     )
     assert "How long it took" in first and "How long it took" not in index
     assert "What was tried" in index and "Every pair of losses" in index

@@ -423,7 +423,7 @@ def test_what_the_numbers_are_worth(home, fake):
     assert "| dev rsum " in written(home)[1].split("### Runs")[1]
 
 
-def test_figures_and_pages_show_a_sweep(home, fake, monkeypatch):
+def test_figures_and_pages_show_a_sweep(home, fake, monkeypatch, unmade):
     monkeypatch.setattr(paths, "REPORTS", home)
     monkeypatch.setattr(reporting, "_draw", DRAW)
     style = mpl.rcParams.copy()
@@ -432,13 +432,17 @@ def test_figures_and_pages_show_a_sweep(home, fake, monkeypatch):
     for figure in ("sweep", "epochs", "history", "importances"):
         assert f"]({figure}.png)" in written(home)[1]
         assert (home / f"sweeps/tiny/default/{figure}.png").stat().st_size > 1000
-    page, said = build_pages(quiet).read_text(encoding="utf-8"), []
-    assert "<h2>tiny: sweep default</h2>" in page and "Chosen by that alone: setting 3." in page
-    assert 'src="sweeps/tiny/default/sweep.png" alt="rsum on dev against loss.margin, loss.negative: the' in page
-    assert page.count('/config.json">') == 8 and "<td>109.0</td>" in page and "<td>105.0</td>" in page
+    build_pages(quiet)
+    source, said = home / "pages/runs/tiny/sweep-default.md", []
+    page = source.read_text(encoding="utf-8")
+    assert "# tiny: sweep default" in page and "Chosen by that alone: setting 3." in page
+    assert "![rsum on dev against loss.margin, loss.negative: the numbers of the table](/_pictures/" in page
+    assert page.count("/config.json") == 8 and " 109 |" in page and " 105 |" in page
+    assert "/pages/runs/tiny/sweep-default\n" in (home / "_made/own.md").read_text(encoding="utf-8")
     path = home / "sweeps/tiny/default/sweep.json"
     path.write_text(path.read_text(encoding="utf-8").replace("109.0", "209.0"), encoding="utf-8")
-    assert "<h2>tiny: sweep default</h2>" not in build_pages(said.append).read_text(encoding="utf-8")
+    build_pages(said.append)
+    assert not source.exists()
     assert "default: left out of the pages" in said[0] and "was changed after it was written" in said[0]
 
 

@@ -1,14 +1,12 @@
-"""A report as data, rendered to Markdown and to HTML from the same object; nothing parses its own Markdown again."""
+"""A report as data, rendered to Markdown, of which Sphinx makes the pages; nothing parses its own numbers again."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
-from markupsafe import Markup, escape
 
 
 @dataclass(frozen=True)
@@ -48,28 +46,6 @@ class Report:
         runs = table_markdown(self.runs.rename(index="[{0}](runs/{0})".format))
         return f"{self.to_markdown()}\n### Runs\n\n{runs}\n"
 
-    def to_html(self, link: str = "runs/{0}") -> dict[str, Any]:
-        """The parts for a page's template, marked where they are HTML; link: the URL of a run's page, by its name."""
-        runs = self.runs.reset_index()
-        links = [Markup('<a href="{}">{}</a>').format(link.format(quote(name)), name) for name in self.runs.index]
-        runs[runs.columns[0]] = pd.Series(links, dtype=object)  # not text, which pyarrow would make plain
-        return {
-            "title": self.title, "table": table_html(self.table.reset_index()),
-            "runs": table_html(runs), "count": len(runs),
-            "about": [*map(paragraph_html, self.about)], "notes": [*map(paragraph_html, self.notes)],
-            "verdict": paragraph_html(self.verdict), "decided": self.decided,
-            "further": {heading: table_html(table.reset_index()) for heading, table in self.further.items()},
-        }  # fmt: skip
-
-
-def table_html(table: pd.DataFrame) -> Markup:
-    """A table for a page, without its index; a cell is text, unless it is marked as HTML."""
-
-    def shown(cell: Any) -> Any:
-        return escape(cell) if isinstance(cell, str) else cell
-
-    return Markup(table.map(shown).rename(columns=shown).to_html(index=False, border=0, escape=False))
-
 
 def table_markdown(table: pd.DataFrame, **options: Any) -> str:
     """A table in Markdown, whose cells may hold what parts columns; options: of tabulate."""
@@ -78,11 +54,6 @@ def table_markdown(table: pd.DataFrame, **options: Any) -> str:
         return cell.replace("|", r"\|") if isinstance(cell, str) else cell
 
     return table.map(shown).rename(index=shown, columns=shown).to_markdown(**options)
-
-
-def paragraph_html(text: str) -> Markup:
-    """A sentence of Markdown for a page: what stands in backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def plain_markdown(text: str) -> str:

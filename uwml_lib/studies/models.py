@@ -67,5 +67,10 @@ def report(study: StudyRuns) -> Report:
     )
 
 
-MODELS = Study("models", ("08_other_models",), plan_images, report, score_ensembles, title="Models", figure="models_compared")
-VIDEOS = Study("videos", ("09_video_text",), plan_sequences, report, sequences=True, title="Video", figure="videos_compared")
+MODELS = Study(
+    "models", ("08_other_models",), plan_images, report, score_ensembles, title="Models",
+    figure="models_compared",
+)  # fmt: skip
+VIDEOS = Study(
+    "videos", ("09_video_text",), plan_sequences, report, sequences=True, title="Video", figure="videos_compared"
+)

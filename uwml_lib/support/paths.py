@@ -34,7 +34,8 @@ REFERENCE = REPORTS / "reference"
 RELIABILITY = REFERENCE / "reliability.json"
 PERFORMANCE = REFERENCE / "performance"
 NO_DATASET = {
-    "assets", "audits", "evaluations", "figures", "notebooks", "pages", "performance", "reference", "runs", "sweeps",
+    "_images", "_static", "assets", "audits", "evaluations", "figures", "notebooks", "pages", "performance",
+    "reference", "runs", "sweeps",
 }  # fmt: skip
 """Folders of reports and of reports/reference that are of no data set, which could not be called so."""
 

@@ -1,8 +1,8 @@
-"""The API reference: every public name of the rooms that others import, and this house's docstrings as Sphinx reads them."""
+"""The API reference: every public name of the rooms that others import, and docstrings as Sphinx reads them."""
 
 import re
 from importlib import import_module
-from inspect import getdoc, isclass, isroutine
+from inspect import isclass, isroutine
 from typing import Any
 
 ROOMS = {
@@ -35,12 +35,12 @@ def public_names(module: str) -> list[str]:
 
 
 def api_pages() -> dict[str, str]:
-    """Return the source of each page of the reference -> its Markdown; modules whose packages are absent are left out."""
+    """Return the source of each page -> its Markdown; an adapter of a trainer that is not installed is left out."""
     pages = {}
     for module, title in ROOMS.items():
         try:
             room, names = import_module(f"uwml_lib.{module}"), public_names(module)
-        except ImportError:  # an adapter, of a trainer that is not installed
+        except ImportError:
             continue
         lines = [f".. currentmodule:: uwml_lib.{module}", "", ".. autosummary::", ""]
         lines += [*(f"   {name}" for name in names), ""]
@@ -52,16 +52,17 @@ def api_pages() -> dict[str, str]:
                 lines[-1:] = ["   :no-value:", ""]
         about = (room.__doc__ or "").partition("\n\n")[0]
         body = "\n".join(lines)
-        pages[f"pages/api/{module}.md"] = f"# {title.capitalize()}\n\n`uwml_lib.{module}`: {about}\n\n```{{eval-rst}}\n{body}```\n"
+        heading = f"# {title[0].upper()}{title[1:]}\n\n`uwml_lib.{module}`: {about}"
+        pages[f"pages/api/{module}.md"] = f"{heading}\n\n```{{eval-rst}}\n{body}```\n"
     return pages
 
 
 def docstring_for_sphinx(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Turn a docstring of this house into reStructuredText, in place: equations, parameters, marks that mean others there."""
-    if isclass(thing) and not thing.__dict__.get("__doc__"):
-        lines[:] = []
+    """Turn a docstring into reStructuredText, in place: equations, parameters, characters that are marks there."""
+    if what == "data" and lines[:1] == (type(thing).__doc__ or "").splitlines()[:1]:  # of `dict` and the like
+        lines[:] = [", ".join(f"``{value}``" for value in thing)] if isinstance(thing, dict | tuple) else []
         return
-    blocks = re.split(r"\n\s*\n", getdoc(thing) or "" if isclass(thing) or isroutine(thing) else "\n".join(lines))
+    blocks = re.split(r"\n\s*\n", "\n".join(lines).strip())
     lines[:] = "\n\n".join(map(_block, blocks)).splitlines()
 
 
@@ -95,5 +96,6 @@ def _equation(line: str) -> str:
     line = re.sub(r"(?<!_)\{([^{}]*(?:\{\w+\}[^{}]*)*)\}", r"\\{\1\\}", line)  # sets, not indices
     line = re.sub(r"^([a-z]+, [a-z]+:)", r"\\text{\1}\\quad ", line)
     line = re.sub(r" +(with|and|taken as constants|of another label than) +", r"\\quad\\text{\1}\\quad ", f"{line}  ")
-    text = re.split(r"(\\text\{[^}]*\}|\\[a-z]+)", line)
-    return "".join(part if part.startswith("\\") else re.sub(r"[a-zA-Z]+", word, part) for part in text).replace("} S", r"}\, S").strip()
+    parts = re.split(r"(\\text\{[^}]*\}|\\[a-z]+)", line)
+    line = "".join(part if part.startswith("\\") else re.sub(r"[a-zA-Z]+", word, part) for part in parts)
+    return line.replace("} S", r"}\, S").strip()

@@ -1,9 +1,9 @@
-"""The site: chapters, executed notebooks, results, runs and the reference of names, made by Sphinx to be read offline."""
+"""The site, made by Sphinx to be read offline: chapters, executed notebooks, results, runs, every public name."""
 
 import io
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,7 +70,7 @@ def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: K
 def notebooks() -> dict[str, Path]:
     """Return the source of each notebook's page -> the executed copy.
 
-    The course shows the published copies, and one's own where nothing is published; below each data set stand one's own.
+    The course shows the published copies, and one's own where nothing is published; all others are of their data set.
     """
     folders = sorted({path.parent for path in paths.REPORTS.glob("*/[0-9][0-9]_*.ipynb")}, key=_order)
     own = {folder.name: executed(folder) for folder in folders if folder != paths.REFERENCE}
@@ -107,6 +107,8 @@ def run_sphinx(source: Path, made: Path, say: Say) -> None:
 def _replace(made: Path, folder: Path) -> None:
     """Put what was made into a folder, each thing in place of what is called so; the index last."""
     for path in sorted(made.iterdir(), key=lambda path: path.name == "index.html"):
+        if path.is_dir() and not any(path.iterdir()):
+            continue
         if (folder / path.name).is_dir():
             shutil.rmtree(folder / path.name)
         os.replace(path, folder / path.name)

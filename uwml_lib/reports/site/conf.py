@@ -8,7 +8,8 @@ project = "Universal weighting metric learning, reproduced"
 project_copyright = ""
 language = "en"
 exclude_patterns = ["_made"]
-suppress_warnings = ["myst.header"]  # parts of documents begin below their first heading
+# Parts of documents begin below their first heading; a word in backticks may be the name of several things.
+suppress_warnings = ["myst.header", "ref.python"]
 
 extensions = [
     "myst_nb",
@@ -34,9 +35,11 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
 default_role = "py:obj"
+toc_object_entries_show_parents = "hide"
 
 html_theme = "pydata_sphinx_theme"
-html_title = "Universal weighting, reproduced"
+html_title = "Universal weighting"
+html_context = {"default_mode": "auto"}
 html_static_path = ["static"]
 html_css_files = ["kit.css"]
 html_copy_source = False
@@ -53,7 +56,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
     "footer_end": [],
-    "show_toc_level": 2,
+    "show_toc_level": 1,
     "navigation_with_keys": True,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -76,12 +77,16 @@ def write_results(
         sources.write(run_page(run), _run(run))
     own += [*_sweeps(sources, say), *(page for page in copies if page.startswith("pages/runs/"))]
     sources.write("_made/own.md", contents(own))
-    findings = [in_short(reports), *(f"- {unnoticed(plain_markdown(x))}" for report in reports for x in report.findings)]
-    sources.write("_made/own_findings.md", "\n".join(findings) if reports else "None so far: `make reproduce` makes them.")
+    sources.write("_made/own_findings.md", _own_findings(reports))
     sources.write("_made/findings.md", _findings())
     sources.write("_made/performance.md", _performance(sources))
     sources.write("_made/reliability.md", _reliability(say))
     sources.write("_made/curves.md", _weight_curves(sources))
+
+
+def _own_findings(reports: Sequence[Report]) -> str:
+    findings = [f"- {unnoticed(plain_markdown(finding))}" for report in reports for finding in report.findings]
+    return "\n".join([in_short(reports), "", *findings]) if reports else "None so far: `make reproduce` makes them."
 
 
 def page_name(name: str) -> str:
@@ -171,10 +176,10 @@ def _findings() -> str:
         difference = rsum["polynomial"]["mean"] - rsum["triplet"]["mean"]
         low, high = compared["over_seeds"]["low"], compared["over_seeds"]["high"]
         interval = "one seed" if low is None else f"[{low:+.1f}, {high:+.1f}]"
-        what = f"here, {DATA.get(file.parent.name, DATA['scenes'] if file.parent == paths.REFERENCE else file.parent.name)}"
-        rows.append((what, f"{difference:+.1f}", interval, compared["verdict"]))
+        dataset = "scenes" if file.parent == paths.REFERENCE else file.parent.name
+        rows.append((f"here, {DATA.get(dataset, dataset)}", f"{difference:+.1f}", interval, compared["verdict"]))
     columns = ["measured on", "polynomial − triplet, rsum", "95 % interval over seeds", "verdict"]
-    return table_markdown(pd.DataFrame(rows, columns=columns), index=False)
+    return table_markdown(pd.DataFrame(rows, columns=columns), index=False, disable_numparse=True)
 
 
 def _weight_curves(sources: Sources) -> str:
@@ -208,11 +213,14 @@ def _sweeps(sources: Sources, say: Say) -> Iterator[str]:
         settings, chosen, runs = (pd.DataFrame(found["tables"][name]) for name in ("settings", "chosen", "runs"))
         alt = f"rsum on {found['chosen_by']} against {', '.join(found['varied'])}: the numbers of the table"
         title = plain_markdown(f"{found['dataset']}: sweep {found['name']}")
-        tables = [table_markdown(table, index=False) for table in (settings, chosen, runs)]
-        text = [f"# {title}", tables[0], *found["sentences"], "## Chosen", tables[1], "## Runs", tables[2]]
+        settings_table, chosen_table = (table_markdown(table, index=False) for table in (settings, chosen))
+        place = quote(f"{paths.RUNS.name}/{found['dataset']}")
+        runs["run folder"] = [f"[{name}]({place}/{quote(name)}/config.json)" for name in runs["run folder"]]
+        of_runs = table_markdown(runs, index=False)
+        text = [f"# {title}", settings_table, *found["sentences"], "## Chosen", chosen_table, "## Runs", of_runs]
         picture = path.with_suffix(".png")
         figure = [f"![{plain_markdown(alt)}]({sources.picture(picture)})"] if picture.exists() else []
-        sources.write(page, "\n\n".join([*map(unnoticed, text), *figure]))
+        sources.write(page, sources.linked("\n\n".join([*map(unnoticed, text), *figure]), paths.RUNS.parent, page))
         yield page
 
 
@@ -261,10 +269,11 @@ def _curve(lines: pd.DataFrame, column: str, label: str, warmup: float) -> str:
     y = 20 + 110 * (high - values) / ((high - low) or 1)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if b == b)
     first, last, low, high = (f"{value:.4g}" for value in (values.iloc[0], values.iloc[-1], low, high))
+    words = f"{label}: from {first} to {last}, between {low} and {high}"
     return (
-        f'<figure><svg viewBox="0 0 320 150" role="img" aria-label="{label}: from {first} to {last}, between {low} and '
-        f'{high}"><rect width="{warmup:.1f}" height="150"/><polyline points="{points}"/><text x="6" y="14">{high}</text>'
-        f'<text x="6" y="144">{low}</text></svg><figcaption>{label}</figcaption></figure>'
+        f'<figure><svg viewBox="0 0 320 150" role="img" aria-label="{words}"><rect width="{warmup:.1f}" height="150"/>'
+        f'<polyline points="{points}"/><text x="6" y="14">{high}</text><text x="6" y="144">{low}</text></svg>'
+        f"<figcaption>{label}</figcaption></figure>"
     )
 
 

@@ -1,0 +1,204 @@
+"""The site of what is published, as `make site` builds it in a fresh checkout, and in a browser without network."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from uwml_lib.reports.site.api import ROOMS, public_names
+from uwml_lib.studies import build_pages
+from uwml_lib.support import paths
+from uwml_lib.support.paths import CHECKOUT
+
+PAGES = (
+    "index.html", "pages/course/02_training.html", "pages/course/04_weight_functions.html", "pages/results.html",
+    "pages/results/scenes-models.html", "pages/api/losses.html", "pages/how_fast.html", "pages/use_the_loss.html",
+    "pages/glossary.html", "weight_explorer.html",
+)  # fmt: skip
+CHAPTERS = (
+    "course", "results", "how_fast", "use_the_loss", "your_data", "api", "fidelity", "glossary", "contributing",
+    "changelog",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A folder of reports that holds what is published and the pages, and what building them said."""
+    reports, said = tmp_path_factory.mktemp("home") / "reports", list[str]()
+    shutil.copytree(CHECKOUT / "reports/reference", reports / "reference")
+    folders = {name: reports / name.lower() for name in ("RUNS", "SWEEPS", "EVALUATIONS", "REFERENCE")}
+    folders |= {"REPORTS": reports, "PERFORMANCE": reports / "reference/performance"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in folders.items():
+            patch.setattr(paths, name, folder)
+        assert build_pages(said.append) == reports / "index.html"
+    return reports, said
+
+
+class Page(HTMLParser):
+    """The links, the places and what a browser would fetch by itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.places: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.places.add(values.get("id") or "")
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        elif tag not in ("a", "link") or values.get("rel") in ("stylesheet", "preload", "icon"):
+            self.fetched += [values[name] for name in ("src", "href") if values.get(name)]
+
+
+def test_nothing_is_warned_of(site):
+    assert [line for line in site[1] if line.startswith("pages: ")] == []
+
+
+def test_every_link_leads_somewhere_and_nothing_is_fetched_from_elsewhere(site):
+    reports = site[0]
+    pages = {path.resolve(): Page(path) for path in [*reports.glob("*.html"), *reports.glob("pages/**/*.html")]}
+    assert len(pages) > 40
+    for path, page in pages.items():
+        for target in page.fetched:
+            assert target.startswith("data:") or (path.parent / unquote(target.partition("?")[0])).exists(), target
+        for link in page.links:
+            target, _, place = link.partition("#")
+            if re.match(r"[a-z]+:", target):
+                assert target.startswith(("https:", "data:", "mailto:")), f"{path}: {link}"
+                continue
+            file = (path.parent / unquote(target)).resolve() if target else path
+            assert file.exists(), f"{path}: {link}"
+            if place and file in pages:
+                assert unquote(place) in pages[file].places, f"{path}: {link}"
+
+
+def test_it_is_small(site):
+    reports = site[0]
+    files = [path for path in reports.rglob("*") if path.is_file() and reports / "reference" not in path.parents]
+    assert sum(path.stat().st_size for path in files) < 25e6
+
+
+def test_every_chapter_is_there_and_says_something(site):
+    index = (site[0] / "index.html").read_text(encoding="utf-8")
+    for chapter in CHAPTERS:
+        page = site[0] / f"pages/{chapter}.html"
+        assert f'href="pages/{chapter}.html"' in index
+        text = page.read_text(encoding="utf-8")
+        assert "which is not here" not in text and "{include}" not in text
+    for number in range(1, 11):
+        assert len([*(site[0] / "pages/course").glob(f"{number:02}_*.html")]) == 1
+    for name in ("scenes-reproduce", "scenes-compare", "scenes-models", "f8k-reproduce", "scenes-fidelity",
+                 "clips-videos", "published"):  # fmt: skip
+        assert "<table" in (site[0] / f"pages/results/{name}.html").read_text(encoding="utf-8")
+    assert "Verdict" in (site[0] / "pages/results/scenes-reproduce.html").read_text(encoding="utf-8")
+    assert "every image five times" in (site[0] / "pages/fidelity.html").read_text(encoding="utf-8")
+
+
+def test_the_start_page_says_what_was_found(site):
+    text = (site[0] / "index.html").read_text(encoding="utf-8")
+    summary = json.loads((site[0] / "reference/summary.json").read_text(encoding="utf-8"))
+    rsum = {loss: found["metrics"]["rsum"]["mean"] for loss, found in summary["losses"].items()}
+    for words in (
+        "Not run here", "+8.5", f"{rsum['polynomial'] - rsum['triplet']:+.1f}", summary["comparison"]["verdict"],
+        "not the classification PolyLoss", "weight_curves.png", "None so far",
+    ):  # fmt: skip
+        assert words in text
+    plain = re.sub("<[^>]+>", "", text)
+    assert "make reproduce" in plain and "from uwml_lib.losses import PolynomialLoss" in plain
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_every_public_name_is_in_the_reference(site, module):
+    page = Page(site[0] / f"pages/api/{module}.html")
+    places = {place.rpartition(".")[2] for place in page.places}
+    assert {*public_names(module)} <= places
+
+
+def test_search_finds_the_dead_zone_in_a_notebook_and_in_the_glossary(site):
+    text = (site[0] / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    pages = [index["terms"][word] for word in ("dead", "zone")]
+    of = [{index["docnames"][n] for n in (found if isinstance(found, list) else [found])} for found in pages]
+    assert {"pages/course/04_weight_functions", "pages/glossary"} <= of[0] & of[1]
+
+
+@pytest.fixture
+def visit(browser, site):
+    """Open a page with the network off; at the end nothing outside the reports may have been asked for, nor failed."""
+    contexts, asked, errors = [], [], []
+
+    def open_page(page, width=1440, **options):
+        context = browser.new_context(offline=True, viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("request", lambda request: asked.append(request.url.partition("#")[0]))
+        tab.on("pageerror", lambda error: errors.append(f"{page}: {error}"))
+        tab.on("requestfailed", lambda request: errors.append(f"{page}: {request.url} failed"))
+        tab.on("console", lambda said: errors.append(f"{page}: {said.text}") if said.type == "error" else None)
+        tab.goto((site[0] / page).as_uri())
+        tab.evaluate("window.MathJax?.startup?.promise")
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert [url for url in asked if not url.startswith((site[0].as_uri(), "data:"))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_over_no_screen(visit, page):
+    for width in (375, 1440):
+        tab = visit(page, width)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["pages/course/04_weight_functions.html", "pages/api/losses.html"])
+def test_all_formulas_are_set(visit, page):
+    tab = visit(page)
+    assert tab.locator("mjx-container").count() > 10
+    assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
+    text = tab.evaluate("[...document.querySelectorAll('article p, article dd')].map(x => x.innerText).join(' ')")
+    assert not re.search(r"\$[^$]+\$|\\\\\w+\{", text)
+
+
+@pytest.mark.slow
+def test_code_can_be_copied(visit):
+    tab = visit("pages/course/02_training.html")
+    tab.locator("button.copybtn").first.focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_function("document.querySelector('button.copybtn').classList.contains('success')")
+
+
+@pytest.mark.slow
+def test_a_search_finds_pages_without_a_server(visit):
+    tab = visit("search.html?q=dead+zone")
+    tab.wait_for_selector("#search-results li a")
+    found = tab.evaluate("[...document.querySelectorAll('#search-results li a')].map(x => x.href)")
+    assert any("04_weight_functions" in link for link in found) and any("glossary" in link for link in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_legible_and_accessible(visit, page, scheme):
+    """Nothing serious by axe, contrast among it, in light and, on a telephone, in dark."""
+    tab = visit(page, 375 if scheme == "dark" else 1440, color_scheme=scheme)
+    tab.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    # It would read the style sheet again, which a page of a file may not.
+    options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa"]}, "preload": False}
+    found = tab.evaluate("options => axe.run(document, options)", options)
+    assert len(found["passes"]) > 10
+    serious = [rule for rule in found["violations"] if rule["impact"] in ("serious", "critical")]
+    assert [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in serious] == []
