@@ -141,7 +141,7 @@ def check_published(figures, out: Path, tmp_path: Path, monkeypatch) -> None:
     assert "## cpu-smoke" in page
     for part in PARTS:
         assert f"### {plain_markdown(read_json(out / f'{part}.json')['title'])}" in page
-        assert (f"performance-{part}.png" in page) == (part in pictures)
+        assert (f"(/_pictures/{part}-" in page) == (part in pictures)
     assert "tiny8k on CPU" in page
 
 

@@ -61,7 +61,12 @@ AREAS = {
         ("tests/reports/test_two_losses.py", "tests/runs/test_study_runs.py", "tests/studies/test_studies.py")
     ),
     "site": Area(
-        ("tests/reports/test_explorer.py", "tests/reports/test_two_losses.py", "tests/runs/test_study_runs.py"),
+        (
+            "tests/reports/test_explorer.py",
+            "tests/reports/test_reference.py",
+            "tests/reports/test_two_losses.py",
+            "tests/runs/test_study_runs.py",
+        ),
         ("tests/reports/test_strange_names.py",),
     ),
     "files": Area(("tests/support/test_files.py", "tests/test_faults.py")),

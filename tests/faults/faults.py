@@ -166,6 +166,7 @@ losses of other seeds compared | statistics | sides[0].keys() ^ sides[1].keys() 
 collapse upside down | reports | abs(gap) < COLLAPSED ==> abs(gap) > COLLAPSED
 page with unescaped text | site | [<$]", lambda ==> [$]", lambda
 pages not escaped | site | escape(str(value)) ==> str(value)
+equations left as text | site | _equation(line.strip()) for ==> line.strip() for
 curve upside down | site | (high - values) / ((high - low) or 1) ==> (values - low) / ((high - low) or 1)
 pages of runs that are gone | site | shutil.rmtree(folder / path.name) ==> str(folder / path.name)
 explorer's margin forgotten | site | n + margin <= p || p >= ceiling ==> n <= p || p >= ceiling

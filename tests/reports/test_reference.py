@@ -44,7 +44,7 @@ def test_parameters_become_a_list():
 )  # fmt: skip
 def test_equations_become_formulas(line, tex):
     text = shown(f"A loss,\n\n    {line}\n\nand nothing otherwise.")
-    assert text == f"A loss,\n\n.. math::\n\n    \\begin{{gathered}}{tex}\\end{{gathered}}\n\nand nothing otherwise."
+    assert text == f"A loss,\n\n.. math::\n\n    \\begin{{aligned}}& {tex}\\end{{aligned}}\n\nand nothing otherwise."
 
 
 def test_what_a_table_of_names_holds():

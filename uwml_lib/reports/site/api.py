@@ -73,7 +73,7 @@ def _block(text: str) -> str:
         return re.sub(r"^ {4}([\w, ]+): ", r":param \1: ", _escaped(rest), flags=re.MULTILINE)
     if all(line.startswith("    ") for line in text.splitlines()):
         rows = [_equation(line.strip()) for line in text.splitlines()]
-        return ".. math::\n\n    " + "\\begin{gathered}" + r" \\ ".join(rows) + "\\end{gathered}"
+        return ".. math::\n\n    " + r"\begin{aligned}& " + r" \\ & ".join(rows) + r"\end{aligned}"
     return _escaped(text)
 
 

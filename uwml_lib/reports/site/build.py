@@ -3,10 +3,10 @@
 import io
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from sphinx.application import Sphinx
@@ -40,13 +40,25 @@ def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyT
     with lock(paths.REPORTS / "pages", say):
         build_explorer(paths.REPORTS / "weight_explorer.html")
         make_folder(paths.REPORTS)
-        with writing(paths.REPORTS / "index.html"), TemporaryDirectory(prefix=".site-", dir=paths.REPORTS) as folder:
-            sources, made = Sources(Path(folder, "source")), Path(folder, "html")
+        with writing(paths.REPORTS / "index.html"), _workplace() as folder:
+            sources, made = Sources(folder / "source"), folder / "html"
             shutil.copytree(HERE / "chapters", sources.folder)
             write_sources(sources, studies, say, known)
             run_sphinx(sources.folder, made, say)
             _replace(made, paths.REPORTS)
     return paths.REPORTS / "index.html"
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    """A folder beside the pages, empty, for as long as they are made; what a killed process left in it goes."""
+    folder = paths.REPORTS / ".site"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: Known) -> None:

@@ -42,6 +42,7 @@ html_title = "Universal weighting"
 html_context = {"default_mode": "auto"}
 html_static_path = ["static"]
 html_css_files = ["kit.css"]
+html_js_files = [("kit.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False

@@ -12,11 +12,12 @@ from urllib.parse import quote
 import pandas as pd
 
 from uwml_lib.config import ExperimentConfig
+from uwml_lib.evaluation.statistics import NAN, Interval
 from uwml_lib.released.published import ROWS
 from uwml_lib.reports.published import comparison_text, finished_runs
 from uwml_lib.reports.records import reliability_text
 from uwml_lib.reports.report import Report, in_short, plain_markdown, table_markdown
-from uwml_lib.reports.site.sources import Sources, address, unnoticed
+from uwml_lib.reports.site.sources import Sources, address, unbroken, unnoticed
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs import Run, StudyRuns, load_study
 from uwml_lib.support import paths
@@ -26,7 +27,7 @@ from uwml_lib.support.paths import report_folder
 from uwml_lib.support.progress import Say, duration, progress
 
 DATA = {
-    "scenes": "made scenes of digits", "clips": "made videos of digits", "f8k": "photographs, Flickr8k",
+    "scenes": "scenes of digits", "clips": "videos of digits", "f8k": "photographs, Flickr8k",
     "f8k_regions": "photographs, Flickr8k by regions",
 }  # fmt: skip
 """Folder of published results -> what the data are, for headings."""
@@ -78,7 +79,7 @@ def write_results(
     own += [*_sweeps(sources, say), *(page for page in copies if page.startswith("pages/runs/"))]
     sources.write("_made/own.md", contents(own))
     sources.write("_made/own_findings.md", _own_findings(reports))
-    sources.write("_made/findings.md", _findings())
+    sources.write("_made/findings.md", _findings(say))
     sources.write("_made/performance.md", _performance(sources))
     sources.write("_made/reliability.md", _reliability(say))
     sources.write("_made/curves.md", _weight_curves(sources))
@@ -118,9 +119,9 @@ def _published(sources: Sources, studies: Sequence[Shown]) -> Iterator[str]:
                 sources.shown[file.resolve()] = page
                 text = re.sub(r"\]\((runs/[^()\s]+)\)", r"](\1/results.json)", "\n".join(read_lines(file)))
                 parts = [
-                    f"# {study.title}, {DATA.get(dataset, plain_markdown(dataset))}",
+                    f"# {study.title}: {DATA.get(dataset, plain_markdown(dataset))}",
                     *_figure(sources, [folder / "figures", folder], study),
-                    sources.linked(text, folder, page),
+                    sources.linked(unbroken(text), folder, page),
                     *_durations(folder, study),
                     _notebook_links(sources, study),
                 ]
@@ -138,7 +139,7 @@ def _own(sources: Sources, study: Shown, dataset: str, report: Report) -> str:
     parts = [
         f"# {study.title}: {unnoticed(plain_markdown(dataset))}",
         *_figure(sources, [folder / "figures"], study),
-        re.sub(r"\]\(runs/([^()\s]+)\)", run_link, unnoticed(report.with_runs())),
+        re.sub(r"\]\(runs/([^()\s]+)\)", run_link, unbroken(unnoticed(report.with_runs()))),
         *_durations(folder, study),
         _notebook_links(sources, study),
     ]
@@ -165,21 +166,21 @@ def _notebook_links(sources: Sources, study: Shown) -> str:
     return f"The notebooks that show it: {links}." if links else ""
 
 
-def _findings() -> str:
+def _findings(say: Say) -> str:
     """One table: the paper's difference, and those that are published here, with their intervals."""
     ours, theirs = (ROWS[name].metrics["rsum"] for name in ("f30k_polynomial_i2t_avg", "f30k_triplet_i2t_avg"))
     assert ours and theirs
-    rows = [("the paper, SCAN i2t on Flickr30K", f"{ours - theirs:+.1f}", "", "one number for each; not run here")]
+    rows = [("the paper: SCAN i2t on Flickr30K", f"{ours - theirs:+.1f}", "one number for each loss; not run here")]
     for file in sorted({*paths.REFERENCE.glob("summary.json"), *paths.REFERENCE.glob("*/summary.json")}):
-        found = read_json(file)
-        compared, rsum = found["comparison"], {name: x["metrics"]["rsum"] for name, x in found["losses"].items()}
-        difference = rsum["polynomial"]["mean"] - rsum["triplet"]["mean"]
-        low, high = compared["over_seeds"]["low"], compared["over_seeds"]["high"]
-        interval = "one seed" if low is None else f"[{low:+.1f}, {high:+.1f}]"
         dataset = "scenes" if file.parent == paths.REFERENCE else file.parent.name
-        rows.append((f"here, {DATA.get(dataset, dataset)}", f"{difference:+.1f}", interval, compared["verdict"]))
-    columns = ["measured on", "polynomial − triplet, rsum", "95 % interval over seeds", "verdict"]
-    return table_markdown(pd.DataFrame(rows, columns=columns), index=False, disable_numparse=True)
+        try:
+            compared = read_json(file)["comparison"]
+            interval = Interval(*(NAN if value is None else value for value in compared["over_seeds"].values()))
+            rows.append((f"here: {DATA.get(dataset, plain_markdown(dataset))}", str(interval), compared["verdict"]))
+        except (UWMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+            say(f"{file}: left out of the pages ({error})")
+    columns = ["measured on", "polynomial − triplet in rsum, 95 % interval over seeds", "verdict"]
+    return unbroken(table_markdown(pd.DataFrame(rows, columns=columns), index=False, disable_numparse=True))
 
 
 def _weight_curves(sources: Sources) -> str:

@@ -13,7 +13,7 @@ import nbformat
 
 from uwml_lib.reports.report import plain_markdown
 from uwml_lib.support import paths
-from uwml_lib.support.files import make_folder, read_lines
+from uwml_lib.support.files import make_folder, read_lines, sha256_of
 from uwml_lib.support.paths import CHECKOUT
 
 MACHINE = {"injected-parameters", "machine"}
@@ -65,7 +65,7 @@ class Sources:
 
     def picture(self, file: Path) -> str:
         """Copy a picture to the sources and return its address there."""
-        name = re.sub(r"[^\w.-]", "-", f"{file.parent.parent.name}-{file.name}")
+        name = f"{file.stem}-{sha256_of(file)[:8]}{file.suffix}"  # others may have this stem
         make_folder(self.folder / "_pictures")
         shutil.copyfile(file, self.folder / "_pictures" / name)
         return f"/_pictures/{name}"
@@ -79,6 +79,11 @@ def address(file: Path, page: str) -> str:
 def unnoticed(text: str) -> str:
     """Markdown of a report for a page, on which < begins no markup and $ no formula."""
     return re.sub(r"(`+).*?\1|\\.|[<$]", lambda match: match[0] if len(match[0]) > 1 else f"\\{match[0]}", text)
+
+
+def unbroken(text: str) -> str:
+    """The same with no line ending inside of a mean ± its deviation, or of an interval."""
+    return re.sub(r"(?<=\d) ± (?=\d)|(?<=\d), (?=[-+]\d[\d.]*\])", lambda match: match[0].replace(" ", "\u00a0"), text)
 
 
 def write_documents(sources: Sources) -> None:
