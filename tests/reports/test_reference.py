@@ -39,12 +39,17 @@ def test_parameters_become_a_list():
         ("[margin - p]_+  with n = max_j S_ij", r"[\text{margin} - p]_+\quad\text{with}\quad n = \max _j S_{ij}"),
         ("mean_{j in N_i} [Q(S_ij)]_+", r"\operatorname{mean} _{j \in  N_i} [Q(S_{ij})]_+"),
         ("log(1 + sum_j exp(gamma a_ij))", r"\log (1 + \sum _j \exp (\gamma  a_{ij}))"),
+        ("average: w-(p, n) n", r"\text{average:}\quad  w^{-}(p, n) n"),
         ("n = max {S_ij : S_ij < S_ii}", r"n = \max  \{S_{ij} : S_{ij} < S_{ii}\}"),
     ],
 )  # fmt: skip
 def test_equations_become_formulas(line, tex):
     text = shown(f"A loss,\n\n    {line}\n\nand nothing otherwise.")
     assert text == f"A loss,\n\n.. math::\n\n    \\begin{{aligned}}& {tex}\\end{{aligned}}\n\nand nothing otherwise."
+
+
+def test_no_docstring_is_nothing():
+    assert shown("") == ""
 
 
 def test_what_a_table_of_names_holds():

@@ -71,7 +71,7 @@ def _block(text: str) -> str:
     heading, _, rest = text.partition("\n")
     if heading in ("Parameters", "Args:"):
         return re.sub(r"^ {4}([\w, ]+): ", r":param \1: ", _escaped(rest), flags=re.MULTILINE)
-    if all(line.startswith("    ") for line in text.splitlines()):
+    if text and all(line.startswith("    ") for line in text.splitlines()):
         rows = [_equation(line.strip()) for line in text.splitlines()]
         return ".. math::\n\n    " + r"\begin{aligned}& " + r" \\ & ".join(rows) + r"\end{aligned}"
     return _escaped(text)
@@ -94,7 +94,8 @@ def _equation(line: str) -> str:
 
     line = re.sub(r"_([a-zA-Z]{2})\b", r"_{\1}", line)  # S_ij
     line = re.sub(r"(?<!_)\{([^{}]*(?:\{\w+\}[^{}]*)*)\}", r"\\{\1\\}", line)  # sets, not indices
-    line = re.sub(r"^([a-z]+, [a-z]+:)", r"\\text{\1}\\quad ", line)
+    line = re.sub(r"^([a-z]+(?:, [a-z]+)?:)", r"\\text{\1}\\quad ", line)
+    line = re.sub(r"\bw([+-])\(", r"w^{\1}(", line)
     line = re.sub(r" +(with|and|taken as constants|of another label than) +", r"\\quad\\text{\1}\\quad ", f"{line}  ")
     parts = re.split(r"(\\text\{[^}]*\}|\\[a-z]+)", line)
     line = "".join(part if part.startswith("\\") else re.sub(r"[a-zA-Z]+", word, part) for part in parts)
