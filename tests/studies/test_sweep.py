@@ -432,6 +432,8 @@ def test_figures_and_pages_show_a_sweep(home, fake, monkeypatch, unmade):
     for figure in ("sweep", "epochs", "history", "importances"):
         assert f"]({figure}.png)" in written(home)[1]
         assert (home / f"sweeps/tiny/default/{figure}.png").stat().st_size > 1000
+    for folder in paths.RUNS.glob("tiny/*/"):
+        (folder / "config.json").touch()
     build_pages(quiet)
     source, said = home / "pages/runs/tiny/sweep-default.md", []
     page = source.read_text(encoding="utf-8")

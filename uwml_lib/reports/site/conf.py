@@ -7,6 +7,7 @@ from uwml_lib.reports.site.api import docstring_for_sphinx
 project = "Universal weighting metric learning, reproduced"
 project_copyright = ""
 language = "en"
+smartquotes = False  # options begin with two hyphens
 exclude_patterns = ["_made"]
 # Parts of documents begin below their first heading; a word in backticks may be the name of several things.
 suppress_warnings = ["myst.header", "ref.python"]

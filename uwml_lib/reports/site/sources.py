@@ -28,7 +28,9 @@ DOCUMENTS = {
 }  # fmt: skip
 """Document or folder of the checkout -> the source of the page that shows it."""
 ONLY_IN_THE_CHECKOUT = "This part is made of a document of the kit's checkout, which is not here."
-CODE_OR_LINK = re.compile(r"(`{3,}).*?\1|(`+).*?\2|(!?)\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]\(([^()\s]+)\)", re.DOTALL)
+CODE_OR_LINK = re.compile(
+    r"(`{3,}).*?\1|(`+).*?\2|\\.|(!?)\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]\(([^()\s]+)\)", re.DOTALL
+)
 
 
 @dataclass

@@ -1,0 +1,74 @@
+"""What Sphinx reads: links among documents lead to pages, and what is no link stays."""
+
+import nbformat
+import pytest
+
+from uwml_lib.reports.site.sources import Sources, executed, missing_parts, unbroken, write_notebooks
+from uwml_lib.support import paths
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch) -> Sources:
+    monkeypatch.setattr(paths, "REPORTS", tmp_path / "reports")
+    (tmp_path / "reports/runs").mkdir(parents=True)
+    (tmp_path / "reports/runs/one two.json").touch()
+    (tmp_path / "here.png").write_bytes(b"1")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/here.png").write_bytes(b"2")
+    return Sources(tmp_path / "source", {tmp_path / "docs/A.md": "pages/a.md"})
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("[words](docs/A.md) and [more](docs/A.md#place)", "[words](/pages/a.md) and [more](/pages/a.md#place)"),
+        ("[words](docs/B.md)", "words"),
+        ("[a [b] c](https://a.org/b)", "[a [b] c](https://a.org/b)"),
+        ("[here](#place)", "[here](#place)"),
+        ("`LOSSES[name](x)` and\n```\na[b](c)\n```\n", "`LOSSES[name](x)` and\n```\na[b](c)\n```\n"),
+        (r"\[y\](z)", r"\[y\](z)"),
+        ("[run](reports/runs/one%20two.json)", '<a href="../runs/one%20two.json">run</a>'),
+    ],
+)
+def test_links_lead_to_pages_and_to_files_of_reports(sources, tmp_path, text, made):
+    assert sources.linked(text, tmp_path, "pages/x.md") == made
+
+
+def test_pictures_of_one_name_stay_apart(sources, tmp_path):
+    text = sources.linked("![a](here.png) ![b](other/here.png) ![c](none.png)", tmp_path, "index.md")
+    first, second = (word[word.index("(") + 1 : -1] for word in text.split()[:2])
+    assert first != second and text.endswith(" c")
+    assert [(sources.folder / name[1:]).read_bytes() for name in (first, second)] == [b"1", b"2"]
+
+
+def test_a_mean_and_an_interval_stay_on_one_line():
+    assert unbroken("1.0 ± 2.0, -3.1 [-4.2, +5.0], a, b") == "1.0\u00a0±\u00a02.0, -3.1 [-4.2,\u00a0+5.0], a, b"
+
+
+def test_a_part_that_no_document_has_is_said_to_be_missing(sources):
+    sources.write("pages/x.md", "# X\n\n```{include} /_made/readme/x.md\n```\n")
+    missing_parts(sources)
+    assert "which is not here" in (sources.folder / "_made/readme/x.md").read_text(encoding="utf-8")
+
+
+def test_notebooks_without_machine_cells_with_words_for_pictures_and_long_text_folded(sources, tmp_path):
+    picture = nbformat.v4.new_output("display_data", {"image/png": "AA=="}, metadata={"image/png": {"alt": "A *b*."}})
+    cells = [
+        nbformat.v4.new_markdown_cell("# 1\n\nNext: [2](02_b.ipynb), and [3](03_c.ipynb)."),
+        nbformat.v4.new_code_cell("record()", metadata={"tags": ["machine"]}),
+        nbformat.v4.new_code_cell("draw()", outputs=[picture]),
+        nbformat.v4.new_code_cell("say()", outputs=[nbformat.v4.new_output("stream", text="a\n" * 31)]),
+    ]
+    for name in ("01_a", "02_b"):
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"uwml_key": "x", "widgets": {}})
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    (tmp_path / "03_c.ipynb").write_text("{", encoding="utf-8")
+    copies = executed(tmp_path)
+    assert [copy.stem for copy in copies] == ["01_a", "02_b"]
+    write_notebooks(sources, {f"pages/course/{copy.name}": copy for copy in copies})
+    made = nbformat.read(sources.folder / "pages/course/01_a.ipynb", as_version=4)
+    text, drawn, said = made.cells
+    assert text.source.endswith("Next: [2](/pages/course/02_b.ipynb), and 3.")
+    assert drawn.metadata["mystnb"]["image"] == {"alt": "A *b*."}
+    assert drawn.metadata["mystnb"]["figure"] == {"caption": r"A \*b\*."}
+    assert said.metadata["tags"] == ["hide-output"] and "widgets" not in made.metadata
