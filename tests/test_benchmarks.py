@@ -11,7 +11,7 @@ import torch
 from tests.models.test_cross_attention import random_inputs
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import cross_attention_scores
-from uwml_lib.reports.site.site import BENCHMARKS
+from uwml_lib.reports.site.results import BENCHMARKS
 from uwml_lib.support.paths import CHECKOUT, PERFORMANCE
 
 DIRECTIONS = ("i2t", "t2i")
