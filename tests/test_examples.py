@@ -10,7 +10,7 @@ from uwml_lib.losses import PolynomialLoss
 from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.weighting import one_anchor, pair_weights
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+CHAPTER = (CHECKOUT / "uwml_lib/reports/site/chapters/pages/use_the_loss.md").read_text(encoding="utf-8")
 PRINTED = (CHECKOUT / "examples" / "digits_retrieval.md").read_text(encoding="utf-8")
 
 
@@ -54,18 +54,18 @@ def test_recalls_by_plain_loops(digits_retrieval):
     assert digits_retrieval["recalls"](embeddings, labels) == pytest.approx([10 * n for n in found.values()])
 
 
-def test_the_readme_quotes_what_was_printed():
+def test_the_chapter_quotes_what_was_printed():
     for name, cells in table(PRINTED).items():
         if name in ("pixels", "polynomial", "triplet", "multi-similarity"):
-            assert f"{cells[0]} {name}" in README
+            assert f"{cells[0]} {name}" in CHAPTER
     verdicts = [line for line in PRINTED.splitlines() if line.startswith("- ")]
     assert len(verdicts) == 4
     assert all(line.endswith(", undecided") for line in verdicts)
 
 
-def test_the_readmes_coefficients_for_cosines_pull_and_push_the_right_way():
+def test_the_chapters_coefficients_for_cosines_pull_and_push_the_right_way():
     (block,) = (
-        block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "polynomials" in block
+        block for block in re.findall(r"```python\n(.*?)```", CHAPTER, flags=re.DOTALL) if "polynomials" in block
     )
     names = {}
     exec(block, names)

@@ -18,7 +18,8 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MOST_ENTRIES, MOST_LINES_A_FILE, MOST_LINES_A_FUNCTION = 15, 350, 50
 MOST_LINES = 16_750
-"""A ratchet: lower it with every change that takes lines away; what is new in kind, as an adapter, may raise it."""
+"""Of code and templates; the chapters of the site are text. A ratchet: lower it with every change that takes lines away;
+what is new in kind, as an adapter, may raise it."""
 ADAPTERS = ("losses/pml.py",)
 """What fits a loss into another library may import that library, and nothing imports it."""
 MODULES = sorted(LIBRARY.rglob("*.py"))
@@ -108,7 +109,8 @@ def _tracked_lines() -> int:
     listed = subprocess.run(["git", "ls-files", "-z", "uwml_lib"], cwd=CHECKOUT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("no git checkout")
-    files = [CHECKOUT / name for name in listed.stdout.split("\0") if name and (CHECKOUT / name).exists()]
+    code = [CHECKOUT / name for name in listed.stdout.split("\0") if name and not name.endswith(".md")]
+    files = [file for file in code if file.exists()]
     return sum(file.read_bytes().count(b"\n") for file in files)
 
 

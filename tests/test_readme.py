@@ -1,4 +1,4 @@
-"""What the README tells people to type works, and what it claims is in the published run."""
+"""What the README and the chapters tell people to type works, and what they claim is in the published files."""
 
 import json
 import re
@@ -9,15 +9,22 @@ import sys
 import pytest
 
 from uwml_lib.cli import parse
-from uwml_lib.losses import LOSSES
 from uwml_lib.reports.published import published_table
 from uwml_lib.reports.records import reliability_text
+from uwml_lib.reports.site.findings import IN_SHORT, findings_sentences, findings_table
+from uwml_lib.studies import STUDIES
 from uwml_lib.support.files import check_files, read_json, read_sealed_json, sha256_of
 from uwml_lib.support.paths import CHECKOUT, PERFORMANCE, REFERENCE
 
+SITE = CHECKOUT / "uwml_lib/reports/site/chapters"
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-PYTHON = [block for language, block in BLOCKS if language == "python"]
+CHAPTERS = {
+    path.relative_to(SITE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(SITE.rglob("*.md"))
+}
+TEXTS = (README, *CHAPTERS.values())
+BLOCKS = [block for text in TEXTS for block in re.findall(r"^```(\w+)\n(.*?)```", text, re.DOTALL | re.MULTILINE)]
+PYTHON = [*dict.fromkeys(block for language, block in BLOCKS if language == "python")]
 DATA_BLOCKS = re.findall(
     r"```bash\n(.*?)```", (CHECKOUT / "data/README.md").read_text(encoding="utf-8"), flags=re.DOTALL
 )
@@ -31,7 +38,7 @@ def test_python_block_runs(block, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("line", [*LINES, *DATA_LINES])
+@pytest.mark.parametrize("line", dict.fromkeys([*LINES, *DATA_LINES]))
 def test_command_is_understood(line):
     words = shlex.split(line)
     if words[0] == "make":
@@ -52,30 +59,35 @@ def test_both_commands_are_there():
     assert "make test" in LINES
 
 
+def test_the_readme_is_for_visitors():
+    assert len(README.encode()) < 18_000
+
+
 def test_table_is_the_published_one():
-    table = [line for line in (REFERENCE / "table.md").read_text(encoding="utf-8").splitlines() if line]
-    published = [line for line in table[: table.index("### Runs")] if not line.startswith("#")]
-    for line in published:
-        assert line in README
-
-
-def test_the_table_on_photographs_is_the_published_one():
-    text = (REFERENCE / "f8k/table.md").read_text(encoding="utf-8")
-    readme = " ".join(README.split())
+    text = (REFERENCE / "table.md").read_text(encoding="utf-8")
     for line in text[: text.index("### Runs")].splitlines():
-        if line and not line.startswith("#"):
-            assert " ".join(line.split()) in readme
+        assert not line.startswith("|") or line in README
+
+
+def test_findings_are_the_published_ones():
+    """The README's table and sentences are those that the start page makes of the published files."""
+    assert findings_table({study.name: study.title for study in STUDIES.values()}, pytest.fail) in README
+    sentences = findings_sentences(pytest.fail, IN_SHORT)
+    assert len(sentences) >= 5
+    for sentence in sentences:
+        assert f"\n- {sentence}\n" in README
 
 
 def test_the_ratios_of_how_fast_are_the_published_ones():
     """Every row of the table, made anew from what `make bench` wrote."""
+    chapter = CHAPTERS["pages/how_fast"]
     for row in speed_rows():
-        assert f"| {row} |" in README
-    assert f"on {read_json(PERFORMANCE / 'cpu/step.json')['threads']} cores" in README
+        assert f"| {row} |" in chapter
+    assert f"on {read_json(PERFORMANCE / 'cpu/step.json')['threads']} cores" in chapter
     peaks = read_json(PERFORMANCE / "cpu/training_full.json")["peak_gigabytes"]
-    assert f"took {peaks['i2t']:.1f} GB at its peak (i2t; t2i {peaks['t2i']:.1f})" in README
+    assert f"took {peaks['i2t']:.1f} GB at its peak (i2t; t2i {peaks['t2i']:.1f})" in chapter
     (beyond,) = re.findall("be (.*) times as fast", read_json(PERFORMANCE / "cpu/evaluation.json")["bounds"])
-    assert f"more than {beyond} times as fast" in " ".join(README.split())
+    assert f"more than {beyond} times as fast" in " ".join(chapter.split())
 
 
 def speed_rows() -> list[str]:
@@ -100,37 +112,8 @@ def speed_rows() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("table", ["models.md", "clips/videos.md"])
-def test_the_table_of_models_is_the_published_one(table):
-    for line in (REFERENCE / table).read_text(encoding="utf-8").split("\n\n")[0].splitlines():
-        assert line in README
-
-
-@pytest.mark.parametrize("folder", ["", "f8k"])
-def test_the_table_of_habits_is_the_published_one(folder):
-    table = (REFERENCE / folder / "fidelity.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
-    assert rows[0][0] == "none"
-    for habit, *cells in rows[1:]:
-        assert f"{habit} {cells[4]}" in " ".join(README.split())
-
-
-def test_the_ranking_of_all_losses_is_the_published_one():
-    table = (REFERENCE / "compare.md").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    found = {cells[1].strip(): cells[8].strip() for cells in (line.split("|") for line in table[2:])}
-    assert set(found) == set(LOSSES)
-    ranked = sorted(found, key=lambda loss: -float(found[loss].split()[0]))
-    assert ", ".join(f"{loss} {found[loss]}" for loss in ranked) in README.replace("\n", " ")
-
-
-def test_what_chosen_coefficients_are_worth_is_the_published_figure():
-    notebook = (REFERENCE / "notebooks/06_choosing_coefficients.ipynb").read_text(encoding="utf-8")
-    interval = re.search(r"95 % intervals: (\S+ \[\S+ \S+\]) over seeds", notebook).group(1)
-    assert f"an rsum of {interval} over the released ones" in README
-
-
 def test_the_published_numbers_are_those_of_the_library():
-    assert f"\n{published_table()}\n" in README
+    assert f"\n{published_table()}\n" in CHAPTERS["pages/your_data/papers"]
 
 
 def test_the_published_runs_are_whole():
@@ -159,7 +142,7 @@ def test_costs_are_the_printed_ones():
         [sys.executable, CHECKOUT / "benchmarks" / "cost.py"], capture_output=True, text=True, check=True
     ).stdout
     for line in printed.splitlines():
-        assert line in README
+        assert line in CHAPTERS["pages/your_data/papers"]
 
 
 def test_links_lead_somewhere():

@@ -25,9 +25,9 @@ def test_what_the_attacks_found_in_words(tmp_path, monkeypatch):
     text = reliability_text()
     assert "killed 23 times at random moments (train, data), results lost or changed: 1" in text
     assert "1,234 damaged files and settings, wrong results: 2, unclear errors: 3, hangs: 4" in text
-    assert "of the 9 attacks as tests, which fill the disk and deny permissions too, 2 failed" in text
+    assert "9 attacks as tests, a full disk and denied permissions among them, failed: 2." in text
     write_json(tmp_path / "reliability.json", {**FOUND, "tests": {**FOUND["tests"], "skipped": 3}})
-    assert "of the 9 attacks as tests (3 skipped), which fill" in reliability_text()
+    assert "9 attacks as tests (3 skipped), a full" in reliability_text()
 
 
 @pytest.mark.parametrize("content", ["{}", '{"kills": []}', '{"kills": {"train": 3}}', "incomplete", "words"])
@@ -69,7 +69,7 @@ def test_the_figures_of_the_attacks(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RELIABILITY", tmp_path / "reliability.json")
     write_json(tmp_path / "reliability.json", found)
     assert "killed 7 times" in reliability_text()
-    assert "30 attacks as tests (2 skipped), which" in reliability_text()
+    assert "30 attacks as tests (2 skipped), a full" in reliability_text()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_figures_name_the_source_that_the_attacks_began_with(tmp_path, monkeypat
     assert torture.main() == 1
     assert order == ["source", ("7", "10")]
     assert read_json(tmp_path / "reliability.json")["provenance"] == {"commit": "abc", "command": "make torture"}
-    assert "1 failed" in capsys.readouterr().out
+    assert "failed: 1." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", ["abc", "-1", "0", "1.5", "", "²"])

@@ -1,4 +1,10 @@
-"""The one dataclass that describes an experiment, and the settings of each known data set."""
+"""The one dataclass that describes an experiment, and the settings of each known data set.
+
+>>> from uwml_lib.config import preset
+>>> config = preset("scenes", loss="triplet", seed=1)
+>>> config.loss, config.batch_size, config.warmup_epochs
+('triplet', 64, 2)
+"""
 
 import hashlib
 import json

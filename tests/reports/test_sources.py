@@ -3,7 +3,9 @@
 import nbformat
 import pytest
 
-from uwml_lib.reports.site.sources import Sources, executed, missing_parts, unbroken, write_notebooks
+from uwml_lib.reports.site import sources as documents
+from uwml_lib.reports.site.glossary import glossary_directives
+from uwml_lib.reports.site.sources import Sources, executed, unbroken, write_documents, write_notebooks
 from uwml_lib.support import paths
 
 
@@ -45,10 +47,17 @@ def test_a_mean_and_an_interval_stay_on_one_line():
     assert unbroken("1.0 ± 2.0, -3.1 [-4.2, +5.0], a, b") == "1.0\u00a0±\u00a02.0, -3.1 [-4.2,\u00a0+5.0], a, b"
 
 
-def test_a_part_that_no_document_has_is_said_to_be_missing(sources):
-    sources.write("pages/x.md", "# X\n\n```{include} /_made/readme/x.md\n```\n")
-    missing_parts(sources)
-    assert "which is not here" in (sources.folder / "_made/readme/x.md").read_text(encoding="utf-8")
+def test_a_document_that_is_not_here_has_a_title_and_says_so(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "CHECKOUT", tmp_path)  # as where the kit is installed without its checkout
+    write_documents(sources)
+    text = (sources.folder / "_made/data/README.md").read_text(encoding="utf-8")
+    assert text.startswith("# Layout\n\n") and "which is not here" in text
+
+
+def test_tables_of_terms_become_a_glossary():
+    table = "| term | meaning | section |\n|---|---|---|\n| a, *b* | It. | 1.2 |\n| c (d, e) | That. | 2 |\n"
+    made = "```{glossary}\na\n*b*\n  It. *Section 1.2.*\n\nc (d, e)\n  That. *Section 2.*\n```\n"
+    assert glossary_directives(f"# G\n\n{table}\nMore.\n") == f"# G\n\n{made}\nMore.\n"
 
 
 def test_notebooks_without_machine_cells_with_words_for_pictures_and_long_text_folded(sources, tmp_path):

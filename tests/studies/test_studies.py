@@ -127,8 +127,14 @@ def test_seeds(words):
 @pytest.mark.parametrize(
     ("fitted", "words"),
     [
-        ({0: 420.0, 1: 421.0}, "by +10.0 [-2.7, +22.7] against the released ones: no difference is shown."),
-        ({0: 430.0, 1: 432.0}, "by +20.5 [+1.4, +39.6] against the released ones: a difference is shown."),
+        (
+            {0: 420.0, 1: 421.0},
+            "by +10.0 [-2.7, +22.7] against the released ones, not a statistically significant difference.",
+        ),
+        (
+            {0: 430.0, 1: 432.0},
+            "by +20.5 [+1.4, +39.6] against the released ones, a statistically significant difference.",
+        ),
     ],
 )
 def test_all_losses(fitted, words):
@@ -136,9 +142,11 @@ def test_all_losses(fitted, words):
     compared = made_runs({0: 440.0, 1: 441.0}, loss="infonce") + made_runs({0: 411.0, 1: 410.0})
     chosen = made_runs(fitted, loss_options={"negative": [0, 0, 0.9]})
     rank, coefficients = report(study_of(compared, coefficients=chosen)).findings
-    assert "Among 2 losses on scenes" in rank
-    assert "the highest means have infonce 440.5 ± 0.7, polynomial 410.5 ± 0.7. The polynomial loss" in rank
-    assert "has 410.5 ± 0.7; ahead of it: infonce; behind it: none; not decided: the others (corr" in rank
+    assert "2 losses on scenes, each tuned" in rank
+    assert "The highest mean rsums: infonce 440.5 ± 0.7, polynomial 410.5 ± 0.7. The polynomial loss" in rank
+    assert rank.endswith(
+        ": 410.5 ± 0.7. Better than it: infonce; worse: none; not decided: none (corrected for 1 comparison)."
+    )
     assert words in coefficients
     assert report(study_of(made_runs({0: 1.0}, loss="infonce"))).findings == ()
 
@@ -174,9 +182,9 @@ def test_models(tmp_path):
     study = study_of(better + worse + open_ + equal)
     report = STUDIES["models"].report(study)
     assert report.findings == (
-        "Model by model on scenes: the polynomial loss is ahead with SCAN (i2t Mean); the triplet loss is ahead with "
+        "Model by model on scenes: the polynomial loss is better with SCAN (i2t Mean); the triplet loss is better with "
         "VSE++; not decided with BFAN; nothing to compare, as trainings collapsed to nearly equal scores, with Frozen "
-        "embeddings (linear).",
+        "embeddings (linear) (corrected for 4 comparisons).",
     )
     assert list(report.table["collapsed"]) == ["", "", "", "polynomial"]
     again = STUDIES["reproduce"].report(study_of(better))  # which is one of them

@@ -1,4 +1,14 @@
-"""Data sets in the SCAN layout: precomputed region features, captions, a vocabulary."""
+"""Data sets in the SCAN layout: precomputed region features, captions, a vocabulary.
+
+>>> from uwml_lib.datasets import NoDuplicatesBatchSampler, tokenize
+>>> tokenize("Two dogs run.")
+['two', 'dogs', 'run', '.']
+>>> images, sentences = [0, 0, 1, 2], ["a dog .", "a wet dog .", "a cat .", "a dog ."]
+>>> sampler = NoDuplicatesBatchSampler({"image": images, "sentence": sentences}, batch_size=2, seed=0)
+>>> sampler.set_epoch(1)
+>>> all({0, 1} != {*batch} and {0, 3} != {*batch} for batch in sampler)  # one image, one sentence
+True
+"""
 
 from uwml_lib.datasets.batches import Batch, pad_captions
 from uwml_lib.datasets.digits.embedded import build_embedded

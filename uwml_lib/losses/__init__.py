@@ -1,5 +1,15 @@
 """Losses on a score matrix: `loss(scores, image_ids=None)`; nothing here knows what an image is.
 
+>>> import torch
+>>> from uwml_lib.losses import TripletLoss
+>>> scores = torch.tensor([[0.9, 0.6], [0.1, 0.7]], requires_grad=True)
+>>> loss = TripletLoss(margin=0.2)(scores)  # one negative is within the margin: 0.2 + 0.6 - 0.7
+>>> round(loss.item(), 2)
+0.1
+>>> loss.backward()
+>>> scores.grad.tolist()  # minus: the score is pulled up; plus: it is pushed down
+[[0.0, 1.0], [0.0, -1.0]]
+
 A new loss is a file and a line in `LOSSES`; a variant that only changes a default stands below the loss it varies.
 `FromWeights` is none of the table, as it is nothing without the two functions that it takes.
 """

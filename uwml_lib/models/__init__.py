@@ -1,4 +1,12 @@
-"""Models by name; each is a `Matcher`. Another one is a file and a line in `MODELS`."""
+"""Models by name; each is a `Matcher`. Another one is a file and a line in `MODELS`.
+
+>>> import torch
+>>> from uwml_lib.models import cross_attention_scores
+>>> images, captions = torch.rand(3, 36, 8), torch.rand(5, 12, 8)  # 36 regions and 12 words, as vectors of 8 numbers
+>>> scores = cross_attention_scores(images, captions, lengths=torch.tensor([12, 9, 4, 7, 12]))
+>>> scores.shape  # every image with every caption
+torch.Size([3, 5])
+"""
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.models.bfan import BFAN

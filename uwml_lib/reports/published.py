@@ -175,7 +175,7 @@ def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def published_table() -> str:
-    """The published numbers as the README shows them: what to type for a row that can be trained, and its numbers."""
+    """The published numbers in Markdown: what to type for a row that can be trained, and its numbers."""
     heading = ("`uwml train --data-root /data --row` ...", "what", "measured on", "published", "source")
     lines = []
     for row in ROWS.values():

@@ -23,8 +23,8 @@ def reliability_text() -> str:
             f"Reliability (`make torture`): killed {killed:,} times at random moments ({', '.join(kills)}), "
             f"results lost or changed: {lost:,}; {mutations['tried']:,} damaged files and settings, "
             f"wrong results: {mutations['wrong']:,}, unclear errors: {mutations['unclear']:,}, "
-            f"hangs: {mutations['hung']:,}; of the {tests['tests']:,} attacks as tests{skipped}, which fill the disk "
-            f"and deny permissions too, {tests['failures'] + tests['errors']:,} failed."
+            f"hangs: {mutations['hung']:,}; {tests['tests']:,} attacks as tests{skipped}, a full disk and denied "
+            f"permissions among them, failed: {tests['failures'] + tests['errors']:,}."
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UWMLError(f"{paths.RELIABILITY}: not the figures of `make torture` ({error!r}); run it again") from error

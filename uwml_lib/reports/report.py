@@ -8,6 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+FINDINGS = "findings.json"
+"""File of published results: study -> the findings and the outcomes of its report."""
+
 
 @dataclass(frozen=True)
 class Report:

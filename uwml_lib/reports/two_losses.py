@@ -43,9 +43,12 @@ def two_losses(study: StudyRuns) -> Report:
     summary = _summary(study, compared)
     verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
     values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
-    finding = f"On {study.dataset} ({n_images:,} {study.split} images, {run.model}): {values} in rsum; {verdict}."
+    finding = (
+        f"On {study.dataset} ({counted(n_images, f'{study.split} image')}, {run.model}): {values} in rsum; {verdict}."
+    )
     return Report(
-        title=f"{study.dataset}: {n_images} {study.split} images, {summary['captions_per_image']} captions each",
+        title=f"{study.dataset}: {counted(n_images, f'{study.split} image')}, "
+        f"{counted(summary['captions_per_image'], 'caption')} each",
         table=results_table(study),
         runs=run_table(study.all_runs),
         about=(_settings_in_words(run),),

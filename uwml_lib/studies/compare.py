@@ -80,19 +80,21 @@ def report(study: StudyRuns) -> Report:
     if polynomial and len(ranked) > 1:
         highest = ", ".join(f"{loss} {mean_and_std(runs)}" for loss, runs in ranked[:3])
         compared = compare_all({loss: (runs, polynomial) for loss, runs in ranked if loss != "polynomial"})
-        ahead, behind = (", ".join(loss for loss in compared if compared[loss].winner == side) for side in "ab")
+        ahead, behind, undecided = (
+            ", ".join(loss for loss in compared if compared[loss].winner == side) for side in ("a", "b", "")
+        )
         findings.append(
-            f"Among {len(ranked)} losses on {study.dataset}, each tuned a little and alike (so numbers differ from "
-            f"those above), the highest means have {highest}. The polynomial loss with its released coefficients has "
-            f"{mean_and_std(polynomial)}; ahead of it: {ahead or 'none'}; behind it: {behind or 'none'}; not decided: "
-            f"the others (corrected for {len(compared)} comparisons)."
+            f"{len(ranked)} losses on {study.dataset}, each tuned a little and alike. The highest mean rsums: "
+            f"{highest}. The polynomial loss with its released coefficients: {mean_and_std(polynomial)}. Better than "
+            f"it: {ahead or 'none'}; worse: {behind or 'none'}; not decided: {undecided or 'none'} "
+            f"(corrected for {counted(len(compared), 'comparison')})."
         )
     if study["coefficients"]:
         change = compare(study["coefficients"], polynomial)
         findings.append(
-            "Other coefficients for the polynomial loss, chosen on dev among proposals that fit the scores of trained "
-            f"models, change its rsum by {change.over_seeds} against the released ones: "
-            f"{'a' if change.winner else 'no'} difference is shown."
+            f"The polynomial loss on {study.dataset} with coefficients that fit the scores of trained models, chosen on"
+            f" dev: its rsum changes by {change.over_seeds} against the released ones, "
+            f"{'a' if change.winner else 'not a'} statistically significant difference."
         )
     title = f"{study.dataset}: every loss, tuned alike"
     return Report(title, results_table(study), run_table(study.all_runs), notes=study.remarks, findings=tuple(findings))

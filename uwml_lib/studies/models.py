@@ -7,6 +7,7 @@ from uwml_lib.reports.tables import losses_by_model, models_table, run_table
 from uwml_lib.runs.scoring import evaluate_members, member_of
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.study import Groups, Plan, Request, Study
+from uwml_lib.support.progress import counted
 
 MODELS_OF_IMAGES: tuple[dict[str, Any], ...] = (
     {"model": "scan"},
@@ -51,7 +52,7 @@ def score_ensembles(request: Request, groups: Groups) -> Groups:
 def report(study: StudyRuns) -> Report:
     """The table, and which loss is ahead on which model."""
     words = {
-        "polynomial": "the polynomial loss is ahead with", "triplet": "the triplet loss is ahead with",
+        "polynomial": "the polynomial loss is better with", "triplet": "the triplet loss is better with",
         "": "not decided with", "collapsed": "nothing to compare, as trainings collapsed to nearly equal scores, with",
     }  # fmt: skip
     outcomes, models = {}, dict[str, list[str]]()
@@ -61,7 +62,8 @@ def report(study: StudyRuns) -> Report:
         title, _, which = model.partition(", ")
         models.setdefault(winner, []).append(f"{title} ({which})" if which else title)  # for a list with commas
     said = "; ".join(f"{words[winner]} {', '.join(models[winner])}" for winner in words if winner in models)
-    title, findings = f"{study.dataset}: both losses on every model", (f"Model by model on {study.dataset}: {said}.",)
+    title, corrected = f"{study.dataset}: both losses on every model", counted(len(outcomes), "comparison")
+    findings = (f"Model by model on {study.dataset}: {said} (corrected for {corrected}).",)
     return Report(
         title, models_table(study), run_table(study.all_runs), notes=study.remarks, findings=findings, outcomes=outcomes
     )

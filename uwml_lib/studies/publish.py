@@ -6,6 +6,7 @@ from pathlib import Path
 
 from uwml_lib.config import preset
 from uwml_lib.datasets import EMBEDDED
+from uwml_lib.reports.report import FINDINGS
 from uwml_lib.runs.run import NUMBERS
 from uwml_lib.runs.study_runs import StudyRuns, load_study, settings_that_differ
 from uwml_lib.studies.committed import FILES, Committed
@@ -60,13 +61,15 @@ def _check(study: Study, runs: StudyRuns, folder: Path) -> None:
 
 
 def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
-    """Write tables, the summary and the runs behind them."""
-    for study, runs in found.items():
-        report = study.report(runs)
+    """Write tables, the summary, what was found in sentences, and the runs behind them."""
+    reports = {study: study.report(runs) for study, runs in found.items()}
+    said = {study.name: {"findings": report.findings, "outcomes": report.outcomes} for study, report in reports.items()}
+    write_json(folder / FINDINGS, said)
+    for study, report in reports.items():
         write_text(folder / f"{study.table or study.name}.md", report.with_runs())
         if report.data:
             write_json(folder / f"{study.data or study.name}.json", report.data)
-        for run in runs.all_runs:
+        for run in found[study].all_runs:
             for file in NUMBERS:
                 _copy(run.folder / file, folder / "runs" / run.folder.name / file)
 

@@ -20,7 +20,7 @@ ROOMS = {
     "runs.search": "searching with a run",
     "released.checkpoints": "checkpoints of the release",
 }
-"""Module -> what is in it, in the order of the pages."""
+"""Module -> what is in it, in the order of the pages; its docstring's example stands on its page."""
 OPERATORS = {
     "log": r"\log", "exp": r"\exp", "max": r"\max", "sum": r"\sum", "mean": r"\operatorname{mean}", "in": r"\in",
     "alpha": r"\alpha", "beta": r"\beta", "gamma": r"\gamma",
@@ -50,10 +50,10 @@ def api_pages() -> dict[str, str]:
             lines += [f".. auto{kind}:: {name}", *(["   :members:"] if kind == "class" else []), ""]
             if kind == "data":
                 lines[-1:] = ["   :no-value:", ""]
-        about = (room.__doc__ or "").partition("\n\n")[0]
-        body = "\n".join(lines)
-        heading = f"# {title[0].upper()}{title[1:]}\n\n`uwml_lib.{module}`: {about}"
-        pages[f"pages/api/{module}.md"] = f"{heading}\n\n```{{eval-rst}}\n{body}```\n"
+        about, *further = (room.__doc__ or "").strip().split("\n\n")
+        body, heading = "\n".join(lines), f"# {title[0].upper()}{title[1:]}\n\n`uwml_lib.{module}`: {about}"
+        example = "".join(f"\n\n```pycon\n{part}\n```" for part in further if part.startswith(">>>"))
+        pages[f"pages/api/{module}.md"] = f"{heading}{example}\n\n```{{eval-rst}}\n{body}```\n"
     return pages
 
 

@@ -19,7 +19,6 @@ from uwml_lib.reports.site.sources import (
     DOCUMENTS,
     Sources,
     executed,
-    missing_parts,
     write_documents,
     write_habits,
     write_notebooks,
@@ -76,7 +75,6 @@ def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: K
     write_results(sources, studies, copies, say, known)
     write_documents(sources)
     write_habits(sources)
-    missing_parts(sources)
 
 
 def notebooks() -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from uwml_lib.reports.site.api import docstring_for_sphinx
+from uwml_lib.reports.site.glossary import link_terms
 
 project = "Universal weighting metric learning, reproduced"
 project_copyright = ""
@@ -63,8 +64,9 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-copybutton_exclude = ".linenos, .gp, .go"
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and what was printed
 
 
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", docstring_for_sphinx)
+    app.connect("doctree-resolved", link_terms)

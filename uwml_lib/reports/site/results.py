@@ -12,11 +12,10 @@ from urllib.parse import quote
 import pandas as pd
 
 from uwml_lib.config import ExperimentConfig
-from uwml_lib.evaluation.statistics import NAN, Interval
-from uwml_lib.released.published import ROWS
 from uwml_lib.reports.published import comparison_text, finished_runs
 from uwml_lib.reports.records import reliability_text
 from uwml_lib.reports.report import Report, in_short, plain_markdown, table_markdown
+from uwml_lib.reports.site.findings import DATA, IN_SHORT, findings_sentences, findings_table, sentences_of
 from uwml_lib.reports.site.sources import Sources, address, unbroken, unnoticed
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs import Run, StudyRuns, load_study
@@ -26,11 +25,6 @@ from uwml_lib.support.files import read_json, read_lines, read_sealed_json
 from uwml_lib.support.paths import report_folder
 from uwml_lib.support.progress import Say, duration, progress
 
-DATA = {
-    "scenes": "scenes of digits", "clips": "videos of digits", "f8k": "photographs, Flickr8k",
-    "f8k_regions": "photographs, Flickr8k by regions",
-}  # fmt: skip
-"""Folder of published results -> what the data are, for headings."""
 BENCHMARKS = (
     "loss", "embeddings", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
     "checks", "steps", "scoring", "epoch", "runs", "kernels",
@@ -56,10 +50,7 @@ def write_results(
     sources: Sources, studies: Sequence[Shown], copies: Mapping[str, Path], say: Say, known: Known
 ) -> None:
     """Write all pages of results, and the parts that chapters include."""
-    published = [*_published(sources, studies)]
-    sources.write("pages/results/published.md", unnoticed(comparison_text(finished_runs(say))))
-    sources.write("_made/published.md", contents([*published, "pages/results/published.md"]))
-    own, reports = [], []
+    own, reports = list[str](), []
     runs: dict[Path, Run] = {}
     for dataset in sorted({path.parent.name for study in studies for path in paths.RUNS.glob(f"*/{study.name}.json")}):
         for study in studies:
@@ -76,10 +67,17 @@ def write_results(
                 runs |= {run.folder: run for run in found.all_runs}
     for run in progress(runs.values(), "pages of runs"):
         sources.write(run_page(run), _run(run))
+    published = [*_published(sources, studies, own, say)]
+    sources.write("pages/results/published.md", unnoticed(comparison_text(finished_runs(say))))
+    sources.write("_made/published.md", contents([*published, "pages/results/published.md"]))
     own += [*_sweeps(sources, say), *(page for page in copies if page.startswith("pages/runs/"))]
     sources.write("_made/own.md", contents(own))
     sources.write("_made/own_findings.md", _own_findings(reports))
-    sources.write("_made/findings.md", _findings(say))
+    titles = {study.name: study.title for study in studies}
+    sources.write("_made/findings.md", unbroken(unnoticed(findings_table(titles, say))))
+    for name, chosen in {"sentences": None, "in_short": IN_SHORT}.items():
+        said = "\n".join(f"- {sentence}" for sentence in findings_sentences(say, chosen))
+        sources.write(f"_made/{name}.md", unbroken(unnoticed(said)) or "Nothing was published.")
     sources.write("_made/performance.md", _performance(sources))
     sources.write("_made/reliability.md", _reliability(say))
     sources.write("_made/curves.md", _weight_curves(sources))
@@ -107,8 +105,11 @@ def contents(pages: Sequence[str]) -> str:
     return f"```{{toctree}}\n:maxdepth: 1\n\n{lines}\n```\n"
 
 
-def _published(sources: Sources, studies: Sequence[Shown]) -> Iterator[str]:
-    """Write a page for each published table; yield their sources, and note which page shows the table."""
+def _published(sources: Sources, studies: Sequence[Shown], own: Sequence[str], say: Say) -> Iterator[str]:
+    """Write a page for each published table; yield their sources, and note which page shows the table.
+
+    own: sources of the pages of the reader's own studies, to which the page of the same study leads.
+    """
     folders = {path.parent for study in studies for path in paths.REFERENCE.glob(f"**/{study.table}.md")}
     for folder in sorted(folders, key=lambda folder: (folder != paths.REFERENCE, folder.name)):
         dataset = "scenes" if folder == paths.REFERENCE else folder.name
@@ -120,13 +121,23 @@ def _published(sources: Sources, studies: Sequence[Shown]) -> Iterator[str]:
                 text = re.sub(r"\]\((runs/[^()\s]+)\)", r"](\1/results.json)", "\n".join(read_lines(file)))
                 parts = [
                     f"# {study.title}: {DATA.get(dataset, plain_markdown(dataset))}",
+                    *map(unbroken, map(unnoticed, sentences_of(folder, study.name, say))),
                     *_figure(sources, [folder / "figures", folder], study),
                     sources.linked(unbroken(text), folder, page),
                     *_durations(folder, study),
                     _notebook_links(sources, study),
+                    _beside(own, folder, study),
                 ]
                 sources.write(page, "\n\n".join(filter(None, parts)))
                 yield page
+
+
+def _beside(own: Sequence[str], folder: Path, study: Shown) -> str:
+    """Links to the reader's own runs of a published study, in smoke size too."""
+    name = "scenes" if folder == paths.REFERENCE else folder.name
+    same = {f"pages/runs/{page_name(name + end)}/{study.name}.md" for end in ("", "_precomp", "_smoke")}
+    links = ", ".join(f"[](/{page})" for page in own if page in same)
+    return f"Your own runs of this: {links}." if links else ""
 
 
 def _own(sources: Sources, study: Shown, dataset: str, report: Report) -> str:
@@ -164,23 +175,6 @@ def _notebook_links(sources: Sources, study: Shown) -> str:
     pages = [sources.shown.get((paths.NOTEBOOKS / f"{stem}.ipynb").resolve()) for stem in study.notebooks]
     links = ", ".join(f"[](/{page})" for page in pages if page)
     return f"The notebooks that show it: {links}." if links else ""
-
-
-def _findings(say: Say) -> str:
-    """One table: the paper's difference, and those that are published here, with their intervals."""
-    ours, theirs = (ROWS[name].metrics["rsum"] for name in ("f30k_polynomial_i2t_avg", "f30k_triplet_i2t_avg"))
-    assert ours and theirs
-    rows = [("the paper: SCAN i2t on Flickr30K", f"{ours - theirs:+.1f}", "one number for each loss; not run here")]
-    for file in sorted({*paths.REFERENCE.glob("summary.json"), *paths.REFERENCE.glob("*/summary.json")}):
-        dataset = "scenes" if file.parent == paths.REFERENCE else file.parent.name
-        try:
-            compared = read_json(file)["comparison"]
-            interval = Interval(*(NAN if value is None else value for value in compared["over_seeds"].values()))
-            rows.append((f"here: {DATA.get(dataset, plain_markdown(dataset))}", str(interval), compared["verdict"]))
-        except (UWMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            say(f"{file}: left out of the pages ({error})")
-    columns = ["measured on", "polynomial − triplet in rsum, 95 % interval over seeds", "verdict"]
-    return unbroken(table_markdown(pd.DataFrame(rows, columns=columns), index=False, disable_numparse=True))
 
 
 def _weight_curves(sources: Sources) -> str:

@@ -12,12 +12,13 @@ from urllib.parse import quote, unquote
 import nbformat
 
 from uwml_lib.reports.report import plain_markdown
+from uwml_lib.reports.site.glossary import glossary_directives
 from uwml_lib.support import paths
 from uwml_lib.support.files import make_folder, read_lines, sha256_of
 from uwml_lib.support.paths import CHECKOUT
 
-MACHINE = {"injected-parameters", "machine"}
-"""Tags of cells that no page shows: papermill's parameters, and what is for other programs, such as numbers."""
+MACHINE = {"injected-parameters", "install", "machine"}
+"""Tags of cells that no page shows: papermill's parameters, what installs the kit, and what is for other programs."""
 LONGEST_OUTPUT = 30
 """Lines of text below a cell; more are folded."""
 DOCUMENTS = {
@@ -89,15 +90,14 @@ def unbroken(text: str) -> str:
 
 
 def write_documents(sources: Sources) -> None:
-    """Write the documents of the checkout for chapters to include: whole, and the README by its headings."""
-    documents = {Path(name): CHECKOUT / name for name in DOCUMENTS if name.endswith(".md")}
-    for name, path in documents.items():
-        text = "\n".join(read_lines(path)) if path.exists() else ONLY_IN_THE_CHECKOUT
-        sources.write(f"_made/{name}", sources.linked(text, path.parent, DOCUMENTS[name.as_posix()]))
-    readme = (sources.folder / "_made/README.md").read_text(encoding="utf-8")
-    for section in re.split(r"^## ", readme, flags=re.MULTILINE)[1:]:
-        heading, _, text = section.partition("\n")
-        sources.write(f"_made/readme/{re.sub(r'[^a-z0-9]+', '-', heading.lower()).strip('-')}.md", text)
+    """Write the documents of the checkout for chapters to include; of one that is not here, a title and a sentence."""
+    for name, page in DOCUMENTS.items():
+        path = CHECKOUT / name
+        if name.endswith(".md"):
+            missing = f"# {Path(page).stem.replace('_', ' ').capitalize()}\n\n{ONLY_IN_THE_CHECKOUT}"
+            text = "\n".join(read_lines(path)) if path.exists() else missing
+            made = glossary_directives(text) if page == "pages/glossary.md" else text
+            sources.write(f"_made/{name}", sources.linked(made, path.parent, page))
 
 
 def write_habits(sources: Sources) -> None:
@@ -105,16 +105,10 @@ def write_habits(sources: Sources) -> None:
     notebook = paths.NOTEBOOKS / "07_fidelity.ipynb"
     if notebook.exists():
         cells = nbformat.read(notebook, as_version=4).cells
-        (text,) = (cell.source for cell in cells if cell.source.startswith("## 7.7"))
+        (text,) = (cell.source for cell in cells if "| what the release does |" in cell.source)
         sources.write("_made/habits.md", sources.linked(text.partition("\n")[2], paths.NOTEBOOKS, "pages/fidelity.md"))
-
-
-def missing_parts(sources: Sources) -> None:
-    """Say in place of a part that a chapter includes, and no document has, that it is not here."""
-    for chapter in sources.folder.glob("pages/**/*.md"):
-        for name in re.findall(r"^```\{include\} /(\S+)", chapter.read_text(encoding="utf-8"), re.MULTILINE):
-            if not (sources.folder / name).exists():
-                sources.write(name, ONLY_IN_THE_CHECKOUT)
+    else:
+        sources.write("_made/habits.md", ONLY_IN_THE_CHECKOUT)
 
 
 def executed(folder: Path) -> list[Path]:
