@@ -18,8 +18,8 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MOST_ENTRIES, MOST_LINES_A_FILE, MOST_LINES_A_FUNCTION = 15, 350, 50
 MOST_LINES = 16_750
-"""Of code and templates; the chapters of the site are text. A ratchet: lower it with every change that takes lines away;
-what is new in kind, as an adapter, may raise it."""
+"""Of code and templates; the chapters of the site are text. A ratchet: lower it with every change that takes lines
+away; what is new in kind, as an adapter, may raise it."""
 ADAPTERS = ("losses/pml.py",)
 """What fits a loss into another library may import that library, and nothing imports it."""
 MODULES = sorted(LIBRARY.rglob("*.py"))
