@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from uwml_lib import __version__
+
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -59,6 +61,16 @@ def test_constraints_pin_every_package_of_pyproject_within_its_range():
     for name, allowed in project_ranges().items():
         assert name in versions, f"{name} is not pinned in constraints.txt"
         assert versions[name] in allowed, f"{name}=={versions[name]} is outside {allowed}"
+
+
+def test_one_version_everywhere_and_its_date_in_the_changelog():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    (version,), (date,) = (
+        re.findall(rf"^{name}: (\S+)$", citation, re.MULTILINE) for name in ("version", "date-released")
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert version == project["version"] == __version__
+    assert f"\n## [{version}] - {date}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_the_oldest_python_is_the_same_everywhere():

@@ -18,31 +18,31 @@ from uwml_lib.support.errors import UWMLError
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "data": {
         "data": ("commands.data:data", "build, download or check a data set"),
-        "captions": ("datasets.raw.karpathy:write_captions", "write captions and ids, from a JSON file of Karpathy's"),
-        "features": ("datasets.raw.bottom_up:write_features", "write features and boxes, from bottom-up attention"),
-        "msrvtt": ("datasets.raw.msrvtt:write_videos", "make a data set of videos, from files like MSR-VTT's"),
+        "captions": ("datasets.raw.karpathy:write_captions", "write captions and ids from Karpathy's JSON"),
+        "features": ("datasets.raw.bottom_up:write_features", "write features and boxes from bottom-up attention"),
+        "msrvtt": ("datasets.raw.msrvtt:write_videos", "make a data set of videos from files like MSR-VTT's"),
         "pictures": ("datasets.raw.pictures:write_pictures", "make a data set of your own pictures"),
-        "doctor": ("commands.doctor:doctor", "say whether this machine can run the kit, else what to do"),
+        "doctor": ("commands.doctor:doctor", "check whether this machine can run the kit"),
     },
     "train": {
-        "train": ("commands.train:train", "train one model and evaluate it; an interrupted run goes on"),
-        "train-released": ("commands.train:train_released", "the same by the flags of the released train.py"),
+        "train": ("commands.train:train", "train one model and evaluate it; continues an interrupted run"),
+        "train-released": ("commands.train:train_released", "the same, with the flags of the released train.py"),
     },
     "studies": {
-        "reproduce": ("commands.studies:reproduce", "data, all trainings, notebooks, report"),
-        "compare": ("commands.studies:compare", "every loss with the same budget and tuning; notebooks 05 and 06"),
-        "evidence": ("commands.studies:evidence", "losses tuned alike, with seeds enough to decide which is better"),
-        "fidelity": ("commands.studies:fidelity", "what the habits of the released code change; notebook 07"),
-        "models": ("commands.studies:models", "both losses on every model; notebook 08"),
-        "videos": ("commands.studies:videos", "both losses on videos; notebook 09"),
-        "sweep": ("commands.studies:sweep", "try settings, on one machine or several; choose by dev"),
+        "reproduce": ("commands.studies:reproduce", "build the data, train both losses, execute notebooks, report"),
+        "compare": ("commands.studies:compare", "train every loss with the same budget and tuning"),
+        "evidence": ("commands.studies:evidence", "tune losses alike and train enough seeds to decide"),
+        "fidelity": ("commands.studies:fidelity", "measure what the habits of the released code change"),
+        "models": ("commands.studies:models", "train both losses on every model"),
+        "videos": ("commands.studies:videos", "train both losses on videos"),
+        "sweep": ("commands.studies:sweep", "try settings, on one machine or several, and choose on dev"),
     },
     "results": {
-        "evaluate": ("commands.evaluate:evaluate", "evaluate a run, a released checkpoint, or several as an ensemble"),
-        "search": ("commands.search:search", "find the images of a sentence, or the captions of an image, by a run"),
-        "convert": ("commands.evaluate:convert", "turn a released checkpoint into a folder of this kit"),
-        "report": ("commands.evaluate:report", "print the table of a data set, and rebuild the pages"),
-        "published": ("commands.evaluate:published", "print every published number beside what was trained here"),
+        "evaluate": ("commands.evaluate:evaluate", "evaluate a run, a released checkpoint, or an ensemble"),
+        "search": ("commands.search:search", "find images for a sentence, or captions for an image"),
+        "convert": ("commands.evaluate:convert", "convert a released checkpoint into a folder of this kit"),
+        "report": ("commands.evaluate:report", "print the table of a data set and rebuild the site"),
+        "published": ("commands.evaluate:published", "print the published numbers beside your own"),
     },
 }  # fmt: skip
 """Group -> command -> its function, "module:function" in `uwml_lib`, and what it does."""
@@ -52,15 +52,16 @@ DEFAULTS = {"train": "commands.train:with_preset", "train-released": "commands.t
 """Command -> what sets its defaults where they depend on its words: words -> the function with them, the words left."""
 
 NOTES = """\
-`uwml COMMAND --help` lists a command's options. With any command, `--debug` shows the traceback of an error, and
-`--json` prints what was found as JSON, and everything else to the standard error. `uwml --version` prints the version.
+`uwml COMMAND --help` lists the options of a command. Every command takes `--debug`, which shows the traceback of an
+error, and `--json`, which prints the result as JSON and everything else to the standard error. `uwml --version` prints
+the version.
 
   uwml reproduce                                     everything, on the embedded data
   uwml train --dataset scenes --loss triplet         one training, with the settings of its data set
   uwml --json evaluate reports/runs/scenes/NAME      its recalls, for another program
-  uwml sweep --space '{"loss.margin": [0.1, 0.2]}'   which margin is best on dev
+  uwml sweep --space '{"loss.margin": [0.1, 0.2]}'   the margin that is best on dev
 
-Exit codes: 0 done, 1 an error, said in a sentence, 2 a misspelt command or option, 130 stopped by Ctrl-C."""
+Exit codes: 0 success, 1 an error, 2 a misspelt command or option, 130 stopped by Ctrl-C."""
 
 
 def usage() -> str:
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"uwml {command}: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command continues from here", file=sys.stderr)
         return 130
     return 0
 

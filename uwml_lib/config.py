@@ -65,32 +65,32 @@ class ExperimentConfig:
     """Folder name of the data set: scenes, clips (or NAME_smoke), flickr8k, flickr30k, f30k_precomp, coco_precomp, or
     your own."""
     data_root: str = field(default="", metadata={"cosmetic": True})
-    """Folder that holds the data set's folder; empty means the project's data/."""
+    """Folder that holds the data set's folder. Empty means the project's data/."""
     max_images: int = setting(0, least=0, most=10**9)
-    """Take only the first images of every split; 0 means all."""
+    """Use only the first images of every split; 0 means all."""
     regions: int = setting(0, least=0, most=10**6)
-    """Take only the first regions of every image (detectors list the surest first); 0 means all."""
+    """Use only the first regions of every image; 0 means all. Detectors list regions by falling confidence."""
     captions: Captions = "text"
-    """How captions are read: text; bytes: as the release does, b'...' and all; bytes_glued: the same as under nltk
+    """How captions are read. text: as text; bytes: as in the release, with b'...'; bytes_glued: the same as under nltk
     3.2.5, 3.3 or 3.10.4; vectors: from {split}_caps.npy, one row for each caption, for the model frozen."""
     siblings: Literal["ignored", "negatives"] = "ignored"
-    """Other captions of the same image in a batch: ignored by the loss, or, as in the release, taken for negatives."""
+    """Other captions of the same image in a batch: ignored by the loss, or negatives, as in the release."""
     twins: Literal["ignored", "negatives"] = "negatives"
-    """Captions of another image whose very sentence the image has among its own: ignored by the loss, or, as in the
-    release, taken for negatives."""
+    """Captions of another image with a sentence that this image has too: ignored by the loss, or negatives, as in the
+    release."""
     dev_captions: int = setting(0, least=0, most=10**9)
-    """Take only the first captions of dev; the released code takes 5000, 0 means all."""
+    """Use only the first captions of dev; the released code uses 5000, 0 means all."""
     selection_images: int = setting(0, least=0, most=10**9)
-    """Keep the last training images out of the training and choose the best epoch by them; 0: by dev."""
+    """Keep this many training images, the last ones, out of training and choose the best epoch on them; 0: on dev."""
     evaluation_precision: Precision = "float32"
-    """Precision of attention and ranks; the released code has float64. tf32 and bf16 are for the matrix products of the
-    attention alone, on an accelerator that has them."""
+    """Precision of attention and ranks; the released code uses float64. tf32 and bf16 apply to the matrix products of
+    the attention only, on an accelerator that has them."""
     model: str = "scan"
     """A name of `uwml_lib.models.MODELS`: scan, vse, vse_infinity, bfan, dual_encoding or frozen."""
     embed_size: int = setting(1024, least=1, most=2**16)
-    """Width of the common space; the released code has 1024."""
+    """Width of the common space; the released code uses 1024."""
     word_dim: int = setting(300, least=1, most=2**16)
-    """Width of the word embeddings; the released code has 300."""
+    """Width of the word embeddings; the released code uses 300."""
     bidirectional: bool = True
     """Read captions with a GRU in both directions."""
     weight_norm: bool = False
@@ -114,34 +114,34 @@ class ExperimentConfig:
     epochs: int = setting(30, least=1, most=10**6)
     """Passes over the training captions."""
     warmup_epochs: int = setting(0, least=0, most=10**6)
-    """First epochs trained on the same loss's dense form (all informative negatives)."""
+    """How many first epochs train on the dense form of the same loss, with all informative negatives."""
     batch_size: int = setting(128, least=2, most=10**6, why=", for a batch of one has no negatives")
-    """Caption-image pairs per step."""
+    """Pairs of an image and a caption in a step."""
     batches: Literal["shuffled", "no_duplicates"] = "shuffled"
-    """How an epoch is divided into batches: shuffled; no_duplicates: shuffled so that no batch has two captions of one
-    image, or a sentence twice."""
+    """How an epoch is divided into batches. shuffled: at random; no_duplicates: at random, but no batch has two
+    captions of one image, or a sentence twice."""
     learning_rate: float = setting(2e-4, above=0)
     """Adam's step size."""
     decay_epoch: int = setting(15, least=1, most=10**6)
-    """The learning rate is divided by ten whenever this many epochs have passed."""
+    """Divide the learning rate by ten each time this many epochs have passed."""
     gradient_clip: float = setting(2.0, least=0)
     """Largest gradient norm; 0 means no clipping."""
     seed: int = setting(0, least=0, most=2**32 - 1)
     """Seed of the weights and of the order of the captions."""
     mixed_precision: Literal["no", "tf32", "fp16", "bf16", "auto"] = "no"
-    """Precision of the products of a training: tf32 and fp16 on an accelerator that has them, bf16 on a CPU too. auto
-    becomes bf16 where the training is on a CPU with instructions for it (AVX512-BF16, AMX), else no."""
+    """Precision of matrix products in training. tf32 and fp16 need an accelerator that has them; bf16 works on a CPU
+    too. auto means bf16 on a CPU with instructions for it (AVX512-BF16, AMX), else no."""
     device: Literal["auto", "cpu"] = "auto"
-    """auto takes an accelerator if there is one."""
+    """auto uses an accelerator if there is one."""
     threads: int = setting(1, least=1, most=1024)
-    """Threads of torch on the CPU; the last bits of a result depend on it."""
+    """Threads of torch on the CPU. The last bits of a result depend on this."""
     workers: int = setting(0, least=0, most=256, cosmetic=True)
     """Processes that load data."""
     log_every: int = setting(10, least=1, most=10**9, cosmetic=True)
     """Steps between two lines of metrics.jsonl."""
     checkpoint_minutes: float = setting(1.0, least=0, cosmetic=True)
-    """Inside an epoch, too, the state that an interrupted training goes on from is kept every so many minutes; 0: after
-    every step."""
+    """Save the state of the training every so many minutes, within an epoch too, so that it can continue after an
+    interruption; 0: after every step."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -223,23 +223,23 @@ else:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """On which data, how often and how long a study or a sweep trains."""
+    """What a study or a sweep trains on, with how many seeds, and for how long."""
 
     dataset: str = "scenes"
-    """scenes or clips, which are built here, or the name of a folder in the SCAN layout."""
+    """scenes or clips, which the kit builds, or the name of a folder in the SCAN layout."""
     data_root: str = ""
-    """Folder that holds the data set's folder; empty means data/."""
+    """Folder that holds the data set's folder. Empty means data/."""
     seeds: str = ""
-    """Seeds, separated by blanks or commas; by default 0 1 2, for evidence 0 to 9, for a sweep 0 1, for smoke fewer."""
+    """Seeds, separated by blanks or commas. The default is 0 1 2 (evidence: 0 to 9, sweep: 0 1, smoke: fewer)."""
     epochs: int | None = None
-    """Epochs of every training; by default those of the data set's preset, of a sweep's default space 4 at most."""
+    """Epochs of every training. The default is the data set's preset; with a sweep's default space it is at most 4."""
     profile: Literal["full", "smoke"] = "full"
-    """smoke: the same, tiny, to see that everything works."""
+    """smoke: everything in tiny size, to see that it works."""
     settings: str = ""
-    """A JSON file of settings of each loss, such as reports/reference/f8k_regions/settings.json."""
+    """A JSON file with settings for each loss, such as reports/reference/f8k_regions/settings.json."""
     committed: str = ""
-    """Folder of results under version control, such as reports/reference/f8k_regions: what it has counts as done, and
-    what is finished is copied there at once."""
+    """Folder of results under version control, such as reports/reference/f8k_regions. What is in it counts as done, and
+    finished work is copied there at once."""
     others: Settings = field(default_factory=dict)
     """Other settings of every training, which `uwml train --help` explains."""
 

@@ -68,4 +68,4 @@ def test_the_command_fails_if_a_check_does(tmp_path, capsys):
     assert cli.main(["doctor", "--dataset", "nothing", "--data-root", str(tmp_path)]) == 1
     output = capsys.readouterr()
     assert "[FAIL] data" in output.out
-    assert "say FAIL" in output.err
+    assert "failed; see the lines that begin with [FAIL]" in output.err

@@ -11,6 +11,13 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.paths import CHECKOUT, NOTEBOOKS
 
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
+INSTALL = """\
+# On Colab or Binder: install the kit if it is missing
+import importlib.util
+
+if importlib.util.find_spec("uwml_lib") is None:
+    %pip install -q "uwml-kit[notebooks]"
+"""[:-1]
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
@@ -23,6 +30,14 @@ def test_committed_notebook(path):
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert max(len(cell.source.splitlines()) for cell in code) <= 30
     assert notebook.cells[0].source.startswith("# ")
+
+
+def test_every_notebook_or_none_begins_by_installing_what_is_missing():
+    """The first code cell, tagged `install`, which pages leave out: for Colab and Binder, where the kit is missing."""
+    notebooks = [nbformat.read(path, as_version=4) for path in ALL]
+    first = [next(cell for cell in notebook.cells if cell.cell_type == "code") for notebook in notebooks]
+    assert {cell.source for cell in first if "install" in cell.metadata.get("tags", ())} <= {INSTALL}
+    assert len({"install" in cell.metadata.get("tags", ()) for cell in first}) == 1
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)

@@ -16,19 +16,19 @@ from uwml_lib.support.progress import counted
 def data(
     dataset: str = "scenes", data_root: str = "", backbone: str | None = None, weights: Path | None = None
 ) -> dict[str, Any]:
-    """Build or download a data set where it is not here, check it, and print what is in it.
+    """Build or download a data set if it is missing, check it, and print what is in it.
 
-    Images and captions are compared, across splits and within each: a table counts what is there twice, or says
-    nothing, with a warning for each finding. Trainings on the same data note it in their provenance.
+    Images and captions are compared, across splits and within each. A table counts copies, empty rows and odd
+    captions, and each finding is a warning. Trainings on the same data note the findings in their provenance.
 
     Args:
         dataset: scenes, clips, scenes_smoke, clips_smoke (built), flickr8k, flickr30k (photographs, from the Hugging
             Face hub), f30k_precomp, coco_precomp (from Kaggle), or the name of a folder in the SCAN layout.
         data_root: Folder that holds the data set's folder; empty means data/.
-        backbone: What makes features of the photographs of flickr8k and flickr30k, any model of timm; by default that
-            of `uwml pictures`, which takes a second and a half a picture on a core, ten times as long as
+        backbone: The model of timm that makes features of the photographs of flickr8k and flickr30k. The default is
+            that of `uwml pictures`. It takes a second and a half for a picture on one core, ten times as long as
             resnet50.tv_in1k.
-        weights: A file of weights for it, .safetensors or a state dict of torch, instead of those that timm downloads.
+        weights: A file of weights for the backbone, .safetensors or a state dict of torch, instead of a download.
     """
     if backbone or weights:
         expect(dataset in ON_THE_HUB, "backbone, weights", f"the data set {dataset}", f"one of {', '.join(ON_THE_HUB)}")

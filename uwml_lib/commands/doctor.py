@@ -19,6 +19,7 @@ from uwml_lib.runs.provenance import device_name, package_version, this_device
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.numerics import has_bf16_instructions, quick_precision
+from uwml_lib.support.progress import counted
 
 NEEDED_MEMORY, NEEDED_DISK = 2e9, 1e9  # bytes: two trainings on scenes side by side; data and runs of scenes
 PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "scikit-learn", "nltk", "papermill", "sphinx")
@@ -37,7 +38,7 @@ class Check(NamedTuple):
 
 
 def doctor(dataset: str = "scenes", data_root: str = "") -> dict[str, list[str]]:
-    """Say whether this machine can run the kit, line by line, and what to do where it cannot.
+    """Check whether this machine can run the kit, and say what to do if it cannot.
 
     Args:
         dataset: scenes, or the name of a folder in the SCAN layout.
@@ -48,7 +49,7 @@ def doctor(dataset: str = "scenes", data_root: str = "") -> dict[str, list[str]]
         print(check, flush=True)
         checks.append(check)
     if failed := sum(not check.ok for check in checks):
-        raise UWMLError(f"{failed} of the lines above say FAIL")
+        raise UWMLError(f"{counted(failed, 'check')} failed; see the lines that begin with [FAIL]")
     return {"checks": [str(check) for check in checks]}
 
 

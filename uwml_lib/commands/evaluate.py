@@ -31,22 +31,23 @@ def evaluate(
     """Evaluate models and print the recalls, as a table and in the words of the released code.
 
     A run of this kit is evaluated as it was trained, a released checkpoint with the corrected settings, unless you
-    choose others. Several models are one ensemble: their scores are averaged.
+    choose others. Several models form an ensemble: their scores are averaged.
 
     Args:
         models: Run folders, released checkpoints (model_best.pth.tar of PolyLoss, SCAN, or VSE++ on features), or
             folders that `uwml convert` made of them.
-        split: Split to evaluate; by default test, or dev where there is none. testall: MSCOCO's 5,000 test images.
-        fold5: Cut the images into five parts, score each alone, and take the mean: with the 5,000 images of testall,
-            MSCOCO's 1K numbers. Of other splits the parts have other sizes, which is said.
-        data_root: Folder that holds the data set's folder; empty means data/, or where a run says.
-        dataset: Of released checkpoints: the data set's folder, if it is not called as in the checkpoint.
-        vocabulary: Of released checkpoints: NAME_vocab.json of the release; by default that in the data set's folder.
-        fidelity: Of released checkpoints; released: the three settings below as the release has them.
-        captions: Of released checkpoints; bytes: tokenised as by the release, b'...' and all, under nltk 3.4 to 3.8.1;
+        split: Split to evaluate. The default is test, or dev if there is no test split. testall: MSCOCO's 5,000 test
+            images.
+        fold5: Cut the images into five parts, score each alone, and take the mean. With the 5,000 images of testall
+            these are MSCOCO's 1K numbers. The parts of other splits have other sizes, and the output says so.
+        data_root: Folder that holds the data set's folder. Empty means data/, or the folder that a run names.
+        dataset: For released checkpoints: the data set's folder, if its name differs from the checkpoint's.
+        vocabulary: For released checkpoints: NAME_vocab.json of the release. The default is in the data set's folder.
+        fidelity: For released checkpoints. released: the three settings below as in the release.
+        captions: For released checkpoints. bytes: tokenised as in the release, with b'...', under nltk 3.4 to 3.8.1;
             bytes_glued: under nltk 3.2.5, 3.3 or 3.10.4; text: as they should be.
-        dev_captions: Of released checkpoints: take only the first captions of dev, the release 5000; 0 means all.
-        evaluation_precision: Of released checkpoints: precision of attention and ranks.
+        dev_captions: For released checkpoints: use only the first captions of dev. The release uses 5000; 0 means all.
+        evaluation_precision: For released checkpoints: precision of attention and ranks.
     """
     from uwml_lib.released.checkpoints import released_member
     from uwml_lib.runs.scoring import evaluate_members, evaluate_run, is_run, member_of
@@ -129,7 +130,7 @@ def _remarks(run: "Run") -> Iterator[str]:
 
 
 def convert(checkpoint: Path, folder: Path, /, vocabulary: Path) -> None:
-    """Turn a released checkpoint into a folder of this kit, with safetensors weights; nothing in it is run.
+    """Convert a released checkpoint into a folder of this kit with safetensors weights; nothing in it is run.
 
     Args:
         checkpoint: model_best.pth.tar of the PolyLoss, SCAN or VSE++ release.
@@ -146,11 +147,11 @@ def convert(checkpoint: Path, folder: Path, /, vocabulary: Path) -> None:
 
 
 def report(dataset: str = "scenes", publish: bool = False) -> dict[str, Any]:
-    """Print the table of the first study that ran on a data set; rebuild the pages and published.md.
+    """Print the table of the first study that ran on a data set, and rebuild the site and published.md.
 
     Args:
         dataset: scenes, or another data set that a study has run on.
-        publish: Copy the results into reports/reference, the published ones that are committed.
+        publish: Copy the results into reports/reference, which holds the published results.
     """
     from uwml_lib.reports.published import publish_comparison
     from uwml_lib.runs.study_runs import load_study
@@ -169,7 +170,7 @@ def report(dataset: str = "scenes", publish: bool = False) -> dict[str, Any]:
 
 
 def published() -> dict[str, Any]:
-    """Print every published number beside the runs here that match it, and write that to reports/published.md."""
+    """Print every published number beside your runs that match it, and write the table to reports/published.md."""
     from uwml_lib.reports.published import publish_comparison
 
     print(text := publish_comparison())

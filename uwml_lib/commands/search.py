@@ -21,18 +21,18 @@ def search(
 ) -> dict[str, Any]:
     """Print the images of a split that fit a sentence best, or the captions that fit an image best, with their scores.
 
-    Where there are pictures, they are shown on a page that needs no network. The first question to a split embeds it
-    and keeps that in the run's folder, under embeddings/, which may be removed at any time.
+    If there are pictures, a page shows them without a network. The first question about a split embeds the whole
+    split and keeps the result in embeddings/ of the run's folder. You may remove it at any time.
 
     Args:
         run: Folder of a finished run of this kit.
         sentence: What to look for, such as "two dogs in the snow".
-        item: An image of the split instead, by its id or its number, counted from 0.
-        image: The file of a picture instead; the run's data must come from `uwml pictures`.
-        top: Images or captions to find.
-        split: Split to search; by default test, or dev where there is none.
-        pictures: Folder of the images' files, called like the items, for the page.
-        data_root: Folder that holds the data set's folder; empty means where the run says.
+        item: Instead of a sentence: an image of the split, by its id or its number, counted from 0.
+        image: Instead of a sentence: the file of a picture. The run's data must come from `uwml pictures`.
+        top: How many images or captions to find.
+        split: Split to search. The default is test, or dev if there is no test split.
+        pictures: Folder of image files for the page, named like the items.
+        data_root: Folder that holds the data set's folder. Empty means the folder that the run names.
     """
     from uwml_lib.runs.search import Search
     from uwml_lib.support.progress import counted

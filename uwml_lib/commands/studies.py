@@ -21,21 +21,21 @@ def _command(name: str, about: str, dataset: str = "scenes") -> Any:
         folders = [str(run.folder) for run in runs.all_runs]
         return {"dataset": runs.dataset, "split": runs.split, "table": table, "runs": folders}
 
-    command.__doc__ = f"{about} Called again it goes on, and does no work twice."
+    command.__doc__ = f"{about} Run it again to continue; no work is done twice."
     return command
 
 
-reproduce = _command("reproduce", "Everything: data, trainings, notebooks, report.")
+reproduce = _command("reproduce", "Build the data, train both losses, execute the notebooks, and report.")
 compare = _command("compare", "Train and tune every loss with the same budget, and execute notebooks 05 and 06.")
 evidence = _command(
     "evidence",
-    "Tune losses alike, and train them with seeds enough to decide which is better: hours on real photographs.",
+    "Tune losses alike, and train them with enough seeds to decide which is better. Takes hours on real photographs.",
 )
-fidelity = _command("fidelity", "Train with habits of the released code and without, and execute notebook 07.")
+fidelity = _command("fidelity", "Train with and without habits of the released code, and execute notebook 07.")
 models = _command("models", "Train both losses on every model, and execute notebook 08.")
 videos = _command(
-    "videos", "Train both losses on the models for items of unequal length, such as the frames of clips or of what "
-    "`uwml msrvtt` makes, and execute notebook 09.", "clips",
+    "videos", "Train both losses on the models for items of unequal length, such as clips or the videos of "
+    "`uwml msrvtt`, and execute notebook 09.", "clips",
 )  # fmt: skip
 
 
@@ -49,25 +49,25 @@ def sweep(
     prune: bool = True,
     storage: str = "",
 ) -> dict[str, Any]:
-    """Try settings on a grid, at random or by TPE, choose by dev, report on test.
+    """Try settings on a grid, at random or by TPE, choose the best on dev, and report it on test.
 
-    The same command on other machines that share the reports folder takes part: nothing is trained twice, and what a
-    killed worker leaves is taken over. Called again it goes on, and tries again what failed.
+    Run the same command on other machines that share the reports folder, and they share the work: nothing is trained
+    twice, and another worker takes over from a killed one. Run it again to continue; what failed is tried again.
 
     Args:
-        space: What to try, a JSON file or JSON itself: '{"loss.margin": [0.1, 0.2], "batch_size": [64, 128]}'. Names
+        space: What to try, as a JSON file or as JSON: '{"loss.margin": [0.1, 0.2], "batch_size": [64, 128]}'. Names
             are settings of uwml train, or arguments of the loss after "loss."; with --samples there may be ranges,
-            '{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}'. Of several losses under "loss" each has a
-            sweep of its own. By default the polynomial loss's margin and negative coefficients.
-        name: Name of the sweep, and of its folder under reports/sweeps/; by default that of the space's file, or
-            default.
-        sampler: By default random with --samples, else grid; tpe draws near what was good so far.
-        samples: Settings to draw; 0 tries the whole grid.
-        search_seed: Seed of drawing at random; the settings are the same on every machine.
-        prune: Stop a setting that after half of the epochs, and one after the warm-up, is below the median of the
-            complete ones.
+            '{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}'. Several losses under "loss" get a
+            sweep each. The default tries the polynomial loss's margin and negative coefficients.
+        name: Name of the sweep, and of its folder under reports/sweeps/. The default is the name of the space's file,
+            or "default".
+        sampler: The default is random with --samples, else grid. tpe draws near the settings that were good so far.
+        samples: How many settings to draw; 0 tries the whole grid.
+        search_seed: Seed of the random draws; the settings are the same on every machine.
+        prune: Stop a setting early if it is below the median of the complete ones. This is judged after half of the
+            epochs, and at least one epoch after the warm-up.
         storage: Optuna URL of a database, such as postgresql://user@host/base, for machines that share the reports
-            folder but not its file locks; by default a journal in the sweep's folder.
+            folder but not its file locks. The default is a journal in the sweep's folder.
     """
     from uwml_lib.datasets import EMBEDDED, prepare_data
     from uwml_lib.studies.compare import TUNING_EPOCHS

@@ -22,11 +22,11 @@ def train(
     """Train one model, evaluate its best epoch, and print the recalls.
 
     Args:
-        run_folder: Where the run goes; by default a folder under reports/runs/ named after the settings.
-        processes: Processes on this machine that train together, each with its share of every batch. The result is the
-            same but for the last bits.
+        run_folder: Folder of the run. The default is a folder under reports/runs/ that is named after the settings.
+        processes: How many processes of this machine train together, each on its share of every batch. The result is
+            the same but for the last bits.
         fidelity: released: captions bytes, siblings negatives, dev-captions 5000 and evaluation-precision float64.
-        row: Settings of a published number, by the name that `uwml published` gives it; other options change them.
+        row: Take the settings of a published number, named as in `uwml published`. Other options change them.
     """
     # The others have done their work: fidelity and row in with_preset, processes in the command line.
     from accelerate import PartialState
@@ -44,7 +44,7 @@ def train(
 def train_released(
     experiment: ExperimentConfig, run_folder: Path | None = None, processes: int = 1, fidelity: Fidelity = "corrected"
 ) -> dict[str, Any] | None:
-    """Train one model by the flags of the released train.py (SCAN, PolyLoss); options of `uwml train` may follow.
+    """Train one model with the flags of the released train.py (SCAN, PolyLoss); options of `uwml train` may follow.
 
     Args:
         run_folder: As in `uwml train`.

@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def write_features(folder: Path, files: Sequence[Path], /, boxes: int = 36, say: Say = say) -> None:
-    """Write the features and boxes of every split, from files of bottom-up attention. Called again it goes on.
+    """Write the features and boxes of every split, from files of bottom-up attention. Run it again to continue.
 
     They go to `{split}_ims.npy` (n, boxes, dim) and `{split}_boxes.npy` (n, boxes, 4), float32, in the order of
     `{split}_ids.txt`. Boxes stay as they are, in pixels. The files are read twice, to find every wanted image and
@@ -57,8 +57,8 @@ def write_features(folder: Path, files: Sequence[Path], /, boxes: int = 36, say:
     Args:
         folder: The data set's folder, with the ids that `uwml captions` writes.
         files: TSV files of six or ten columns, or folders with one .npz a picture; rows may be in any order.
-        boxes: Boxes that every image has; 0: as many as each has. Unequal numbers, with `{split}_offsets.npy`, are read
-            by the models vse, vse_infinity, dual_encoding and frozen.
+        boxes: How many boxes every image has; 0: as many as each has. The models vse, vse_infinity, dual_encoding and
+            frozen read unequal numbers, with `{split}_offsets.npy`.
 
     Raises:
         UWMLError: The file and line are named, or the images listed.

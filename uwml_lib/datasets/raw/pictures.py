@@ -63,13 +63,13 @@ def write_pictures(
     batch_size: int = 32,
     say: Say = say,
 ) -> None:
-    """Make a data set of your own pictures: captions, splits, and features of regions. Called again it goes on.
+    """Make a data set of your own pictures: captions, splits, and features of regions. Run it again to continue.
 
     The features, `{split}_ims.npy` (n, regions, dim) float32, are of one of two kinds. A grid: means of a backbone's
     last feature map over the cells of a grid, row by row. Or a detector: the last hidden states of its decoder for
-    the boxes that it is surest of, the surest first. `{split}_boxes.npy` (n, regions, 4) float32 has the cells or
+    the boxes with the highest scores, the highest first. `{split}_boxes.npy` (n, regions, 4) float32 has the cells or
     boxes: x1, y1, x2, y2 in pixels of the picture. All pictures are decoded once before anything is written. After a
-    kill the same call goes on, to the same bytes; another batch size or device changes last bits.
+    kill the same call continues, to the same bytes; another batch size or device changes the last bits.
 
     Args:
         folder: The new data set's folder, such as data/mine.
@@ -77,18 +77,18 @@ def write_pictures(
         captions: The caption file: lines of an image's name, then a tab, a comma, a vertical bar or a blank, and a
             caption; or JSON, of COCO's or Karpathy's kind too, or JSON Lines. Splits that it gives are kept.
         regions: The cells of a grid, or the boxes of a detector trained on COCO (D-FINE-L).
-        backbone: Of a grid: the image model, any of timm; by default CLIP's ResNet-50x4. Its weights are downloaded
-            once, from the Hugging Face hub, as are the detector's.
-        resolution: Of a grid: rows and columns of the input, into which a picture is squeezed; by default 384, and for
-            a backbone that is named its own.
-        grid: Of a grid: its rows and columns; by default 6, which are 36 regions.
-        boxes: Of a detector: how many boxes an image gets; by default 36.
+        backbone: For a grid: the image model, any of timm. The default is CLIP's ResNet-50x4. Weights are downloaded
+            once, from the Hugging Face hub, the detector's too.
+        resolution: For a grid: rows and columns of the input, into which a picture is squeezed. The default is 384; a
+            backbone that you name has its own.
+        grid: For a grid: its rows and columns. The default is 6, which makes 36 regions.
+        boxes: For a detector: how many boxes an image gets. The default is 36.
         weights: A file of weights instead of the download, .safetensors or a state dict of torch.
-        captions_per_image: Captions of every image, the first ones; by default as many as every image of its split has.
+        captions_per_image: Captions of every image, the first ones. The default is as many as every image has.
         dev: Percent of the images for choosing the best epoch, at least one image, unless the file gives splits.
         test: Percent of the images for the final scores, at least one image, unless the file gives splits.
         seed: Seed of the order in which images are dealt to the splits.
-        batch_size: Images that go through the model at once.
+        batch_size: How many images go through the model at once.
 
     Raises:
         UWMLError: The argument or file is named, or the images listed.
