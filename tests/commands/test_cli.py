@@ -241,7 +241,7 @@ def test_an_interruption_is_said(monkeypatch, capsys):
 
     monkeypatch.setattr("uwml_lib.training.runner.train", interrupted)
     assert main(["train"]) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert "continues" in capsys.readouterr().err
 
 
 def test_several_processes_get_the_same_words(monkeypatch):
