@@ -582,7 +582,7 @@ def damage_arrays(folder: Path, split: str, kind: str, generator: random.Random)
     array = np.load(folder / "test_ims.npy")
     array[rows] = copies.astype(array.dtype)
     np.save(folder / "test_ims.npy", array)
-    return "test: images nearly equal to one in train" if noise else "2 images and 0 captions of test are in train too"
+    return "test: images nearly equal to one in train" if noise else "also in train: 2 images and 0 captions of test"
 
 
 def attempt_folder(place: Path, generator: random.Random) -> Attempt:

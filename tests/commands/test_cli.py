@@ -452,7 +452,7 @@ def test_a_run_notes_what_the_audit_found(tmp_path, capsys):
     options = ["--dataset", "tiny", "--data-root", str(tmp_path)]
     assert provenance("cpu", data="not looked at")["audit"] is None
     assert main(["data", *options]) == 0
-    warning = "40 images and 80 captions of test are in train too"
+    warning = "also in train: 40 images and 80 captions of test"
     assert f"Warning: {warning}\n" in capsys.readouterr().out
     assert main(["train", *options, *SMALL, "--run-folder", str(tmp_path / "run")]) == 0
     for noted in (read_json(tmp_path / f"run/{name}.json")["provenance"] for name in ("config", "results")):

@@ -57,7 +57,7 @@ def test_a_test_split_copied_from_train(folder):
     for kind in ("ims.npy", "caps.txt"):
         (folder / f"test_{kind}").write_bytes((folder / f"train_{kind}").read_bytes())
     found = audited(folder)
-    assert found.warnings == ["30 images and 60 captions of test are in train too"]
+    assert found.warnings == ["also in train: 30 images and 60 captions of test"]
     assert found.counts["test"]["equal_images"] == {"train": 30, "dev": 0, "test": 0}
     assert found.counts["train"]["equal_images"] == {"train": 0}
     assert "images equal to one in train" in str(found)
@@ -72,7 +72,7 @@ def test_copies_of_other_numbers_and_types_are_found(folder):
     assert found.counts["test"]["near_images"] == {"train": 3, "dev": 0, "test": 0}
     assert found.counts["dev"]["equal_images"] == {"train": 2, "dev": 0}
     assert found.warnings == [
-        "2 images and 0 captions of dev are in train too",
+        "also in train: 2 images and 0 captions of dev",
         "test: images nearly equal to one in train: 3",
     ]
 

@@ -140,7 +140,7 @@ def test_05_compares_every_loss(compared):
 
 def test_05_finds_the_runs_of_the_pipeline_again(compared):
     """With the same settings it is the same run: nothing is trained twice."""
-    assert "2 of 12 runs were finished before" in compared[1]
+    assert "finished before: 2 of 12 runs" in compared[1]
 
 
 def test_06_finds_coefficients_without_a_warning(compared):
@@ -175,7 +175,7 @@ def test_08_compares_every_model(modelled):
     for model in MODELS.values():
         assert f"| {model.title}" in log
     assert "| SCAN, ensemble " in log
-    assert "2 of 16 runs were finished before" in log  # those of the pipeline
+    assert "finished before: 2 of 16 runs" in log  # those of the pipeline
     assert metrics["processes"][0] == pytest.approx(metrics["processes"][1], abs=5)
     assert min(metrics["rsums"].values()) > 50
     assert "Traceback" not in log
@@ -247,7 +247,7 @@ def test_second_call_does_no_work_twice(smoke):
     kept = {path: path.stat().st_mtime_ns for path in (home / "reports" / "runs").rglob("*.json*")}
     again = uwml(home, *REPRODUCE)
     assert again.returncode == 0, again.stderr
-    assert "6 of 6 runs were finished before" in again.stdout
+    assert "finished before: 6 of 6 runs" in again.stdout
     assert again.stdout.count("executed before") == len(NAMES)
     for path, changed in kept.items():
         assert path.name == "reproduce.json" or path.stat().st_mtime_ns == changed, path

@@ -43,8 +43,9 @@ def test_pictures_of_one_name_stay_apart(sources, tmp_path):
     assert [(sources.folder / name[1:]).read_bytes() for name in (first, second)] == [b"1", b"2"]
 
 
-def test_a_mean_and_an_interval_stay_on_one_line():
+def test_a_mean_an_interval_and_a_duration_stay_on_one_line():
     assert unbroken("1.0 ± 2.0, -3.1 [-4.2, +5.0], a, b") == "1.0\u00a0±\u00a02.0, -3.1 [-4.2,\u00a0+5.0], a, b"
+    assert unbroken("| 2 min 5 s | 7 s |") == "| 2\u00a0min\u00a05\u00a0s | 7\u00a0s |"
 
 
 def test_a_document_that_is_not_here_has_a_title_and_says_so(sources, tmp_path, monkeypatch):

@@ -397,14 +397,14 @@ def test_a_failed_setting_does_not_stop_the_others_and_is_tried_again_by_the_nex
         with pytest.raises(UWMLError) as error:
             report(home, (0.9, 0.1, 0.8, 0.2))
         first, *sentences = str(error.value).splitlines()
-        assert first == "2 settings failed; the same command tries them again:"
+        assert first == "2 settings failed; the same command tries again:"
         assert sentences[0].endswith(": the loss is nan at epoch 1, step 2; stopped")
         assert sentences[1:] == ["default, setting 3: RuntimeError: no kernel image"] and len(fake) == count
     found, whole = written(home)
     states = [(item["setting"], item["state"]) for item in found["settings"]]
     assert states == [(4, "complete"), (2, "complete"), (1, "failed"), (3, "failed")]
     assert "### Failed" in whole and "the loss is nan" in whole
-    with pytest.raises(UWMLError, match="1 settings failed"):
+    with pytest.raises(UWMLError, match="1 setting failed"):
         report(home, (0.9,), name="none")
     assert not (home / "sweeps/tiny/none/sweep.json").exists()
 

@@ -14,6 +14,7 @@ from uwml_lib.datasets.batches import sentence
 from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.support import paths
 from uwml_lib.support.files import lock, read_sealed_json, write_sealed_json
+from uwml_lib.support.progress import counted
 
 NEAR = 0.1
 """Images are nearly equal if they differ by at most this share of their norm, and their mean regions by this share of
@@ -193,6 +194,7 @@ def _warnings(one: _Seen, other: _Seen, found: dict[str, int]) -> list[str]:
     if found["equal_images"] and one is not other:
         captions = {*other.sentences}
         shared = sum(said in captions for said in one.sentences)
-        warnings.append(f"{found['equal_images']:,} images and {shared:,} captions of {name} are in {where} too")
+        copies = f"{counted(found['equal_images'], 'image')} and {counted(shared, 'caption')}"
+        warnings.append(f"also in {where}: {copies} of {name}")
         found = found | {"equal_images": 0, "equal_captions": found["equal_captions"] - found["equal_images"]}
     return warnings + [f"{name}: {COMPARED[key]} {where}: {count:,}" for key, count in found.items() if count > 0]

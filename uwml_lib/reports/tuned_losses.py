@@ -59,8 +59,8 @@ def tuned_losses(study: StudyRuns) -> Report:
     verdict, n_images = found[first].verdict("polynomial", "triplet"), run.images_ranked
     values = ", ".join(f"{loss} {mean_and_std(groups[first[0], loss])}" for loss in ("triplet", "polynomial"))
     finding = (
-        f"On {study.dataset} ({n_images:,} {study.split} images, {first[0]}), both losses tuned alike: {values} in "
-        f"rsum over {found[first].n[0]} seeds; polynomial − triplet {found[first].over_seeds}; {verdict}."
+        f"On {study.dataset} ({counted(n_images, f'{study.split} image')}, {first[0]}), both losses tuned alike: "
+        f"{values} in rsum over {counted(found[first].n[0], 'seed')}; polynomial − triplet {found[first].over_seeds}; {verdict}."
     )
     return Report(
         title=f"{study.dataset}: losses tuned alike",

@@ -99,7 +99,7 @@ def _settings_in_words(run: Run) -> str:
         f"{run.model}, width {config.embed_size}, batches of {config.batch_size}"
         + (f", λ {config.lambda_softmax:g} in the attention" if attends else "")
         + f"; {counted(config.epochs, 'epoch')}, {min(config.warmup_epochs, config.epochs)} of them warm-up"
-        + (f"; only the first {config.max_images} images" if config.max_images else "")
+        + (f"; only the first {counted(config.max_images, 'image')}" if config.max_images else "")
         + "."
     )
 

@@ -18,7 +18,7 @@ from uwml_lib.datasets import fingerprint
 from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.progress import Say, say
+from uwml_lib.support.progress import Say, counted, say
 from uwml_lib.training.processes import die_with_parent
 from uwml_lib.training.runner import check_config, check_model_fits, train
 
@@ -65,7 +65,7 @@ def train_all(
     folders, failures = run_folders(configs), dict[str, list[str]]()
     pending = [pair for pair in zip(configs, folders, strict=True) if not (pair[1] / "results.json").exists()]
     if len(pending) < len(configs):
-        say(f"{len(configs) - len(pending)} of {len(configs)} runs were finished before")
+        say(f"finished before: {len(configs) - len(pending)} of {counted(len(configs), 'run')}")
     if not pending:
         return [Run.load(folder) for folder in folders]
     threads = configs[0].threads

@@ -21,7 +21,7 @@ from uwml_lib.studies.tuning import COMPLETE_FIRST, Outcome, Sweep, quiet_optuna
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_path, lock, write_sealed_json, write_text
-from uwml_lib.support.progress import Say, say
+from uwml_lib.support.progress import Say, counted, say
 
 
 def tune_and_report(sweeps: Sequence[Sweep], say: Say = say) -> dict[str, Any]:
@@ -42,7 +42,9 @@ def tune_and_report(sweeps: Sequence[Sweep], say: Say = say) -> dict[str, Any]:
                 chosen[sweep.base.loss] = outcomes[0].values
                 say(f"\n{texts[-1]}\n\n{sweep.folder / 'sweep.md'}\nReport: {build_pages(say)}")
     if failures:
-        raise UWMLError("\n".join([f"{len(failures)} settings failed; the same command tries them again:", *failures]))
+        raise UWMLError(
+            "\n".join([f"{counted(len(failures), 'setting')} failed; the same command tries again:", *failures])
+        )
     return {"markdown": "\n\n".join(texts), "chosen": chosen}
 
 
@@ -69,7 +71,7 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     tables = {"settings": settings, "chosen": results, "runs": runs}
     shown = {name: table_markdown(table, index=False, disable_numparse=True) for name, table in tables.items()}
     sentences = _sentences(sweep, outcomes, varied, split)
-    title = f"## {plain_markdown(dataset)}, sweep {plain_markdown(sweep.name)}: {len(outcomes)} settings"
+    title = f"## {plain_markdown(dataset)}, sweep {plain_markdown(sweep.name)}: {counted(len(outcomes), 'setting')}"
     text = "\n\n".join([title, shown["settings"], *sentences[:-1], shown["chosen"], sentences[-1], *best.remarks])
     lists = [f"![{name}]({name}.png)" for name in _draw(sweep, varied)] + ["### Runs", shown["runs"]]
     if failed := [f"- setting {one.number}: {one.error}" for one in outcomes if one.error]:

@@ -33,7 +33,7 @@ from uwml_lib.runs import Run, read_metrics
 from uwml_lib.studies.side_by_side import run_folders, side_by_side, train_all, workers
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.progress import Say, say
+from uwml_lib.support.progress import Say, counted, say
 from uwml_lib.training.processes import die_with_parent
 from uwml_lib.training.runner import train
 
@@ -210,7 +210,9 @@ def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int,
             _copy_trials(sweep, study)
         _fill_the_queue(sweep, study, failed=again)
         left = len(study.get_trials(deepcopy=False, states=OPEN))
-    say(f"{sweep.folder}: {left} of {len(sweep.settings)} settings to do, with {len(sweep.seeds)} seeds each")
+    say(
+        f"{sweep.folder}: {left} of {counted(len(sweep.settings), 'setting')} to do, with {counted(len(sweep.seeds), 'seed')} each"
+    )
     if (count := min(workers(sweep.base.threads), left)) <= 1:
         work(sweep, say)
         return _settled(sweep, study)

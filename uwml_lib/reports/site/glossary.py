@@ -19,6 +19,7 @@ SKIPPED = (
     nodes.reference,
     nodes.literal,
     nodes.title,
+    nodes.thead,
     nodes.math,
     nodes.raw,
     addnodes.desc_signature,

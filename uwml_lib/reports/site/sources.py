@@ -85,8 +85,9 @@ def unnoticed(text: str) -> str:
 
 
 def unbroken(text: str) -> str:
-    """The same with no line ending inside of a mean ± its deviation, or of an interval."""
-    return re.sub(r"(?<=\d) ± (?=\d)|(?<=\d), (?=[-+]\d[\d.]*\])", lambda match: match[0].replace(" ", "\u00a0"), text)
+    """The same with no line ending inside of a mean ± its deviation, of an interval, or of a duration."""
+    inside = r"(?<=\d) ± (?=\d)|(?<=\d), (?=[-+]\d[\d.]*\])|(?<=\d) (?=min |s )|(?<=\d min) (?=\d)"
+    return re.sub(inside, lambda match: match[0].replace(" ", "\u00a0"), text)
 
 
 def write_documents(sources: Sources) -> None:
