@@ -60,7 +60,8 @@ def tuned_losses(study: StudyRuns) -> Report:
     values = ", ".join(f"{loss} {mean_and_std(groups[first[0], loss])}" for loss in ("triplet", "polynomial"))
     finding = (
         f"On {study.dataset} ({counted(n_images, f'{study.split} image')}, {first[0]}), both losses tuned alike: "
-        f"{values} in rsum over {counted(found[first].n[0], 'seed')}; polynomial − triplet {found[first].over_seeds}; {verdict}."
+        f"{values} in rsum over {counted(found[first].n[0], 'seed')}; polynomial − triplet {found[first].over_seeds}; "
+        f"{verdict}."
     )
     return Report(
         title=f"{study.dataset}: losses tuned alike",

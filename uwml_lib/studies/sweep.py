@@ -42,9 +42,8 @@ def tune_and_report(sweeps: Sequence[Sweep], say: Say = say) -> dict[str, Any]:
                 chosen[sweep.base.loss] = outcomes[0].values
                 say(f"\n{texts[-1]}\n\n{sweep.folder / 'sweep.md'}\nReport: {build_pages(say)}")
     if failures:
-        raise UWMLError(
-            "\n".join([f"{counted(len(failures), 'setting')} failed; the same command tries again:", *failures])
-        )
+        failed = f"{counted(len(failures), 'setting')} failed; the same command tries again:"
+        raise UWMLError("\n".join([failed, *failures]))
     return {"markdown": "\n\n".join(texts), "chosen": chosen}
 
 

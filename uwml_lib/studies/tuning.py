@@ -210,9 +210,8 @@ def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int,
             _copy_trials(sweep, study)
         _fill_the_queue(sweep, study, failed=again)
         left = len(study.get_trials(deepcopy=False, states=OPEN))
-    say(
-        f"{sweep.folder}: {left} of {counted(len(sweep.settings), 'setting')} to do, with {counted(len(sweep.seeds), 'seed')} each"
-    )
+    settings, seeds = counted(len(sweep.settings), "setting"), counted(len(sweep.seeds), "seed")
+    say(f"{sweep.folder}: {left} of {settings} to do, with {seeds} each")
     if (count := min(workers(sweep.base.threads), left)) <= 1:
         work(sweep, say)
         return _settled(sweep, study)
