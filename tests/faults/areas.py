@@ -63,6 +63,7 @@ AREAS = {
     "site": Area(
         (
             "tests/reports/test_explorer.py",
+            "tests/reports/test_findings.py",
             "tests/reports/test_reference.py",
             "tests/reports/test_sources.py",
             "tests/reports/test_two_losses.py",

@@ -164,6 +164,8 @@ seeds out of order | reports | sorted(self.runs, key=lambda run: run.seed) ==> s
 last epoch against the one reached | reports | ["dev_rsum"].iloc[epochs - 1] ==> ["dev_rsum"].iloc[-1]
 losses of other seeds compared | statistics | sides[0].keys() ^ sides[1].keys() ==> sides[0].keys() - sides[0].keys()
 collapse upside down | reports | abs(gap) < COLLAPSED ==> abs(gap) > COLLAPSED
+worse models are counted as better | site | better with {ahead['polynomial']} of ==> better with {ahead['triplet']} of
+a glossary entry for each word of a term | site | re.split(r", (?![^()]*\)) ==> re.split(r",? (?![^()]*\))
 page with unescaped text | site | [<$]", lambda ==> [$]", lambda
 pages not escaped | site | escape(str(value)) ==> str(value)
 equations left as text | site | _equation(line.strip()) for ==> line.strip() for

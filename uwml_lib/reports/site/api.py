@@ -42,7 +42,7 @@ def api_pages() -> dict[str, str]:
             room, names = import_module(f"uwml_lib.{module}"), public_names(module)
         except ImportError:
             continue
-        lines = [f".. currentmodule:: uwml_lib.{module}", "", ".. autosummary::", ""]
+        lines = [f".. currentmodule:: uwml_lib.{module}", "", ".. autosummary::", "   :nosignatures:", ""]
         lines += [*(f"   {name}" for name in names), ""]
         for name in names:
             value = getattr(room, name)
