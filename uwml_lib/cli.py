@@ -82,7 +82,7 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
         import tyro
     except ModuleNotFoundError as error:
         advice = "`make setup`, or pip install '/path/to/the/kit[notebooks]'"
-        raise UWMLError(f"needs more than the losses do: {advice}") from error
+        raise UWMLError(f"this needs packages that are not installed: {advice}") from error
     from uwml_lib.support.files import unique_keys
 
     function = pkgutil.resolve_name(f"uwml_lib.{COMMANDS[command]}")

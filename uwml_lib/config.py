@@ -152,9 +152,9 @@ class ExperimentConfig:
             for holds, expected in item.metadata.get("bounds", ()) if value is not None else ():
                 _check(item.name, value, holds(value), expected)
         _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
-        where = "the name of a folder; where that lies goes into data_root"
+        where = "the name of a folder, without the path to it, which is data_root"
         _check("dataset", self.dataset, is_folder_name(self.dataset), where)
-        another = "another name, for the reports have a folder of their own called so"
+        another = "another name, because the reports have a folder with this name"
         _check("dataset", self.dataset, self.dataset.removesuffix("_precomp") not in paths.NO_DATASET, another)
         if self.mixed_precision == "auto":  # what is kept, and told apart by, is what it stands for on this machine
             from uwml_lib.support.numerics import quick_precision

@@ -65,7 +65,7 @@ def test_usage_needs_nothing_and_says_what_the_commands_need():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.endswith("130 stopped by Ctrl-C.\n\n")
-    assert done.stderr.startswith("uwml data: needs more than the losses do: `make setup`, or pip install")
+    assert done.stderr.startswith("uwml data: this needs packages that are not installed: `make setup`, or pip install")
 
 
 def test_the_version(capsys):
