@@ -75,7 +75,9 @@ def test_notebooks_without_machine_cells_with_words_for_pictures_and_long_text_f
     (tmp_path / "03_c.ipynb").write_text("{", encoding="utf-8")
     copies = executed(tmp_path)
     assert [copy.stem for copy in copies] == ["01_a", "02_b"]
-    write_notebooks(sources, {f"pages/course/{copy.name}": copy for copy in copies})
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "04_d.ipynb")
+    write_notebooks(sources, {f"pages/course/{copy.name}": copy for copy in [*copies, tmp_path / "04_d.ipynb"]})
+    assert "not executed" in nbformat.read(sources.folder / "pages/course/04_d.ipynb", as_version=4).cells[1].source
     made = nbformat.read(sources.folder / "pages/course/01_a.ipynb", as_version=4)
     text, drawn, said = made.cells
     assert text.source.endswith("Next: [2](/pages/course/02_b.ipynb), and 3.")

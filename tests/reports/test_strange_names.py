@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def reports(tmp_path, monkeypatch):
-    for name, folder in {"REPORTS": "", "RUNS": "runs", "SWEEPS": "sweeps"}.items():
+    for name, folder in {"REPORTS": "", "RUNS": "runs", "SWEEPS": "sweeps", "NOTEBOOKS": "no"}.items():
         monkeypatch.setattr(paths, name, tmp_path / folder)
     for name in ("REFERENCE", "PERFORMANCE", "RELIABILITY"):
         monkeypatch.setattr(paths, name, tmp_path / "reference")

@@ -78,15 +78,16 @@ def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: K
 
 
 def notebooks() -> dict[str, Path]:
-    """Return the source of each notebook's page -> the executed copy.
+    """Return the source of each notebook's page -> the copy to show.
 
-    The course shows the published copies, and one's own where nothing is published; all others are of their data set.
+    The course shows the published copies, one's own where nothing is published, and what was never executed as it is;
+    all other copies are of their data set.
     """
     folders = sorted({path.parent for path in paths.REPORTS.glob("*/[0-9][0-9]_*.ipynb")}, key=_order)
     own = {folder.name: executed(folder) for folder in folders if folder != paths.REFERENCE}
     published = [copy for folder in sorted(paths.REFERENCE.glob("**/notebooks")) for copy in executed(folder)]
     course: dict[str, Path] = {}
-    for copy in [*published, *sum(own.values(), [])]:
+    for copy in [*published, *sum(own.values(), []), *sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))]:
         course.setdefault(f"pages/course/{copy.name}", copy)
     shown = {*course.values()}
     others = {f"pages/runs/{page_name(dataset)}/{copy.name}": copy

@@ -28,6 +28,7 @@ DOCUMENTS = {
     "reports/reference/performance": "pages/how_fast.md",
 }  # fmt: skip
 """Document or folder of the checkout -> the source of the page that shows it."""
+NOT_EXECUTED = "*This notebook was not executed yet, so its results are missing here.*"
 ONLY_IN_THE_CHECKOUT = "This part is made of a document of the kit's checkout, which is not here."
 CODE_OR_LINK = re.compile(
     r"(`{3,}).*?\1|(`+).*?\2|\\.|(!?)\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]\(([^()\s]+)\)", re.DOTALL
@@ -126,7 +127,7 @@ def key_of(copy: Path) -> str | None:
 
 
 def write_notebooks(sources: Sources, copies: Mapping[str, Path]) -> None:
-    """Write executed notebooks as sources; copies: source -> executed copy. Links among notebooks lead to those beside
+    """Write notebooks as sources; copies: source -> the copy to show. Links among notebooks lead to those beside
     them, or of the course.
     """
     course = {Path(page).name: page for page in copies if page.startswith("pages/course/")}
@@ -136,6 +137,8 @@ def write_notebooks(sources: Sources, copies: Mapping[str, Path]) -> None:
         here = Sources(sources.folder, sources.shown | places)
         content = nbformat.read(copy, as_version=4)
         content.metadata.pop("widgets", None)
+        if not content.metadata.get("uwml_key"):
+            content.cells.insert(1, nbformat.v4.new_markdown_cell(NOT_EXECUTED))
         content.cells = [cell for cell in content.cells if not MACHINE & {*cell.metadata.get("tags", ())}]
         for cell in content.cells:
             if cell.cell_type == "markdown":
