@@ -14,23 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
-from uwml_lib.reports.site import explorer
-from uwml_lib.reports.site.explorer import (
-    HELD,
-    KINDS,
-    LIVE,
-    PRESETS,
-    SIMILARITIES,
-    SLIDERS,
-    START,
-    build_explorer,
-    pair_curve,
-)
+from uwml_lib.reports.site.explorer import LIVE, PRESETS, SIMILARITIES, SLIDERS, START, build_explorer
+from uwml_lib.reports.site.formulas import FORMULAS, TEMPLATES, losses_for_pages
 from uwml_lib.studies import build_pages
 from uwml_lib.support import paths
-from uwml_lib.weighting import one_anchor, pair_weights, weight_curve
+from uwml_lib.weighting import from_scores, one_anchor, pair_weights, weight_curve
 
-SCRIPTS = {name: (explorer.TEMPLATES / name).read_text(encoding="utf-8") for name in ("losses.js", "explorer.js")}
+FILES = ("shared/page.css", "shared/formulas.js", "explorer/curves.js", "explorer/explorer.js")
+OWN = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in FILES}
+KINDS = ("positive", "negative")
 # Settings as the page has them: clamps that bite, gates of the margin, held pairs, weights on an edge.
 SETTINGS = {
     **{name: changes for name, (changes, _) in PRESETS.items()},
@@ -97,8 +89,7 @@ def test_the_page_asks_for_nothing(page):
     assert not [tag for tag, _ in tags if tag in ("link", "iframe", "object", "embed", "img", "base")]
     (policy,) = [a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none';")
-    own = "".join(SCRIPTS.values()) + (explorer.TEMPLATES / "page.css").read_text(encoding="utf-8")
-    assert not re.findall(r"\b(fetch|XMLHttpRequest|WebSocket|sendBeacon|import|url|https?:)\b", own)
+    assert not re.findall(r"\b(fetch|XMLHttpRequest|WebSocket|sendBeacon|import|url|https?:)\b", "".join(OWN.values()))
 
 
 def test_the_site_holds_the_page_and_links_it(tmp_path, monkeypatch, unmade):
@@ -112,37 +103,28 @@ def test_the_site_holds_the_page_and_links_it(tmp_path, monkeypatch, unmade):
 
 def test_every_loss_can_be_shown(page):
     shown = [a["data-show"] for tag, a in Tags(page.read_text(encoding="utf-8")).found if "data-show" in a]
-    data = data_of(page)
-    assert shown == data["losses"]
-    assert sorted(shown) == sorted(LOSSES)
-    assert set(data["curves"]) == set(LOSSES) - set(LIVE)
+    assert sorted(shown) == sorted(data_of(page)["losses"]) == sorted(LOSSES)
 
 
 def test_the_same_bytes_every_time(page, tmp_path):
     assert build_explorer(tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", LOSSES)
-def test_curves_are_those_of_the_library(name, kind):
-    loss = LOSSES[name](reduction="sum")
-    for similarity in (HELD[0], HELD[3]):
-        curve = pair_curve(loss, kind, similarity)
-        for quantity, values in expected(loss, kind, similarity, SIMILARITIES[::4]).items():
-            np.testing.assert_allclose(curve[quantity][::4], values, rtol=0, atol=1e-6)
+def test_a_variant_is_in_the_page_by_its_name_and_a_loss_without_formula_is_not(monkeypatch, tmp_path):
+    class Wide(TripletLoss, margin=0.9):
+        pass
 
+    class Own(TripletLoss):
+        def direction_weights(self, scores, negative_mask):
+            raise NotImplementedError
 
-def test_a_new_loss_is_in_the_page_by_its_name(monkeypatch, tmp_path):
-    class Wide(TripletLoss):
-        def __init__(self, reduction):
-            super().__init__(margin=0.9, reduction=reduction)
-
-    monkeypatch.setitem(LOSSES, "wide", Wide)
+    for name, Loss in {"wide": Wide, "own": Own}.items():
+        monkeypatch.setitem(LOSSES, name, Loss)
     page = build_explorer(tmp_path / "page.html")
-    for kind in KINDS:
-        curves = data_of(page)["curves"]["wide"][kind]
-        assert curves == [pair_curve(Wide("sum"), kind, similarity) for similarity in HELD]
+    settings = {"margin": 0.9, "negatives": "hardest"}
+    assert data_of(page)["losses"]["wide"] == {"formula": "triplet", "settings": settings, "dense": ["triplet", "all"]}
     assert 'data-show="wide"' in page.read_text(encoding="utf-8")
+    assert 'data-show="own"' not in page.read_text(encoding="utf-8")
 
 
 def test_presets_are_possible_settings():
@@ -162,15 +144,52 @@ def formulas():
     from py_mini_racer import MiniRacer
 
     engine = MiniRacer()
-    engine.eval(SCRIPTS["losses.js"])
+    engine.eval(f"const DATA = {json.dumps({'losses': losses_for_pages()})};")
+    engine.eval(OWN["shared/formulas.js"] + OWN["explorer/curves.js"])
     engine.eval("""
-        const curve = (name, kind, settings, xs) => xs.map((x) => livePoint(name, kind, settings, x));
+        const curve = (name, kind, settings, xs) => xs.map((x) => pointAt(name, kind, settings, x));
         const stretchesOf = (name, kind, settings, xs) => stretches(
-            curve(name, kind, settings, xs), (x) => livePoint(name, kind, settings, x));
+            curve(name, kind, settings, xs), (x) => pointAt(name, kind, settings, x));
+        const whole = (name, settings, scores) => lossOf(name, settings, scores);
+        const fitted = (positives, negatives) => fromScores(positives, negatives);
     """)
-    return lambda function, name, kind, settings, similarities=SIMILARITIES: engine.call(
-        function, name, kind, START | {"ceiling": PolynomialLoss().positive_ceiling} | settings, similarities
-    )
+    return engine.call
+
+
+def curve(formulas, name, kind, settings, similarities, function="curve"):
+    return formulas(function, name, kind, START | settings, similarities)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_weights_of_a_matrix_are_those_of_the_library(formulas, name):
+    """Random scores, equal ones, some of them tied, and a single pair; at the defaults and, where there is a choice, with
+    the other negatives."""
+    generator = torch.Generator().manual_seed(0)
+    scores = 2 * torch.rand(5, 6, 6, dtype=torch.float64, generator=generator) - 1
+    matrices = [*scores, (scores[0] * 4).round() / 4, torch.full((6, 6), 0.3, dtype=torch.float64), scores[0, :1, :1]]
+    entry = losses_for_pages()[name]
+    for formula, negatives in ((entry["formula"], entry["settings"].get("negatives")), entry["dense"]):
+        loss = LOSSES[formula](**entry["settings"] | ({"negatives": negatives} if negatives else {}), reduction="sum")
+        for matrix in matrices:
+            found = formulas("whole", formula, entry["settings"] | {"negatives": negatives}, matrix.tolist())
+            weights = pair_weights(loss, matrix)
+            together = weights.negative + weights.positive.diag()
+            assert found["loss"] == pytest.approx(float(loss(matrix)), abs=1e-10)
+            np.testing.assert_allclose(found["weights"], together, rtol=1e-9, atol=1e-10)
+
+
+def test_every_formula_is_one_of_the_library(formulas):
+    assert sorted(formulas("eval", "Object.keys(LOSSES)")) == [*FORMULAS]
+
+
+def test_coefficients_are_fitted_as_by_the_library(formulas):
+    generator = np.random.default_rng(0)
+    positive, negative = generator.uniform(0, 0.6, 16), generator.uniform(-0.3, 0.2, 16)
+    found = formulas("fitted", positive.tolist(), negative.tolist())
+    wanted = from_scores(positive, negative)
+    np.testing.assert_allclose(found["positive"], wanted.positive, rtol=1e-9)
+    np.testing.assert_allclose(found["negative"], wanted.negative, rtol=1e-9)
+    assert formulas("fitted", [0.5, 0.5], negative.tolist()) is None
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -178,7 +197,7 @@ def test_formulas_of_the_page_are_those_of_the_library(formulas, settings):
     similarities = [*SIMILARITIES[::4], 1.0, 1 - 1e-5, 1 - 1e-6]
     for name, loss in live_losses(settings).items():
         for kind in KINDS:
-            points = formulas("curve", name, kind, settings, similarities)
+            points = curve(formulas, name, kind, settings, similarities)
             for quantity, values in expected(loss, kind, held(settings, kind), similarities).items():
                 found = [point[quantity] for point in points]
                 np.testing.assert_allclose(found, values, rtol=0, atol=1e-12, err_msg=f"{name} {kind} {quantity}")
@@ -198,7 +217,7 @@ def test_formulas_at_any_setting(formulas, numbers, positive, negative, margin, 
     settings |= {"margin": margin, "triplet_margin": margin, "clamp": clamp, "negative_held": negative}
     scores = one_anchor(positive, negative)
     for name, loss in live_losses(settings).items():
-        (point,) = formulas("curve", name, "positive", settings, [positive])
+        (point,) = curve(formulas, name, "positive", settings, [positive])
         weights = pair_weights(loss, scores)
         assert point["loss"] == pytest.approx(float(loss(scores)), abs=1e-12)
         assert point["weight"] == pytest.approx(float(weights.positive[0]), abs=1e-12)
@@ -206,7 +225,7 @@ def test_formulas_at_any_setting(formulas, numbers, positive, negative, margin, 
 
 def test_dead_and_wrong_way_zones(formulas):
     def zones(kind, **settings):
-        found = formulas("stretchesOf", "polynomial", kind, settings)
+        found = curve(formulas, "polynomial", kind, settings, SIMILARITIES, "stretchesOf")
         return {zone["state"]: (round(zone["from"], 6), round(zone["to"], 6)) for zone in found}
 
     low, high = np.sort(np.roots(PolynomialLoss().negative[::-1])).round(6)
@@ -300,7 +319,7 @@ def test_every_setting_typed_in_and_restored_from_the_address(visit):
 )
 def test_a_malformed_address_is_ignored(visit, fragment):
     tab = visit(fragment)
-    assert tab.evaluate("explorer.settings()") == START | {"ceiling": PolynomialLoss().positive_ceiling}
+    assert tab.evaluate("explorer.settings()") == START
     assert_drawn(tab, {})
 
 

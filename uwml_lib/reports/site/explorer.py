@@ -1,29 +1,21 @@
 """The weight explorer: one page, without kernel, server or network, that draws losses and weights as sliders move.
 
-The polynomial and the triplet loss are computed in the page (`templates/explorer/losses.js`); every other loss of
-`LOSSES` is there as curves at its defaults, computed here.
+Every loss is computed in the page (`templates/shared/formulas.js`); the sliders move the polynomial and the triplet loss.
 """
 
 import hashlib
-import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-import torch
 import vl_convert
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from uwml_lib.losses import LOSSES, PolynomialLoss, ScoreMatrixLoss, TripletLoss
+from uwml_lib.losses import PolynomialLoss, TripletLoss
+from uwml_lib.reports.site.formulas import TEMPLATES, losses_for_pages, render
 from uwml_lib.support.files import sha256_of, write_text
-from uwml_lib.weighting.weights import weight_map
 
-TEMPLATES = Path(__file__).parent / "templates" / "explorer"
 LIVE = ("polynomial", "triplet")
-Kind = Literal["positive", "negative"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 SIMILARITIES = [step / 100 for step in range(-100, 100)]
-HELD = [-1.0, -0.5, 0.0, 0.5, 1.0]  # the other pair's similarities for which curves are computed here
 
 
 class Slider(NamedTuple):
@@ -75,45 +67,23 @@ PRESETS: dict[str, tuple[dict[str, Any], str]] = {
 
 def build_explorer(path: Path | str) -> Path:
     """Write the page to `path`, all it needs inside it, unless it is there already; return the path."""
-    library = Path(__file__).parents[2]
-    sources = [*TEMPLATES.iterdir(), *library.glob("losses/*.py"), *library.glob("weighting/*.py"), Path(__file__)]
-    made_of = [*LOSSES, version("vl-convert-python"), *map(sha256_of, sorted(sources))]
+    losses = losses_for_pages()
+    templates = [*(TEMPLATES / "explorer").iterdir(), *(TEMPLATES / "shared").iterdir()]
+    made_of = [str(losses), version("vl-convert-python"), *map(sha256_of, sorted([*templates, Path(__file__)]))]
     key = f"<!-- {hashlib.sha256(''.join(made_of).encode()).hexdigest()} -->\n"
     if Path(path).exists() and Path(path).read_text(encoding="utf-8").endswith(key):
         return Path(path)
-    others = {
-        name: Loss(reduction="sum")  # type: ignore[call-arg]  # a loss by name has defaults for all else
-        for name, Loss in LOSSES.items()
-        if name not in LIVE
-    }
-    losses = [*LIVE, *others]
     data = {
-        "similarities": SIMILARITIES, "held": HELD, "losses": losses, "start": START,
+        "similarities": SIMILARITIES, "losses": losses, "start": START,
         "bounds": {name: [slider.low, slider.high] for name, slider in SLIDERS.items()},
         "choices": {name: list(words) for name, words in CHOICES.items()},
-        "ceiling": _polynomial.positive_ceiling,
         "presets": {name: changes for name, (changes, _) in PRESETS.items()},
-        "curves": {
-            name: {kind: [pair_curve(loss, kind, held) for held in HELD] for kind in KINDS}
-            for name, loss in others.items()
-        },
     }  # fmt: skip
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     # Vega as one script, which vl-convert carries inside its wheel.
     charts = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True)
-    page = environment.get_template("page.html.j2").render(
-        sliders=SLIDERS, choices=CHOICES, presets=PRESETS, losses=losses, live=LIVE, data=text, charts=charts
+    ordered = [*LIVE, *sorted(losses.keys() - LIVE)]
+    page = render(
+        "explorer", data, sliders=SLIDERS, choices=CHOICES, presets=PRESETS, losses=ordered, live=LIVE, charts=charts
     )
     write_text(path, f"{page}\n{key}")
     return Path(path)
-
-
-def pair_curve(loss: ScoreMatrixLoss, kind: Kind, held: float) -> dict[str, list[float]]:
-    """Sweep a pair over SIMILARITIES with the other pair of its anchor held; return "loss" and signed "weight".
-
-    Both to nine decimals; the weights by automatic differentiation, as those of `weighting.weight_curve`.
-    """
-    swept, other = (torch.tensor(values, dtype=torch.float64) for values in (SIMILARITIES, [held]))
-    frame = weight_map(loss, *((swept, other) if kind == "positive" else (other, swept))).round(9) + 0.0
-    return {"loss": frame["loss"].tolist(), "weight": frame[f"{kind}_weight"].tolist()}  # + 0.0 made 0.0 of -0.0

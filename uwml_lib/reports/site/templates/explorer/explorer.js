@@ -1,10 +1,10 @@
-const DATA = JSON.parse(document.getElementById("data").textContent);
 const KINDS = ["positive", "negative"], QUANTITIES = ["weight", "loss"];
 const VARIABLE = {positive: "p", negative: "n"};
 const HEIGHT = {weight: 220, loss: 130};
 const WORDS = {out: "no part", dead: "dead zone", wrong: "wrong way"};
 const element = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
+const NAMES = all("[data-show]").map((box) => box.dataset.show);
 const fixed = (value, digits = 4) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
 
 // A loss is told by colour (--loss-0 to --loss-7, in page.css), by dashes and by markers; with 8, 7 and 5 of them, no two
@@ -12,13 +12,13 @@ const fixed = (value, digits = 4) => value.toFixed(digits).replace(/^-(0\.?0*)$/
 const DASHES = [[1, 0], [7, 4], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 4]];
 const SHAPES = ["M-1,0A1,1,0,1,1,1,0A1,1,0,1,1,-1,0Z", "M-.9-.9H.9V.9H-.9Z", "M0-1.1L1.1,.9H-1.1Z", "M0-1.2L1.2,0L0,1.2L-1.2,0Z",
   "M-.4-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z"];
-const LOOKS = Object.fromEntries(DATA.losses.map((name, place) => [
+const LOOKS = Object.fromEntries(NAMES.map((name, place) => [
   name, {colour: `var(--loss-${place % 8})`, dash: DASHES[place % DASHES.length], shape: SHAPES[place % SHAPES.length]},
 ]));
 
 // ------------------------------------------------------------------------------------------------------ the settings
 
-const settings = {...structuredClone(DATA.start), ceiling: DATA.ceiling};
+const settings = structuredClone(DATA.start);
 
 // Only what is a setting, and possible, is taken over.
 function accept(changes) {
@@ -29,7 +29,7 @@ function accept(changes) {
     } else if (Object.hasOwn(DATA.choices, name)) {
       if (DATA.choices[name].includes(value)) settings[name] = value;
     } else if (name === "show") {
-      const known = DATA.losses.filter((loss) => value.includes(loss));
+      const known = NAMES.filter((loss) => value.includes(loss));
       if (known.length || !value.join("")) settings.show = known;
     }
   }
@@ -50,20 +50,8 @@ function fromFragment() {
 
 // -------------------------------------------------------------------------------------------------------- the curves
 
-const heldFor = (kind) => settings[kind === "positive" ? "negative_held" : "positive_held"];
-const nearest = (held) => DATA.held.reduce((best, value) => Math.abs(value - held) < Math.abs(best - held) ? value : best);
-const live = (name, kind) => name in LIVE && ((similarity) => livePoint(name, kind, settings, similarity));
-
-function curve(name, kind) {
-  if (name in LIVE) return DATA.similarities.map(live(name, kind));
-  const {loss, weight} = DATA.curves[name][kind][DATA.held.indexOf(nearest(heldFor(kind)))];
-  return DATA.similarities.map((similarity, k) => ({similarity, loss: loss[k], weight: weight[k], used: true}));
-}
-
-function pointAt(name, kind, similarity) {
-  if (name in LIVE) return live(name, kind)(similarity);
-  return curve(name, kind).find((point) => Math.abs(point.similarity - similarity) < 0.0051);
-}
+const curveAt = (name, kind) => (similarity) => pointAt(name, kind, settings, similarity);
+const curve = (name, kind) => DATA.similarities.map(curveAt(name, kind));
 
 // -------------------------------------------------------------------------------------------------------- the charts
 
@@ -134,8 +122,8 @@ function draw(curves, at) {
     const units = Object.fromEntries(settings.show.map((name) => [name, absolute ? 1 : largest(name)]));
     const shown = (name, {similarity, ...point}) => ({name, similarity, [quantity]: point[quantity] / units[name], ...LOOKS[name]});
     const rows = settings.show.flatMap((name) => curves[kind][name].map((point, step) => ({...shown(name, point), step})));
-    const read = settings.show.map((name) => shown(name, pointAt(name, kind, at)));
-    const marked = shaded ? stretches(curves[kind][shaded], live(shaded, kind)) : [];
+    const read = settings.show.map((name) => shown(name, curveAt(name, kind)(at)));
+    const marked = shaded ? stretches(curves[kind][shaded], curveAt(shaded, kind)) : [];
     const {low, high} = extent(rows.map((row) => row[quantity]));
     return view.width(place.clientWidth - 68).signal("low", low).signal("high", high).signal("at", at)
       .signal("unit", absolute ? "" : " / largest").data("curves", rows).data("read", read)
@@ -156,21 +144,12 @@ function formula(kind) {
 }
 
 function sentence(name, kind, points) {
-  const parts = stretches(points, live(name, kind)).map(({state, from, to, lowest}) => {
+  const parts = stretches(points, curveAt(name, kind)).map(({state, from, to, lowest}) => {
     const range = `for ${VARIABLE[kind]} from ${fixed(from)} to ${fixed(to)}`;
     if (state === "out") return `takes no part ${range}`;
     return state === "dead" ? `dead zone, weight 0, ${range}` : `wrong way, weight down to ${fixed(lowest)}, ${range}`;
   });
   return `${name}: ${parts.join("; ") || "weight above 0 everywhere"}.`;
-}
-
-function sentences(kind, curves) {
-  const computed = settings.show.filter((name) => !(name in LIVE)), held = nearest(heldFor(kind));
-  const note = `${computed.join(", ")}: drawn with the other pair held at ${fixed(held, 1)}, the nearest value there is.`;
-  return [
-    ...settings.show.map((name) => sentence(name, kind, curves[name])),
-    ...(computed.length && held !== heldFor(kind) ? [note] : []),
-  ];
 }
 
 function filled(tag, text, attributes = {}) {
@@ -191,11 +170,11 @@ function fillRows(part, rows) {
 function describe(curves, at) {
   for (const kind of KINDS) {
     element(`${kind}-formula`).textContent = formula(kind);
-    element(`${kind}-zones`).replaceChildren(...sentences(kind, curves[kind]).map((words) => filled("li", words)));
+    element(`${kind}-zones`).replaceChildren(...settings.show.map((name) => filled("li", sentence(name, kind, curves[kind][name]))));
   }
   element("reading-at").textContent = fixed(at, 2);
   fillRows(element("reading"), settings.show.map((name) => {
-    const values = KINDS.map((kind) => pointAt(name, kind, at)).flatMap(({weight, loss}) => [weight, loss]);
+    const values = KINDS.map((kind) => curveAt(name, kind)(at)).flatMap(({weight, loss}) => [weight, loss]);
     return [name, ...values.map((value) => fixed(value, 6))];
   }));
   const [preset] = Object.entries(DATA.presets).find(([, changes]) => (
@@ -273,7 +252,7 @@ for (const {kind, quantity, place} of panels) {
   place.addEventListener("pointermove", (event) => {
     hovered = under(event);
     update();
-    const lines = settings.show.map((name) => `${name}: ${fixed(pointAt(name, kind, hovered)[quantity], 6)}`);
+    const lines = settings.show.map((name) => `${name}: ${fixed(curveAt(name, kind)(hovered)[quantity], 6)}`);
     tooltip.textContent = [`${VARIABLE[kind]} = ${fixed(hovered, 2)}, ${quantity}`, ...lines].join("\n");
     tooltip.hidden = false;
     const left = Math.min(event.clientX + 14, document.documentElement.clientWidth - tooltip.offsetWidth - 8);
