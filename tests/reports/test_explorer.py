@@ -162,8 +162,7 @@ def curve(formulas, name, kind, settings, similarities, function="curve"):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_and_weights_of_a_matrix_are_those_of_the_library(formulas, name):
-    """Random scores, equal ones, some of them tied, and a single pair; at the defaults and, where there is a choice, with
-    the other negatives."""
+    """Random scores, tied ones, equal ones and a single pair; at the defaults and in the form of a warm-up."""
     generator = torch.Generator().manual_seed(0)
     scores = 2 * torch.rand(5, 6, 6, dtype=torch.float64, generator=generator) - 1
     matrices = [*scores, (scores[0] * 4).round() / 4, torch.full((6, 6), 0.3, dtype=torch.float64), scores[0, :1, :1]]

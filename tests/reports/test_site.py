@@ -19,11 +19,11 @@ from uwml_lib.support.paths import CHECKOUT
 PAGES = (
     "index.html", "pages/course/02_training.html", "pages/course/04_weight_functions.html", "pages/results.html",
     "pages/results/scenes-models.html", "pages/api/losses.html", "pages/how_fast.html", "pages/use_the_loss.html",
-    "pages/glossary.html", "weight_explorer.html",
+    "pages/glossary.html", "pages/playground.html", "weight_explorer.html", "loss_playground.html",
 )  # fmt: skip
 CHAPTERS = (
-    "course", "results", "how_fast", "use_the_loss", "your_data", "api", "fidelity", "glossary", "contributing",
-    "changelog",
+    "course", "playground", "results", "how_fast", "use_the_loss", "your_data", "api", "fidelity", "glossary",
+    "contributing", "changelog",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from uwml_lib.reports.site.api import api_pages
 from uwml_lib.reports.site.explorer import build_explorer
+from uwml_lib.reports.site.playground import build_playground
 from uwml_lib.reports.site.results import Known, Shown, contents, page_name, write_results
 from uwml_lib.reports.site.sources import (
     DOCUMENTS,
@@ -38,6 +39,7 @@ def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyT
     """
     with lock(paths.REPORTS / "pages", say):
         build_explorer(paths.REPORTS / "weight_explorer.html")
+        build_playground(paths.REPORTS / "loss_playground.html")
         make_folder(paths.REPORTS)
         with writing(paths.REPORTS / "index.html"), _workplace() as folder:
             sources, made = Sources(folder / "source"), folder / "html"

@@ -1,6 +1,6 @@
 """The weight explorer: one page, without kernel, server or network, that draws losses and weights as sliders move.
 
-Every loss is computed in the page (`templates/shared/formulas.js`); the sliders move the polynomial and the triplet loss.
+Every loss is computed in the page (`templates/shared/formulas.js`); the polynomial and the triplet loss have sliders.
 """
 
 import hashlib

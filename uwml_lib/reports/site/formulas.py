@@ -1,4 +1,4 @@
-"""The formulas of losses that the explorer and the playground compute in the page, and what goes with them into a page."""
+"""What the explorer and the playground share: losses that are computed in the page, and the making of a page."""
 
 import inspect
 import json
