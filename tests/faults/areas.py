@@ -64,6 +64,7 @@ AREAS = {
         (
             "tests/reports/test_explorer.py",
             "tests/reports/test_findings.py",
+            "tests/reports/test_playground.py",
             "tests/reports/test_reference.py",
             "tests/reports/test_sources.py",
             "tests/reports/test_two_losses.py",

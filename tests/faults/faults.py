@@ -171,9 +171,10 @@ pages not escaped | site | escape(str(value)) ==> str(value)
 equations left as text | site | _equation(line.strip()) for ==> line.strip() for
 curve upside down | site | (high - values) / ((high - low) or 1) ==> (values - low) / ((high - low) or 1)
 pages of runs that are gone | site | shutil.rmtree(folder / path.name) ==> str(folder / path.name)
-explorer's margin forgotten | site | n + margin <= p || p >= ceiling ==> n <= p || p >= ceiling
-explorer's clamp on the sum forgotten | site | : Math.max(P + Q, 0), ==> : P + Q,
-explorer's curves averaged | site | Loss(reduction="sum") ==> Loss()
+explorer's margin forgotten | site | margin === null || n + margin > p ==> margin === null || n > p
+explorer's clamp on the sum forgotten | site | : Math.max(P + Q, 0)); ==> : P + Q);
+tied negatives count whole in pages | site | one / Math.max(sum(chosen), 1) ==> one
+playground pushes true pairs | site | (i === j ? 1 : -1) * settings.rate ==> (i === j ? -1 : 1) * settings.rate
 link replaced by a file | files | Path(path).resolve()  # through a link ==> Path(path)  # through a link
 NaN in JSON | files | indent=1, allow_nan=False ==> indent=1, allow_nan=True
 changed results are read | files | if seal != seal_of(value) ==> if not seal
