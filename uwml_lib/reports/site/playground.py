@@ -15,7 +15,7 @@ START: dict[str, Any] = {"start": "random", "seed": 1, "warmup": 20, "loss": "tr
 STARTS = {
     "random": "random",
     "collapsed": "nearly collapsed",
-    "dead": "scores in the dead zone",
+    "dead": "dead zone",
     "low": "low scores",
 }
 # A learning rate for each formula, in which a step is neither lost nor too long.
@@ -43,7 +43,7 @@ PRESETS: dict[str, tuple[dict[str, Any], str]] = {
         {"loss": "triplet", "start": "collapsed", "warmup": 0},
         "All scores are nearly equal. Every point is pulled to its partner and pushed from its hardest rival. Both "
         "have the same weight and lie in the same spot, so the two moves nearly cancel. The loss stays on the dashed "
-        "line, 2 × margin = 0.4, for a hundred steps.",
+        "line, 2 × margin = 0.4, for a hundred steps. Ranks may come out right, but the gaps stay near 0.",
     ),
     "Warm-up": (
         {"loss": "triplet", "start": "collapsed", "warmup": 30},
