@@ -198,15 +198,19 @@ function fillNumbers(table, curves) {
 
 let hovered = null;  // the similarity under the pointer, while it is over a chart
 let drawn = Promise.resolve();
+let curves = {};
 
 function update() {
   for (const input of all("[data-setting]")) {
     if (input !== document.activeElement || input.type !== "number") input.value = settings[input.dataset.setting];
   }
   for (const box of all("[data-show]")) box.checked = settings.show.includes(box.dataset.show);
-  const curves = Object.fromEntries(KINDS.map((kind) => (
-    [kind, Object.fromEntries(settings.show.map((name) => [name, curve(name, kind)]))]
-  )));
+  const {at, scale, ...moved} = settings, drawnFor = JSON.stringify(moved);
+  if (drawnFor !== curves.drawnFor) {  // and not only the pointer
+    curves = {drawnFor, ...Object.fromEntries(KINDS.map((kind) => (
+      [kind, Object.fromEntries(settings.show.map((name) => [name, curve(name, kind)]))]
+    )))};
+  }
   describe(curves, hovered ?? settings.at);
   drawn = draw(curves, hovered ?? settings.at);
 }
