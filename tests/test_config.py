@@ -159,7 +159,7 @@ def test_the_root_of_every_path(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("dataset", ["reference", "runs", "performance", "figures_precomp"])
 def test_a_data_set_is_not_called_like_a_folder_of_the_reports(dataset):
-    with pytest.raises(UWMLError, match=f"dataset: found '{dataset}', expected another name, for the reports have"):
+    with pytest.raises(UWMLError, match=f"dataset: found '{dataset}', expected another name, because the reports have"):
         ExperimentConfig(dataset=dataset)
 
 
