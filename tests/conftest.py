@@ -56,6 +56,39 @@ def browser():
         browser.close()
 
 
+class Offline:
+    """Tabs of a browser without network: `asked` is what they wanted to load, `errors` what failed in them."""
+
+    def __init__(self, browser) -> None:
+        self.browser, self.contexts, self.asked, self.errors = browser, [], [], []
+
+    def open(self, address: str, width: int = 1440, **options):
+        """Open an address in a tab of its own; options: of Playwright's `new_context`."""
+        context = self.browser.new_context(offline=True, viewport={"width": width, "height": 900}, **options)
+        self.contexts.append(context)
+        tab = context.new_page()
+        tab.on("request", lambda request: self.asked.append(request.url.partition("#")[0]))
+        tab.on("requestfailed", lambda request: self.errors.append(f"{address}: {request.url} failed"))
+        tab.on("pageerror", lambda error: self.errors.append(f"{address}: {error}"))
+        tab.on("console", lambda said: self._note(f"{address}: {said.text}", said.type))
+        tab.goto(address)
+        return tab
+
+    def _note(self, text: str, kind: str) -> None:
+        if kind in ("error", "warning"):
+            self.errors.append(text)
+
+
+@pytest.fixture
+def offline(browser):
+    """`Offline`; at the end nothing may have failed."""
+    tabs = Offline(browser)
+    yield tabs
+    for context in tabs.contexts:
+        context.close()
+    assert tabs.errors == []
+
+
 @pytest.fixture
 def unmade(monkeypatch):
     """Sources in place of the pages that Sphinx makes of them: `pages/.../x.md` instead of `x.html`."""

@@ -98,25 +98,10 @@ def test_steps_are_those_of_the_library(page, name):
 
 
 @pytest.fixture
-def visit(browser, page):
-    """Open the page with the network off; at the end nothing else may have been asked for, and nothing failed."""
-    contexts, asked, errors = [], [], []
-
-    def open_page(fragment="", width=1440, **options):
-        context = browser.new_context(offline=True, viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("request", lambda request: asked.append(request.url.partition("#")[0]))
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-        tab.goto(page.as_uri() + fragment)
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert set(asked) == {page.as_uri()}
-    assert errors == []
+def visit(offline, page):
+    """Open the page with the network off; at the end nothing else may have been asked for."""
+    yield lambda fragment="", width=1440, **options: offline.open(page.as_uri() + fragment, width, **options)
+    assert set(offline.asked) == {page.as_uri()}
 
 
 def state(tab):

@@ -29,7 +29,7 @@ def test_parameters_become_a_list():
         "A loss.\n\nParameters\n    margin: how far *below*; the release\n        uses 0.2.\n    a, b: two `x_`."
     )
     assert text.splitlines()[2:] == [
-        ":param margin: how far \\*below\\*; the release", "        uses 0.2.", ":param a, b: two `x_`.",
+        ":param margin: how far \\*below\\*; the release", "        uses 0.2.", ":param a,b: two `x_`.",
     ]  # fmt: skip
 
 

@@ -158,27 +158,16 @@ def test_search_finds_the_dead_zone_in_a_notebook_and_in_the_glossary(site):
 
 
 @pytest.fixture
-def visit(browser, site):
-    """Open a page with the network off; at the end nothing outside the reports may have been asked for, nor failed."""
-    contexts, asked, errors = [], [], []
+def visit(offline, site):
+    """Open a page with the network off; at the end nothing outside the reports may have been asked for."""
 
     def open_page(page, width=1440, **options):
-        context = browser.new_context(offline=True, viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("request", lambda request: asked.append(request.url.partition("#")[0]))
-        tab.on("pageerror", lambda error: errors.append(f"{page}: {error}"))
-        tab.on("requestfailed", lambda request: errors.append(f"{page}: {request.url} failed"))
-        tab.on("console", lambda said: errors.append(f"{page}: {said.text}") if said.type == "error" else None)
-        tab.goto(f"{site[0].as_uri()}/{page}")
+        tab = offline.open(f"{site[0].as_uri()}/{page}", width, **options)
         tab.evaluate("window.MathJax?.startup?.promise")
         return tab
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert errors == []
-    assert [url for url in asked if not url.startswith((site[0].as_uri(), "data:"))] == []
+    assert [url for url in offline.asked if not url.startswith((site[0].as_uri(), "data:"))] == []
 
 
 @pytest.mark.slow

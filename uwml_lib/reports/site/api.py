@@ -70,7 +70,8 @@ def _block(text: str) -> str:
     """A paragraph, a list of parameters, or lines of equations, which are indented."""
     heading, _, rest = text.partition("\n")
     if heading in ("Parameters", "Args:"):
-        return re.sub(r"^ {4}([\w, ]+): ", r":param \1: ", _escaped(rest), flags=re.MULTILINE)
+        # Several names as one word, `a,b`: of two the first would be taken for a type.
+        return re.sub(r"(?m)^ {4}([\w, ]+): ", lambda names: f":param {names[1].replace(' ', '')}: ", _escaped(rest))
     if text and all(line.startswith("    ") for line in text.splitlines()):
         rows = [_equation(line.strip()) for line in text.splitlines()]
         return ".. math::\n\n    " + r"\begin{aligned}& " + r" \\ & ".join(rows) + r"\end{aligned}"

@@ -45,7 +45,6 @@ toc_object_entries_show_parents = "hide"
 html_theme = "pydata_sphinx_theme"
 html_title = "Universal weighting"
 html_context = {"default_mode": "auto"}
-html_static_path = ["static"]
 html_css_files = ["kit.css"]
 html_js_files = [("kit.js", {"defer": "defer"})]
 html_copy_source = False
