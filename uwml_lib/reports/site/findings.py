@@ -39,7 +39,7 @@ def findings_table(titles: Mapping[str, str], say: Say) -> str:
         data = DATA.get(dataset, plain_markdown(dataset))
         rows += _read(folder / "summary.json", partial(_two_losses, data), say)
         rows += _read(folder / FINDINGS, partial(_on_models, titles, data), say)
-    columns = ["is the polynomial loss better than the triplet loss?", "the paper", "found here", "how certain"]
+    columns = ["is the polynomial loss better than the triplet loss?", "published", "found here", "how certain"]
     return table_markdown(pd.DataFrame(rows, columns=columns), index=False, disable_numparse=True)
 
 
