@@ -58,7 +58,7 @@ def script(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_everything_in_tiny_sizes(little, script, tmp_path, monkeypatch):
+def test_everything_in_tiny_sizes(little, script, tmp_path, monkeypatch, unmade):
     data = write_tiny(tmp_path / "data of mine" / "tiny8k", {"train": 40, "dev": 12})
     out = tmp_path / "out"
     done = subprocess.run(
