@@ -128,7 +128,7 @@ data: $(READY)
 reproduce: $(READY)
 	$(UWML) reproduce$(OPTIONS)
 
-## train and tune every loss with the same budget, for notebooks 05 and 06: up to an hour and a half
+## train and tune every loss with the same budget, for notebooks 07 and 08: up to an hour and a half
 compare: $(READY)
 	$(UWML) compare$(OPTIONS)
 
@@ -136,15 +136,15 @@ compare: $(READY)
 evidence: $(READY)
 	$(UWML) evidence$(OPTIONS)
 
-## train with habits of the released code and without, for notebook 07: a quarter of an hour
+## train with habits of the released code and without, for notebook 09: a quarter of an hour
 fidelity: $(READY)
 	$(UWML) fidelity$(OPTIONS)
 
-## train both losses on every model, for notebook 08: half an hour
+## train both losses on every model, for notebook 10: half an hour
 models: $(READY)
 	$(UWML) models$(OPTIONS)
 
-## train both losses on models of sequences, on clips, for notebook 09: twenty minutes
+## train both losses on models of sequences, on clips, for notebook 11: twenty minutes
 videos: $(READY)
 	$(UWML) videos$(OPTIONS)
 

@@ -62,7 +62,7 @@ def test_paths_and_targets_named_are_there():
 
 @pytest.fixture(scope="module")
 def sections():
-    """The numbered sections of all notebooks: 4.2 is one of notebook 4."""
+    """The numbered sections of all notebooks: 4.2 is one of notebook 5."""
     titles = "\n".join(path.read_text(encoding="utf-8") for path in sorted(NOTEBOOKS.glob("*.ipynb")))
     return set(re.findall(r"\"## (\d+\.\d+) ", titles))
 

@@ -377,14 +377,14 @@ def test_a_wheel_in_an_environment_of_its_own_runs_notebook_4_and_the_losses(els
 
     work = tmp_path / "work"
     (work / "home").mkdir(parents=True)
-    shutil.copy(ROOT / "notebooks/04_weight_functions.ipynb", work)
+    shutil.copy(ROOT / "notebooks/05_weight_functions.ipynb", work)
     shutil.copy(ROOT / "examples/digits_retrieval.py", work)
     environment = {
         **os.environ, "UWML_HOME": str(work / "home"), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONPATH": "",
         "UWML_HEADLESS": "1",  # papermill may wait for ever for what a slider draws
     }  # fmt: skip
     runs = (
-        ["-m", "papermill", "04_weight_functions.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar"],
+        ["-m", "papermill", "05_weight_functions.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar"],
         ["digits_retrieval.py"],
         ["-m", "uwml_lib.cli", "train", "--dataset", "scenes_smoke", "--epochs", "1"],
     )
@@ -393,4 +393,4 @@ def test_a_wheel_in_an_environment_of_its_own_runs_notebook_4_and_the_losses(els
             [python, *arguments], cwd=work, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    assert (work / "home/reports/scenes/metrics/04_weight_functions.json").exists()
+    assert (work / "home/reports/scenes/metrics/05_weight_functions.json").exists()

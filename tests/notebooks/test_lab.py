@@ -120,11 +120,11 @@ def test_run_all(lab, open_notebook, name):
     outputs = open_notebook(lab, name).evaluate(RUN)
     assert errors(outputs) == []
     figures = [item for cell in outputs for item in cell if "image/png" in item.get("data", {})]
-    assert figures or name in ("07_fidelity", "10_your_own_model")
+    assert figures or name in ("09_fidelity", "12_your_own_model")
 
 
 def test_a_slider_moves_the_curve(lab, open_notebook):
-    tab = open_notebook(lab, "04_weight_functions")
+    tab = open_notebook(lab, "05_weight_functions")
     tab.evaluate(RUN)
     figure = tab.locator(".widget-output img")
     figure.scroll_into_view_if_needed()
@@ -138,9 +138,9 @@ def test_a_slider_moves_the_curve(lab, open_notebook):
 
 def test_from_a_clean_state_and_in_any_order_a_sentence_says_what_to_run_first(clean_lab, open_notebook):
     """And that there is a small version; of several kinds, one that needs nothing among them."""
-    for name in ("09_video_text", "05_loss_comparison", "04_weight_functions", "03_evaluation"):
+    for name in ("11_video_text", "07_loss_comparison", "05_weight_functions", "04_evaluation"):
         found = errors(open_notebook(clean_lab, name).evaluate(RUN))
-        assert len(found) == (name != "04_weight_functions"), found
+        assert len(found) == (name != "05_weight_functions"), found
         if found:
             stage, dataset = STUDY_OF[name], "clips" if "video" in name else "scenes"
             assert f"no finished runs on {dataset} yet: `make {stage} DATASET={dataset}` makes them" in found[0]

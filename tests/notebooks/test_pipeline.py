@@ -82,7 +82,7 @@ def test_02_trains_live_and_reads_the_runs(smoke):
 
 
 def test_03_scores_as_the_run_did(smoke):
-    metrics = found(smoke[0], "03_evaluation")
+    metrics = found(smoke[0], "04_evaluation")
     assert abs(metrics["rsum_difference_to_run"]) < 1e-9
     assert metrics["chance_rsum"] == pytest.approx(77.3, abs=0.1)
     recalls = [value for name, value in metrics.items() if "recall_at" in name]
@@ -91,7 +91,7 @@ def test_03_scores_as_the_run_did(smoke):
 
 
 def test_04_agrees_with_the_closed_form(smoke):
-    metrics = found(smoke[0], "04_weight_functions")
+    metrics = found(smoke[0], "05_weight_functions")
     assert metrics["largest_closed_form_difference"] < 1e-12
     assert metrics["dead_zone_from"] == pytest.approx(0.0955, abs=1e-4)
     assert metrics["dead_zone_to"] == pytest.approx(0.3489, abs=1e-4)
@@ -101,7 +101,7 @@ def test_04_agrees_with_the_closed_form(smoke):
 
 
 def test_10_trains_heads(smoke):
-    metrics = found(smoke[0], "10_your_own_model")
+    metrics = found(smoke[0], "12_your_own_model")
     assert metrics["images"] == 240  # all splits of the data set, each for what it is for
     assert set(metrics["rsums"]) == {"triplet", "polynomial, released", "polynomial, fitted"}
     assert metrics["chosen"] in metrics["rsums"]
@@ -117,17 +117,17 @@ def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
     monkeypatch.setenv("UWML_HOME", str(tmp_path))
     parameters = {"IMAGES": str(tmp_path / "pictures.npy"), "CAPTIONS": str(tmp_path / "sentences.npy"), "SEEDS": 1}
     papermill.execute_notebook(
-        NOTEBOOKS / "10_your_own_model.ipynb", tmp_path / "out.ipynb", parameters, kernel_name="python3",
+        NOTEBOOKS / "12_your_own_model.ipynb", tmp_path / "out.ipynb", parameters, kernel_name="python3",
         cwd=str(tmp_path), progress_bar=False,
     )  # fmt: skip
-    metrics = json.loads(next(tmp_path.rglob("10_your_own_model.json")).read_text())
+    metrics = json.loads(next(tmp_path.rglob("12_your_own_model.json")).read_text())
     assert metrics["images"] == 60
     assert max(metrics["rsums"].values()) > 300  # of 600; chance is 89 for twelve images
 
 
 def test_05_compares_every_loss(compared):
     home, log = compared
-    metrics = found(home, "05_loss_comparison")
+    metrics = found(home, "07_loss_comparison")
     assert metrics["losses"] == len(LOSSES)
     assert metrics["triplet_on_hardest_percent"] == 100
     assert 0 < metrics["infonce_on_hardest_percent"] < 100
@@ -144,7 +144,7 @@ def test_05_finds_the_runs_of_the_pipeline_again(compared):
 
 
 def test_06_finds_coefficients_without_a_warning(compared):
-    metrics = found(compared[0], "06_choosing_coefficients")
+    metrics = found(compared[0], "08_choosing_coefficients")
     assert metrics["tried"] == 3
     assert metrics["warnings_proposed"] == 0
     assert metrics["warnings_released"] > 0
@@ -153,7 +153,7 @@ def test_06_finds_coefficients_without_a_warning(compared):
 
 def test_07_measures_the_habits_of_the_release(faithful):
     home, log = faithful
-    metrics = found(home, "07_fidelity")
+    metrics = found(home, "09_fidelity")
     assert metrics["siblings_flickr30k"] == pytest.approx(0.45, abs=0.005)
     assert metrics["precision_difference"] < 1e-5
     assert metrics["rsum_float32"] == pytest.approx(metrics["rsum_of_run"])
@@ -169,7 +169,7 @@ def test_07_measures_the_habits_of_the_release(faithful):
 
 def test_08_compares_every_model(modelled):
     home, log = modelled
-    metrics = found(home, "08_other_models")
+    metrics = found(home, "10_other_models")
     assert {MODELS[settings["model"]] for settings in MODELS_OF_IMAGES} == set(MODELS.values())
     assert metrics["models"] == len(MODELS_OF_IMAGES) + 1  # SCAN's ensemble
     for model in MODELS.values():
@@ -183,7 +183,7 @@ def test_08_compares_every_model(modelled):
 
 def test_09_knows_the_order_only_where_a_model_does(filmed):
     home, log = filmed
-    metrics = json.loads((home / "reports/clips_smoke/metrics/09_video_text.json").read_text())
+    metrics = json.loads((home / "reports/clips_smoke/metrics/11_video_text.json").read_text())
     assert metrics["clips"] == 40
     assert metrics["models"] == len(MODELS_OF_SEQUENCES)
     preferred = metrics["prefers_forwards"]
@@ -198,7 +198,7 @@ def test_videos_are_reported_and_published_where_they_are_all_there_is(filmed):
     assert result.returncode == 0, result.stderr
     published = home / "reports/reference/clips_smoke"
     assert result.stdout.strip() in (published / "videos.md").read_text()
-    assert (published / "notebooks/09_video_text.ipynb").exists()
+    assert (published / "notebooks/11_video_text.ipynb").exists()
     assert len(list(published.glob("runs/*/results.json"))) == 2 * len(MODELS_OF_SEQUENCES)
 
 
@@ -221,7 +221,7 @@ def test_images_and_videos_are_told_apart(smoke, filmed, command, dataset, words
 
 def copy_of(home: Path, name: str) -> Path:
     """Where the executed copy of a notebook is."""
-    return home / "reports" / ("clips_smoke" if name == "09_video_text" else "scenes_smoke") / f"{name}.ipynb"
+    return home / "reports" / ("clips_smoke" if name == "11_video_text" else "scenes_smoke") / f"{name}.ipynb"
 
 
 @every_notebook
@@ -274,7 +274,7 @@ def test_real_features_without_a_test_split(shared, tmp_path):
     assert "loss (dev split)" in result.stdout
     assert "There is no test split here" in result.stdout
     assert "one seed says nothing about the spread" in result.stdout
-    notebook = (tmp_path / "reports" / "f8k_precomp" / "03_evaluation.ipynb").read_text()
+    notebook = (tmp_path / "reports" / "f8k_precomp" / "04_evaluation.ipynb").read_text()
     assert "comes without pictures" in notebook
     assert "all below is measured on dev" in notebook
 

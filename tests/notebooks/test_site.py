@@ -59,4 +59,4 @@ def test_the_pages_of_every_study(reports, compared, modelled, filmed):
     check_links(reports)
     for page in ("scenes_smoke/compare", "scenes_smoke/models", "clips_smoke/videos"):
         assert "<table" in text_of(reports, f"pages/runs/{page}.html")
-    assert 'href="../' in text_of(reports, "pages/course/09_video_text.html")
+    assert 'href="../' in text_of(reports, "pages/course/11_video_text.html")

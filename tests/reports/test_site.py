@@ -17,7 +17,7 @@ from uwml_lib.support import paths
 from uwml_lib.support.paths import CHECKOUT
 
 PAGES = (
-    "index.html", "pages/course/02_training.html", "pages/course/04_weight_functions.html", "pages/results.html",
+    "index.html", "pages/course/02_training.html", "pages/course/05_weight_functions.html", "pages/results.html",
     "pages/results/scenes-models.html", "pages/api/losses.html", "pages/how_fast.html", "pages/use_the_loss.html",
     "pages/glossary.html", "pages/playground.html", "weight_explorer.html", "loss_playground.html",
 )  # fmt: skip
@@ -128,7 +128,7 @@ def test_the_start_page_says_what_was_found(site):
 
 
 def test_terms_lead_to_the_glossary_from_every_chapter(site):
-    for page in ("use_the_loss", "your_data", "fidelity", "course/04_weight_functions", "results/scenes-compare"):
+    for page in ("use_the_loss", "your_data", "fidelity", "course/05_weight_functions", "results/scenes-compare"):
         text = (site[0] / f"pages/{page}.html").read_text(encoding="utf-8")
         assert re.search(r'class="[^"]*kit-term[^"]*" href="[./]*glossary.html#term-', text), page
 
@@ -154,7 +154,7 @@ def test_search_finds_the_dead_zone_in_a_notebook_and_in_the_glossary(site):
     index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
     pages = [index["terms"][word] for word in ("dead", "zone")]
     of = [{index["docnames"][n] for n in (found if isinstance(found, list) else [found])} for found in pages]
-    assert {"pages/course/04_weight_functions", "pages/glossary"} <= of[0] & of[1]
+    assert {"pages/course/05_weight_functions", "pages/glossary"} <= of[0] & of[1]
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_page_runs_over_no_screen(visit, page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["pages/course/04_weight_functions.html", "pages/api/losses.html"])
+@pytest.mark.parametrize("page", ["pages/course/05_weight_functions.html", "pages/api/losses.html"])
 def test_all_formulas_are_set(visit, page):
     tab = visit(page)
     assert tab.locator("mjx-container").count() > 10
@@ -201,7 +201,7 @@ def test_a_search_finds_pages_without_a_server(visit):
     tab = visit("search.html?q=dead+zone")
     tab.wait_for_selector("#search-results li a")
     found = tab.evaluate("[...document.querySelectorAll('#search-results li a')].map(x => x.href)")
-    assert any("04_weight_functions" in link for link in found) and any("glossary" in link for link in found)
+    assert any("05_weight_functions" in link for link in found) and any("glossary" in link for link in found)
 
 
 @pytest.mark.slow

@@ -26,16 +26,16 @@ def _command(name: str, about: str, dataset: str = "scenes") -> Any:
 
 
 reproduce = _command("reproduce", "Build the data, train both losses, execute the notebooks, and report.")
-compare = _command("compare", "Train and tune every loss with the same budget, and execute notebooks 05 and 06.")
+compare = _command("compare", "Train and tune every loss with the same budget, and execute notebooks 07 and 08.")
 evidence = _command(
     "evidence",
     "Tune losses alike, and train them with enough seeds to decide which is better. Takes hours on real photographs.",
 )
-fidelity = _command("fidelity", "Train with and without habits of the released code, and execute notebook 07.")
-models = _command("models", "Train both losses on every model, and execute notebook 08.")
+fidelity = _command("fidelity", "Train with and without habits of the released code, and execute notebook 09.")
+models = _command("models", "Train both losses on every model, and execute notebook 10.")
 videos = _command(
     "videos", "Train both losses on the models for items of unequal length, such as clips or the videos of "
-    "`uwml msrvtt`, and execute notebook 09.", "clips",
+    "`uwml msrvtt`, and execute notebook 11.", "clips",
 )  # fmt: skip
 
 

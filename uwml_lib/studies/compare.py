@@ -101,6 +101,6 @@ def report(study: StudyRuns) -> Report:
 
 
 STUDY = Study(
-    "compare", ("05_loss_comparison", "06_choosing_coefficients"), plan, report, more=train_the_chosen,
+    "compare", ("07_loss_comparison", "08_choosing_coefficients"), plan, report, more=train_the_chosen,
     title="All losses", figure="convergence",
 )  # fmt: skip

@@ -74,4 +74,4 @@ def report(study: StudyRuns) -> Report:
     )
 
 
-STUDY = Study("fidelity", ("07_fidelity",), plan, report, title="Habits of the release")
+STUDY = Study("fidelity", ("09_fidelity",), plan, report, title="Habits of the release")

@@ -23,7 +23,7 @@ MODELS_OF_IMAGES: tuple[dict[str, Any], ...] = (
 MODELS_OF_SEQUENCES = tuple({"model": name} for name in ("vse", "vse_infinity", "dual_encoding"))
 NEED_ALL_NEGATIVES = ("vse", "dual_encoding", "frozen")
 """Models that see an image as a plain mean. On hardest negatives alone their trainings collapse with either loss
-(notebook 8), so they take all informative negatives, the losses' dense form, to the end."""
+(notebook 10), so they take all informative negatives, the losses' dense form, to the end."""
 
 
 def plan_images(request: Request) -> Plan:
@@ -70,9 +70,9 @@ def report(study: StudyRuns) -> Report:
 
 
 MODELS = Study(
-    "models", ("08_other_models",), plan_images, report, score_ensembles, title="Models",
+    "models", ("10_other_models",), plan_images, report, score_ensembles, title="Models",
     figure="models_compared",
 )  # fmt: skip
 VIDEOS = Study(
-    "videos", ("09_video_text",), plan_sequences, report, sequences=True, title="Video", figure="videos_compared"
+    "videos", ("11_video_text",), plan_sequences, report, sequences=True, title="Video", figure="videos_compared"
 )

@@ -178,7 +178,7 @@ def _notebook_links(sources: Sources, study: Shown) -> str:
 
 
 def _weight_curves(sources: Sources) -> str:
-    """The figure of notebook 4, the published one or one's own."""
+    """The figure of notebook 5, the published one or one's own."""
     folders = (paths.REFERENCE, report_folder("scenes"))
     files = [file for folder in folders if (file := folder / "figures/weight_curves.png").exists()]
     alt = (

@@ -103,8 +103,8 @@ def write_documents(sources: Sources) -> None:
 
 
 def write_habits(sources: Sources) -> None:
-    """Write the table of the release's habits, which notebook 7 has, for the chapter on fidelity."""
-    notebook = paths.NOTEBOOKS / "07_fidelity.ipynb"
+    """Write the table of the release's habits, which notebook 9 has, for the chapter on fidelity."""
+    notebook = paths.NOTEBOOKS / "09_fidelity.ipynb"
     if notebook.exists():
         cells = nbformat.read(notebook, as_version=4).cells
         (text,) = (cell.source for cell in cells if "| what the release does |" in cell.source)

@@ -1,4 +1,4 @@
-"""The exercises of notebook 5, computed: `python examples/exercises/05_loss_comparison.py`, or cell by cell."""
+"""The exercises of notebook 7, computed: `python examples/exercises/07_loss_comparison.py`, or cell by cell."""
 
 import json
 
@@ -10,7 +10,7 @@ from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.weighting import negative_mass, pair_weights
 
 # %% 1. In 5.1, which losses depend most on their setting? (The table as published, for it takes an hour to train.)
-published = CHECKOUT / "reports" / "reference" / "notebooks" / "05_loss_comparison.ipynb"
+published = CHECKOUT / "reports" / "reference" / "notebooks" / "07_loss_comparison.ipynb"
 cells = json.loads(published.read_text(encoding="utf-8"))["cells"]
 outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
 pages = ["".join(output.get("text/html", "")) for output in outputs]

@@ -1,4 +1,4 @@
-"""The exercises of notebook 3, computed: `python examples/exercises/03_evaluation.py`, or cell by cell."""
+"""The exercises of notebook 4, computed: `python examples/exercises/04_evaluation.py`, or cell by cell."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The exercises of notebook 4, computed: `python examples/exercises/04_weight_functions.py`, or cell by cell."""
+"""The exercises of notebook 5, computed: `python examples/exercises/05_weight_functions.py`, or cell by cell."""
 
 import torch
 from numpy.polynomial import Polynomial

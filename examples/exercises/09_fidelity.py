@@ -1,4 +1,4 @@
-"""The exercises of notebook 7, computed: `python examples/exercises/07_fidelity.py`, or cell by cell."""
+"""The exercises of notebook 9, computed: `python examples/exercises/09_fidelity.py`, or cell by cell."""
 
 from string import ascii_lowercase
 

@@ -1,4 +1,4 @@
-"""The exercises of notebook 6, computed: `python examples/exercises/06_choosing_coefficients.py`, or cell by cell."""
+"""The exercises of notebook 8, computed: `python examples/exercises/08_choosing_coefficients.py`, or cell by cell."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The exercises of notebook 10, computed: `python examples/exercises/10_your_own_model.py`, or cell by cell.
+"""The exercises of notebook 12, computed: `python examples/exercises/12_your_own_model.py`, or cell by cell.
 
 On the vectors of `scenes`, which are built the first time.
 """
