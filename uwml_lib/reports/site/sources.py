@@ -1,5 +1,6 @@
 """What Sphinx reads: chapters, documents of the checkout, executed notebooks; links among them lead to their pages."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -111,6 +112,12 @@ def write_habits(sources: Sources) -> None:
         sources.write("_made/habits.md", sources.linked(text.partition("\n")[2], paths.NOTEBOOKS, "pages/fidelity.md"))
     else:
         sources.write("_made/habits.md", ONLY_IN_THE_CHECKOUT)
+
+
+def page_name(name: str) -> str:
+    """The name of a data set, or of anything, for a file: itself, or what is plain of it and a digest."""
+    plain = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-")
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 def executed(folder: Path) -> list[Path]:
