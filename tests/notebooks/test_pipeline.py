@@ -76,8 +76,16 @@ def test_01_finds_the_data(smoke):
 
 def test_02_trains_live_and_reads_the_runs(smoke):
     metrics = found(smoke[0], "02_training")
-    assert metrics["live_first_loss"] > 0
-    assert metrics["live_dev_rsum"] > 0
+    live = metrics["live_dev_rsum"]
+    assert live["with warm-up"] > live["without"] + 50 > 100  # chance is 77
+    assert set(metrics["live_state"]) == {"untrained", "with warm-up", "without"}
+    assert metrics["live_state"]["without"] == "collapsed" != metrics["live_state"]["with warm-up"]
+    assert metrics["from_weights_agrees"] is True
+    assert 0 < metrics["siblings_per_batch"] < 2 * metrics["siblings_expected"]
+    assert metrics["runs_looked_at"] == 6  # all seeds of both losses, and two without warm-up
+    assert metrics["runs_collapsed"] < 6
+    assert set(metrics["levels"]) == {f"{loss} {seed}" for loss in ("triplet", "polynomial") for seed in (0, 1)}
+    assert metrics["cut_percent"]["triplet"] > 90 > metrics["cut_percent"]["polynomial"]
     assert metrics["triplet_dev_rsum"] > 90  # chance is 77
 
 
@@ -88,6 +96,11 @@ def test_03_scores_as_the_run_did(smoke):
     recalls = [value for name, value in metrics.items() if "recall_at" in name]
     assert len(recalls) == 6
     assert sum(recalls) == pytest.approx(metrics["rsum"])
+    by_folds = metrics["rsum_by_folds"]
+    assert by_folds["1"] == pytest.approx(metrics["rsum"])
+    assert by_folds["1"] < by_folds["5"] < by_folds["10"]
+    assert metrics["published_method_in_deviations"] == pytest.approx(6.33, abs=0.01)
+    assert metrics["published_baseline_in_deviations"] == pytest.approx(2.29, abs=0.01)
 
 
 def test_04_agrees_with_the_closed_form(smoke):

@@ -180,3 +180,19 @@ def test_show_keeps_the_alternative_text_and_the_file(tmp_path, monkeypatch):
     figures.show(figure, "what it shows", tmp_path / "figures" / "figure.png")
     assert shown == [{"image/png": {"alt": "what it shows"}}]
     assert (tmp_path / "figures" / "figure.png").stat().st_size > 1000
+
+
+def test_score_histograms_share_their_axes_and_count_every_pair():
+    learnt = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.8, 0.2], [0.0, 0.6]]], dtype=torch.float64)
+    figure, data = figures.score_histograms({"learnt": learnt, "collapsed": torch.full((2, 2, 2), 0.5)})
+    of = {name: group["score"].round(6).tolist() for name, group in data.groupby(["model", "pair"])}
+    assert of["learnt", "positive"] == [0.9, 0.7, 0.8, 0.6]
+    assert of["learnt", "negative"] == [0.1, 0.3, 0.2, 0.0]  # the hardest of each row
+    assert set(of["collapsed", "positive"]) == set(of["collapsed", "negative"]) == {0.5}
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("learnt", "collapsed")
+    assert left.get_xlim() == right.get_xlim() and left.get_ylim() == right.get_ylim()
+    assert (left.get_xlabel(), left.get_ylabel()) == ("score", "pairs, %")
+    heights = [max(patch.get_xy()[:, 1]) for patch in right.patches]
+    assert heights == pytest.approx([100, 100])  # all in one bar
+    assert [max(patch.get_xy()[:, 1]) for patch in left.patches] == pytest.approx([25, 25])
