@@ -118,12 +118,15 @@ def weight_card(name: str, curves: dict[str, Curves]) -> tuple[Figure, dict[str,
     figure, axes = panels(2, columns=2, width=3.6, height=2.7)
     for axis, kind in zip(axes, PAIR_LOOK, strict=True):
         for (held, frames), line in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
-            look = {"color": "black" if line == "-" else PAIR_LOOK["negative"]["color"], "linestyle": line}
+            look: dict[str, Any] = {
+                "color": "black" if line == "-" else PAIR_LOOK["negative"]["color"],
+                "linestyle": line,
+            }
             axis.plot(frames[kind]["similarity"], frames[kind]["weight"], label=held, **look)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_yscale("symlog", linthresh=1, linscale=2)
         axis.set(title=f"{kind} pair", xlabel=f"similarity of the {kind}", xlim=(-1, 1), ylim=CARD)
-        axis.set_yticks(TICKS, labels=map("{:g}".format, TICKS))
+        axis.set_yticks(TICKS, labels=[f"{tick:g}" for tick in TICKS])
         axis.minorticks_off()
     axes[0].set_ylabel(_weight_label(*(axis.dataLim.ymin for axis in axes)))
     figure.suptitle(name)
@@ -156,7 +159,7 @@ def weight_maps(maps: dict[str, pd.DataFrame], kind: str = "negative") -> tuple[
     figure.supxlabel("similarity of the positive")
     figure.supylabel("similarity of its negative")
     bar = figure.colorbar(colours, ax=axes, aspect=40, label=_weight_label(lowest))
-    bar.set_ticks(TICKS, labels=map("{:g}".format, TICKS), minor=False)
+    bar.set_ticks(TICKS, labels=[f"{tick:g}" for tick in TICKS], minor=False)
     bar.ax.minorticks_off()
     bar.ax.axhspan(lowest, 0, fill=False, linewidth=0, hatch="....")
     bar.ax.set_ylim(lowest, highest)
@@ -203,7 +206,11 @@ def scores_of_models(
             rows[model, kind], colour = of, PAIR_LOOK[kind]["color"]
             axis.plot([low, high], [row + shift] * 2, color=colour, linewidth=1)
             axis.plot([left, right], [row + shift] * 2, color=colour, linewidth=4, solid_capstyle="butt")
-            filled = {"color": "black", "markerfacecolor": "black" if kind == "positive" else "white", "zorder": 3}
+            filled: dict[str, Any] = {
+                "color": "black",
+                "markerfacecolor": "black" if kind == "positive" else "white",
+                "zorder": 3,
+            }
             label = {"positive": "positives", "negative": "hardest negatives"}[kind] if row == 0 else None
             axis.plot(middle, row + shift, label=label, linestyle="", marker="os"[kind == "negative"], **filled)
     _shade(axis, zones, "negative", axis.get_xlim())
