@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from uwml_lib.datasets import available_tokenizer
+from uwml_lib.losses import LOSSES
 from uwml_lib.support.paths import CHECKOUT, NOTEBOOKS
 
 FOLDER = CHECKOUT / "examples" / "exercises"
@@ -91,7 +92,7 @@ def test_03(solve):
 
 
 @pytest.mark.slow
-def test_04(solve):
+def test_05_weight_functions(solve):
     printed = solve("05_weight_functions")
     assert re.findall(r"1. negatives from .*: (.*)", printed) == ["moved the wrong way", "moved the right way"]
     assert "1. weight at n = +0.0: +0.00" in printed
@@ -99,11 +100,19 @@ def test_04(solve):
     pulls = [float(pull) for pull in re.findall(r"pull on a positive at .*: (.*)", printed)]
     assert pulls == [0.34, 0, 0, -0.5]
     assert numbers(r"3. largest difference .*: (.*)", printed)[0] < 1e-12
-    assert "4. triplet_soft, scale 1, positive at 0.6: pushes of 0.45 at 0.4, 0.50 at 0.6, 0.55 at 0.8" in printed
-    assert "4. triplet_soft, scale 20, positive at 0.6: pushes of 0.02 at 0.4, 0.50 at 0.6, 0.98 at 0.8" in printed
-    assert "sigmoid: push on a negative at 0.9, its positive at 0.8, 0.9, 1.0: [2.69, 2.69, 2.69]" in printed
-    assert numbers(r"sigmoid of a single pair: .* pull (.*)", printed)[0] > 0
-    assert "infonce of a single pair: loss 0.000, pull 0.000" in printed
+
+
+@pytest.mark.slow
+def test_06_twelve_losses(solve):
+    printed = solve("06_twelve_losses")
+    assert "1. scale 19.5\n1. at scale 1.0 it weighs 0.45\n1. at scale 19.5 it weighs 0.02\n" in printed
+    assert numbers(r"2. sigmoid of a single pair: .* pull (.*)", printed)[0] > 0
+    assert "2. infonce of a single pair: loss 0.000, pull 0.000" in printed
+    of_gap = {"triplet", "triplet_all", "triplet_semihard", "triplet_soft", "infonce", "polynomial_relative"}
+    assert set(re.findall(r"3. (\w+) does not notice", printed)) == of_gap
+    assert set(re.findall(r"3. (\w+) notices", printed)) == set(LOSSES) - of_gap
+    assert "3. polynomial: a hardest negative at 0.1 weighs +0.00" in printed
+    assert "3. polynomial_public_variant: a hardest negative at 0.1 weighs -0.06" in printed
 
 
 @pytest.mark.slow

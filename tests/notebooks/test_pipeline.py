@@ -103,7 +103,7 @@ def test_03_scores_as_the_run_did(smoke):
     assert metrics["published_baseline_in_deviations"] == pytest.approx(2.29, abs=0.01)
 
 
-def test_04_agrees_with_the_closed_form(smoke):
+def test_05_agrees_with_the_closed_form(smoke):
     metrics = found(smoke[0], "05_weight_functions")
     assert metrics["largest_closed_form_difference"] < 1e-12
     assert metrics["dead_zone_from"] == pytest.approx(0.0955, abs=1e-4)
@@ -111,6 +111,26 @@ def test_04_agrees_with_the_closed_form(smoke):
     assert metrics["losses_drawn"] == len(LOSSES)
     assert metrics["pairs_with_weight"] > 10
     assert metrics["trained_losses"] == "triplet polynomial"
+    assert metrics["trained_models"] == 4
+
+
+def test_05_measures_what_released_coefficients_do_to_low_scores(smoke):
+    metrics = found(smoke[0], "05_weight_functions")
+    assert metrics["moved_in_dead_zone"] == 0
+    assert metrics["moved_far_below"] > 0.3 > 0 > metrics["moved_far_below_fitted"]
+    assert metrics["lowest_share_far_below"] < metrics["first_share_far_below"] - 10
+
+
+def test_06_has_a_card_for_every_loss(smoke):
+    metrics = found(smoke[0], "06_twelve_losses")
+    assert metrics["losses"] == len(LOSSES)
+    assert metrics["cards"] == len(LOSSES) + 1  # triplet_soft at two scales
+    of_gap = {"triplet", "triplet_all", "triplet_semihard", "triplet_soft", "infonce", "polynomial_relative"}
+    assert set(metrics["gap_alone"].split()) == of_gap
+    assert metrics["by_itself"] == "sigmoid"
+    assert metrics["level_polynomial"] == pytest.approx(0.5, abs=1e-4)
+    assert metrics["level_public_variant"] == pytest.approx(1 / 2.8, abs=1e-4)
+    assert metrics["bump_at"] == pytest.approx(-0.38, abs=0.011)
 
 
 def test_10_trains_heads(smoke):

@@ -4,13 +4,14 @@ import IPython.display
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.contour import ContourSet
 
 from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
 from uwml_lib.reports import figures
-from uwml_lib.weighting import anchor_curves, negative_mass, pair_weights, weight_map
+from uwml_lib.weighting import anchor_curves, describe, negative_mass, pair_weights, weight_map
 
 mpl.use("agg")
 
@@ -38,10 +39,70 @@ def test_weight_curves_are_those_of_the_equations(curves):
     assert (negative[negative["similarity"] < 0.09]["weight"] < 0).all()
     assert (data["triplet"]["negative"]["weight"] == 1).all()
     lines = {line.get_label(): line for line in figure.axes[1].lines}
-    np.testing.assert_allclose(lines["polynomial, autograd"].get_ydata(), negative["weight"])
-    np.testing.assert_allclose(lines["polynomial, closed form"].get_ydata(), negative["closed_form"][::10])
+    np.testing.assert_allclose(lines["_polynomial, autograd"].get_ydata(), negative["weight"])
+    np.testing.assert_allclose(lines["_polynomial, closed form"].get_ydata(), negative["closed_form"][::10])
     counts = [sum(bar.get_height() for bar in axis.patches) for axis in figure.axes[2:]]
     assert counts == [3, 3]
+
+
+def names(figure):
+    """The names in a figure's legend, which stands outside all panels."""
+    (legend,) = figure.legends
+    return {text.get_text() for text in legend.get_texts()}
+
+
+DEAD, WRONG_WAY = "dead zone: negatives are not moved", "negatives are moved the wrong way"
+
+
+def test_the_legend_names_each_curve_once_and_the_shaded_zones(curves):
+    own = {kind: frame.drop(columns="closed_form") for kind, frame in curves["triplet"].items()}
+    zones = describe(PolynomialLoss(), (-1.0, 0.999)).zones
+    figure, _ = figures.weight_curves({**curves, "own": own}, zones=zones)
+    assert names(figure) == {"triplet", "polynomial", "own", DEAD, WRONG_WAY}
+    assert figure.legends[0].get_title().get_text() == "lines: automatic differentiation; markers: closed form"
+    drawn = {handle.get_label(): handle for handle in figure.legends[0].legend_handles}
+    assert [drawn[name].get_marker() in ("", "None") for name in ("triplet", "polynomial", "own")] == [0, 0, 1]
+    spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[1].patches]
+    np.testing.assert_allclose(spans, [(-1, 0.0955), (0.0955, 0.3489)], atol=1e-4)
+    assert not figure.axes[0].patches  # positives are moved the right way everywhere
+    assert names(figures.weight_curves({"own": own})[0]) == {"own"}
+    assert names(figures.weight_curves(curves, limits=(0.2, 1), zones=zones)[0]) == {"triplet", "polynomial", DEAD}
+
+
+def test_cards_have_the_same_axes(curves):
+    drawn = [figures.weight_card(name, {"held": curves[name], "far": curves[name]})[0] for name in curves]
+    for what in ("get_xlim", "get_ylim", "get_yscale"):
+        assert len({getattr(axis, what)() for figure in drawn for axis in figure.axes}) == 1
+    for name, figure in zip(curves, drawn, strict=True):
+        assert figure.get_suptitle() == name
+        assert names(figure) == {"held", "far"}
+        for axis, kind in zip(figure.axes, ("positive", "negative"), strict=True):
+            np.testing.assert_allclose(axis.lines[0].get_ydata(), curves[name][kind]["weight"])
+            assert axis.lines[0].get_linestyle() != axis.lines[1].get_linestyle()
+    assert [figure.axes[0].get_ylabel() for figure in drawn] == ["weight", "weight\n(below 0: the wrong way)"]
+
+
+def test_models_are_rows_of_quantiles_over_the_zones():
+    spread = np.linspace(0, 1, 101)
+    scores = {f"model {k}": {"positive": spread + k, "negative": spread - k} for k in range(3)}
+    figure, table = figures.scores_of_models(scores, describe(PolynomialLoss(), (-1.0, 0.999)).zones)
+    np.testing.assert_allclose(table.loc[("model 2", "negative")], np.array([0.01, 0.25, 0.5, 0.75, 0.99]) - 2)
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == list(scores)
+    assert names(figure) == {"positives", "hardest negatives", DEAD, WRONG_WAY}
+    medians = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "s"]
+    np.testing.assert_allclose(medians, [0.5, -0.5, -1.5])
+
+
+def test_paths_share_their_axes_and_shade_zones_across():
+    paths = {f"start {k}": pd.DataFrame({"positive": [k, 1.0], "hardest_negative": [0.2, -0.5]}) for k in range(2)}
+    figure, data = figures.score_paths(paths, describe(PolynomialLoss(), (-1.0, 0.999)).zones)
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+    for axis, start in zip(figure.axes, paths, strict=True):
+        np.testing.assert_allclose(axis.lines[1].get_ydata(), data[start]["hardest_negative"])
+        dead = axis.patches[1]
+        np.testing.assert_allclose((dead.get_y(), dead.get_height()), (0.0955, 0.2534), atol=1e-4)
+    assert names(figure) == {"positives, mean", "hardest negatives, mean", DEAD, WRONG_WAY}
 
 
 def test_the_wrong_way_is_spoken_of_where_something_drawn_goes_it(curves):
@@ -58,7 +119,7 @@ def test_the_wrong_way_is_spoken_of_where_something_drawn_goes_it(curves):
 def test_every_curve_has_a_line_of_its_own(curves):
     drawn = dict.fromkeys(("polynomial", "released", "by hand", "from the scores"), curves["polynomial"])
     figure, _ = figures.weight_curves(drawn)
-    lines = [line for line in figure.axes[0].lines if line.get_label().endswith("autograd")]
+    lines = [line for line in figure.axes[0].lines if line.get_label() in drawn]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(drawn)
     assert len({line.get_color() for line in lines}) == len(drawn)
 
@@ -82,10 +143,11 @@ def test_maps_share_one_scale_with_a_bar(kind, below_zero):
     *panels, bar = figure.axes
     tables = [frame.pivot(index="negative", columns="positive", values=f"{kind}_weight") for frame in maps.values()]
     every = np.array(tables)
+    largest = max(frame[["positive_weight", "negative_weight"]].abs().max(axis=None) for frame in maps.values())
     for panel, table in zip(panels, every, strict=True):
         colours = panel.collections[0]
         np.testing.assert_allclose(colours.get_array().reshape(7, 7), table)
-        assert colours.norm.vmax == -colours.norm.vmin == abs(every).max()
+        assert colours.norm.vmax == -colours.norm.vmin == largest  # in the figures of both kinds
         assert colours.norm(0.0) == 0.5  # white
     dotted = [panel.get_title() for panel in panels if any(isinstance(c, ContourSet) for c in panel.collections)]
     assert dotted == below_zero

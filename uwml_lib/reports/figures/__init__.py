@@ -18,7 +18,10 @@ __getattr__ = names_of(
             "caption_lengths", "collapse_curves", "convergence", "models_compared", "recall_curves", "score_curves",
             "score_histograms",
         ),
-        "weights": ("batch_weights", "mass_by_rank", "weight_curves", "weight_gallery", "weight_maps"),
+        "weights": (
+            "batch_weights", "mass_by_rank", "score_paths", "scores_of_models", "weight_card", "weight_curves",
+            "weight_gallery", "weight_maps",
+        ),
     },
 )  # fmt: skip
 
