@@ -81,6 +81,16 @@ def test_02_trains_live_and_reads_the_runs(smoke):
     assert metrics["triplet_dev_rsum"] > 90  # chance is 77
 
 
+def test_03_scores_by_hand_as_the_library_does(smoke):
+    metrics = found(smoke[0], "03_cross_attention")
+    assert -1 < metrics["score"] < 1
+    assert metrics["largest_difference_cheap"] < 1e-5 < metrics["largest_change_without_mask"]
+    assert metrics["entropy_falls"]
+    assert metrics["sum_to_mean"] == pytest.approx(metrics["regions"]) == pytest.approx(12)
+    assert metrics["mebibytes_of_attended_vectors"] == 2304
+    assert metrics["direct_over_cheap"] > 0
+
+
 def test_03_scores_as_the_run_did(smoke):
     metrics = found(smoke[0], "04_evaluation")
     assert abs(metrics["rsum_difference_to_run"]) < 1e-9

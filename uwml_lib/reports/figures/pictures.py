@@ -16,19 +16,24 @@ SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal", "parse_math": Fa
 
 @styled
 def pictures_with_boxes(
-    pictures: Sequence[np.ndarray] | np.ndarray, boxes: np.ndarray, titles: Sequence[str]
+    pictures: Sequence[np.ndarray] | np.ndarray, boxes: np.ndarray, titles: Sequence[str], numbered: bool = False
 ) -> tuple[Figure, np.ndarray]:
     """Draw pictures (n, height, width, 3), or of unequal sizes, with their regions: boxes (n, regions, 4).
 
-    Boxes are x1, y1, x2, y2, in fractions or in pixels of the picture.
+    Boxes are x1, y1, x2, y2, in fractions or in pixels of the picture. numbered: larger, with each box's number, from
+    0, in its upper left corner.
     """
-    figure, axes = panels(len(pictures), columns=4, width=2.5, height=2.6, share=False)
+    size = 4.0 if numbered else 2.5
+    figure, axes = panels(len(pictures), columns=4, width=size, height=size + 0.1, share=False)
     for axis, picture, picture_boxes, title in zip(axes, pictures, boxes, titles, strict=True):
         axis.imshow(picture)
         axis.set_title(title, **SMALL)
         axis.axis("off")
-        for box in _in_pixels(picture_boxes, picture):
+        for number, box in enumerate(_in_pixels(picture_boxes, picture)):
             _rectangle(axis, box, edgecolor="white", linewidth=0.8, alpha=0.8)
+            if numbered:
+                paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
+                axis.text(*box[:2], str(number), fontsize=7, va="top", bbox=paper)
     return figure, boxes
 
 
