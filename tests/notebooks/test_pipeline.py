@@ -22,7 +22,9 @@ from uwml_lib.config import StudyOptions
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
+from uwml_lib.released.published import ROWS
 from uwml_lib.studies import STUDIES
+from uwml_lib.studies.course import COURSE
 from uwml_lib.studies.engine import base_config
 from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES
 from uwml_lib.studies.study import Request
@@ -65,6 +67,22 @@ def test_prints_the_table_and_where_the_report_is(smoke):
     assert str(home / "reports" / "index.html") in log
     assert "Traceback" not in log
     assert "Warning" not in log
+
+
+def test_00_has_the_published_numbers_and_says_where_nothing_is_published(smoke):
+    metrics = found(smoke[0], "00_start_here")
+    named = {name: ROWS[f"f30k_{row}"].metrics["rsum"] for name, row in {
+        "claimed_rsum": "polynomial_i2t_avg", "baseline_rsum": "triplet_i2t_avg",
+        "retrained_rsum": "triplet_i2t_avg_retrained",
+    }.items()}  # fmt: skip
+    assert {name: metrics[name] for name in named} == named
+    assert metrics["standard_deviations"] == pytest.approx(6.33, abs=0.01)
+    assert metrics["informative_images"] == 4
+    assert metrics["sentences"] == 0
+    copy = copy_of(smoke[0], "00_start_here").read_text()
+    assert "No results are published here" in copy
+    for lesson in COURSE:
+        assert lesson.question in copy
 
 
 def test_01_finds_the_data(smoke):

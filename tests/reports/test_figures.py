@@ -222,3 +222,21 @@ def test_boxes_have_their_numbers_only_where_asked():
     numbered, _ = figures.pictures_with_boxes(picture, boxes, ["x"], numbered=True)
     assert not plain.axes[0].texts
     assert [(text.get_text(), text.get_position()) for text in numbered.axes[0].texts] == [("0", (0, 0)), ("1", (2, 4))]
+
+
+def test_scored_pairs_frame_true_pairs_and_hardest_negatives():
+    scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.4, 0.3], [0.7, 0.0, 0.6]])
+    pictures = np.zeros((3, 8, 8, 3), np.uint8)
+    figure, table = figures.scored_pairs(scores, pictures, ["a", "b $", "c"], margin=0.2)
+    assert table["positive"].tolist() == [0.9, 0.4, 0.6]
+    assert table["hardest_negative"].tolist() == [0.5, 0.3, 0.7]
+    assert table["its_caption"].tolist() == [2, 2, 0]
+    assert table["informative"].tolist() == [False, True, True]
+    frames = [
+        (round(box.get_x() + 0.44), round(box.get_y() + 0.44), box.get_linestyle()) for box in figure.axes[0].patches
+    ]
+    assert frames == [(0, 0, "solid"), (2, 0, "--"), (1, 1, "solid"), (2, 1, "--"), (2, 2, "solid"), (0, 2, "--")]
+    dashed = [box.get_edgecolor() for box in figure.axes[0].patches[1::2]]
+    assert dashed[1] == dashed[2] != dashed[0]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b $", "c"]
+    assert figure.axes[1].get_ylim() == (0, 0.9)

@@ -19,6 +19,7 @@ def plan(request: Request) -> Plan:
 STUDY = Study(
     name="reproduce",
     notebooks=(
+        "00_start_here",
         "01_data_preparation",
         "02_training",
         "03_cross_attention",

@@ -14,7 +14,7 @@ __getattr__ = names_of(
     __name__,
     {
         "attention": ("attention_maps", "lambda_curves"),
-        "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples"),
+        "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples", "scored_pairs"),
         "trainings": (
             "caption_lengths", "collapse_curves", "convergence", "models_compared", "recall_curves", "score_curves",
         ),
