@@ -56,6 +56,14 @@ def numbers(pattern: str, printed: str) -> list[float]:
 
 
 @pytest.mark.slow
+def test_00_start_here(solve):
+    printed = solve("00_start_here")
+    assert "1. against another training: +8.5, 2.9 standard deviations of 3.0\n" in printed
+    assert "1. against the mean of 10: +13.3, 6.0 standard deviations of 2.2\n" in printed
+    assert "2. informative images: [0, 1, 3, 4]\n2. informative captions: [0, 1, 4]\n" in printed
+
+
+@pytest.mark.slow
 def test_01(solve):
     printed = solve("01_data_preparation")
     assert "1. 8 captions: a digit, " in printed
@@ -77,6 +85,24 @@ def test_02(solve):
     assert re.search(r"3. spread 0.0010, a twentieth of the margin is 0.01: collapsed\n", printed)
     assert "3. all scores 0.42: polynomial 0.524, triplet 25.6\n" in printed
     assert "3. all scores 0.50: polynomial 0.510, triplet 25.6\n" in printed
+
+
+@pytest.mark.slow
+def test_03_cross_attention(solve):
+    printed = solve("03_cross_attention")
+    zero, mean_word = numbers(r"1. lambda 0: (\S+), by the mean word (\S+)", printed)
+    infinite, favourite = numbers(r"1. lambda 100,000: (\S+), by the favourite word (\S+)", printed)
+    assert (zero, infinite) == pytest.approx((mean_word, favourite), abs=1e-5)
+    assert numbers(r"favourite is not their most similar word: (\d+) of 12", printed)[0] > 0
+    found = re.findall(r"2. \d zero words, no mask: i2t (\S+), t2i (\S+), over (\S+) (\S+)", printed)
+    i2t, t2i, factors, back = ([float(number) for number in column] for column in zip(*found, strict=True))
+    assert factors == pytest.approx([9 / 9, 9 / 10, 9 / 14], abs=1e-3)
+    assert len({*i2t}) == len({*back}) == 1 and t2i[0] > t2i[1] > t2i[2]
+    assert numbers(r"with the mask: i2t (\S+), t2i (\S+)", printed) == [i2t[0], t2i[0]]
+    assert re.findall(r"3. clamp (\w+) the root: .* gradient: (\d+)", printed) == [("before", "0"), ("behind", "12")]
+    assert "attended vectors: a batch of at most 341\n" in printed
+    assert "similarities: a batch of at most 2,229\n" in printed
+    assert "ratio of the limits: 6.54, root of 1024 / 24: 6.53" in printed
 
 
 @pytest.mark.slow

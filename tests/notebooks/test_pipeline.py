@@ -22,7 +22,9 @@ from uwml_lib.config import StudyOptions
 from uwml_lib.datasets import available_tokenizer, fingerprint
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
+from uwml_lib.released.published import ROWS
 from uwml_lib.studies import STUDIES
+from uwml_lib.studies.course import COURSE
 from uwml_lib.studies.engine import base_config
 from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES
 from uwml_lib.studies.study import Request
@@ -67,6 +69,22 @@ def test_prints_the_table_and_where_the_report_is(smoke):
     assert "Warning" not in log
 
 
+def test_00_has_the_published_numbers_and_says_where_nothing_is_published(smoke):
+    metrics = found(smoke[0], "00_start_here")
+    named = {name: ROWS[f"f30k_{row}"].metrics["rsum"] for name, row in {
+        "claimed_rsum": "polynomial_i2t_avg", "baseline_rsum": "triplet_i2t_avg",
+        "retrained_rsum": "triplet_i2t_avg_retrained",
+    }.items()}  # fmt: skip
+    assert {name: metrics[name] for name in named} == named
+    assert metrics["standard_deviations"] == pytest.approx(6.33, abs=0.01)
+    assert metrics["informative_images"] == 4
+    assert metrics["sentences"] == 0
+    copy = copy_of(smoke[0], "00_start_here").read_text()
+    assert "No results are published here" in copy
+    for lesson in COURSE:
+        assert lesson.question in copy
+
+
 def test_01_finds_the_data(smoke):
     metrics = found(smoke[0], "01_data_preparation")
     assert metrics["train_images"] == 160
@@ -87,6 +105,16 @@ def test_02_trains_live_and_reads_the_runs(smoke):
     assert set(metrics["levels"]) == {f"{loss} {seed}" for loss in ("triplet", "polynomial") for seed in (0, 1)}
     assert metrics["cut_percent"]["triplet"] > 90 > metrics["cut_percent"]["polynomial"]
     assert metrics["triplet_dev_rsum"] > 90  # chance is 77
+
+
+def test_03_scores_by_hand_as_the_library_does(smoke):
+    metrics = found(smoke[0], "03_cross_attention")
+    assert -1 < metrics["score"] < 1
+    assert metrics["largest_difference_cheap"] < 1e-5 < metrics["largest_change_without_mask"]
+    assert metrics["entropy_falls"]
+    assert metrics["sum_to_mean"] == pytest.approx(metrics["regions"]) == pytest.approx(12)
+    assert metrics["mebibytes_of_attended_vectors"] == 2304
+    assert metrics["direct_over_cheap"] > 0
 
 
 def test_03_scores_as_the_run_did(smoke):

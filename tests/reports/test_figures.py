@@ -258,3 +258,62 @@ def test_score_histograms_share_their_axes_and_count_every_pair():
     heights = [max(patch.get_xy()[:, 1]) for patch in right.patches]
     assert heights == pytest.approx([100, 100])  # all in one bar
     assert [max(patch.get_xy()[:, 1]) for patch in left.patches] == pytest.approx([25, 25])
+
+
+def test_maps_of_attention_share_one_scale_and_name_words_that_stand_twice():
+    words = ["a", "red", "a"]
+    weights = np.array([[0.2, 0.7, 0.1], [0.3, 0.3, 0.4]])
+    maps = {"first": pd.DataFrame(weights, columns=words), "second": pd.DataFrame(1 - weights, columns=words)}
+    figure, data = figures.attention_maps(maps)
+    images = [axis.images[0] for axis in figure.axes[:2]]
+    for image, (title, table) in zip(images, maps.items(), strict=True):
+        np.testing.assert_array_equal(image.get_array(), table)
+        assert image.axes.get_title() == title
+        assert [label.get_text() for label in image.axes.get_xticklabels()] == words
+    assert data is maps
+    assert len({image.norm for image in images}) == 1 and images[0].norm.vmax == 0.9
+    assert [*images[0].norm([0, 0.225, 0.9])] == pytest.approx([0, 0.5, 1])  # the root: a quarter is half as dark
+    assert figure.axes[-1].get_ylabel() == "attention weight"
+    assert figures.attention_maps(maps, highest=1.0)[0].axes[0].images[0].norm.vmax == 1
+    long = figures.attention_maps({"long": pd.DataFrame(np.ones((2, 25)) / 25)})[0]
+    assert [label.get_text() for label in long.axes[0].get_xticklabels()] != [str(n) for n in range(25)]
+
+
+def test_curves_over_lambda_have_a_line_a_pair_and_mark_the_one_in_use():
+    rows = [(pair, lam, lam / 10, 4 - lam) for pair in ("own", "other") for lam in (1.0, 2.0)]
+    curves = pd.DataFrame(rows, columns=["pair", "lambda", "score", "entropy"])
+    figure, data = figures.lambda_curves(curves, marked=2.0)
+    assert data is curves
+    for axis, values in zip(figure.axes, ([0.1, 0.2], [3, 2]), strict=True):
+        own, other, mark = axis.lines
+        assert (own.get_label(), other.get_label()) == ("own", "other")
+        np.testing.assert_allclose(own.get_ydata(), values)
+        assert [*mark.get_xdata()] == [2, 2]
+        assert (axis.get_xlabel(), axis.get_xscale()) == ("λ", "log")
+
+
+def test_boxes_have_their_numbers_only_where_asked():
+    boxes = np.array([[[0, 0, 0.5, 0.5], [0.25, 0.5, 1, 1]]])
+    picture = np.zeros((1, 8, 8, 3), np.uint8)
+    plain, _ = figures.pictures_with_boxes(picture, boxes, ["x"])
+    numbered, _ = figures.pictures_with_boxes(picture, boxes, ["x"], numbered=True)
+    assert not plain.axes[0].texts
+    assert [(text.get_text(), text.get_position()) for text in numbered.axes[0].texts] == [("0", (0, 0)), ("1", (2, 4))]
+
+
+def test_scored_pairs_frame_true_pairs_and_hardest_negatives():
+    scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.4, 0.3], [0.7, 0.0, 0.6]])
+    pictures = np.zeros((3, 8, 8, 3), np.uint8)
+    figure, table = figures.scored_pairs(scores, pictures, ["a", "b $", "c"], margin=0.2)
+    assert table["positive"].tolist() == [0.9, 0.4, 0.6]
+    assert table["hardest_negative"].tolist() == [0.5, 0.3, 0.7]
+    assert table["its_caption"].tolist() == [2, 2, 0]
+    assert table["informative"].tolist() == [False, True, True]
+    frames = [
+        (round(box.get_x() + 0.44), round(box.get_y() + 0.44), box.get_linestyle()) for box in figure.axes[0].patches
+    ]
+    assert frames == [(0, 0, "solid"), (2, 0, "--"), (1, 1, "solid"), (2, 1, "--"), (2, 2, "solid"), (0, 2, "--")]
+    dashed = [box.get_edgecolor() for box in figure.axes[0].patches[1::2]]
+    assert dashed[1] == dashed[2] != dashed[0]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b $", "c"]
+    assert figure.axes[1].get_ylim() == (0, 0.9)

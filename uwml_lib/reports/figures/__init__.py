@@ -13,7 +13,8 @@ from uwml_lib.support.lazy import names_of
 __getattr__ = names_of(
     __name__,
     {
-        "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples"),
+        "attention": ("attention_maps", "lambda_curves"),
+        "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples", "scored_pairs"),
         "trainings": (
             "caption_lengths", "collapse_curves", "convergence", "models_compared", "recall_curves", "score_curves",
             "score_histograms",
