@@ -164,6 +164,8 @@ def test_07_measures_the_habits_of_the_release(faithful):
         assert metrics["unknown_bytes_percent"] > metrics["unknown_text_percent"]
         assert "| all four " in log
     assert "Traceback" not in log
+    assert 0 <= metrics["sibling_is_hardest_of_caption"] <= 1
+    assert metrics["rsum_of_folds"] > metrics["rsum_of_run"]  # of fewer candidates
     assert "1 of " in log  # the run without habits is that of the pipeline
 
 

@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from uwml_lib.evaluation.statistics import Comparison
 from uwml_lib.reports.figures import LOOK, PAIR_LOOK, legend, looks, panels, styled
 from uwml_lib.runs import Run, StudyRuns
 
@@ -113,6 +114,34 @@ def models_compared(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     )  # fmt: skip
     axis.set(xlabel=f"{study.split} rsum")
     legend(figure, columns=4)
+    return figure, values
+
+
+@styled
+def intervals(found: Mapping[str, Comparison], against: str) -> tuple[Figure, pd.DataFrame]:
+    """Draw differences in rsum with their intervals over seeds and over images, a row for each comparison.
+
+    against: what each is compared with. A mark is filled where both intervals show a difference. Returns two rows for
+    each comparison: its name, over seeds or images, the difference with its ends, and the winner as `Comparison` has
+    it.
+    """
+    values = pd.DataFrame(
+        {"compared": name, "over": over, **getattr(comparison, f"over_{over}")._asdict(), "winner": comparison.winner}
+        for name, comparison in found.items()
+        for over in ("seeds", "images")
+    )
+    figure, [axis] = panels(1, columns=1, width=7, height=0.42 * len(found) + 1.3)
+    for over, shift, look in zip(("seeds", "images"), (-0.15, 0.15), LOOK.values(), strict=True):
+        rows = values[values["over"] == over].reset_index()
+        axis.hlines(rows.index + shift, rows["low"], rows["high"], color=look["color"], linestyle="-")
+        marks = {**look, "linestyle": "", "label": f"over {over}"}
+        axis.plot(rows["difference"], rows.index + shift, markerfacecolor="white", **marks)
+        decided = rows[rows["winner"] != ""]
+        axis.plot(decided["difference"], decided.index + shift, **marks | {"label": None})
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set(yticks=range(len(found)), yticklabels=[*found], xlabel=f"difference in rsum to {against}")
+    axis.invert_yaxis()
+    legend(figure, columns=2)
     return figure, values
 
 
