@@ -60,6 +60,8 @@ def test_01(solve):
     assert "1. 8 captions: a digit, " in printed
     others, themselves, new = numbers(r"right: (.*?)% trained on others, (.*?)% trained on them, .*: (.*?)%", printed)
     assert themselves > max(others, new) + 5
+    assert "3. 500 images: one setting 2.2 points off, the best of twelve 3.6 too high" in printed
+    assert "3. 2000 images: one setting 1.1 points off, the best of twelve 1.8 too high" in printed
 
 
 @pytest.mark.slow

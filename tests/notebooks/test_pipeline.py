@@ -72,6 +72,9 @@ def test_01_finds_the_data(smoke):
     assert metrics["train_images"] == 160
     assert 40 < metrics["vocabulary_size"] < 150
     assert 0 <= metrics["repeated_captions_percent"] < 60
+    assert metrics["siblings_in_a_batch"] == pytest.approx(metrics["siblings_expected"], abs=0.4)
+    assert metrics["siblings_without_duplicates"] == 0
+    assert metrics["optimism_of_twelve"] > 5  # of 40 images
 
 
 def test_02_trains_live_and_reads_the_runs(smoke):

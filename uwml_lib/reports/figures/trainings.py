@@ -26,6 +26,7 @@ def caption_lengths(lengths: dict[str, Sequence[int]]) -> tuple[Figure, pd.DataF
     figure, [axis] = panels(1, columns=1, width=7, height=3)
     sns.lineplot(shares, markers=True, palette="colorblind", ax=axis)
     axis.set(xlabel="tokens in a caption, with <start> and <end>", ylabel="captions, %")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, columns=len(shares.columns))
     return figure, shares
 
