@@ -21,7 +21,7 @@ print(
     f"which no new picture gets: {on_test.score(images[train], digits[train]):.1%}"
 )
 
-# %% 3. By how much does the best of twelve equally good settings seem better than it is, with 500 images and with 2,000?
+# %% 3. By how much does the best of twelve equally good settings seem better than it is?
 generator = np.random.default_rng(0)
 for n_images in (500, 2000):
     measured = 100 * generator.binomial(n_images, 0.5, (10_000, 12)) / n_images
