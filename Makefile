@@ -128,7 +128,7 @@ data: $(READY)
 reproduce: $(READY)
 	$(UWML) reproduce$(OPTIONS)
 
-## train and tune every loss with the same budget, for notebooks 07 and 08: up to an hour and a half
+## tune and train every loss with the same budget, for notebooks 07 and 08: one to two hours
 compare: $(READY)
 	$(UWML) compare$(OPTIONS)
 

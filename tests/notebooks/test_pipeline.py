@@ -141,11 +141,6 @@ def test_05_compares_every_loss(compared):
     assert "Warning" not in log
 
 
-def test_05_finds_the_runs_of_the_pipeline_again(compared):
-    """With the same settings it is the same run: nothing is trained twice."""
-    assert "finished before: 2 of 12 runs" in compared[1]
-
-
 def test_06_finds_coefficients_without_a_warning(compared):
     metrics = found(compared[0], "08_choosing_coefficients")
     assert metrics["tried"] == 3

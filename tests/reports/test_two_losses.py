@@ -10,9 +10,10 @@ from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.reports import figures
 from uwml_lib.reports.site import results
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
+from uwml_lib.reports.tuned_losses import tuned_losses
 from uwml_lib.reports.two_losses import agreement_with_reference, linear_cca_text, two_losses, warmup_effect
 from uwml_lib.runs import Run, StudyRuns
-from uwml_lib.studies import build_pages, compare, fidelity, models
+from uwml_lib.studies import build_pages, fidelity, models
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of, write_json
@@ -86,7 +87,7 @@ def test_text_says_when_all_was_warm_up(study):
 def test_few_images_are_remarked_in_every_report(study):
     remark = "Only 40 test images: random scores would give an rsum of 77.3 of 600, and one image is 2.5 points of a"
     assert remark in text(study)
-    for report in (compare.report, fidelity.report, models.report):
+    for report in (tuned_losses, fidelity.report, models.report):
         assert remark in report(study).to_markdown()
     on_dev = altered(study, results={"features": {"dev": [6, 4, 8]}})
     assert "Only 6 dev images: random" in text(on_dev)

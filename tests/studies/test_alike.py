@@ -52,15 +52,22 @@ def better_with_more(monkeypatch):
     """Trainings whose rsum rises with the learning rate and falls with the distance of all else from `PLACES`."""
     trained = []
 
+    def rsum(settings):
+        away = abs(math.log(settings.loss_options.get("margin", 0.2) / 0.2)) + abs(settings.warmup_epochs - 1)
+        return 100 * math.log(settings.learning_rate / 1e-4) - away - abs(math.log(settings.lambda_softmax / 9))
+
     def train(settings, folder, say, after_epoch=None):
         trained.append(settings)
         if after_epoch:
             after_epoch([{"epoch": epoch, "dev_rsum": 1.0} for epoch in range(settings.epochs)])
-        away = abs(math.log(settings.loss_options.get("margin", 0.2) / 0.2)) + abs(settings.warmup_epochs - 1)
-        dev = 100 * math.log(settings.learning_rate / 1e-4) - away - abs(math.log(settings.lambda_softmax / 9))
-        write_sealed_json(folder / "results.json", {"config": settings.to_dict(), "dev_rsum": dev, "files": {}})
+        results = {"config": settings.to_dict(), "dev_rsum": rsum(settings), "files": {}}
+        write_sealed_json(folder / "results.json", results)
+
+    def train_again(self, configs):
+        return [SimpleNamespace(results={"dev_rsum": rsum(settings)}) for settings in configs]
 
     monkeypatch.setattr(tuning, "train", train)
+    monkeypatch.setattr(Request, "train", train_again)
     monkeypatch.setattr(alike, "SHARED", {**alike.SHARED, "batch_size": [16, 32, 64]})
     return trained
 
@@ -143,6 +150,28 @@ def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_
     assert alike.tune_alike(a_request(home), ["triplet"]) == {"triplet": chosen} and len(better_with_more) == before
 
 
+def test_a_setting_that_fails_with_another_seed_is_not_chosen(home, better_with_more, monkeypatch):
+    monkeypatch.setattr(alike, "TRIALS", 5)
+    monkeypatch.setattr(alike, "WIDENINGS", 0)
+    again = []
+
+    def train_again(self, configs):
+        again.extend(configs)
+        highest = max(settings.learning_rate for settings in configs)
+        lucky = [settings.seed == alike.SEED for settings in configs]
+        rsums = [900.0 if once else 0.0 if settings.learning_rate == highest else 300 + 1e4 * settings.learning_rate
+                 for settings, once in zip(configs, lucky, strict=True)]  # fmt: skip
+        return [SimpleNamespace(results={"dev_rsum": rsum}) for rsum in rsums]
+
+    monkeypatch.setattr(Request, "train", train_again)
+    chosen = alike.tune_alike(a_request(home), ["triplet"])["triplet"]
+    rates = sorted({settings.learning_rate for settings in again}, reverse=True)
+    assert len(rates) == alike.CONTENDERS and chosen["learning_rate"] == rates[1]
+    assert [settings.seed for settings in again] == [alike.SEED, *alike.FURTHER_SEEDS] * alike.CONTENDERS
+    tried = read_json(home / "runs/tiny/tuning.json")["triplet"]
+    assert tried["contenders"] == alike.CONTENDERS and [*tried["rsums"]] == ["1000", "1001", "1002"]
+
+
 @pytest.mark.parametrize("terms", ["another width", "a tiny test before", "other data"])
 def test_what_was_tuned_on_other_terms_is_tuned_anew(home, better_with_more, monkeypatch, terms):
     monkeypatch.setattr(alike, "TRIALS", 2)
@@ -167,8 +196,7 @@ def test_settings_that_are_given_are_not_tuned(home, better_with_more):
 
 
 def test_coefficients_are_fitted_to_the_held_out_scores_of_the_tuned_loss(home, monkeypatch):
-    asked = []
-    generator = torch.Generator().manual_seed(0)
+    asked, generator = [], torch.Generator().manual_seed(0)
     scores = torch.rand(3, 20, 20, generator=generator) * 0.2
 
     def of_the_run(folder):
@@ -176,16 +204,36 @@ def test_coefficients_are_fitted_to_the_held_out_scores_of_the_tuned_loss(home, 
         return scores
 
     monkeypatch.setattr(alike, "dev_batches", of_the_run)
-    found = alike.fitted_coefficients(a_request(home), {"polynomial": {"run": "polynomial-seed1000-x"}})
-    assert asked == [home / "runs/tiny/polynomial-seed1000-x"] and found["positive_ceiling"] is None
+    monkeypatch.setattr(
+        Request, "train", lambda self, configs: [SimpleNamespace(folder=settings) for settings in configs]
+    )
+    settings = {"polynomial": {"learning_rate": 1e-3, "loss_options": {"margin": 0.1}}}
+    found = alike.fitted_coefficients(a_request(home), settings)
+    (run,) = asked
+    assert (run.learning_rate, run.loss_options, run.seed, run.epochs) == (
+        1e-3,
+        {"margin": 0.1},
+        alike.SEED,
+        alike.EPOCHS,
+    )
+    assert found["positive_ceiling"] is None
     loss = LOSSES["polynomial"](**found)
     assert len(loss.positive) == len(loss.negative) == 3 and loss.positive != (0.5, -0.7, 0.2)
-    assert alike.fitted_coefficients(a_request(home), {"polynomial": {"run": "polynomial-seed1000-x"}}) == found
+    assert alike.fitted_coefficients(a_request(home), settings) == found
     assert len(asked) == 1, "fitted once, for the weights may be gone"
-    alike.fitted_coefficients(a_request(home), {"polynomial": {"run": "polynomial-seed1000-y"}})
+    alike.fitted_coefficients(a_request(home), {"polynomial": {"learning_rate": 2e-3}})
     assert len(asked) == 2, "fitted anew to another model's"
     with pytest.raises(UWMLError, match="polynomial_fitted: found no trials of the polynomial loss"):
         alike.fitted_coefficients(a_request(home), {})
+
+
+def test_coefficients_are_fitted_as_soon_as_the_polynomial_loss_is_tuned(home, better_with_more, monkeypatch):
+    monkeypatch.setattr(alike, "TRIALS", 2)
+    monkeypatch.setattr(alike, "WIDENINGS", 0)
+    fitted = []
+    monkeypatch.setattr(alike, "fitted_coefficients", lambda request, settings: fitted.append(settings) or {})
+    alike.tune_alike(a_request(home), ["triplet", "polynomial"])
+    assert [found.keys() for found in fitted] == [{"triplet", "polynomial"}]
 
 
 def test_a_failed_trial_counts_and_is_not_tried_again_unless_so_told(home, monkeypatch):
@@ -333,7 +381,8 @@ def study(home) -> StudyRuns:
 
 def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     write_json(paths.RUNS / "scenes/tuning.json", {"triplet": {
-        "trials": 16, "pruned": 4, "failed": 1, "chosen_by": "dev", "rsum": 321.26, "at_edge": ["learning_rate"],
+        "trials": 16, "pruned": 4, "failed": 1, "contenders": 3, "chosen_by": "dev", "at_edge": ["learning_rate"],
+        "rsums": {"1000": 320.0, "1001": 322.0},
         "space": {"learning_rate": {"low": 1e-3, "high": 2e-2}, "batch_size": [8, 16], "loss.margin": [0.1]},
     }})  # fmt: skip
     report = tuned_losses(study)
@@ -344,7 +393,11 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     ]  # fmt: skip
     assert report.verdict == "polynomial is better" and report.decided
     assert report.outcomes == {f"{i2t} on scenes": "polynomial", f"{t2i} on scenes": ""}
-    assert "both losses tuned alike: triplet" in report.findings[0] and "over 3 seeds" in report.findings[0]
+    first, every, fitted = report.findings
+    assert "both losses tuned alike: triplet" in first and "over 3 seeds" in first
+    assert every.startswith("4 losses on scenes, each with the same tuning. The highest mean rsums: polynomial_fitted ")
+    assert every.endswith(f"Better than the triplet loss: {FITTED}, polynomial; worse: none; not decided: infonce.")
+    assert "with coefficients fitted to its scores, tuned alike: its rsum changes by +" in fitted
     text = report.to_markdown()
     assert (
         "The other 3 comparisons are corrected for their number (Holm)" in text
@@ -355,6 +408,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == "negative 0.34 -2.2 3.4"
     (tried,) = report.further["What was tried"].reset_index().to_dict("records")
     assert (tried["trials"], tried["pruned"], tried["at an edge"]) == (16, 4, "learning_rate")
+    assert (tried["tried with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
     ranges = tried["learning_rate"], tried["batch_size"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
     lies = report.further["Where the scores lie"].iloc[0]
@@ -391,6 +445,12 @@ def test_effects_are_shares_of_the_scores():
     assert score_ranges.effects(loss, "negative", scores) == {
         "moved the wrong way": 0.25, "not moved": 0.25, "moved the right way": 0.5,
     }  # fmt: skip
+
+
+def test_one_model_is_not_named_in_every_row(study):
+    one = StudyRuns("scenes", {"runs": study.runs})
+    assert [*tuned_losses(one).table.index] == ["triplet", "polynomial", "infonce"]
+    assert len(tuned_losses(one).findings) == 2, "nothing of coefficients where none were fitted"
 
 
 def test_every_pair_of_losses_once_each_way(study):

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.made import altered, write_run, write_study
+from tests.made import altered, write_study
 from uwml_lib.config import preset
 from uwml_lib.reports.tables import COLUMNS
-from uwml_lib.runs import load_study, save_study
 from uwml_lib.studies import STUDIES, publish
 from uwml_lib.studies.publish import publish as publish_studies
 from uwml_lib.support import paths
@@ -80,13 +79,3 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkey
     assert said.startswith("On f8k_precomp (40 test images, SCAN, i2t Mean): triplet ")
     assert {path.name for path in (folder / "runs").iterdir()} == {run.folder.name for run in study.all_runs}
     assert read_json(tmp_path / "reference/summary.json") == {"dataset": "scenes"}
-
-
-def test_what_was_only_for_tuning_is_not_published(study, tmp_path, monkeypatch):
-    as_preset(monkeypatch)
-    tried = write_run(tmp_path / "runs/scenes/tried", "triplet", 7, 1.0)
-    save_study("scenes", "compare", {"runs": study.runs, "tuning": [tried]})
-    assert tried.folder in {run.folder for run in load_study("scenes", "compare").all_runs}
-    publish_studies("scenes", STUDIES)
-    assert not (tmp_path / "reference/runs/tried").exists()
-    assert "tried" not in (tmp_path / "reference/compare.md").read_text()

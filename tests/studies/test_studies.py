@@ -10,7 +10,7 @@ import pytest
 from tests.made import made_run, made_runs
 from uwml_lib.config import FIDELITY, preset
 from uwml_lib.evaluation import compare_all
-from uwml_lib.losses import LOSSES, PolynomialLoss
+from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import MODELS
 from uwml_lib.reports import figures
 from uwml_lib.reports.report import in_short
@@ -18,10 +18,10 @@ from uwml_lib.reports.tables import models_table
 from uwml_lib.runs import StudyRuns
 from uwml_lib.runs.checkpoints import RECORDS
 from uwml_lib.studies import STUDIES
-from uwml_lib.studies.compare import GRID, NO_DEAD_ZONE, best
 from uwml_lib.studies.engine import read_seeds
 from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES, NEED_ALL_NEGATIVES
 from uwml_lib.studies.study import Request
+from uwml_lib.studies.tuning import NO_DEAD_ZONE
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.paths import NOTEBOOKS
 from uwml_lib.training import check_config
@@ -93,22 +93,6 @@ def test_every_model_has_a_name_of_its_own(settings):
     assert all(MODELS[setting["model"]].varying for setting in MODELS_OF_SEQUENCES)
 
 
-def test_every_loss_gets_the_same_number_of_settings_and_its_defaults_first():
-    assert set(GRID) == set(LOSSES)
-    for loss, settings in GRID.items():
-        assert len(settings) == 3
-        assert settings[0] == {}
-        for options in settings:
-            check_config(replace(preset("scenes"), loss=loss, loss_options=options))
-        built = {repr(LOSSES[loss](**options)) for options in settings}
-        assert len(built) == 3, f"{loss}: two settings are the same loss"
-
-
-def test_the_best_is_by_dev_and_the_first_of_equals():
-    runs = [made_run(-dev, loss_options={"margin": i}, results={"dev_rsum": dev}) for i, dev in enumerate((1, 3, 3, 2))]
-    assert best(runs) == {"margin": 1}
-
-
 def test_without_a_dead_zone():
     assert PolynomialLoss(**NO_DEAD_ZONE).negative == (0.0, 0.0, 0.9)
 
@@ -122,33 +106,6 @@ def test_seeds(words):
 
 
 # ----------------------------------------------------------------------------------------------------------- reports
-
-
-@pytest.mark.parametrize(
-    ("fitted", "words"),
-    [
-        (
-            {0: 420.0, 1: 421.0},
-            "by +10.0 [-2.7, +22.7] against the released ones, not a statistically significant difference.",
-        ),
-        (
-            {0: 430.0, 1: 432.0},
-            "by +20.5 [+1.4, +39.6] against the released ones, a statistically significant difference.",
-        ),
-    ],
-)
-def test_all_losses(fitted, words):
-    report = STUDIES["compare"].report
-    compared = made_runs({0: 440.0, 1: 441.0}, loss="infonce") + made_runs({0: 411.0, 1: 410.0})
-    chosen = made_runs(fitted, loss_options={"negative": [0, 0, 0.9]})
-    rank, coefficients = report(study_of(compared, coefficients=chosen)).findings
-    assert "2 losses on scenes, each tuned" in rank
-    assert "The highest mean rsums: infonce 440.5 ± 0.7, polynomial 410.5 ± 0.7. The polynomial loss" in rank
-    assert rank.endswith(
-        ": 410.5 ± 0.7. Better than it: infonce; worse: none; not decided: none (corrected for 1 comparison)."
-    )
-    assert words in coefficients
-    assert report(study_of(made_runs({0: 1.0}, loss="infonce"))).findings == ()
 
 
 def test_habits():

@@ -70,7 +70,7 @@ def sweep(
             folder but not its file locks. The default is a journal in the sweep's folder.
     """
     from uwml_lib.datasets import EMBEDDED, prepare_data
-    from uwml_lib.studies.compare import TUNING_EPOCHS
+    from uwml_lib.studies.alike import EPOCHS
     from uwml_lib.studies.engine import base_config, read_seeds
     from uwml_lib.studies.sweep import tune_and_report
     from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep
@@ -78,7 +78,7 @@ def sweep(
 
     tried, base = read_space(space) if space else {**DEFAULT_SPACE}, base_config(training)
     if not space and training.epochs is None:
-        base = replace(base, epochs=min(TUNING_EPOCHS, base.epochs))
+        base = replace(base, epochs=min(EPOCHS, base.epochs))
     given = {*training.others, *(["epochs"] if training.epochs is not None else [])}
     if twice := [name for name in tried if name in given]:
         raise UWMLError(f"{twice[0]}: is in the space and given besides, expected one of them")

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -51,6 +51,12 @@ def comparisons(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:
     return {first: compare(*pairs.pop(first))} | compare_all(pairs, paired=None)
 
 
+def labels(groups: Mapping[Key, Sequence[Run]]) -> dict[Key, str]:
+    """Return (model, loss) -> what its row is called; the model is named where there are several."""
+    several = len({model for model, _ in groups}) > 1
+    return {(model, loss): f"{model}: {loss}" if several else loss for model, loss in groups}
+
+
 def tuned_losses(study: StudyRuns) -> Report:
     """Report every loss against the triplet loss, with the settings and the budget of each."""
     groups = groups_of(study)
@@ -71,7 +77,7 @@ def tuned_losses(study: StudyRuns) -> Report:
         verdict=verdict,
         decided=bool(found[first].winner),
         notes=tuple(_notes(study, found, first[0])),
-        findings=(finding,),
+        findings=(finding, *_of_all_losses(study.dataset, groups, found)),
         outcomes={
             f"{model} on {study.dataset}": comparison.leader("polynomial", "triplet")
             for (model, loss), comparison in found.items() if loss == "polynomial"
@@ -82,6 +88,31 @@ def tuned_losses(study: StudyRuns) -> Report:
         },
         data=_data(study, groups, found),
     )  # fmt: skip
+
+
+def _of_all_losses(dataset: str, groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison]) -> Iterator[str]:
+    """Say which losses are the best on the first model, how they compare, and whether fitted coefficients helped."""
+    (model, _), *_ = groups
+    of_model = {loss: runs for (of, loss), runs in groups.items() if of == model}
+    if len(of_model) < 3:
+        return
+    ranked = sorted(of_model, key=lambda loss: -summarize([run.rsum for run in of_model[loss]]).mean)
+    highest = ", ".join(f"{loss} {mean_and_std(of_model[loss])}" for loss in ranked[:3])
+    better, worse, undecided = (
+        ", ".join(loss for loss in ranked if (model, loss) in found and found[model, loss].winner == side) or "none"
+        for side in ("a", "b", "")
+    )
+    yield (
+        f"{len(of_model)} losses on {dataset}, each with the same tuning. The highest mean rsums: "
+        f"{highest}. Better than the triplet loss: {better}; worse: {worse}; not decided: {undecided}."
+    )
+    if FITTED in of_model:
+        change = compare(of_model[FITTED], of_model["polynomial"], paired=None)
+        yield (
+            f"The polynomial loss on {dataset} with coefficients fitted to its scores, tuned alike: its rsum changes "
+            f"by {change.over_seeds} against the released ones, {'a' if change.winner else 'not a'} statistically "
+            "significant difference."
+        )
 
 
 def _about(run: Run) -> str:
@@ -107,14 +138,14 @@ def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> lis
     ]
 
 
-def _results(groups: Mapping[Key, Sequence[Run]], found: Mapping[Key, Comparison], split: str) -> pd.DataFrame:
+def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], split: str) -> pd.DataFrame:
     apart = {key: differences(comparison) for key, comparison in found.items()}
     rows = [
-        {f"model: loss ({split} split)": f"{model}: {loss}"}
-        | {COLUMNS[name].strip(): mean_and_std([*runs], name) for name in RECALL_AT_1_AND_RSUM}
-        | {"seeds": len(runs)}
-        | {f"− triplet, {over}": cell for over, cell in apart.get((model, loss), {}).items()}
-        for (model, loss), runs in groups.items()
+        {f"loss ({split} split)": label}
+        | {COLUMNS[name].strip(): mean_and_std(groups[key], name) for name in RECALL_AT_1_AND_RSUM}
+        | {"seeds": len(groups[key])}
+        | {f"− triplet, {over}": cell for over, cell in apart.get(key, {}).items()}
+        for key, label in labels(groups).items()
     ]
     return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
 
@@ -141,16 +172,15 @@ def pairs(groups: Mapping[Key, list[Run]]) -> pd.DataFrame:
 def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
     """One row for each model and loss: the settings that were chosen for it."""
     rows = []
-    for (model, loss), (run, *_) in groups.items():
-        config, lambda_softmax = run.config, run.config.lambda_softmax
+    for key, label in labels(groups).items():
+        config, lambda_softmax = groups[key][0].config, groups[key][0].config.lambda_softmax
         options = {name: value for name, value in config.loss_options.items() if value is not None}
         rows.append({
-            "model: loss": f"{model}: {loss}", "learning rate": f"{config.learning_rate:.3g}",
-            "batch": config.batch_size, "warm-up epochs": config.warmup_epochs,
-            "λ": f"{lambda_softmax:.3g}" if lambda_softmax else "",
+            "loss": label, "learning rate": f"{config.learning_rate:.3g}", "batch": config.batch_size,
+            "warm-up epochs": config.warmup_epochs, "λ": f"{lambda_softmax:.3g}" if lambda_softmax else "",
             "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
         })  # fmt: skip
-    return pd.DataFrame(rows).set_index("model: loss")
+    return pd.DataFrame(rows).set_index("loss")
 
 
 def _short(value: Any) -> str:
@@ -167,7 +197,8 @@ def _tried(study: StudyRuns) -> dict[str, pd.DataFrame]:
     rows = [
         {
             "loss": loss, "trials": of["trials"], "pruned": of["pruned"], "failed": of["failed"],
-            f"best rsum on {of['chosen_by']}": f"{of['rsum']:.1f}",
+            "tried with further seeds": of["contenders"],
+            f"rsum on {of['chosen_by']}": summarize([*of["rsums"].values()]).mean_and_std,
             **{name: _range(choice) for name, choice in of["space"].items() if not name.startswith("loss.")},
             "of the loss": ", ".join(
                 f"{name.removeprefix('loss.')} {_range(choice)}"
@@ -194,7 +225,8 @@ def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFra
     """
     path, rows = paths.RUNS / study.dataset / "scores.json", list[dict[str, str]]()
     noted = read_json(path) if path.exists() else {}
-    for (model, loss), runs in groups.items():
+    for key, label in labels(groups).items():
+        runs = groups[key]
         histories = [run.history() for run in runs]
         last = [history[history["epoch"] == history["epoch"].max()] for history in histories]
         dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
@@ -207,12 +239,12 @@ def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFra
         }  # fmt: skip
         gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
         rows.append(
-            {"model: loss": f"{model}: {loss}"}
+            {"loss": label}
             | {heading: f"{mean:.2f}" for heading, mean in means.items()}
             | {"rsum gained in the last epoch": f"{gained:+.1f}"}
             | _noted(noted.get(runs[0].folder.name))
         )
-    return pd.DataFrame(rows).fillna("").set_index("model: loss")
+    return pd.DataFrame(rows).fillna("").set_index("loss")
 
 
 def _noted(scores: Mapping[str, Any] | None) -> dict[str, str]:

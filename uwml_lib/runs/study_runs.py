@@ -44,11 +44,6 @@ class StudyRuns:
         runs = (*self.runs, *(run for group in self.groups.values() for run in group))
         return tuple({run.folder: run for run in runs}.values())
 
-    def without_tuning(self) -> "StudyRuns":
-        """The same without the groups that served to choose settings, whose names end so."""
-        kept = {name: runs for name, runs in self.groups.items() if not name.endswith("tuning")}
-        return StudyRuns(self.dataset, kept)
-
     @property
     def split(self) -> str:
         """The split that was evaluated."""

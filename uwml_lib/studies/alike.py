@@ -1,7 +1,8 @@
 """All losses tuned alike: for each as many trials, over the same ranges and those of its own parameters.
 
 A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
-those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time.
+those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. One
+seed may be a lucky one, so the best few settings are trained with two more seeds, and the highest mean is chosen.
 """
 
 import math
@@ -19,7 +20,7 @@ from uwml_lib.runs import Run, dev_batches
 from uwml_lib.studies.side_by_side import run_folders
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.trying import Space, check_sweep
-from uwml_lib.studies.tuned import Tuned, read_settings
+from uwml_lib.studies.tuned import Tuned, of_loss, read_settings
 from uwml_lib.studies.tuning import Sweep, run_trials
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
@@ -27,6 +28,8 @@ from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
 
 TRIALS, EPOCHS, SEED = 12, 4, 1000
 WIDENINGS, MORE_TRIALS = 2, 4
+CONTENDERS, FURTHER_SEEDS = 3, (1001, 1002)
+"""Settings that are trained once more before one is chosen, and with which seeds."""
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
 ENDS: Mapping[str, tuple[float, float]] = {"warmup_epochs": (0, EPOCHS), "loss.base": (-1.0, 1.0)}
@@ -70,13 +73,15 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
     """
     settings, tuning = (_read(request.folder / f"{name}.json") for name in ("settings", "tuning"))
     for loss in [loss for loss in losses if loss not in request.tuned]:
-        base = trials_base(request, loss, tuning)
+        base = trials_base(request, loss, settings | request.tuned)
         terms = run_folders([base])[0].name
         if loss not in settings or tuning.get(loss, {}).get("terms") != terms:
             settings[loss], tuning[loss] = _tune(request, loss, base, terms)
             for name, content in (("tuning", tuning), ("settings", settings)):
                 write_json(path := request.folder / f"{name}.json", content)
                 request.keep(path)
+        if loss == "polynomial":  # while the weights of the chosen trial are there
+            fitted_coefficients(request, settings)
     return {loss: request.tuned.get(loss) or settings[loss] for loss in losses}
 
 
@@ -85,11 +90,11 @@ def _read(path: Path) -> dict[str, Any]:
     return read(path) if path.exists() else {}
 
 
-def trials_base(request: Request, name: str, tuning: Mapping[str, Any]) -> ExperimentConfig:
+def trials_base(request: Request, name: str, settings: Tuned) -> ExperimentConfig:
     """Return what all trials of a loss have alike: few epochs, with the decay at the same share of them."""
     base, epochs = request.base, min(EPOCHS, request.base.epochs)
     decay = max(1, round(base.decay_epoch * epochs / base.epochs))
-    loss, options = ("polynomial", fitted_coefficients(request, tuning)) if name == FITTED else (name, {})
+    loss, options = ("polynomial", fitted_coefficients(request, settings)) if name == FITTED else (name, {})
     return replace(base, loss=loss, loss_options=options, epochs=epochs, decay_epoch=decay)
 
 
@@ -111,42 +116,57 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         complete = [trial for trial in settled if trial.state == TrialState.COMPLETE]
         if not complete:
             raise UWMLError(f"{sweep.folder}: found no trial that went well, expected at least one")
-        best = max(complete, key=lambda trial: trial.value or -math.inf)
-        values = sweep.suggest(best)
+        best = sorted(complete, key=lambda trial: -(trial.value or -math.inf))[:CONTENDERS]
+        values = sweep.suggest(best[0])
         at_edge = edges(sweep.space, values)
         if not at_edge or widening == widenings:
             break
         request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
         wider, called = widened(sweep.space, values), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
+    values, rsums = _steadiest(request, sweep, [sweep.suggest(trial) for trial in best])
     (config,) = sweep.configs(values)
     chosen = {key: value for key, value in values.items() if not key.startswith("loss.")}
     states = [trial.state for trial in settled]
     tried = {
-        "terms": terms, "epochs": base.epochs, "seed": SEED, "chosen_by": base.chosen_by, "space": sweep.space,
-        "trials": len(states), "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL),
-        "at_edge": at_edge, "rsum": best.value, "run": run_folders([config])[0].name,
+        "terms": terms, "epochs": base.epochs, "chosen_by": base.chosen_by, "space": sweep.space, "trials": len(states),
+        "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "contenders": len(best),
+        "at_edge": edges(sweep.space, values), "rsums": rsums,
     }  # fmt: skip
     return {**({"loss": base.loss} if base.loss != name else {}), **chosen, "loss_options": config.loss_options}, tried
 
 
-def fitted_coefficients(request: Request, tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """Return loss options fitted to the held-out scores of the best trial of the released coefficients."""
-    if "polynomial" not in tuning:
+def _steadiest(
+    request: Request, sweep: Sweep, contenders: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[int, float]]:
+    """Return the setting with the highest mean rsum over the trials' seed and further ones, and its rsums by seed."""
+    seeds = (SEED,) if request.smoke else (SEED, *FURTHER_SEEDS)
+    configs = [replace(sweep, seeds=seeds).configs(values) for values in contenders]
+    trained = iter(request.train([config for of_one in configs for config in of_one]))
+    rsums = [{seed: next(trained).results["dev_rsum"] for seed in seeds} for _ in contenders]
+    best = max(range(len(contenders)), key=lambda place: sum(rsums[place].values()))
+    return contenders[best], rsums[best]
+
+
+def fitted_coefficients(request: Request, settings: Tuned) -> dict[str, Any]:
+    """Return loss options fitted to the held-out scores of the chosen trial of the released coefficients."""
+    if "polynomial" not in settings:
         raise UWMLError(f"{FITTED}: found no trials of the polynomial loss, expected it to be tuned first")
-    path, run = request.folder / "coefficients.json", tuning["polynomial"]["run"]
-    noted = read_json(path) if path.exists() else {}
-    if run in noted:
-        return noted[run]
-    positives, negatives = positives_and_hardest_negatives(dev_batches(request.folder / run))
+    path = request.folder / "coefficients.json"
+    config = replace(trials_base(request, "polynomial", {}), **of_loss(settings, "polynomial"), seed=SEED)
+    noted, name = read_json(path) if path.exists() else {}, run_folders([config])[0].name
+    if name in noted:
+        return noted[name]
+    (run,) = request.train([config])  # on another machine than the trial's its weights are missing
+    positives, negatives = positives_and_hardest_negatives(dev_batches(run.folder))
     # To three digits: the last bits differ between machines, and would give the runs another name on each. A positive
     # above what was seen is clamped anyway, so no ceiling is needed.
     coefficients = from_scores(positives.numpy().round(3), negatives.numpy().round(3))
     rounded = {key: [round(x, 4) for x in values] for key, values in coefficients._asdict().items()}
-    noted[run] = {**rounded, "positive_ceiling": None}
+    noted[name] = {**rounded, "positive_ceiling": None}
     write_json(path, noted)
     request.keep(path)
-    return noted[run]
+    return noted[name]
 
 
 def edges(space: Space, values: Mapping[str, Any]) -> list[str]:

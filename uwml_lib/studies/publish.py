@@ -30,7 +30,6 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
         found = {studies[name]: load_study(dataset, name) for name in names}
         for study, runs in found.items():
             _check(study, runs, source)
-        found = {study: runs.without_tuning() for study, runs in found.items()}
         with lock(paths.REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
             if folder.parent == paths.REFERENCE.parent:  # what was measured apart from any run, or is of other data
                 _copy(paths.RELIABILITY, folder / paths.RELIABILITY.name)

@@ -83,7 +83,7 @@ class Study:
     plan: Callable[[Request], Plan]
     report: Callable[[StudyRuns], Report]
     more: Callable[[Request, Groups], Groups] = lambda request, groups: {}
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     smoke_seeds: tuple[int, ...] = (0,)
     sequences: bool = False
     next: str = ""
