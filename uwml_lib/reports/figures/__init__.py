@@ -16,7 +16,7 @@ __getattr__ = names_of(
         "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples"),
         "trainings": (
             "caption_lengths", "collapse_curves", "convergence", "intervals", "models_compared", "recall_curves",
-            "score_curves",
+            "rsum_by_seed", "score_curves", "score_levels",
         ),
         "weights": ("batch_weights", "mass_by_rank", "weight_curves", "weight_gallery", "weight_maps"),
     },
