@@ -4,6 +4,7 @@ What each notebook found is tested by name.
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -131,7 +132,12 @@ def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
 def test_05_compares_every_loss(compared):
     home, log = compared
     metrics = found(home, "07_loss_comparison")
-    assert metrics["losses"] == len(LOSSES)
+    assert metrics["losses"] == len(LOSSES) + 1  # one with fitted coefficients
+    assert metrics["pairs"] == math.comb(metrics["losses"], 2)
+    assert metrics["pairs_that_differ"] == 0  # of one seed nothing can be said
+    assert len(metrics["unbeaten"].split()) == metrics["losses"]
+    of_gaps = {"infonce", "polynomial_relative", "triplet", "triplet_all", "triplet_semihard", "triplet_soft"}
+    assert set(metrics["gap_alone"].split()) == of_gaps
     assert metrics["triplet_on_hardest_percent"] == 100
     assert 0 < metrics["infonce_on_hardest_percent"] < 100
     assert {f"{loss}_dev_rsum" for loss in LOSSES} <= set(metrics)
@@ -141,12 +147,15 @@ def test_05_compares_every_loss(compared):
     assert "Warning" not in log
 
 
-def test_06_finds_coefficients_without_a_warning(compared):
+def test_06_trains_models_on_with_coefficients_that_fit(compared):
     metrics = found(compared[0], "08_choosing_coefficients")
-    assert metrics["tried"] == 3
+    assert metrics["models"] == 1
     assert metrics["warnings_proposed"] == 0
-    assert metrics["warnings_released"] > 0
-    assert metrics["chosen_rsum"] > 0
+    assert 0 <= metrics["wrong_way_or_idle"] <= 100
+    ways = ("start", "own_loss", "released_coefficients", "fitted_coefficients", "released", "fitted")
+    assert min(metrics[f"{way}_rsum"] for way in ways) > 50
+    assert 0 <= metrics["models_that_lost"] <= 1
+    assert "| fitted coefficients " in compared[1]
 
 
 def test_07_measures_the_habits_of_the_release(faithful):

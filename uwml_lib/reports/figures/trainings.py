@@ -197,8 +197,11 @@ def score_levels(groups: Mapping[str, Sequence[Run]], zones: Sequence[Zone] = ()
         colour, hatch = shades[zone.effect]
         look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0, "alpha": 0.45, "zorder": 0}
         axis.axvspan(zone.low, zone.high, label=f"negatives are {zone.effect}", **look)
-    axis.set(yticks=middles, yticklabels=[*groups], xlabel="mean score in the batches of the last epoch")
-    axis.invert_yaxis()
+    lowest, highest = levels.min().min(), levels.max().max()
+    axis.set(
+        yticks=middles, yticklabels=[*groups], xlabel="mean score in the batches of the last epoch",
+        ylim=(row - 1.0, -1.5), xlim=(min(lowest, 0.0) - 0.1, highest + 0.1) if zones else None,
+    )  # fmt: skip
     legend(figure, columns=4)
     return figure, levels
 
