@@ -1,7 +1,10 @@
 """The examples run, learn something, and printed what is committed."""
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -115,3 +118,36 @@ def test_in_open_clip():
     before, after = run("with_open_clip", steps=150)
     assert before < 10
     assert after > 50
+
+
+def in_small(home, name: str, *arguments) -> list[list[str]]:
+    """Run an example that trains, on tiny data, and return the rows of its table."""
+    call = f"import runpy; runpy.run_path({str(CHECKOUT / 'examples' / name)!r})['main']{('scenes_smoke', *arguments)}"
+    environment = {**os.environ, "UWML_HOME": str(home), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.slow
+def test_the_level_of_scores_is_counted_over_seeds(tmp_path):
+    columns, _, triplet, polynomial = in_small(
+        tmp_path, "two_levels.py", (0, 1), ("triplet loss, the preset", "polynomial loss")
+    )
+    for row in (triplet, polynomial):
+        found = dict(zip(columns, row, strict=True))
+        assert re.fullmatch(r"[012] of 2", found["seeds that go down"])
+        assert bool(found["their positives"]) == (found["seeds that go down"] != "0 of 2")
+        assert re.fullmatch(r"\d+ steps", found["decided after at most"])
+
+
+@pytest.mark.slow
+def test_the_setting_for_both_losses_is_the_best_of_the_worse(tmp_path):
+    columns, _, *rows = in_small(tmp_path, "one_setting_for_both.py", 2, (1000,), 1)
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert len(found) == 2
+    for row in found:
+        means = [float(row[f"{loss}, dev rsum"].split(" ")[0]) for loss in ("triplet", "polynomial")]
+        assert float(row["the worse"]) == min(means)
+    assert float(found[0]["the worse"]) >= float(found[1]["the worse"])

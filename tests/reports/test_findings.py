@@ -2,12 +2,13 @@
 
 import pytest
 
-from uwml_lib.reports.site.findings import findings_sentences, findings_table, sentences_of
+from uwml_lib.reports.site.findings import conclusion, findings_sentences, findings_table, sentences_of
 from uwml_lib.support import paths
 from uwml_lib.support.files import write_json, write_text
 
 TITLES = {"models": "Models"}
 COMPARISON = {"over_seeds": {"difference": 1.0, "low": None, "high": None}, "verdict": "not decided: one seed"}
+LOSSES = {"triplet": {"runs": {"a": ""}}}
 
 
 @pytest.fixture
@@ -16,40 +17,56 @@ def reference(tmp_path, monkeypatch):
     return tmp_path
 
 
-def rows() -> list[list[str]]:
-    lines = findings_table(TITLES, pytest.fail).splitlines()[4:]  # below the heading and what the paper says
+def rows(linked: bool = False) -> list[list[str]]:
+    lines = findings_table(TITLES, pytest.fail, linked).splitlines()[4:]  # below the heading and what the paper says
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_nothing_was_published(reference):
-    assert rows() == []
+    assert rows() == [] and conclusion(pytest.fail) == ""
     assert findings_sentences(pytest.fail) == []
 
 
 def test_one_seed_has_no_interval(reference):
-    write_json(reference / "f8k/summary.json", {"comparison": COMPARISON})
+    write_json(reference / "f8k/summary.json", {"comparison": COMPARISON, "losses": LOSSES})
     (row,) = rows()
     found = "+1.0 (no interval from one value)"
-    assert row == ["SCAN i2t on photographs, Flickr8k", "–", found, "not decided: one seed"]
+    assert row == ["SCAN i2t on photographs, Flickr8k", "–", found, "–", "1", "not decided"]
+
+
+def test_losses_that_were_tuned_have_both_intervals_and_lead_to_their_page(reference):
+    def against(winner, low):
+        over_seeds = {"difference": 2.0, "low": low, "high": 3.0}
+        return {"over_seeds": over_seeds, "over_images": {"difference": 2.0, "low": 0.5, "high": 3.5}, "winner": winner}
+
+    runs = dict.fromkeys(map(str, range(5)))
+    groups = [
+        {"model": "SCAN", "loss": "triplet", "runs": runs, "against_triplet": None},
+        {"model": "SCAN", "loss": "polynomial", "runs": runs, "against_triplet": against("", -1.0)},
+        {"model": "SCAN", "loss": "polynomial_fitted", "runs": runs, "against_triplet": against("a", 1.0)},
+        {"model": "VSE", "loss": "polynomial", "runs": runs, "against_triplet": against("b", 1.0)},
+    ]
+    write_json(reference / "compare.json", {"groups": groups})
+    released, fitted = rows(linked=True)
+    page, what = "(/pages/results/scenes-compare.md)", "SCAN i2t on scenes of digits, each loss tuned"
+    assert released == [f"[{what}]{page}", "–", "+2.0 [-1.0, +3.0]", "[+0.5, +3.5]", "5", "not decided"]
+    assert fitted[0] == f"[{what}, coefficients fitted]{page}" and fitted[-1] == "polynomial is better"
 
 
 @pytest.mark.parametrize(
     ("outcomes", "found", "certain"),
     [
-        (["", ""], "better with 0 of 2 models, worse with 0", "not decided with 2; intervals corrected for 2"),
-        (
-            ["polynomial", ""],
-            "better with 1 of 2 models, worse with 0",
-            "not decided with 1; intervals corrected for 2",
-        ),
-        (["triplet"] * 3, "better with 0 of 3 models, worse with 3", "not decided with 0; intervals corrected for 3"),
+        (["", ""], "better with 0 of 2 models, worse with 0", "2 not decided; corrected for 2"),
+        (["polynomial", ""], "better with 1 of 2 models, worse with 0", "1 not decided; corrected for 2"),
+        (["triplet"] * 3, "better with 0 of 3 models, worse with 3", "0 not decided; corrected for 3"),
     ],
 )
 def test_models_are_counted(reference, outcomes, found, certain):
     entry = {"findings": ["One <b>.", "Two."], "outcomes": {str(n): winner for n, winner in enumerate(outcomes)}}
     alone = {"findings": ["Three."], "outcomes": {"one": ""}}  # which has a row of its own
     write_json(reference / "findings.json", {"models": entry, "reproduce": alone})
-    assert rows() == [["Models: scenes of digits", "–", found, f"{certain} comparisons"]]
+    assert rows() == [["Models: scenes of digits", "–", found, "–", "–", f"{certain} comparisons"]]
+    assert conclusion(pytest.fail).startswith(f"{len(outcomes) + 1} comparisons were made, each of one model")
     assert findings_sentences(pytest.fail) == [r"One \<b\>.", "Two.", "Three."]
     assert findings_sentences(pytest.fail, ["reproduce", "evidence"]) == ["Three."]
     assert sentences_of(reference, "models", pytest.fail) == [r"One \<b\>.", "Two."]

@@ -10,8 +10,8 @@ import pytest
 from tests.made import write_run
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.site import build
-from uwml_lib.reports.site.results import Shown, page_name
-from uwml_lib.reports.site.sources import unnoticed
+from uwml_lib.reports.site.results import Shown
+from uwml_lib.reports.site.sources import page_name, unnoticed
 from uwml_lib.reports.two_losses import two_losses
 from uwml_lib.runs import load_study, save_study
 from uwml_lib.support import paths

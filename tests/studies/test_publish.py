@@ -47,7 +47,11 @@ def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(study, tmp_p
     write_json(tmp_path / "report/durations.json", noted)
     (reference / "old").mkdir(parents=True)
     write_json(reference / "reliability.json", {"kills": 3})
+    begun = reference / "photographs/sweeps/alike-triplet/journal.log"
+    begun.parent.mkdir(parents=True)
+    begun.touch()
     publish_studies("scenes", STUDIES)
+    assert begun.exists(), "what was begun on other data is kept"
     assert read_json(reference / "reliability.json") == {"kills": 3}
     assert not (reference / "old").exists()
     assert list(read_json(reference / "durations.json")) == ["reproduce"]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,12 +64,8 @@ def plain_markdown(text: str) -> str:
     return re.sub(r"[\\`*<>&\[\]|]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
-def in_short(reports: Iterable[Report]) -> str:
-    """Count, over all models and data sets, which loss is ahead; "" where nothing was compared.
-
-    What two studies compared is counted once, as the later one has it.
-    """
-    outcomes = {what: winner for report in reports for what, winner in report.outcomes.items()}
+def in_short(outcomes: Mapping[str, str]) -> str:
+    """Count, over all that was compared, which loss is ahead; "" where nothing was. outcomes: as of a report."""
     if not outcomes:
         return ""
     words = {

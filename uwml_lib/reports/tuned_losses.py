@@ -79,7 +79,7 @@ def tuned_losses(study: StudyRuns) -> Report:
         notes=tuple(_notes(study, found, first[0])),
         findings=(finding, *_of_all_losses(study.dataset, groups, found)),
         outcomes={
-            f"{model} on {study.dataset}": comparison.leader("polynomial", "triplet")
+            f"{model} on {study.dataset}, each loss tuned": comparison.leader("polynomial", "triplet")
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
         further={

@@ -33,7 +33,8 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
         with lock(paths.REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
             if folder.parent == paths.REFERENCE.parent:  # what was measured apart from any run, or is of other data
                 _copy(paths.RELIABILITY, folder / paths.RELIABILITY.name)
-                for other in (paths.PERFORMANCE, *(runs.parent for runs in paths.REFERENCE.glob("*/runs"))):
+                others = {path.parent for kept in ("runs", "sweeps") for path in paths.REFERENCE.glob(f"*/{kept}")}
+                for other in (paths.PERFORMANCE, *others):
                     if other.exists():
                         shutil.copytree(other, folder / other.name)
             _write_numbers(found, folder)

@@ -158,7 +158,7 @@ def rsum_by_seed(groups: Mapping[str, Sequence[Run]], joined: bool = False) -> t
     places = range(len(groups))
     for seed, of_seed in values.items():
         line = "-" if joined else ""
-        look = {"color": "#0072B2", "linewidth": 0.8, "marker": "o", "markersize": 4, "alpha": 0.7}
+        look: dict[str, Any] = {"color": "#0072B2", "linewidth": 0.8, "marker": "o", "markersize": 4, "alpha": 0.7}
         axis.plot(of_seed, places, linestyle=line, label="a seed" if seed == values.columns[0] else None, **look)
     axis.plot(values.mean(axis=1), places, "|", color="black", markersize=14, markeredgewidth=2, label="mean")
     axis.set(yticks=places, yticklabels=[*groups], xlabel=f"{next(iter(groups.values()))[0].results['split']} rsum")
@@ -187,7 +187,7 @@ def score_levels(groups: Mapping[str, Sequence[Run]], zones: Sequence[Zone] = ()
         places = [row + number for number in range(len(ends))]
         axis.hlines(places, *(ends[name] for name in columns), color="#999999", linestyle="-", linewidth=1)
         for name, look in zip(columns, ("negative", "positive"), strict=True):
-            marker = {"marker": "s" if look == "negative" else "o", "markersize": 3.5, "linestyle": ""}
+            marker: dict[str, Any] = {"marker": "s" if look == "negative" else "o", "markersize": 3.5, "linestyle": ""}
             label = name if group == next(iter(groups)) else None
             axis.plot(ends[name], places, color=PAIR_LOOK[look]["color"], label=label, **marker)
         middles.append(sum(places) / len(places))
@@ -195,8 +195,15 @@ def score_levels(groups: Mapping[str, Sequence[Run]], zones: Sequence[Zone] = ()
     shades = {NOTHING: ("#bbbbbb", "//"), WRONG_WAY: ("#f3c5bd", "..")}
     for zone in (zone for zone in zones if zone.pair == "negative" and zone.effect in shades):
         colour, hatch = shades[zone.effect]
-        look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0, "alpha": 0.45, "zorder": 0}
-        axis.axvspan(zone.low, zone.high, label=f"negatives are {zone.effect}", **look)
+        shade: dict[str, Any] = {
+            "facecolor": colour,
+            "hatch": hatch,
+            "edgecolor": "white",
+            "linewidth": 0,
+            "alpha": 0.45,
+            "zorder": 0,
+        }
+        axis.axvspan(zone.low, zone.high, label=f"negatives are {zone.effect}", **shade)
     lowest, highest = levels.min().min(), levels.max().max()
     axis.set(
         yticks=middles, yticklabels=[*groups], xlabel="mean score in the batches of the last epoch",

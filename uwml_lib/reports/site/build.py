@@ -15,8 +15,16 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 from uwml_lib.reports.site.api import api_pages
 from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.site.playground import build_playground
-from uwml_lib.reports.site.results import Known, Shown, contents, page_name, write_results
-from uwml_lib.reports.site.sources import CHAPTERS, Sources, documents, executed, write_documents, write_notebooks
+from uwml_lib.reports.site.results import Known, Shown, contents, write_results
+from uwml_lib.reports.site.sources import (
+    CHAPTERS,
+    Sources,
+    documents,
+    executed,
+    page_name,
+    write_documents,
+    write_notebooks,
+)
 from uwml_lib.support import paths
 from uwml_lib.support.files import lock, make_folder, writing
 from uwml_lib.support.progress import Say, say

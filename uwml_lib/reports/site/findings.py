@@ -10,11 +10,13 @@ import pandas as pd
 
 from uwml_lib.evaluation.statistics import NAN, Interval
 from uwml_lib.released.published import ROWS
-from uwml_lib.reports.report import FINDINGS, plain_markdown, table_markdown
+from uwml_lib.reports.report import FINDINGS, in_short, plain_markdown, table_markdown
+from uwml_lib.reports.site.sources import page_name
+from uwml_lib.reports.tuned_losses import FITTED
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json
-from uwml_lib.support.progress import Say, counted
+from uwml_lib.support.progress import Say
 
 DATA = {
     "scenes": "scenes of digits", "clips": "videos of digits", "f8k": "photographs, Flickr8k",
@@ -25,22 +27,40 @@ IN_SHORT = ("reproduce", "evidence", "compare", "models")
 """Studies whose sentences stand on the start page."""
 PAPER = {"SCAN i2t on Flickr30K": "f30k_{}_i2t_avg", "SCAN i2t on MSCOCO, 1K": "coco1k_{}_i2t_avg"}
 """What the paper compares -> names of the published numbers of both losses."""
-Row = tuple[str, str, str, str]
+COLUMNS = (
+    "polynomial − triplet, in rsum", "published", "here, over seeds", "here, over test items", "seeds", "how certain",
+)  # fmt: skip
+Row = tuple[str, str, str, str, str, str]
 Read = TypeVar("Read")
 
 
-def findings_table(titles: Mapping[str, str], say: Say) -> str:
+def findings_table(titles: Mapping[str, str], say: Say, linked: bool = False) -> str:
     """One table in Markdown: what the paper says, what was found here, how certain that is.
 
-    titles: name of a study -> its title. What cannot be read is left out, and said.
+    titles: name of a study -> its title. linked: each row leads to its page on the site. What cannot be read is left
+    out, and said.
     """
     rows = [*_of_the_paper()]
     for folder, dataset in _folders():
         data = DATA.get(dataset, plain_markdown(dataset))
-        rows += _read(folder / "summary.json", partial(_two_losses, data), say)
-        rows += _read(folder / FINDINGS, partial(_on_models, titles, data), say)
-    columns = ["is the polynomial loss better than the triplet loss?", "published", "found here", "how certain"]
-    return table_markdown(pd.DataFrame(rows, columns=columns), index=False, disable_numparse=True)
+        found = _read(folder / "summary.json", partial(_two_losses, data), say)
+        for study in ("compare", "evidence"):
+            found += _read(folder / f"{study}.json", partial(_tuned, study, data), say)
+        found += _read(folder / FINDINGS, partial(_on_models, titles, data), say)
+        rows += [(f"{page_name(dataset)}-{study}", row) for study, row in found]
+    cells = [(f"[{row[0]}](/pages/results/{page}.md)" if linked else row[0], *row[1:]) for page, row in rows]
+    return table_markdown(pd.DataFrame(cells, columns=COLUMNS), index=False, disable_numparse=True)
+
+
+def conclusion(say: Say) -> str:
+    """Say in a sentence which loss was ahead how often, over all that was published; "" where nothing was compared."""
+    compared = {
+        what: winner
+        for folder, _ in _folders()
+        for outcomes in _read(folder / FINDINGS, lambda found: [entry["outcomes"] for entry in found.values()], say)
+        for what, winner in outcomes.items()
+    }
+    return in_short(compared)
 
 
 def findings_sentences(say: Say, studies: Sequence[str] | None = None) -> list[str]:
@@ -74,30 +94,50 @@ def _read(path: Path, rows: Callable[[Any], list[Read]], say: Say) -> list[Read]
         return []
 
 
-def _of_the_paper() -> Iterator[Row]:
+def _of_the_paper() -> Iterator[tuple[str, Row]]:
     for what, name in PAPER.items():
         ours, theirs = (ROWS[name.format(loss)].metrics["rsum"] for loss in ("polynomial", "triplet"))
         assert ours and theirs
         said = f"{ours - theirs:+.1f} ({ours:.1f} against {theirs:.1f})"
-        yield what, said, "not run: the features could not be downloaded", "neither confirmed nor refuted"
+        yield "published", (what, said, "not run: no features at hand", "–", "–", "neither confirmed nor refuted")
 
 
-def _two_losses(data: str, found: Mapping[str, Any]) -> list[Row]:
-    compared = found["comparison"]
-    interval = Interval(*(NAN if value is None else value for value in compared["over_seeds"].values()))
-    return [(f"SCAN i2t on {data}", "–", str(interval), plain_markdown(compared["verdict"]))]
+def _two_losses(data: str, found: Mapping[str, Any]) -> list[tuple[str, Row]]:
+    compared, (n, *_) = found["comparison"], [len(of["runs"]) for of in found["losses"].values()]
+    certain = plain_markdown(compared["verdict"]).partition(":")[0]
+    return [("reproduce", (f"SCAN i2t on {data}", "–", *_intervals(compared), str(n), certain))]
 
 
-def _on_models(titles: Mapping[str, str], data: str, found: Mapping[str, Any]) -> list[Row]:
+def _tuned(study: str, data: str, found: Mapping[str, Any]) -> list[tuple[str, Row]]:
+    """The polynomial loss and its fitted coefficients, on the first model, each loss tuned."""
+    model = found["groups"][0]["model"]
+    rows = []
+    for loss, said in {"polynomial": "", FITTED: ", coefficients fitted"}.items():
+        for group in found["groups"]:
+            if (group["model"], group["loss"]) == (model, loss):
+                against, what = group["against_triplet"], f"SCAN i2t on {data}, each loss tuned{said}"
+                winner = {"a": "polynomial is better", "b": "triplet is better", "": "not decided"}[against["winner"]]
+                rows.append((study, (what, "–", *_intervals(against), str(len(group["runs"])), winner)))
+    return rows
+
+
+def _intervals(compared: Mapping[str, Any]) -> tuple[str, str]:
+    """The difference with its intervals over seeds and over test items."""
+    over_seeds, over_items = (compared.get(name) for name in ("over_seeds", "over_images"))
+    ends = [[NAN if value is None else value for value in (of or {}).values()] for of in (over_seeds, over_items)]
+    seeds, items = (Interval(*values) if values else None for values in ends)
+    return str(seeds), f"[{items.low:+.1f}, {items.high:+.1f}]" if items else "–"
+
+
+def _on_models(titles: Mapping[str, str], data: str, found: Mapping[str, Any]) -> list[tuple[str, Row]]:
     """A row for each study of several models: with how many of them which loss is better."""
     rows = []
     for study, entry in found.items():
-        if (n := len(entry["outcomes"])) > 1:
+        if (n := len(entry["outcomes"])) > 1 and study not in ("compare", "evidence"):
             ahead = Counter(entry["outcomes"].values())
-            of = f"better with {ahead['polynomial']} of {counted(n, 'model')}, worse with {ahead['triplet']}"
-            undecided = n - ahead["polynomial"] - ahead["triplet"]
-            certain = f"not decided with {undecided}; intervals corrected for {counted(n, 'comparison')}"
-            rows.append((f"{titles.get(study, study)}: {data}", "–", of, certain))
+            of = f"better with {ahead['polynomial']} of {n} models, worse with {ahead['triplet']}"
+            certain = f"{n - ahead['polynomial'] - ahead['triplet']} not decided; corrected for {n} comparisons"
+            rows.append((study, (f"{titles.get(study, study)}: {data}", "–", of, "–", "–", certain)))
     return rows
 
 

@@ -1,6 +1,5 @@
 """The pages made of data: published results, one's own runs beside them, sweeps, benchmarks."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,8 +14,8 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.published import comparison_text, finished_runs
 from uwml_lib.reports.records import reliability_text
 from uwml_lib.reports.report import Report, in_short, plain_markdown, table_markdown
-from uwml_lib.reports.site.findings import DATA, IN_SHORT, findings_sentences, findings_table, sentences_of
-from uwml_lib.reports.site.sources import Sources, address, unbroken, unnoticed
+from uwml_lib.reports.site.findings import DATA, IN_SHORT, conclusion, findings_sentences, findings_table, sentences_of
+from uwml_lib.reports.site.sources import Sources, address, page_name, unbroken, unnoticed
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs import Run, StudyRuns, load_study
 from uwml_lib.support import paths
@@ -74,7 +73,8 @@ def write_results(
     sources.write("_made/own.md", contents(own))
     sources.write("_made/own_findings.md", _own_findings(reports))
     titles = {study.name: study.title for study in studies}
-    sources.write("_made/findings.md", unbroken(unnoticed(findings_table(titles, say))))
+    parts = [conclusion(say), findings_table(titles, say, linked=True)]
+    sources.write("_made/findings.md", unbroken(unnoticed("\n\n".join(parts))))
     for name, chosen in {"sentences": None, "in_short": IN_SHORT}.items():
         said = "\n".join(f"- {sentence}" for sentence in findings_sentences(say, chosen))
         sources.write(f"_made/{name}.md", unbroken(unnoticed(said)) or "Nothing was published.")
@@ -85,13 +85,8 @@ def write_results(
 
 def _own_findings(reports: Sequence[Report]) -> str:
     findings = [f"- {unnoticed(plain_markdown(finding))}" for report in reports for finding in report.findings]
-    return "\n".join([in_short(reports), "", *findings]) if reports else "None so far: `make reproduce` makes them."
-
-
-def page_name(name: str) -> str:
-    """The name of a data set, or of anything, for a file: itself, or what is plain of it and a digest."""
-    plain = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-")
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
+    compared = {what: winner for report in reports for what, winner in report.outcomes.items()}  # each once
+    return "\n".join([in_short(compared), "", *findings]) if reports else "None so far: `make reproduce` makes them."
 
 
 def run_page(run: Run) -> str:

@@ -1,5 +1,6 @@
 """What Sphinx reads: chapters, documents of the checkout, executed notebooks; links among them lead to their pages."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -107,6 +108,12 @@ def write_documents(sources: Sources) -> None:
             text = "\n".join(read_lines(path)) if path.exists() else missing
             made = glossary_directives(text) if page == "pages/glossary.md" else text
             sources.write(f"_made/{name}", sources.linked(made, path.parent, page))
+
+
+def page_name(name: str) -> str:
+    """The name of a data set, or of anything, for a file: itself, or what is plain of it and a digest."""
+    plain = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-")
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 def executed(folder: Path) -> list[Path]:
