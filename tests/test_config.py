@@ -22,7 +22,7 @@ CHANGED = {
     "model": "other", "hidden": 7, "embed_size": 7, "word_dim": 7, "bidirectional": False, "weight_norm": True,
     "direction": "t2i", "normalisation": "softmax", "aggregation": "Max",
     "lambda_softmax": 4.0, "lambda_lse": 5.0, "loss": "triplet", "loss_options": {"margin": 0.1}, "epochs": 7,
-    "warmup_epochs": 1, "batch_size": 7, "batches": "no_duplicates",
+    "start_from": "run", "warmup_epochs": 1, "batch_size": 7, "batches": "no_duplicates",
     "learning_rate": 0.1, "decay_epoch": 7, "gradient_clip": 0.0, "seed": 7,
     "mixed_precision": "bf16", "device": "cpu", "threads": 2, "workers": 1, "log_every": 7,
     "checkpoint_minutes": 7.0,
@@ -79,6 +79,7 @@ def test_round_trip_through_json():
         ({"regions": -1}, "regions: found -1"),
         ({"workers": -1}, "workers: found -1"),
         ({"seed": -1}, "seed: found -1"),
+        ({"start_from": "../run"}, "start_from: found '../run', expected a run's folder name"),
     ],
 )
 def test_impossible_values(values, message):

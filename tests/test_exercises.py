@@ -69,6 +69,8 @@ def test_01(solve):
     assert "1. 8 captions: a digit, " in printed
     others, themselves, new = numbers(r"right: (.*?)% trained on others, (.*?)% trained on them, .*: (.*?)%", printed)
     assert themselves > max(others, new) + 5
+    assert "3. 500 images: one setting 2.2 points off, the best of twelve 3.6 too high" in printed
+    assert "3. 2000 images: one setting 1.1 points off, the best of twelve 1.8 too high" in printed
 
 
 @pytest.mark.slow
@@ -144,14 +146,12 @@ def test_06_twelve_losses(solve):
 @pytest.mark.slow
 def test_05(solve):
     printed = solve("07_loss_comparison")
-    within = [float(number) for number in re.findall(r"1. \w+: (\d+) between its best and its worst", printed)]
-    defaults, best = numbers(r"1. between losses: (\d+) with defaults, (\d+) with the best settings", printed)
-    assert max(within) > defaults > 3 * best
+    assert 3 < numbers(r"1. of 78 pairs, differ without correction: (.*)", printed)[0] < 5
+    assert numbers(r"1. of 100 studies, with a star .*: (.*)", printed)[0] <= 5.5
     masses = [float(number) for number in re.findall(r"2. temperature .*: (\d+)%", printed)]
     assert masses == sorted(masses) and masses[-1] == 100 and masses[1] > masses[0] + 10
-    elsewhere = {name: float(share) for name, share in re.findall(r"3. dense form of (\w+): (\d+)%", printed)}
-    assert elsewhere["triplet_semihard"] == elsewhere["triplet_all"] == 0  # they share the form
-    assert elsewhere["polynomial"] > 10 and elsewhere["triplet_soft"] > 10
+    gap_alone = "infonce, polynomial_relative, triplet, triplet_all, triplet_semihard, triplet_soft"
+    assert f"3. {gap_alone}\n" in printed
 
 
 @pytest.mark.slow

@@ -107,6 +107,9 @@ class ExperimentConfig:
     """Inverse temperature of the attention; None means 4 for i2t, 9 for t2i."""
     lambda_lse: float | None = setting(None, above=0)
     """Inverse temperature of LogSumExp; None means 5 for i2t, 6 for t2i."""
+    start_from: str = ""
+    """Folder name of a finished run on the same data, with whose best weights the training begins; empty: with random
+    ones."""
     loss: str = "polynomial"
     """A name of `uwml_lib.losses.LOSSES`, such as polynomial or triplet."""
     loss_options: dict[str, Any] = field(default_factory=dict)
@@ -154,6 +157,9 @@ class ExperimentConfig:
         _check("loss_options", self.loss_options, _is_plain(self.loss_options), "values of JSON, with finite numbers")
         where = "the name of a folder, without the path to it, which is data_root"
         _check("dataset", self.dataset, is_folder_name(self.dataset), where)
+        _check(
+            "start_from", self.start_from, not self.start_from or is_folder_name(self.start_from), "a run's folder name"
+        )
         another = "another name, because the reports have a folder with this name"
         _check("dataset", self.dataset, self.dataset.removesuffix("_precomp") not in paths.NO_DATASET, another)
         if self.mixed_precision == "auto":  # what is kept, and told apart by, is what it stands for on this machine

@@ -4,6 +4,7 @@ What each notebook found is tested by name.
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -90,6 +91,9 @@ def test_01_finds_the_data(smoke):
     assert metrics["train_images"] == 160
     assert 40 < metrics["vocabulary_size"] < 150
     assert 0 <= metrics["repeated_captions_percent"] < 60
+    assert metrics["siblings_in_a_batch"] == pytest.approx(metrics["siblings_expected"], abs=0.4)
+    assert metrics["siblings_without_duplicates"] == 0
+    assert metrics["optimism_of_twelve"] > 5  # of 40 images
 
 
 def test_02_trains_live_and_reads_the_runs(smoke):
@@ -189,7 +193,12 @@ def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
 def test_05_compares_every_loss(compared):
     home, log = compared
     metrics = found(home, "07_loss_comparison")
-    assert metrics["losses"] == len(LOSSES)
+    assert metrics["losses"] == len(LOSSES) + 1  # one with fitted coefficients
+    assert metrics["pairs"] == math.comb(metrics["losses"], 2)
+    assert metrics["pairs_that_differ"] == 0  # of one seed nothing can be said
+    assert len(metrics["unbeaten"].split()) == metrics["losses"]
+    of_gaps = {"infonce", "polynomial_relative", "triplet", "triplet_all", "triplet_semihard", "triplet_soft"}
+    assert set(metrics["gap_alone"].split()) == of_gaps
     assert metrics["triplet_on_hardest_percent"] == 100
     assert 0 < metrics["infonce_on_hardest_percent"] < 100
     assert {f"{loss}_dev_rsum" for loss in LOSSES} <= set(metrics)
@@ -199,12 +208,15 @@ def test_05_compares_every_loss(compared):
     assert "Warning" not in log
 
 
-def test_06_finds_coefficients_without_a_warning(compared):
+def test_06_trains_models_on_with_coefficients_that_fit(compared):
     metrics = found(compared[0], "08_choosing_coefficients")
-    assert metrics["tried"] == 3
+    assert metrics["models"] == 1
     assert metrics["warnings_proposed"] == 0
-    assert metrics["warnings_released"] > 0
-    assert metrics["chosen_rsum"] > 0
+    assert 0 <= metrics["wrong_way_or_idle"] <= 100
+    ways = ("start", "own_loss", "released_coefficients", "fitted_coefficients", "released", "fitted")
+    assert min(metrics[f"{way}_rsum"] for way in ways) > 50
+    assert 0 <= metrics["models_that_lost"] <= 1
+    assert "| fitted coefficients " in compared[1]
 
 
 def test_07_measures_the_habits_of_the_release(faithful):
@@ -220,6 +232,8 @@ def test_07_measures_the_habits_of_the_release(faithful):
         assert metrics["unknown_bytes_percent"] > metrics["unknown_text_percent"]
         assert "| all four " in log
     assert "Traceback" not in log
+    assert 0 <= metrics["sibling_is_hardest_of_caption"] <= 1
+    assert metrics["rsum_of_folds"] > metrics["rsum_of_run"]  # of fewer candidates
     assert "1 of " in log  # the run without habits is that of the pipeline
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from matplotlib.contour import ContourSet
 
+from tests.made import made_runs
+from uwml_lib.evaluation import compare_all
 from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
 from uwml_lib.reports import figures
 from uwml_lib.weighting import anchor_curves, describe, negative_mass, pair_weights, weight_map
@@ -223,6 +225,24 @@ def test_the_true_image_has_a_thick_frame():
     assert [axis.spines["top"].get_linewidth() > 1 for axis in images] == [True, False, True]
     for axis, image in zip(images, (2, 0, 2), strict=True):
         assert np.array_equal(axis.images[0].get_array(), pictures[image])
+
+
+def test_intervals_are_filled_where_both_show_a_difference():
+    base = made_runs({0: 400.0, 1: 402.0, 2: 401.0})
+    others = {"better": {0: 440.0, 1: 443.0, 2: 440.5}, "not decided": {0: 390.0, 1: 425.0, 2: 404.0}}
+    found = compare_all({name: (made_runs(rsums), base) for name, rsums in others.items()})
+    figure, data = figures.intervals(found, "the base")
+    [axis] = figure.axes
+    assert axis.get_xlabel() == "difference in rsum to the base"
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["better", "not decided"]
+    over_seeds = found["better"].over_seeds
+    assert tuple(data.loc[0, ["difference", "low", "high"]]) == pytest.approx(over_seeds)
+    assert axis.collections[0].get_segments()[0][:, 0].tolist() == pytest.approx(over_seeds[1:])
+    drawn, filled, *_ = axis.lines
+    assert drawn.get_xdata().tolist() == pytest.approx([over_seeds.difference, found["not decided"][0].difference])
+    assert filled.get_xdata().tolist() == pytest.approx([over_seeds.difference])
+    one = compare_all({"one seed": (base[:1], base[:1])})
+    assert np.isnan(figures.intervals(one, "itself")[1]["low"][0])
 
 
 def test_a_caption_with_dollars_is_drawn_as_it_is():

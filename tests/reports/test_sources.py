@@ -3,9 +3,9 @@
 import nbformat
 import pytest
 
-from uwml_lib.reports.site import sources as documents
+from uwml_lib.reports.site import sources as module
 from uwml_lib.reports.site.glossary import glossary_directives
-from uwml_lib.reports.site.sources import Sources, executed, unbroken, write_documents, write_notebooks
+from uwml_lib.reports.site.sources import Sources, documents, executed, unbroken, write_documents, write_notebooks
 from uwml_lib.support import paths
 
 
@@ -36,6 +36,13 @@ def test_links_lead_to_pages_and_to_files_of_reports(sources, tmp_path, text, ma
     assert sources.linked(text, tmp_path, "pages/x.md") == made
 
 
+def test_a_link_of_a_notebook_to_a_chapter_leads_to_its_page(sources):
+    sources.shown |= documents()
+    text = "[all](../uwml_lib/reports/site/chapters/pages/fidelity.md), [terms](GLOSSARY.md)"
+    made = "[all](/pages/fidelity.md), [terms](/pages/glossary.md)"
+    assert sources.linked(text, paths.NOTEBOOKS, "pages/course/09_fidelity.ipynb") == made
+
+
 def test_pictures_of_one_name_stay_apart(sources, tmp_path):
     text = sources.linked("![a](here.png) ![b](other/here.png) ![c](none.png)", tmp_path, "index.md")
     first, second = (word[word.index("(") + 1 : -1] for word in text.split()[:2])
@@ -49,7 +56,7 @@ def test_a_mean_an_interval_and_a_duration_stay_on_one_line():
 
 
 def test_a_document_that_is_not_here_has_a_title_and_says_so(sources, tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "CHECKOUT", tmp_path)  # as where the kit is installed without its checkout
+    monkeypatch.setattr(module, "CHECKOUT", tmp_path)  # as where the kit is installed without its checkout
     write_documents(sources)
     text = (sources.folder / "_made/data/README.md").read_text(encoding="utf-8")
     assert text.startswith("# Layout\n\n") and "which is not here" in text

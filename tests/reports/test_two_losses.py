@@ -7,6 +7,7 @@ import pytest
 from tests.made import altered, write_study
 from uwml_lib.config import preset
 from uwml_lib.evaluation import chance_rsum, retrieval_metrics
+from uwml_lib.losses import PolynomialLoss
 from uwml_lib.reports import figures
 from uwml_lib.reports.site import results
 from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
@@ -17,6 +18,7 @@ from uwml_lib.studies import build_pages, fidelity, models
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, sha256_of, write_json
+from uwml_lib.weighting import describe
 
 
 @pytest.fixture
@@ -288,6 +290,19 @@ def test_figures_draw_what_the_runs_hold(study, monkeypatch):
     assert scores["epochs_done"].max() == 2.0
     assert (scores["positive_score"] == 0.5).all()
     assert [len(axis.lines) for axis in figure.axes] == [2 * 3, 2 * 3]
+    figure, levels = figures.score_levels(study.by_loss(), describe(PolynomialLoss()).zones)
+    assert (levels["positives"] == 0.5).all() and (levels["hardest negatives"] == 0.4).all()
+    assert [*levels.index] == [(loss, seed) for loss in ("triplet", "polynomial") for seed in (0, 1, 2)]
+    [axis] = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["triplet", "polynomial"]
+    shaded = [patch for patch in axis.patches if patch.get_label().startswith("negatives are")]
+    ends = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in shaded]
+    assert ends == [(-1.0, pytest.approx(0.0955, abs=1e-4)), pytest.approx((0.0955, 0.3489), abs=1e-4)]
+    figure, rsums = figures.rsum_by_seed(study.by_loss(), joined=True)
+    assert rsums.loc["triplet"].tolist() == [run.rsum for run in study.by_loss()["triplet"]]
+    *seeds, mean = figure.axes[0].lines
+    assert len(seeds) == 3 and seeds[0].get_linestyle() == "-"
+    assert mean.get_xdata().tolist() == pytest.approx(rsums.mean(axis=1).tolist())
     with_warmup = study.by_loss()["triplet"][:1]
     figure, collapse = figures.collapse_curves(with_warmup, study["without_warmup"])
     assert collapse.groupby("run")["epochs_done"].min().to_dict() == {"with warm-up": 1.5, "without warm-up": 0.5}

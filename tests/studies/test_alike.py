@@ -12,13 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from tests.made import altered, made_runs, write_run
+from tests.made import altered, made_run, made_runs, write_run
 from tests.tiny import SIZES, write_tiny
 from uwml_lib import config
-from uwml_lib.losses import LOSSES
-from uwml_lib.reports.tuned_losses import FITTED, comparisons, groups_of, tuned_losses
+from uwml_lib.losses import LOSSES, PolynomialLoss
+from uwml_lib.reports import trained_on
+from uwml_lib.reports.tuned_losses import (
+    FITTED,
+    comparisons,
+    every_pair,
+    groups_of,
+    pairs_in_words,
+    tuned_losses,
+)
 from uwml_lib.runs import StudyRuns
-from uwml_lib.studies import alike, evidence, score_ranges, tuning
+from uwml_lib.studies import alike, compare, evidence, score_ranges, tuning
 from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.tuned import of_loss, read_settings
@@ -26,6 +34,7 @@ from uwml_lib.studies.tuning import Sweep, run_trials
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json, write_sealed_json
+from uwml_lib.weighting import describe
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -456,10 +465,113 @@ def test_one_model_is_not_named_in_every_row(study):
 
 def test_every_pair_of_losses_once_each_way(study):
     table = tuned_losses(study).further["Every pair of losses"]
-    assert [*table.index] == [*table.columns] == ["triplet", "polynomial", FITTED, "infonce"]
+    assert [*table.index] == [*table.columns] == [FITTED, "polynomial", "infonce", "triplet"], "the best first"
     assert table.loc["polynomial", "triplet"].startswith("+") and table.loc["triplet", "polynomial"].startswith("-")
     assert table.loc["polynomial", "triplet"][1:].rstrip("*") == table.loc["triplet", "polynomial"][1:].rstrip("*")
     assert table.loc["triplet", "triplet"] == ""
+
+
+def test_pairs_in_words_read_right_for_none_one_and_many():
+    def said(**rsums):
+        runs = {("m", loss): made_runs(dict(enumerate(values)), loss=loss) for loss, values in rsums.items()}
+        return pairs_in_words(every_pair(runs))
+
+    low, high, mixed = (400.0, 401.0, 402.0), (440.0, 441.5, 442.5), (380.0, 425.0, 430.0)
+    assert said(triplet=low, infonce=mixed) == (
+        "Of 1 pair of losses none differ statistically significantly. "
+        "Shown to be worse than no other: infonce, triplet."
+    )
+    assert said(triplet=low, infonce=high) == (
+        "Of 1 pair of losses 1 differs statistically significantly. infonce is better than triplet. "
+        "Shown to be worse than no other: infonce."
+    )
+    many = said(triplet=low, infonce=high, circle=(441.0, 440.0, 442.0), sigmoid=(300.0, 301.0, 303.0))
+    assert many.startswith(
+        "Of 6 pairs of losses 5 differ statistically significantly. infonce is better than triplet, "
+    )
+    assert many.endswith("triplet is better than sigmoid. Shown to be worse than no other: infonce, circle.")
+
+
+# ------------------------------------------------------------------------------------------------ training on
+
+
+def test_models_are_trained_on_as_they_were_but_for_the_loss(home, monkeypatch):
+    base = config.preset("tiny", data_root=str(home / "data"), epochs=8, decay_epoch=6, batch_size=32)
+    settings = {"loss_options": {"margin": 0.1}, "learning_rate": 3e-3, "warmup_epochs": 2, "embed_size": 16}
+    starts = [
+        write_run(paths.RUNS / f"scenes/{compare.DENSE}-{seed}", compare.DENSE, seed, 2.0, **settings)
+        for seed in (0, 1)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    batches = 0.1 * torch.rand(2, 10, 10, generator=generator) - 0.6 + 0.2 * torch.eye(10)
+    monkeypatch.setattr(alike, "dev_batches", lambda folder, data_root: batches)
+    request = Request(base, (0, 1), False, quiet)
+    configs = compare.further(request, starts)
+    assert [item.loss for item in configs] == [compare.DENSE, "polynomial", "polynomial"] * 2
+    for start, of_start in zip(starts, (configs[:3], configs[3:]), strict=True):
+        own, released, fitted = of_start
+        assert {item.start_from for item in of_start} == {start.folder.name}
+        assert own.loss_options == {"margin": 0.1} and released.loss_options == {}
+        assert fitted.loss_options.keys() == {"positive", "negative", "positive_ceiling"}
+        for item in of_start:
+            assert (item.epochs, item.decay_epoch, item.warmup_epochs, item.seed) == (4, 3, 0, start.seed)
+            changed = {"loss", "loss_options", "start_from", "epochs", "decay_epoch", "warmup_epochs"}
+            kept = item.identity.keys() - changed
+            assert {name: item.identity[name] for name in kept} == {name: start.config.identity[name] for name in kept}
+    zones = describe(PolynomialLoss(**configs[2].loss_options), (-0.4, -0.3), (-0.55, -0.5)).zones
+    assert {zone.effect for zone in zones} == {"moved the right way"}
+    assert read_json(home / "runs/tiny/coefficients.json").keys() == {start.folder.name for start in starts}
+
+
+def trained_on_of(starts, **later) -> StudyRuns:
+    """A study of models whose further trainings had these rsums."""
+    runs = made_runs(dict(enumerate(starts)), loss="triplet_all")
+    losses = {
+        "own": {"loss": "triplet_all"}, "released": {"loss": "polynomial"},
+        "fitted": {"loss": "polynomial", "loss_options": {"negative": [0.1, 0.2, 0.3]}},
+    }  # fmt: skip
+    further = [
+        made_run(rsum, seed=run.seed, start_from=run.folder.name, epochs=4, **losses[name])
+        for name, rsums in later.items()
+        for run, rsum in zip(runs, rsums, strict=True)
+    ]
+    return StudyRuns("scenes", {"runs": runs, "trained_on": tuple(reversed(further))})
+
+
+def test_what_became_of_models_that_were_trained_on():
+    study = trained_on_of(
+        (400.0, 410.0, 420.0), own=(401.0, 409.5, 420.5), released=(300.0, 420.0, 425.0), fitted=(430.0, 440.5, 451.0)
+    )
+    groups = trained_on.models(study)
+    assert [*groups] == ["start", "own loss", "released coefficients", "fitted coefficients"]
+    assert [run.rsum for run in groups["start"]] == [400.0, 410.0, 420.0]
+    assert [run.rsum for run in groups["fitted coefficients"]] == [430.0, 440.5, 451.0]
+    table = trained_on.table(groups)
+    assert table.loc["released coefficients", ["seed 0", "seed 1", "seed 2"]].tolist() == ["300.0", "420.0", "425.0"]
+    assert table.loc["start", "− start, over seeds"] == ""
+    found = trained_on.against_start(groups)
+    assert {item.family for item in found.values()} == {2, 3}, "Holm: the surest of three, then of two"
+    words = trained_on.in_words(groups)
+    assert words.startswith("3 models of triplet_all (rsum 410.0 ± 10.0) trained on for 4 epochs, change in rsum: own ")
+    assert words.endswith("Statistically significant: fitted coefficients (gain).")
+    harmed = trained_on_of((400.0, 410.0), own=(400.0, 411.0), released=(400.5, 410.0), fitted=(399.0, 415.0))
+    assert trained_on.in_words(trained_on.models(harmed)).endswith("Statistically significant: none.")
+    assert trained_on.models(StudyRuns("scenes", {"runs": study.runs})) == {}
+
+
+def test_the_report_of_all_losses_says_what_became_of_them(study, monkeypatch):
+    runs = tuple(
+        replace(run, config=replace(run.config, start_from=start.folder.name))
+        for start in study.by_loss()["triplet"]
+        for run in study["coefficients"]
+        if run.seed == start.seed
+    )
+    own = tuple(replace(run, config=replace(run.config, start_from=run.folder.name)) for run in study.runs[:3])
+    report = compare.report(StudyRuns("scenes", {**study.groups, "trained_on": (*own, *runs)}))
+    assert [*report.further][-1] == f"Models of {compare.DENSE}, trained on"
+    assert "models of triplet (rsum" in report.findings[-1] and "fitted coefficients (gain)" in report.findings[-1]
+    assert set(report.runs["begins with"]) >= {study.runs[0].folder.name}
+    assert f"Models of {compare.DENSE}, trained on" not in compare.report(study).further
 
 
 def test_runs_of_unequal_seeds_are_compared_by_welch_and_the_first_question_stands_alone(study):

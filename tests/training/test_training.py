@@ -28,6 +28,7 @@ from uwml_lib.models import MODELS, VSE
 from uwml_lib.runs import evaluate_run, load_model, read_metrics
 from uwml_lib.runs import provenance as provenance_module
 from uwml_lib.runs.checkpoints import load_state, save_state
+from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import lock, read_json, read_sealed_json
 from uwml_lib.training import Trainer, learning_rate, resume, runner, train
@@ -672,6 +673,28 @@ def test_other_code_is_noted_when_a_run_goes_on(config, finished, tmp_path, monk
 def test_the_environment_does_not_change_the_training(config, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     assert_same_run(train(config, tmp_path / "run", quiet), finished)
+
+
+def test_a_training_begins_with_the_best_weights_of_another_run(config, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    shutil.copytree(finished, tmp_path / "tiny/first")
+    later = replace(config, loss="triplet", start_from="first", epochs=1, warmup_epochs=0, seed=3)
+    with trainer_module.computing(later):
+        begun = Trainer(later, tmp_path / "looked at", quiet).model.state_dict()
+    torch.testing.assert_close(begun, load_model(finished)[0].state_dict(), rtol=0, atol=0)
+    folder = train(later, say=quiet)
+    assert folder.name != replace(later, start_from="").run_name("") and weights(folder) != weights(finished)
+    assert read_json(folder / "config.json")["config"]["start_from"] == "first"
+    for changes, message in (
+        ({"start_from": "second"}, "second.*no such file"),
+        ({"embed_size": 8}, "start_from: found .*first, expected a run with the same model"),
+    ):
+        with pytest.raises(UWMLError, match=message):
+            train(replace(later, **changes), say=quiet)
+    words = Vocabulary.load(tmp_path / "tiny/first/vocabulary.json").words
+    Vocabulary([*words[:-1], "unheard"]).save(tmp_path / "tiny/first/vocabulary.json")
+    with pytest.raises(UWMLError, match="which knows other words, expected a run on the same data"):
+        train(replace(later, seed=4), say=quiet)
 
 
 def test_a_model_that_does_not_fit_into_the_memory(config, tmp_path, monkeypatch):

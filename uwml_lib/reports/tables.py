@@ -88,12 +88,14 @@ def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:
     """
     several = len({run.model for run in runs}) > 1
     tried = any(run.config.loss_options for run in runs)
+    later = any(run.config.start_from for run in runs)
     return pd.DataFrame(
         {
             "run folder": run.folder.name,
             **{name: values[place] for name, values in columns.items()},
             **({"model": run.model} if several else {}),
             **({"loss options": _in_words(run.config.loss_options)} if tried else {}),
+            **({"begins with": run.config.start_from} if later else {}),
             "seed": run.seed,
             "best epoch": run.results["best_epoch"],
             f"{run.config.chosen_by} rsum": round(run.results["dev_rsum"], 1),

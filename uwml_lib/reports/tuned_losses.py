@@ -84,7 +84,7 @@ def tuned_losses(study: StudyRuns) -> Report:
         },
         further={
             "What was chosen": _settings(groups), **_tried(study), "Where the scores lie": _scores(study, groups),
-            "Every pair of losses": pairs(groups),
+            "Every pair of losses": pairs(every_pair(groups)),
         },
         data=_data(study, groups, found),
     )  # fmt: skip
@@ -96,7 +96,7 @@ def _of_all_losses(dataset: str, groups: Mapping[Key, list[Run]], found: Mapping
     of_model = {loss: runs for (of, loss), runs in groups.items() if of == model}
     if len(of_model) < 3:
         return
-    ranked = sorted(of_model, key=lambda loss: -summarize([run.rsum for run in of_model[loss]]).mean)
+    ranked = sorted(of_model, key=lambda loss: -_mean(of_model[loss]))
     highest = ", ".join(f"{loss} {mean_and_std(of_model[loss])}" for loss in ranked[:3])
     better, worse, undecided = (
         ", ".join(loss for loss in ranked if (model, loss) in found and found[model, loss].winner == side) or "none"
@@ -150,15 +150,21 @@ def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], s
     return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
 
 
-def pairs(groups: Mapping[Key, list[Run]]) -> pd.DataFrame:
-    """One row and one column for each loss on the first model: by how much the row's rsum is above the column's.
-
-    A star marks what both intervals, corrected for the number of pairs, show to be a difference.
-    """
+def every_pair(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:
+    """Return pairs of losses on the first model, the higher mean rsum first -> how they compare, corrected for all."""
     (model, _), *_ = groups
-    losses = [loss for of, loss in groups if of == model]
-    every = {(a, b): (groups[model, a], groups[model, b]) for a, b in itertools.combinations(losses, 2)}
-    found = compare_all(every, paired=None)
+    ranked = sorted((loss for of, loss in groups if of == model), key=lambda loss: -_mean(groups[model, loss]))
+    every = {(a, b): (groups[model, a], groups[model, b]) for a, b in itertools.combinations(ranked, 2)}
+    return compare_all(every, paired=None)
+
+
+def pairs(found: Mapping[Key, Comparison]) -> pd.DataFrame:
+    """One row and one column for each loss, the best first: by how much the row's rsum is above the column's.
+
+    found: of `every_pair`. A star marks what both intervals, corrected for the number of pairs, show to be a
+    difference.
+    """
+    losses = [*dict.fromkeys(itertools.chain(*found))]
 
     def cell(a: str, b: str) -> str:
         if a == b:
@@ -167,6 +173,24 @@ def pairs(groups: Mapping[Key, list[Run]]) -> pd.DataFrame:
         return f"{sign * comparison.over_seeds.difference:+.1f}{'*' if comparison.winner else ''}"
 
     return pd.DataFrame([[cell(a, b) for b in losses] for a in losses], losses, losses).rename_axis("loss")
+
+
+def pairs_in_words(found: Mapping[Key, Comparison]) -> str:
+    """Say which pairs of losses differ, and which losses no other one is shown to be better than."""
+    losses = [*dict.fromkeys(itertools.chain(*found))]
+    worse = {loss: [b for (a, b), comparison in found.items() if a == loss and comparison.winner] for loss in losses}
+    sure = sum(map(len, worse.values()))
+    said = "".join(f" {loss} is better than {', '.join(others)}." for loss, others in worse.items() if others)
+    unbeaten = [loss for loss in losses if not any(loss in others for others in worse.values())]
+    differ = "differs" if sure == 1 else "differ"
+    return (
+        f"Of {counted(len(found), 'pair')} of losses {sure or 'none'} {differ} statistically significantly.{said} "
+        f"Shown to be worse than no other: {', '.join(unbeaten)}."
+    )
+
+
+def _mean(runs: Sequence[Run]) -> float:
+    return summarize([run.rsum for run in runs]).mean
 
 
 def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:

@@ -30,6 +30,7 @@ TRIALS, EPOCHS, SEED = 12, 4, 1000
 WIDENINGS, MORE_TRIALS = 2, 4
 CONTENDERS, FURTHER_SEEDS = 3, (1001, 1002)
 """Settings that are trained once more before one is chosen, and with which seeds."""
+COEFFICIENTS = "coefficients.json"
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
 ENDS: Mapping[str, tuple[float, float]] = {"warmup_epochs": (0, EPOCHS), "loss.base": (-1.0, 1.0)}
@@ -152,21 +153,27 @@ def fitted_coefficients(request: Request, settings: Tuned) -> dict[str, Any]:
     """Return loss options fitted to the held-out scores of the chosen trial of the released coefficients."""
     if "polynomial" not in settings:
         raise UWMLError(f"{FITTED}: found no trials of the polynomial loss, expected it to be tuned first")
-    path = request.folder / "coefficients.json"
     config = replace(trials_base(request, "polynomial", {}), **of_loss(settings, "polynomial"), seed=SEED)
-    noted, name = read_json(path) if path.exists() else {}, run_folders([config])[0].name
-    if name in noted:
-        return noted[name]
-    (run,) = request.train([config])  # on another machine than the trial's its weights are missing
-    positives, negatives = positives_and_hardest_negatives(dev_batches(run.folder))
-    # To three digits: the last bits differ between machines, and would give the runs another name on each. A positive
-    # above what was seen is clamped anyway, so no ceiling is needed.
-    coefficients = from_scores(positives.numpy().round(3), negatives.numpy().round(3))
-    rounded = {key: [round(x, 4) for x in values] for key, values in coefficients._asdict().items()}
-    noted[name] = {**rounded, "positive_ceiling": None}
-    write_json(path, noted)
-    request.keep(path)
-    return noted[name]
+    (folder,) = run_folders([config])
+    if folder.name not in _read(request.folder / COEFFICIENTS):
+        request.train([config])  # on another machine than the trial's its weights are missing
+    return coefficients_of(request, folder)
+
+
+def coefficients_of(request: Request, folder: Path) -> dict[str, Any]:
+    """Return loss options fitted to the held-out scores of a run, noted in `coefficients.json` beside the runs."""
+    path = request.folder / COEFFICIENTS
+    noted = _read(path)
+    if folder.name not in noted:
+        positives, negatives = positives_and_hardest_negatives(dev_batches(folder, request.base.data_root))
+        # To three digits: the last bits differ between machines, and would give the runs another name on each. A
+        # positive above what was seen is clamped anyway, so no ceiling is needed.
+        coefficients = from_scores(positives.numpy().round(3), negatives.numpy().round(3))
+        rounded = {key: [round(x, 4) for x in values] for key, values in coefficients._asdict().items()}
+        noted[folder.name] = {**rounded, "positive_ceiling": None}
+        write_json(path, noted)
+        request.keep(path)
+    return noted[folder.name]
 
 
 def edges(space: Space, values: Mapping[str, Any]) -> list[str]:

@@ -1,10 +1,24 @@
-"""`make compare`: every loss with the same model, budget and tuning effort; chosen on dev, reported on test."""
+"""`make compare`: every loss with the same model, budget and tuning effort; chosen on dev, reported on test.
 
+The dense triplet loss ties its scores to no level, so the polynomial loss with its released coefficients may not fit
+them. Its models are trained on with it, with coefficients that fit, and with their own loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from uwml_lib.config import ExperimentConfig
 from uwml_lib.losses import LOSSES
+from uwml_lib.reports import trained_on
+from uwml_lib.reports.report import Report
 from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
-from uwml_lib.studies.alike import train_alike
+from uwml_lib.runs import Run, StudyRuns
+from uwml_lib.studies.alike import coefficients_of, train_alike
 from uwml_lib.studies.score_ranges import note_scores
 from uwml_lib.studies.study import Groups, Plan, Request, Study
+
+DENSE = "triplet_all"
+"""The loss whose models are trained on."""
 
 
 def plan(request: Request) -> Plan:
@@ -16,11 +30,45 @@ def train_every_loss(request: Request, groups: Groups) -> Groups:
     """Tune and train every loss, and the polynomial loss with coefficients fitted to its scores."""
     runs = train_alike(request, [*LOSSES], request.seeds)
     fitted = train_alike(request, (FITTED,), request.seeds)
-    note_scores(request, [*runs, *fitted])
-    return {"runs": runs, "coefficients": fitted}
+    later = request.train(further(request, [run for run in runs if run.config.loss == DENSE]))
+    note_scores(request, [*runs, *fitted, *later])
+    return {"runs": runs, "coefficients": fitted, "trained_on": later}
+
+
+def further(request: Request, starts: Sequence[Run]) -> list[ExperimentConfig]:
+    """Return how trained models are trained on for half of the epochs: as they were, but for the loss.
+
+    With their own loss, and with the polynomial loss, its coefficients as released and fitted to the model's scores.
+    """
+    epochs = max(1, request.base.epochs // 2)
+    decay = max(1, round(request.base.decay_epoch * epochs / request.base.epochs))
+    return [
+        replace(
+            run.config, data_root=request.base.data_root, start_from=run.folder.name, loss=loss, loss_options=options,
+            warmup_epochs=0, epochs=epochs, decay_epoch=decay,
+        )
+        for run in starts
+        for loss, options in (
+            (run.config.loss, run.config.loss_options),
+            ("polynomial", {}),
+            ("polynomial", coefficients_of(request, run.folder)),
+        )
+    ]  # fmt: skip
+
+
+def report(study: StudyRuns) -> Report:
+    """Report the losses, and what became of the models that were trained on."""
+    of_losses, groups = tuned_losses(study), trained_on.models(study)
+    if not groups:
+        return of_losses
+    return replace(
+        of_losses,
+        further={**of_losses.further, f"Models of {DENSE}, trained on": trained_on.table(groups)},
+        findings=(*of_losses.findings, f"On {study.dataset}: {trained_on.in_words(groups)}"),
+    )
 
 
 STUDY = Study(
-    "compare", ("07_loss_comparison", "08_choosing_coefficients"), plan, tuned_losses, more=train_every_loss,
+    "compare", ("07_loss_comparison", "08_choosing_coefficients"), plan, report, more=train_every_loss,
     title="All losses", figure="convergence",
 )  # fmt: skip

@@ -23,10 +23,12 @@ from uwml_lib.datasets.sampler import training_sampler
 from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.evaluation.statistics import chance_rsum
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
-from uwml_lib.models import build_model
+from uwml_lib.models import Matcher, build_model
+from uwml_lib.runs.checkpoints import load_model
 from uwml_lib.runs.provenance import provenance
 from uwml_lib.runs.scoring import device_of, naming
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support import paths
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.numerics import tf32_products, threads
 from uwml_lib.support.progress import Say, duration, progress, say
 from uwml_lib.training.alarms import alarms
@@ -72,6 +74,8 @@ class Trainer:
         set_seed(config.seed)
         with _plain_errors(folder):
             self.model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
+            if config.start_from:
+                _take_weights(config, self.model, self.vocabulary)
             optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
             scores = ScoresOfAll(self.model)
             self.score, self.optimizer = self.accelerator.prepare(scores, optimizer)
@@ -259,6 +263,19 @@ def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
 def learning_rate(config: ExperimentConfig, epoch: int) -> float:
     """Step decay of the released code: a tenth after every `decay_epoch` epochs."""
     return config.learning_rate * 0.1 ** (epoch // config.decay_epoch)
+
+
+def _take_weights(config: ExperimentConfig, model: Matcher, vocabulary: Vocabulary) -> None:
+    """Give a model the best weights of the run that it begins with; raises UWMLError where they do not fit."""
+    folder = paths.RUNS / config.dataset / config.start_from
+    start, _, words = load_model(folder, config.data_root)
+    expect(
+        words.words == vocabulary.words, "start_from", f"{folder}, which knows other words", "a run on the same data"
+    )
+    try:
+        model.load_state_dict(start.state_dict())
+    except RuntimeError as error:
+        raise UWMLError(f"start_from: found {folder}, expected a run with the same model ({error})") from error
 
 
 @contextlib.contextmanager

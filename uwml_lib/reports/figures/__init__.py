@@ -16,8 +16,8 @@ __getattr__ = names_of(
         "attention": ("attention_maps", "lambda_curves"),
         "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples", "scored_pairs"),
         "trainings": (
-            "caption_lengths", "collapse_curves", "convergence", "models_compared", "recall_curves", "score_curves",
-            "score_histograms",
+            "caption_lengths", "collapse_curves", "convergence", "intervals", "models_compared", "recall_curves",
+            "rsum_by_seed", "score_curves", "score_histograms", "score_levels",
         ),
         "weights": (
             "batch_weights", "mass_by_rank", "score_paths", "scores_of_models", "weight_card", "weight_curves",

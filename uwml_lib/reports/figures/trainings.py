@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from uwml_lib.evaluation.statistics import Comparison
 from uwml_lib.reports.figures import LOOK, PAIR_LOOK, legend, looks, panels, styled
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.weighting import positives_and_hardest_negatives
+from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY, Zone
 
 WORST_TO_BEST = ("pi", 100)  # as seaborn calls the interval that holds all values
 RSUM_BY_EPOCH: dict[str, Any] = {"x": "epochs_done", "y": "dev_rsum", "errorbar": WORST_TO_BEST}
@@ -27,6 +29,7 @@ def caption_lengths(lengths: dict[str, Sequence[int]]) -> tuple[Figure, pd.DataF
     figure, [axis] = panels(1, columns=1, width=7, height=3)
     sns.lineplot(shares, markers=True, palette="colorblind", ax=axis)
     axis.set(xlabel="tokens in a caption, with <start> and <end>", ylabel="captions, %")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, columns=len(shares.columns))
     return figure, shares
 
@@ -140,6 +143,100 @@ def models_compared(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
     axis.set(xlabel=f"{study.split} rsum")
     legend(figure, columns=4)
     return figure, values
+
+
+@styled
+def intervals(found: Mapping[str, Comparison], against: str) -> tuple[Figure, pd.DataFrame]:
+    """Draw differences in rsum with their intervals over seeds and over images, a row for each comparison.
+
+    against: what each is compared with. A mark is filled where both intervals show a difference. Returns two rows for
+    each comparison: its name, over seeds or images, the difference with its ends, and the winner as `Comparison` has
+    it.
+    """
+    values = pd.DataFrame(
+        {"compared": name, "over": over, **getattr(comparison, f"over_{over}")._asdict(), "winner": comparison.winner}
+        for name, comparison in found.items()
+        for over in ("seeds", "images")
+    )
+    figure, [axis] = panels(1, columns=1, width=7, height=0.42 * len(found) + 1.3)
+    for over, shift, look in zip(("seeds", "images"), (-0.15, 0.15), LOOK.values(), strict=True):
+        rows = values[values["over"] == over].reset_index()
+        axis.hlines(rows.index + shift, rows["low"], rows["high"], color=look["color"], linestyle="-")
+        marks = {**look, "linestyle": "", "label": f"over {over}"}
+        axis.plot(rows["difference"], rows.index + shift, markerfacecolor="white", **marks)
+        decided = rows[rows["winner"] != ""]
+        axis.plot(decided["difference"], decided.index + shift, **marks | {"label": None})
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set(yticks=range(len(found)), yticklabels=[*found], xlabel=f"difference in rsum to {against}")
+    axis.invert_yaxis()
+    legend(figure, columns=2)
+    return figure, values
+
+
+@styled
+def rsum_by_seed(groups: Mapping[str, Sequence[Run]], joined: bool = False) -> tuple[Figure, pd.DataFrame]:
+    """Draw the rsum of every run, a row a group, and the mean of each; joined: join the runs of one seed.
+
+    Returns the values, a row a group and a column a seed.
+    """
+    values = pd.DataFrame({name: {run.seed: run.rsum for run in runs} for name, runs in groups.items()}).T
+    figure, [axis] = panels(1, columns=1, width=7, height=0.3 * len(groups) + 1.1)
+    places = range(len(groups))
+    for seed, of_seed in values.items():
+        line = "-" if joined else ""
+        look: dict[str, Any] = {"color": "#0072B2", "linewidth": 0.8, "marker": "o", "markersize": 4, "alpha": 0.7}
+        axis.plot(of_seed, places, linestyle=line, label="a seed" if seed == values.columns[0] else None, **look)
+    axis.plot(values.mean(axis=1), places, "|", color="black", markersize=14, markeredgewidth=2, label="mean")
+    axis.set(yticks=places, yticklabels=[*groups], xlabel=f"{next(iter(groups.values()))[0].results['split']} rsum")
+    axis.invert_yaxis()
+    legend(figure, columns=2)
+    return figure, values
+
+
+@styled
+def score_levels(groups: Mapping[str, Sequence[Run]], zones: Sequence[Zone] = ()) -> tuple[Figure, pd.DataFrame]:
+    """Draw where the scores of trainings end: a row a group, in it a line a seed.
+
+    A line goes from the mean score of the hardest negatives to that of the positives, in the batches of the last epoch.
+    zones: of `weighting.describe`; those of negatives that are not moved the right way are shaded. Returns both scores,
+    a row for each group and seed.
+    """
+    columns = {"hardest negatives": "hardest_negative_score", "positives": "positive_score"}
+    steps = _records("step", groups, "group")
+    last = steps[steps["epoch"] == steps.groupby(["group", "seed"])["epoch"].transform("max")]
+    levels = last.groupby(["group", "seed"], sort=False)[[*columns.values()]].mean()
+    levels.columns = pd.Index(columns)
+    figure, [axis] = panels(1, columns=1, width=7, height=0.085 * len(levels) + 0.12 * len(groups) + 1.2)
+    row, middles = 0.0, []
+    for group in groups:
+        ends = levels.loc[group]
+        places = [row + number for number in range(len(ends))]
+        axis.hlines(places, *(ends[name] for name in columns), color="#999999", linestyle="-", linewidth=1)
+        for name, look in zip(columns, ("negative", "positive"), strict=True):
+            marker: dict[str, Any] = {"marker": "s" if look == "negative" else "o", "markersize": 3.5, "linestyle": ""}
+            label = name if group == next(iter(groups)) else None
+            axis.plot(ends[name], places, color=PAIR_LOOK[look]["color"], label=label, **marker)
+        middles.append(sum(places) / len(places))
+        row = places[-1] + 2.5
+    shades = {NOTHING: ("#bbbbbb", "//"), WRONG_WAY: ("#f3c5bd", "..")}
+    for zone in (zone for zone in zones if zone.pair == "negative" and zone.effect in shades):
+        colour, hatch = shades[zone.effect]
+        shade: dict[str, Any] = {
+            "facecolor": colour,
+            "hatch": hatch,
+            "edgecolor": "white",
+            "linewidth": 0,
+            "alpha": 0.45,
+            "zorder": 0,
+        }
+        axis.axvspan(zone.low, zone.high, label=f"negatives are {zone.effect}", **shade)
+    lowest, highest = levels.min().min(), levels.max().max()
+    axis.set(
+        yticks=middles, yticklabels=[*groups], xlabel="mean score in the batches of the last epoch",
+        ylim=(row - 1.0, -1.5), xlim=(min(lowest, 0.0) - 0.1, highest + 0.1) if zones else None,
+    )  # fmt: skip
+    legend(figure, columns=4)
+    return figure, levels
 
 
 def _records(kind: Literal["step", "epoch"], groups: Mapping[str, Sequence[Run]], group: str = "loss") -> pd.DataFrame:

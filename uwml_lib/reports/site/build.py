@@ -17,17 +17,16 @@ from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.site.playground import build_playground
 from uwml_lib.reports.site.results import Known, Shown, contents, write_results
 from uwml_lib.reports.site.sources import (
-    DOCUMENTS,
+    CHAPTERS,
     Sources,
+    documents,
     executed,
     page_name,
     write_documents,
-    write_habits,
     write_notebooks,
 )
 from uwml_lib.support import paths
 from uwml_lib.support.files import lock, make_folder, writing
-from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.support.progress import Say, say
 
 HERE = Path(__file__).parent
@@ -44,7 +43,7 @@ def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyT
         make_folder(paths.REPORTS)
         with writing(paths.REPORTS / "index.html"), _workplace() as folder:
             sources, made = Sources(folder / "source"), folder / "html"
-            shutil.copytree(HERE / "chapters", sources.folder)
+            shutil.copytree(CHAPTERS, sources.folder)
             write_sources(sources, studies, say, known)
             run_sphinx(sources.folder, made, say)
             _replace(made, paths.REPORTS)
@@ -65,7 +64,7 @@ def _workplace() -> Iterator[Path]:
 
 def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: Known) -> None:
     """Write what is made of the checkout's documents, of notebooks, runs and names."""
-    sources.shown |= {CHECKOUT / name: page for name, page in DOCUMENTS.items()}
+    sources.shown |= documents()
     copies = notebooks()
     for page, copy in copies.items():
         if page.startswith("pages/course/"):
@@ -77,7 +76,6 @@ def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: K
     sources.write("_made/api.md", contents([*reference]))
     write_results(sources, studies, copies, say, known)
     write_documents(sources)
-    write_habits(sources)
 
 
 def notebooks() -> dict[str, Path]:

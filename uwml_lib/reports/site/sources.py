@@ -29,6 +29,7 @@ DOCUMENTS = {
     "reports/reference/performance": "pages/how_fast.md",
 }  # fmt: skip
 """Document or folder of the checkout -> the source of the page that shows it."""
+CHAPTERS = Path(__file__).parent / "chapters"
 NOT_EXECUTED = "*This notebook was not executed yet, so its results are missing here.*"
 ONLY_IN_THE_CHECKOUT = "This part is made of a document of the kit's checkout, which is not here."
 CODE_OR_LINK = re.compile(
@@ -92,6 +93,12 @@ def unbroken(text: str) -> str:
     return re.sub(inside, lambda match: match[0].replace(" ", "\u00a0"), text)
 
 
+def documents() -> dict[Path, str]:
+    """Return chapter, or document of the checkout -> the source of the page that shows it."""
+    chapters = {path.resolve(): path.relative_to(CHAPTERS).as_posix() for path in CHAPTERS.rglob("*.md")}
+    return chapters | {CHECKOUT / name: page for name, page in DOCUMENTS.items()}
+
+
 def write_documents(sources: Sources) -> None:
     """Write the documents of the checkout for chapters to include; of one that is not here, a title and a sentence."""
     for name, page in DOCUMENTS.items():
@@ -101,17 +108,6 @@ def write_documents(sources: Sources) -> None:
             text = "\n".join(read_lines(path)) if path.exists() else missing
             made = glossary_directives(text) if page == "pages/glossary.md" else text
             sources.write(f"_made/{name}", sources.linked(made, path.parent, page))
-
-
-def write_habits(sources: Sources) -> None:
-    """Write the table of the release's habits, which notebook 9 has, for the chapter on fidelity."""
-    notebook = paths.NOTEBOOKS / "09_fidelity.ipynb"
-    if notebook.exists():
-        cells = nbformat.read(notebook, as_version=4).cells
-        (text,) = (cell.source for cell in cells if "| what the release does |" in cell.source)
-        sources.write("_made/habits.md", sources.linked(text.partition("\n")[2], paths.NOTEBOOKS, "pages/fidelity.md"))
-    else:
-        sources.write("_made/habits.md", ONLY_IN_THE_CHECKOUT)
 
 
 def page_name(name: str) -> str:
