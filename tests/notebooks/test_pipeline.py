@@ -6,6 +6,7 @@ What each notebook found is tested by name.
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -18,8 +19,10 @@ import pytest
 
 from tests.command_line import COMMAND, uwml
 from tests.notebooks.conftest import REPRODUCE
+from uwml_lib.cli import parse
 from uwml_lib.config import StudyOptions
 from uwml_lib.datasets import available_tokenizer, fingerprint
+from uwml_lib.evaluation import chance_rsum
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
 from uwml_lib.studies import STUDIES
@@ -123,6 +126,31 @@ def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
     metrics = json.loads(next(tmp_path.rglob("12_your_own_model.json")).read_text())
     assert metrics["images"] == 60
     assert max(metrics["rsums"].values()) > 300  # of 600; chance is 89 for twelve images
+
+
+def test_13_goes_from_pictures_to_a_table(smoke):
+    metrics = found(smoke[0], "13_your_own_photographs")
+    assert metrics["images"] == 300
+    assert metrics["chance_rsum"] == pytest.approx(chance_rsum(60, 3))
+    assert set(metrics["rsums"]) == {"triplet", "polynomial", "fitted"}
+    for rsums in metrics["rsums"].values():
+        assert len(rsums) == 3
+        assert np.mean(rsums) > metrics["chance_rsum"] + 150
+    assert metrics["best_found_rank"] <= 3
+    shown = nbformat.writes(nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4))
+    assert "'0O1.png'" in shown  # the misspelt name
+    assert "003.png: not readable as an image" in shown
+    assert "Warning: test: images nearly equal to one in train" in shown
+
+
+def test_every_command_of_13_is_one(smoke):
+    """What stands behind a dollar sign is what a shell takes."""
+    cells = nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4).cells
+    printed = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    commands = [shlex.split(line)[2:] for line in printed.splitlines() if line.startswith("$ uwml ")]
+    assert {words[0] for words in commands} == {"pictures", "data", "train", "evaluate", "search"}
+    for command, *words in commands:
+        assert parse(command, words)
 
 
 def test_05_compares_every_loss(compared):
