@@ -135,11 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def uwml(command: str, *words: object, quiet: bool = False) -> int:
+def uwml(command: str, *words: object, quiet: bool = False) -> None:
     """Run a command in a notebook: show it as one types it in a shell, and what it prints, errors too.
 
     command: such as "data --dataset scenes"; words: further ones, each taken as it is. quiet: shows the command alone.
-    Where nobody is looking, what is printed is shown at the end. Returns the exit code of `main`.
+    Where nobody is looking, what is printed is shown at the end, with paths as seen from the working folder.
     """
     from uwml_lib.support.progress import headless
 
@@ -147,9 +147,8 @@ def uwml(command: str, *words: object, quiet: bool = False) -> int:
     print("$ uwml", shlex.join(given), flush=True)
     out = said if quiet or headless() else sys.stdout
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = main(given)
-    print("" if quiet else said.getvalue(), end="", flush=True)
-    return code
+        main(given)
+    print("" if quiet else said.getvalue().replace(f"{os.getcwd()}{os.sep}", ""), end="", flush=True)
 
 
 def _run(command: str, words: list[str], switches: list[str]) -> None:
