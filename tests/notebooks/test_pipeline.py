@@ -109,6 +109,7 @@ def test_10_trains_heads(smoke):
     assert set(metrics["rsums"]) == {"triplet", "polynomial, released", "polynomial, fitted"}
     assert metrics["chosen"] in metrics["rsums"]
     assert min(metrics["rsums"].values()) > 100  # chance is 77
+    assert set(metrics["fitted_minus"]) == {"triplet", "polynomial, released"}
 
 
 def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
@@ -135,7 +136,7 @@ def test_13_goes_from_pictures_to_a_table(smoke):
     assert set(metrics["rsums"]) == {"triplet", "polynomial", "fitted"}
     for rsums in metrics["rsums"].values():
         assert len(rsums) == 3
-        assert np.mean(rsums) > metrics["chance_rsum"] + 150
+        assert np.mean(rsums) > metrics["chance_rsum"] + 100
     assert metrics["best_found_rank"] <= 3
     shown = nbformat.writes(nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4))
     assert "'0O1.png'" in shown  # the misspelt name
@@ -205,6 +206,7 @@ def test_08_compares_every_model(modelled):
     assert "| SCAN, ensemble " in log
     assert "finished before: 2 of 16 runs" in log  # those of the pipeline
     assert metrics["processes"][0] == pytest.approx(metrics["processes"][1], abs=5)
+    assert min(metrics["processes"]) > 2 * chance_rsum(40, 5)  # else they would agree whatever was trained
     assert min(metrics["rsums"].values()) > 50
     assert "Traceback" not in log
 
@@ -217,6 +219,9 @@ def test_09_knows_the_order_only_where_a_model_does(filmed):
     preferred = metrics["prefers_forwards"]
     assert set(preferred.pop(MODELS["dual_encoding"].title)) != {50}
     assert {value for found in preferred.values() for value in found} == {50}
+    assert metrics["asked"] > 30
+    assert len(metrics["right_order"]) == 2 * len(MODELS_OF_SEQUENCES)
+    assert all(20 < share < 80 for share in metrics["right_order"].values())  # of a model that has learnt little
     assert "Traceback" not in log
 
 

@@ -19,7 +19,11 @@ def plan(request: Request) -> Plan:
 STUDY = Study(
     name="reproduce",
     notebooks=(
-        "01_data_preparation", "02_training", "04_evaluation", "05_weight_functions", "12_your_own_model",
+        "01_data_preparation",
+        "02_training",
+        "04_evaluation",
+        "05_weight_functions",
+        "12_your_own_model",
         "13_your_own_photographs",
     ),  # fmt: skip
     plan=plan,
