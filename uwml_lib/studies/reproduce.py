@@ -19,13 +19,9 @@ def plan(request: Request) -> Plan:
 STUDY = Study(
     name="reproduce",
     notebooks=(
-        "01_data_preparation",
-        "02_training",
-        "04_evaluation",
-        "05_weight_functions",
-        "12_your_own_model",
+        "01_data_preparation", "02_training", "04_evaluation", "05_weight_functions", "12_your_own_model",
         "13_your_own_photographs",
-    ),  # fmt: skip
+    ),
     plan=plan,
     report=two_losses,
     smoke_seeds=(0, 1),
@@ -35,4 +31,4 @@ STUDY = Study(
     title="The two losses",
     figure="recall_curves",
     next="Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.",
-)
+)  # fmt: skip
