@@ -198,3 +198,13 @@ def test_10(solve):
     assert max(lost, key=lost.__getitem__) == "triplet" and lost["triplet"] > 10
     defaults, changed = (numbers(rf"4. {how}.*: test rsum (\S+)", printed)[0] for how in ("defaults", "margin"))
     assert changed > defaults + 30
+
+
+@pytest.mark.slow
+def test_13(solve):
+    printed = solve("13_your_own_photographs")
+    assert "1. 20 photographs: 149.7" in printed and "1. 1000 photographs: 3.2" in printed
+    assert "2. train: 2 captions" in printed and "2. dev: 5 captions" in printed
+    known, of, seen = numbers(r"3. at random: (\d+) of (\d+) test photographs .*; seen: (\d+)", printed)
+    assert known == of and 0 < seen < 0.8 * of
+    assert "3. by bursts: 0 of" in printed and printed.endswith("seen: 0\n")

@@ -161,6 +161,7 @@ def test_a_notebook_depends_on_what_it_imports_and_on_nothing_else():
     assert all(name.startswith("losses/") for name in of_a_loss - {"__init__.py"})
     assert "reports/figures/style.mplstyle" in sources("from uwml_lib.reports import figures")
     assert "training/trainer.py" in sources("def later():\n    from uwml_lib.training import train")
+    assert "training/trainer.py" in sources("from uwml_lib.cli import uwml")  # whose commands are imported when called
     assert sources("print(1)") == set()
 
 

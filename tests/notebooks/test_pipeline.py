@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -19,8 +20,10 @@ import pytest
 
 from tests.command_line import COMMAND, uwml
 from tests.notebooks.conftest import REPRODUCE
+from uwml_lib.cli import parse
 from uwml_lib.config import StudyOptions
 from uwml_lib.datasets import available_tokenizer, fingerprint
+from uwml_lib.evaluation import chance_rsum
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
 from uwml_lib.released.published import ROWS
@@ -171,6 +174,7 @@ def test_10_trains_heads(smoke):
     assert set(metrics["rsums"]) == {"triplet", "polynomial, released", "polynomial, fitted"}
     assert metrics["chosen"] in metrics["rsums"]
     assert min(metrics["rsums"].values()) > 100  # chance is 77
+    assert set(metrics["fitted_minus"]) == {"triplet", "polynomial, released"}
 
 
 def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
@@ -188,6 +192,31 @@ def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
     metrics = json.loads(next(tmp_path.rglob("12_your_own_model.json")).read_text())
     assert metrics["images"] == 60
     assert max(metrics["rsums"].values()) > 300  # of 600; chance is 89 for twelve images
+
+
+def test_13_goes_from_pictures_to_a_table(smoke):
+    metrics = found(smoke[0], "13_your_own_photographs")
+    assert metrics["images"] == 300
+    assert metrics["chance_rsum"] == pytest.approx(chance_rsum(60, 3))
+    assert set(metrics["rsums"]) == {"triplet", "polynomial", "fitted"}
+    for rsums in metrics["rsums"].values():
+        assert len(rsums) == 3
+        assert np.mean(rsums) > metrics["chance_rsum"] + 100
+    assert metrics["best_found_rank"] <= 3
+    shown = nbformat.writes(nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4))
+    assert "'0O1.png'" in shown  # the misspelt name
+    assert "003.png: not readable as an image" in shown
+    assert "Warning: test: images nearly equal to one in train" in shown
+
+
+def test_every_command_of_13_is_one(smoke):
+    """What stands behind a dollar sign is what a shell takes."""
+    cells = nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4).cells
+    printed = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    commands = [shlex.split(line)[2:] for line in printed.splitlines() if line.startswith("$ uwml ")]
+    assert {words[0] for words in commands} == {"pictures", "data", "train", "evaluate", "search"}
+    for command, *words in commands:
+        assert parse(command, words)
 
 
 def test_05_compares_every_loss(compared):
@@ -247,6 +276,7 @@ def test_08_compares_every_model(modelled):
     assert "| SCAN, ensemble " in log
     assert "finished before: 2 of 16 runs" in log  # those of the pipeline
     assert metrics["processes"][0] == pytest.approx(metrics["processes"][1], abs=5)
+    assert min(metrics["processes"]) > 2 * chance_rsum(40, 5)  # else they would agree whatever was trained
     assert min(metrics["rsums"].values()) > 50
     assert "Traceback" not in log
 
@@ -259,6 +289,9 @@ def test_09_knows_the_order_only_where_a_model_does(filmed):
     preferred = metrics["prefers_forwards"]
     assert set(preferred.pop(MODELS["dual_encoding"].title)) != {50}
     assert {value for found in preferred.values() for value in found} == {50}
+    assert metrics["asked"] > 30
+    assert len(metrics["right_order"]) == 2 * len(MODELS_OF_SEQUENCES)
+    assert all(20 < share < 80 for share in metrics["right_order"].values())  # of a model that has learnt little
     assert "Traceback" not in log
 
 

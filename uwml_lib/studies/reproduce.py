@@ -27,6 +27,7 @@ STUDY = Study(
         "05_weight_functions",
         "06_twelve_losses",
         "12_your_own_model",
+        "13_your_own_photographs",
     ),
     plan=plan,
     report=two_losses,
@@ -37,4 +38,4 @@ STUDY = Study(
     title="The two losses",
     figure="recall_curves",
     next="Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.",
-)
+)  # fmt: skip
