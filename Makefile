@@ -5,7 +5,7 @@
 #: TORCH_INDEX_URL  where to get torch and torchvision, e.g. https://download.pytorch.org/whl/cpu for a CPU-only build (PyPI)
 #: DATASET          data set: a folder of DATA_ROOT (scenes)
 #: DATA_ROOT        folder that holds the data set's folder (data)
-#: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2; evidence: 0 to 9; smoke: 0 1)
+#: SEEDS            seeds to train, as "0 1 2" or 0,1,2 (0 1 2 3 4; evidence: 0 to 9; smoke: 0 1)
 #: EPOCHS           passes over the training captions (what the data set's preset says)
 #: SETTINGS         other settings of every training, options of `uwml train`, as "--batch-size 16 --embed-size 64" (none)
 #: PROFILE          full or smoke (full)

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from tests.models.test_cross_attention import random_inputs
+from uwml_lib.config import preset
+from uwml_lib.evaluation import Interval
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.models import cross_attention_scores
 from uwml_lib.reports.site.results import BENCHMARKS
@@ -21,7 +23,7 @@ DIRECTIONS = ("i2t", "t2i")
 def benchmarks(monkeypatch, tmp_path):
     """The folder of the benchmarks on the path, so that they find each other; reports go elsewhere."""
     monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
-    names = ("loops", "measuring", "step", "evaluation", "training")
+    names = ("loops", "measuring", "step", "evaluation", "training", "precision")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: __import__(name) for name in names}
@@ -147,3 +149,25 @@ def test_the_page_shows_whatever_is_measured():
     (measured,) = re.findall(r"for part in ([a-z ]+); do .*benchmarks/", makefile)
     assert set(measured.split()) <= set(BENCHMARKS)
     assert {path.stem for path in PERFORMANCE.glob("*/*.json")} <= set(BENCHMARKS)
+
+
+def test_every_seed_is_trained_in_both_precisions(benchmarks, monkeypatch):
+    precision = benchmarks["precision"]
+    monkeypatch.setattr(precision, "train_all", lambda configs: configs)
+    found = precision.trainings(preset("scenes"), seeds=(0, 1))
+    assert {name: [(run.mixed_precision, run.seed) for run in runs] for name, runs in found.items()} == {
+        "float32": [("no", 0), ("no", 1)], "bf16": [("bf16", 0), ("bf16", 1)],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(-2.9, 1.0, "2.9, wanted at most 3: met"), (-0.5, 3.2, "3.2, wanted at most 3: missed")],
+)
+def test_a_difference_lies_within_only_as_a_whole(benchmarks, low, high, words):
+    assert str(benchmarks["precision"].within(Interval(0.0, low, high))).endswith(words)
+
+
+def test_a_step_in_bf16_is_timed_beside_one_in_float32(benchmarks):
+    found = benchmarks["precision"].times((8,), batch=4, regions=3, features=5, vocabulary=9, words=(3, 5))
+    assert found[8].keys() == {"float32", "bf16"} and min(found[8].values()) > 0

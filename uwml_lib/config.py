@@ -236,7 +236,7 @@ class StudyOptions:
     data_root: str = ""
     """Folder that holds the data set's folder. Empty means data/."""
     seeds: str = ""
-    """Seeds, separated by blanks or commas. The default is 0 1 2 (evidence: 0 to 9, sweep: 0 1, smoke: fewer)."""
+    """Seeds, separated by blanks or commas. The default is 0 to 4 (evidence: 0 to 9, sweep: 0 1, smoke: fewer)."""
     epochs: int | None = None
     """Epochs of every training. The default is the data set's preset; with a sweep's default space it is at most 4."""
     profile: Literal["full", "smoke"] = "full"

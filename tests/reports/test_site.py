@@ -118,7 +118,7 @@ def test_the_start_page_says_what_was_found(site):
     summary = json.loads((site[0] / "reference/summary.json").read_text(encoding="utf-8"))
     rsum = {loss: found["metrics"]["rsum"]["mean"] for loss, found in summary["losses"].items()}
     for words in (
-        "not run: the features", "+8.5", f"{rsum['polynomial'] - rsum['triplet']:+.1f}",
+        "not run: no features at hand", "+8.5", f"{rsum['polynomial'] - rsum['triplet']:+.1f}",
         summary["comparison"]["verdict"],
         "better with 2 of 8 models, worse with 0", "weight_curves-", "None so far",
     ):  # fmt: skip

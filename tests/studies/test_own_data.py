@@ -49,7 +49,7 @@ def test_a_small_data_set_gets_a_batch_that_fits_and_the_settings_given(root, mo
     options = StudyOptions("tiny", str(root), others={"embed_size": 64, "warmup_epochs": 3})
     configs, said = planned(monkeypatch, "reproduce", options)
     assert {(each.batch_size, each.embed_size, each.warmup_epochs) for each in configs} == {(16, 64, 3)}
-    assert len(configs) == 6
+    assert len(configs) == 2 * len(STUDIES["reproduce"].seeds)
     expected = (
         "batch_size: 16 instead of 128, for tiny has no more than 80 training captions; --batch-size sets another"
     )

@@ -22,8 +22,16 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RELIABILITY", tmp_path / "reference" / "reliability.json")
     monkeypatch.setattr(publish, "report_folder", lambda dataset: tmp_path / "report")
     monkeypatch.setattr(publish, "paths_of", lambda study: [])
+    monkeypatch.setattr(publish, "execute", first_page)
     (tmp_path / "report/figures").mkdir(parents=True)
     return write_study((0, 1))
+
+
+def first_page(notebook, parameters, folder, inputs, say):
+    """In place of the notebook that shows what is published."""
+    path = folder / notebook.name
+    path.write_text((paths.REFERENCE / "findings.json").read_text())
+    return path
 
 
 def as_preset(monkeypatch):
@@ -52,6 +60,8 @@ def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(study, tmp_p
     begun.touch()
     publish_studies("scenes", STUDIES)
     assert begun.exists(), "what was begun on other data is kept"
+    shown = (reference / "notebooks/00_start_here.ipynb").read_text()
+    assert shown == (reference / "findings.json").read_text(), "the first page shows what is published now"
     assert read_json(reference / "reliability.json") == {"kills": 3}
     assert not (reference / "old").exists()
     assert list(read_json(reference / "durations.json")) == ["reproduce"]

@@ -10,12 +10,16 @@ from uwml_lib.reports.report import FINDINGS
 from uwml_lib.runs.run import NUMBERS
 from uwml_lib.runs.study_runs import StudyRuns, load_study, settings_that_differ
 from uwml_lib.studies.committed import FILES, Committed
-from uwml_lib.studies.notebooks import is_current, paths_of
+from uwml_lib.studies.notebooks import execute, is_current, paths_of
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import atomic_folder, lock, make_folder, read_json, write_json, write_text
 from uwml_lib.support.paths import reference_folder, report_folder
+from uwml_lib.support.progress import say
+
+FIRST = "00_start_here"
+"""The notebook that reads what is published, of all data sets; so it is executed again once that has changed."""
 
 
 def publish(dataset: str, studies: Mapping[str, Study]) -> None:
@@ -46,6 +50,11 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
             else:
                 for file in ("figures/recall_curves.png", "linear_cca.json"):
                     _copy(source / file, folder / Path(file).name)
+        for study, runs in found.items():
+            if FIRST in study.notebooks and dataset in EMBEDDED:
+                (source / f"{FIRST}.ipynb").unlink(missing_ok=True)
+                copy = execute(paths.NOTEBOOKS / f"{FIRST}.ipynb", _parameters(runs), source, runs.digest, say)
+                _copy(copy, reference_folder(dataset) / "notebooks" / copy.name)
 
 
 def _check(study: Study, runs: StudyRuns, folder: Path) -> None:
@@ -53,11 +62,15 @@ def _check(study: Study, runs: StudyRuns, folder: Path) -> None:
         if other := settings_that_differ(run.config, preset(runs.dataset)):
             differs = f"it differs from the preset in {', '.join(other)}"
             raise UWMLError(f"{run.folder.name}: not a run to publish, for {differs}")
-    parameters = {"DATASET": runs.dataset, "DATA_ROOT": runs.runs[0].config.data_root}
     for notebook in paths_of(study) if runs.dataset in EMBEDDED else ():
-        if not is_current(notebook, parameters, folder, runs.digest):
+        if not is_current(notebook, _parameters(runs), folder, runs.digest):
             advice = f"missing, or shows other runs or code; run `make {study.name}` again"
             raise UWMLError(f"{folder / notebook.name}: {advice}")
+
+
+def _parameters(runs: StudyRuns) -> dict[str, str]:
+    """What the notebooks of a study were executed with."""
+    return {"DATASET": runs.dataset, "DATA_ROOT": runs.runs[0].config.data_root}
 
 
 def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:

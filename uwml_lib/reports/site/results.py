@@ -25,8 +25,8 @@ from uwml_lib.support.paths import report_folder
 from uwml_lib.support.progress import Say, duration, progress
 
 BENCHMARKS = (
-    "loss", "embeddings", "step", "growth", "training", "training_full", "evaluation", "evaluation_full", "loading",
-    "checks", "steps", "scoring", "epoch", "runs", "kernels",
+    "loss", "embeddings", "step", "growth", "training", "training_full", "precision", "evaluation", "evaluation_full",
+    "loading", "checks", "steps", "scoring", "epoch", "runs", "kernels",
 )  # fmt: skip
 """What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
 Known = Mapping[tuple[str, str], StudyRuns]
