@@ -163,7 +163,7 @@ site: $(READY)
 
 ## open the notebooks in JupyterLab
 lab: $(READY)
-	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/01_data_preparation.ipynb
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 ## run the quick tests
 test: $(READY)

@@ -4,9 +4,11 @@ What a command needs is imported when it is called, so that `uwml --help` is qui
 """
 
 import contextlib
+import io
 import json
 import os
 import pkgutil
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial, wraps
@@ -131,6 +133,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the same command continues from here", file=sys.stderr)
         return 130
     return 0
+
+
+def uwml(command: str, *words: object, quiet: bool = False) -> None:
+    """Run a command in a notebook: show it as one types it in a shell, and what it prints, errors too.
+
+    command: such as "data --dataset scenes"; words: further ones, each taken as it is. quiet: shows the command alone.
+    Where nobody is looking, what is printed is shown at the end, with paths as seen from the working folder.
+    """
+    from uwml_lib.support.progress import headless
+
+    given, said = [*shlex.split(command), *map(str, words)], io.StringIO()
+    print("$ uwml", shlex.join(given), flush=True)
+    out = said if quiet or headless() else sys.stdout
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        main(given)
+    print("" if quiet else said.getvalue().replace(f"{os.getcwd()}{os.sep}", ""), end="", flush=True)
 
 
 def _run(command: str, words: list[str], switches: list[str]) -> None:

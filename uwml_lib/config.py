@@ -133,7 +133,7 @@ class ExperimentConfig:
     """Seed of the weights and of the order of the captions."""
     mixed_precision: Literal["no", "tf32", "fp16", "bf16", "auto"] = "no"
     """Precision of matrix products in training. tf32 and fp16 need an accelerator that has them; bf16 works on a CPU
-    too. auto means bf16 on a CPU with instructions for it (AVX512-BF16, AMX), else no."""
+    too. auto means bf16 on a CPU with instructions for it (AVX512-BF16, AMX) if embed_size is at least 256, else no."""
     device: Literal["auto", "cpu"] = "auto"
     """auto uses an accelerator if there is one."""
     threads: int = setting(1, least=1, most=1024)
@@ -165,7 +165,7 @@ class ExperimentConfig:
         if self.mixed_precision == "auto":  # what is kept, and told apart by, is what it stands for on this machine
             from uwml_lib.support.numerics import quick_precision
 
-            object.__setattr__(self, "mixed_precision", quick_precision(self.device))
+            object.__setattr__(self, "mixed_precision", quick_precision(self.device, self.embed_size))
         if self.data_root:  # notebooks run in another folder than the shell
             object.__setattr__(self, "data_root", str(absolute_path("data_root", self.data_root)))
 
@@ -313,7 +313,9 @@ _PHOTOGRAPHS = {
 }  # fmt: skip
 # What differs from the defaults, data set by data set. Flickr30K and MSCOCO: settings of the SCAN release.
 PRESETS: dict[str, dict[str, Any]] = {
-    "scenes": _EMBEDDED,
+    "scenes": {  # chosen by examples/one_setting_for_both.py
+        **_EMBEDDED, "embed_size": 128, "learning_rate": 8e-3, "lambda_softmax": 20.0,
+    },
     "scenes_smoke": _SMOKE,
     "clips": {**_EMBEDDED, "model": "dual_encoding"},
     "clips_smoke": {**_SMOKE, "model": "dual_encoding"},

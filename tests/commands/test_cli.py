@@ -17,7 +17,7 @@ import pytest
 
 from tests.tiny import write_split, write_tiny
 from uwml_lib import __version__
-from uwml_lib.cli import COMMANDS, main, parse
+from uwml_lib.cli import COMMANDS, main, parse, uwml
 from uwml_lib.config import ExperimentConfig, StudyOptions, preset
 from uwml_lib.evaluation import released_lines
 from uwml_lib.losses import LOSSES
@@ -55,6 +55,34 @@ def test_usage_names_every_command(arguments, capsys):
     out = capsys.readouterr().out
     assert __version__ in out
     assert all(f"uwml {command}" in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_notebook_shows_a_command_and_what_it_prints(data_root, monkeypatch, capsys, watched):
+    monkeypatch.setenv("UWML_HEADLESS", "" if watched else "1")
+    uwml("data --dataset tiny --data-root", data_root)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == f"$ uwml data --dataset tiny --data-root {data_root}"
+    assert any(line.startswith("train: ") for line in others)
+    uwml("data --dataset tiny --data-root", data_root, quiet=True)
+    assert capsys.readouterr().out.splitlines() == [first]
+
+
+def test_a_notebook_shows_errors_among_the_rest(capsys):
+    """On the standard error they would be in red, and out of order."""
+    uwml("data --dataset", "no such")
+    out, err = capsys.readouterr()
+    assert not err
+    assert out.startswith("$ uwml data --dataset 'no such'\nuwml data: ")
+
+
+def test_a_notebook_shows_paths_from_its_folder(data_root, monkeypatch, capsys):
+    """Those of a temporary folder would be others every time."""
+    monkeypatch.chdir(data_root)
+    monkeypatch.setenv("UWML_HEADLESS", "1")
+    uwml("train --loss infonce --dataset tiny --data-root . --loss-options", '{"margin": 1}')
+    uwml("data --dataset gone --data-root .")
+    assert str(data_root) not in capsys.readouterr().out
 
 
 def test_usage_needs_nothing_and_says_what_the_commands_need():

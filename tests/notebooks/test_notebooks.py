@@ -161,6 +161,7 @@ def test_a_notebook_depends_on_what_it_imports_and_on_nothing_else():
     assert all(name.startswith("losses/") for name in of_a_loss - {"__init__.py"})
     assert "reports/figures/style.mplstyle" in sources("from uwml_lib.reports import figures")
     assert "training/trainer.py" in sources("def later():\n    from uwml_lib.training import train")
+    assert "training/trainer.py" in sources("from uwml_lib.cli import uwml")  # whose commands are imported when called
     assert sources("print(1)") == set()
 
 
@@ -181,3 +182,13 @@ def test_cells_for_the_machine_say_so(path):
     for cell in nbformat.read(path, as_version=4).cells:
         records = cell.cell_type == "code" and "record(" in cell.source
         assert records == ("machine" in cell.metadata.get("tags", [])), cell.source
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_what_is_read_is_short(path):
+    """The cell of imports is folded on pages, and what is for the machine hidden; a reader sees at most 15 lines."""
+    imports, *others = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert imports.source.startswith(("import ", "from ")) and imports.metadata["tags"] == ["hide-input"]
+    for cell in others:
+        if "machine" not in cell.metadata.get("tags", []):
+            assert len(cell.source.splitlines()) <= 15, cell.source

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -19,11 +20,15 @@ import pytest
 
 from tests.command_line import COMMAND, uwml
 from tests.notebooks.conftest import REPRODUCE
+from uwml_lib.cli import parse
 from uwml_lib.config import StudyOptions
 from uwml_lib.datasets import available_tokenizer, fingerprint
+from uwml_lib.evaluation import chance_rsum
 from uwml_lib.losses import LOSSES
 from uwml_lib.models import MODELS
+from uwml_lib.released.published import ROWS
 from uwml_lib.studies import STUDIES
+from uwml_lib.studies.course import COURSE
 from uwml_lib.studies.engine import base_config
 from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES
 from uwml_lib.studies.study import Request
@@ -68,6 +73,22 @@ def test_prints_the_table_and_where_the_report_is(smoke):
     assert "Warning" not in log
 
 
+def test_00_has_the_published_numbers_and_says_where_nothing_is_published(smoke):
+    metrics = found(smoke[0], "00_start_here")
+    named = {name: ROWS[f"f30k_{row}"].metrics["rsum"] for name, row in {
+        "claimed_rsum": "polynomial_i2t_avg", "baseline_rsum": "triplet_i2t_avg",
+        "retrained_rsum": "triplet_i2t_avg_retrained",
+    }.items()}  # fmt: skip
+    assert {name: metrics[name] for name in named} == named
+    assert metrics["standard_deviations"] == pytest.approx(6.33, abs=0.01)
+    assert metrics["informative_images"] == 4
+    assert metrics["sentences"] == 0
+    copy = copy_of(smoke[0], "00_start_here").read_text()
+    assert "No results are published here" in copy
+    for lesson in COURSE:
+        assert lesson.question in copy
+
+
 def test_01_finds_the_data(smoke):
     metrics = found(smoke[0], "01_data_preparation")
     assert metrics["train_images"] == 160
@@ -80,9 +101,27 @@ def test_01_finds_the_data(smoke):
 
 def test_02_trains_live_and_reads_the_runs(smoke):
     metrics = found(smoke[0], "02_training")
-    assert metrics["live_first_loss"] > 0
-    assert metrics["live_dev_rsum"] > 0
+    live = metrics["live_dev_rsum"]
+    assert live["with warm-up"] > live["without"] + 50 > 100  # chance is 77
+    assert set(metrics["live_state"]) == {"untrained", "with warm-up", "without"}
+    assert metrics["live_state"]["without"] == "collapsed" != metrics["live_state"]["with warm-up"]
+    assert metrics["from_weights_agrees"] is True
+    assert 0 < metrics["siblings_per_batch"] < 2 * metrics["siblings_expected"]
+    assert metrics["runs_looked_at"] == 6  # all seeds of both losses, and two without warm-up
+    assert metrics["runs_collapsed"] < 6
+    assert set(metrics["levels"]) == {f"{loss} {seed}" for loss in ("triplet", "polynomial") for seed in (0, 1)}
+    assert metrics["cut_percent"]["triplet"] > 90 > metrics["cut_percent"]["polynomial"]
     assert metrics["triplet_dev_rsum"] > 90  # chance is 77
+
+
+def test_03_scores_by_hand_as_the_library_does(smoke):
+    metrics = found(smoke[0], "03_cross_attention")
+    assert -1 < metrics["score"] < 1
+    assert metrics["largest_difference_cheap"] < 1e-5 < metrics["largest_change_without_mask"]
+    assert metrics["entropy_falls"]
+    assert metrics["sum_to_mean"] == pytest.approx(metrics["regions"]) == pytest.approx(12)
+    assert metrics["mebibytes_of_attended_vectors"] == 2304
+    assert metrics["direct_over_cheap"] > 0
 
 
 def test_03_scores_as_the_run_did(smoke):
@@ -92,9 +131,14 @@ def test_03_scores_as_the_run_did(smoke):
     recalls = [value for name, value in metrics.items() if "recall_at" in name]
     assert len(recalls) == 6
     assert sum(recalls) == pytest.approx(metrics["rsum"])
+    by_folds = metrics["rsum_by_folds"]
+    assert by_folds["1"] == pytest.approx(metrics["rsum"])
+    assert by_folds["1"] < by_folds["5"] < by_folds["10"]
+    assert metrics["published_method_in_deviations"] == pytest.approx(6.33, abs=0.01)
+    assert metrics["published_baseline_in_deviations"] == pytest.approx(2.29, abs=0.01)
 
 
-def test_04_agrees_with_the_closed_form(smoke):
+def test_05_agrees_with_the_closed_form(smoke):
     metrics = found(smoke[0], "05_weight_functions")
     assert metrics["largest_closed_form_difference"] < 1e-12
     assert metrics["dead_zone_from"] == pytest.approx(0.0955, abs=1e-4)
@@ -102,6 +146,26 @@ def test_04_agrees_with_the_closed_form(smoke):
     assert metrics["losses_drawn"] == len(LOSSES)
     assert metrics["pairs_with_weight"] > 10
     assert metrics["trained_losses"] == "triplet polynomial"
+    assert metrics["trained_models"] == 4
+
+
+def test_05_measures_what_released_coefficients_do_to_low_scores(smoke):
+    metrics = found(smoke[0], "05_weight_functions")
+    assert metrics["moved_in_dead_zone"] == 0
+    assert metrics["moved_far_below"] > 0.3 > 0 > metrics["moved_far_below_fitted"]
+    assert metrics["lowest_share_far_below"] < metrics["first_share_far_below"] - 10
+
+
+def test_06_has_a_card_for_every_loss(smoke):
+    metrics = found(smoke[0], "06_twelve_losses")
+    assert metrics["losses"] == len(LOSSES)
+    assert metrics["cards"] == len(LOSSES) + 1  # triplet_soft at two scales
+    of_gap = {"triplet", "triplet_all", "triplet_semihard", "triplet_soft", "infonce", "polynomial_relative"}
+    assert set(metrics["gap_alone"].split()) == of_gap
+    assert metrics["by_itself"] == "sigmoid"
+    assert metrics["level_polynomial"] == pytest.approx(0.5, abs=1e-4)
+    assert metrics["level_public_variant"] == pytest.approx(1 / 2.8, abs=1e-4)
+    assert metrics["bump_at"] == pytest.approx(-0.38, abs=0.011)
 
 
 def test_10_trains_heads(smoke):
@@ -110,6 +174,7 @@ def test_10_trains_heads(smoke):
     assert set(metrics["rsums"]) == {"triplet", "polynomial, released", "polynomial, fitted"}
     assert metrics["chosen"] in metrics["rsums"]
     assert min(metrics["rsums"].values()) > 100  # chance is 77
+    assert set(metrics["fitted_minus"]) == {"triplet", "polynomial, released"}
 
 
 def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
@@ -127,6 +192,31 @@ def test_10_works_on_the_files_of_a_stranger(tmp_path, monkeypatch):
     metrics = json.loads(next(tmp_path.rglob("12_your_own_model.json")).read_text())
     assert metrics["images"] == 60
     assert max(metrics["rsums"].values()) > 300  # of 600; chance is 89 for twelve images
+
+
+def test_13_goes_from_pictures_to_a_table(smoke):
+    metrics = found(smoke[0], "13_your_own_photographs")
+    assert metrics["images"] == 300
+    assert metrics["chance_rsum"] == pytest.approx(chance_rsum(60, 3))
+    assert set(metrics["rsums"]) == {"triplet", "polynomial", "fitted"}
+    for rsums in metrics["rsums"].values():
+        assert len(rsums) == 3
+        assert np.mean(rsums) > metrics["chance_rsum"] + 100
+    assert metrics["best_found_rank"] <= 3
+    shown = nbformat.writes(nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4))
+    assert "'0O1.png'" in shown  # the misspelt name
+    assert "003.png: not readable as an image" in shown
+    assert "Warning: test: images nearly equal to one in train" in shown
+
+
+def test_every_command_of_13_is_one(smoke):
+    """What stands behind a dollar sign is what a shell takes."""
+    cells = nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4).cells
+    printed = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    commands = [shlex.split(line)[2:] for line in printed.splitlines() if line.startswith("$ uwml ")]
+    assert {words[0] for words in commands} == {"pictures", "data", "train", "evaluate", "search"}
+    for command, *words in commands:
+        assert parse(command, words)
 
 
 def test_05_compares_every_loss(compared):
@@ -186,6 +276,7 @@ def test_08_compares_every_model(modelled):
     assert "| SCAN, ensemble " in log
     assert "finished before: 2 of 16 runs" in log  # those of the pipeline
     assert metrics["processes"][0] == pytest.approx(metrics["processes"][1], abs=5)
+    assert min(metrics["processes"]) > 2 * chance_rsum(40, 5)  # else they would agree whatever was trained
     assert min(metrics["rsums"].values()) > 50
     assert "Traceback" not in log
 
@@ -198,6 +289,9 @@ def test_09_knows_the_order_only_where_a_model_does(filmed):
     preferred = metrics["prefers_forwards"]
     assert set(preferred.pop(MODELS["dual_encoding"].title)) != {50}
     assert {value for found in preferred.values() for value in found} == {50}
+    assert metrics["asked"] > 30
+    assert len(metrics["right_order"]) == 2 * len(MODELS_OF_SEQUENCES)
+    assert all(20 < share < 80 for share in metrics["right_order"].values())  # of a model that has learnt little
     assert "Traceback" not in log
 
 

@@ -4,6 +4,7 @@ import IPython.display
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.contour import ContourSet
@@ -12,7 +13,7 @@ from tests.made import made_runs
 from uwml_lib.evaluation import compare_all
 from uwml_lib.losses import LOSSES, PolynomialLoss, TripletLoss
 from uwml_lib.reports import figures
-from uwml_lib.weighting import anchor_curves, negative_mass, pair_weights, weight_map
+from uwml_lib.weighting import anchor_curves, describe, negative_mass, pair_weights, weight_map
 
 mpl.use("agg")
 
@@ -40,10 +41,70 @@ def test_weight_curves_are_those_of_the_equations(curves):
     assert (negative[negative["similarity"] < 0.09]["weight"] < 0).all()
     assert (data["triplet"]["negative"]["weight"] == 1).all()
     lines = {line.get_label(): line for line in figure.axes[1].lines}
-    np.testing.assert_allclose(lines["polynomial, autograd"].get_ydata(), negative["weight"])
-    np.testing.assert_allclose(lines["polynomial, closed form"].get_ydata(), negative["closed_form"][::10])
+    np.testing.assert_allclose(lines["_polynomial, autograd"].get_ydata(), negative["weight"])
+    np.testing.assert_allclose(lines["_polynomial, closed form"].get_ydata(), negative["closed_form"][::10])
     counts = [sum(bar.get_height() for bar in axis.patches) for axis in figure.axes[2:]]
     assert counts == [3, 3]
+
+
+def names(figure):
+    """The names in a figure's legend, which stands outside all panels."""
+    (legend,) = figure.legends
+    return {text.get_text() for text in legend.get_texts()}
+
+
+DEAD, WRONG_WAY = "dead zone: negatives are not moved", "negatives are moved the wrong way"
+
+
+def test_the_legend_names_each_curve_once_and_the_shaded_zones(curves):
+    own = {kind: frame.drop(columns="closed_form") for kind, frame in curves["triplet"].items()}
+    zones = describe(PolynomialLoss(), (-1.0, 0.999)).zones
+    figure, _ = figures.weight_curves({**curves, "own": own}, zones=zones)
+    assert names(figure) == {"triplet", "polynomial", "own", DEAD, WRONG_WAY}
+    assert figure.legends[0].get_title().get_text() == "lines: automatic differentiation; markers: closed form"
+    drawn = {handle.get_label(): handle for handle in figure.legends[0].legend_handles}
+    assert [drawn[name].get_marker() in ("", "None") for name in ("triplet", "polynomial", "own")] == [0, 0, 1]
+    spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[1].patches]
+    np.testing.assert_allclose(spans, [(-1, 0.0955), (0.0955, 0.3489)], atol=1e-4)
+    assert not figure.axes[0].patches  # positives are moved the right way everywhere
+    assert names(figures.weight_curves({"own": own})[0]) == {"own"}
+    assert names(figures.weight_curves(curves, limits=(0.2, 1), zones=zones)[0]) == {"triplet", "polynomial", DEAD}
+
+
+def test_cards_have_the_same_axes(curves):
+    drawn = [figures.weight_card(name, {"held": curves[name], "far": curves[name]})[0] for name in curves]
+    for what in ("get_xlim", "get_ylim", "get_yscale"):
+        assert len({getattr(axis, what)() for figure in drawn for axis in figure.axes}) == 1
+    for name, figure in zip(curves, drawn, strict=True):
+        assert figure.get_suptitle() == name
+        assert names(figure) == {"held", "far"}
+        for axis, kind in zip(figure.axes, ("positive", "negative"), strict=True):
+            np.testing.assert_allclose(axis.lines[0].get_ydata(), curves[name][kind]["weight"])
+            assert axis.lines[0].get_linestyle() != axis.lines[1].get_linestyle()
+    assert [figure.axes[0].get_ylabel() for figure in drawn] == ["weight", "weight\n(below 0: the wrong way)"]
+
+
+def test_models_are_rows_of_quantiles_over_the_zones():
+    spread = np.linspace(0, 1, 101)
+    scores = {f"model {k}": {"positive": spread + k, "negative": spread - k} for k in range(3)}
+    figure, table = figures.scores_of_models(scores, describe(PolynomialLoss(), (-1.0, 0.999)).zones)
+    np.testing.assert_allclose(table.loc[("model 2", "negative")], np.array([0.01, 0.25, 0.5, 0.75, 0.99]) - 2)
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == list(scores)
+    assert names(figure) == {"positives", "hardest negatives", DEAD, WRONG_WAY}
+    medians = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "s"]
+    np.testing.assert_allclose(medians, [0.5, -0.5, -1.5])
+
+
+def test_paths_share_their_axes_and_shade_zones_across():
+    paths = {f"start {k}": pd.DataFrame({"positive": [k, 1.0], "hardest_negative": [0.2, -0.5]}) for k in range(2)}
+    figure, data = figures.score_paths(paths, describe(PolynomialLoss(), (-1.0, 0.999)).zones)
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+    for axis, start in zip(figure.axes, paths, strict=True):
+        np.testing.assert_allclose(axis.lines[1].get_ydata(), data[start]["hardest_negative"])
+        dead = axis.patches[1]
+        np.testing.assert_allclose((dead.get_y(), dead.get_height()), (0.0955, 0.2534), atol=1e-4)
+    assert names(figure) == {"positives, mean", "hardest negatives, mean", DEAD, WRONG_WAY}
 
 
 def test_the_wrong_way_is_spoken_of_where_something_drawn_goes_it(curves):
@@ -60,7 +121,7 @@ def test_the_wrong_way_is_spoken_of_where_something_drawn_goes_it(curves):
 def test_every_curve_has_a_line_of_its_own(curves):
     drawn = dict.fromkeys(("polynomial", "released", "by hand", "from the scores"), curves["polynomial"])
     figure, _ = figures.weight_curves(drawn)
-    lines = [line for line in figure.axes[0].lines if line.get_label().endswith("autograd")]
+    lines = [line for line in figure.axes[0].lines if line.get_label() in drawn]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(drawn)
     assert len({line.get_color() for line in lines}) == len(drawn)
 
@@ -84,10 +145,11 @@ def test_maps_share_one_scale_with_a_bar(kind, below_zero):
     *panels, bar = figure.axes
     tables = [frame.pivot(index="negative", columns="positive", values=f"{kind}_weight") for frame in maps.values()]
     every = np.array(tables)
+    largest = max(frame[["positive_weight", "negative_weight"]].abs().max(axis=None) for frame in maps.values())
     for panel, table in zip(panels, every, strict=True):
         colours = panel.collections[0]
         np.testing.assert_allclose(colours.get_array().reshape(7, 7), table)
-        assert colours.norm.vmax == -colours.norm.vmin == abs(every).max()
+        assert colours.norm.vmax == -colours.norm.vmin == largest  # in the figures of both kinds
         assert colours.norm(0.0) == 0.5  # white
     dotted = [panel.get_title() for panel in panels if any(isinstance(c, ContourSet) for c in panel.collections)]
     assert dotted == below_zero
@@ -200,3 +262,78 @@ def test_show_keeps_the_alternative_text_and_the_file(tmp_path, monkeypatch):
     figures.show(figure, "what it shows", tmp_path / "figures" / "figure.png")
     assert shown == [{"image/png": {"alt": "what it shows"}}]
     assert (tmp_path / "figures" / "figure.png").stat().st_size > 1000
+
+
+def test_score_histograms_share_their_axes_and_count_every_pair():
+    learnt = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.8, 0.2], [0.0, 0.6]]], dtype=torch.float64)
+    figure, data = figures.score_histograms({"learnt": learnt, "collapsed": torch.full((2, 2, 2), 0.5)})
+    of = {name: group["score"].round(6).tolist() for name, group in data.groupby(["model", "pair"])}
+    assert of["learnt", "positive"] == [0.9, 0.7, 0.8, 0.6]
+    assert of["learnt", "negative"] == [0.1, 0.3, 0.2, 0.0]  # the hardest of each row
+    assert set(of["collapsed", "positive"]) == set(of["collapsed", "negative"]) == {0.5}
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("learnt", "collapsed")
+    assert left.get_xlim() == right.get_xlim() and left.get_ylim() == right.get_ylim()
+    assert (left.get_xlabel(), left.get_ylabel()) == ("score", "pairs, %")
+    heights = [max(patch.get_xy()[:, 1]) for patch in right.patches]
+    assert heights == pytest.approx([100, 100])  # all in one bar
+    assert [max(patch.get_xy()[:, 1]) for patch in left.patches] == pytest.approx([25, 25])
+
+
+def test_maps_of_attention_share_one_scale_and_name_words_that_stand_twice():
+    words = ["a", "red", "a"]
+    weights = np.array([[0.2, 0.7, 0.1], [0.3, 0.3, 0.4]])
+    maps = {"first": pd.DataFrame(weights, columns=words), "second": pd.DataFrame(1 - weights, columns=words)}
+    figure, data = figures.attention_maps(maps)
+    images = [axis.images[0] for axis in figure.axes[:2]]
+    for image, (title, table) in zip(images, maps.items(), strict=True):
+        np.testing.assert_array_equal(image.get_array(), table)
+        assert image.axes.get_title() == title
+        assert [label.get_text() for label in image.axes.get_xticklabels()] == words
+    assert data is maps
+    assert len({image.norm for image in images}) == 1 and images[0].norm.vmax == 0.9
+    assert [*images[0].norm([0, 0.225, 0.9])] == pytest.approx([0, 0.5, 1])  # the root: a quarter is half as dark
+    assert figure.axes[-1].get_ylabel() == "attention weight"
+    assert figures.attention_maps(maps, highest=1.0)[0].axes[0].images[0].norm.vmax == 1
+    long = figures.attention_maps({"long": pd.DataFrame(np.ones((2, 25)) / 25)})[0]
+    assert [label.get_text() for label in long.axes[0].get_xticklabels()] != [str(n) for n in range(25)]
+
+
+def test_curves_over_lambda_have_a_line_a_pair_and_mark_the_one_in_use():
+    rows = [(pair, lam, lam / 10, 4 - lam) for pair in ("own", "other") for lam in (1.0, 2.0)]
+    curves = pd.DataFrame(rows, columns=["pair", "lambda", "score", "entropy"])
+    figure, data = figures.lambda_curves(curves, marked=2.0)
+    assert data is curves
+    for axis, values in zip(figure.axes, ([0.1, 0.2], [3, 2]), strict=True):
+        own, other, mark = axis.lines
+        assert (own.get_label(), other.get_label()) == ("own", "other")
+        np.testing.assert_allclose(own.get_ydata(), values)
+        assert [*mark.get_xdata()] == [2, 2]
+        assert (axis.get_xlabel(), axis.get_xscale()) == ("λ", "log")
+
+
+def test_boxes_have_their_numbers_only_where_asked():
+    boxes = np.array([[[0, 0, 0.5, 0.5], [0.25, 0.5, 1, 1]]])
+    picture = np.zeros((1, 8, 8, 3), np.uint8)
+    plain, _ = figures.pictures_with_boxes(picture, boxes, ["x"])
+    numbered, _ = figures.pictures_with_boxes(picture, boxes, ["x"], numbered=True)
+    assert not plain.axes[0].texts
+    assert [(text.get_text(), text.get_position()) for text in numbered.axes[0].texts] == [("0", (0, 0)), ("1", (2, 4))]
+
+
+def test_scored_pairs_frame_true_pairs_and_hardest_negatives():
+    scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.4, 0.3], [0.7, 0.0, 0.6]])
+    pictures = np.zeros((3, 8, 8, 3), np.uint8)
+    figure, table = figures.scored_pairs(scores, pictures, ["a", "b $", "c"], margin=0.2)
+    assert table["positive"].tolist() == [0.9, 0.4, 0.6]
+    assert table["hardest_negative"].tolist() == [0.5, 0.3, 0.7]
+    assert table["its_caption"].tolist() == [2, 2, 0]
+    assert table["informative"].tolist() == [False, True, True]
+    frames = [
+        (round(box.get_x() + 0.44), round(box.get_y() + 0.44), box.get_linestyle()) for box in figure.axes[0].patches
+    ]
+    assert frames == [(0, 0, "solid"), (2, 0, "--"), (1, 1, "solid"), (2, 1, "--"), (2, 2, "solid"), (0, 2, "--")]
+    dashed = [box.get_edgecolor() for box in figure.axes[0].patches[1::2]]
+    assert dashed[1] == dashed[2] != dashed[0]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b $", "c"]
+    assert figure.axes[1].get_ylim() == (0, 0.9)

@@ -392,6 +392,17 @@ def test_another_sweep_of_that_name_is_refused(home, fake):
     report(home, name="other")
 
 
+def test_a_sweep_noted_before_a_setting_was_new_goes_on(home, fake, monkeypatch):
+    before = type(config.preset("tiny")).identity.fget
+    without = lambda self: {name: value for name, value in before(self).items() if name != "batches"}  # noqa: E731
+    with monkeypatch.context() as then:
+        then.setattr(type(config.preset("tiny")), "identity", property(without))
+        report(home)
+    trained = len(fake)
+    report(home)
+    assert len(fake) == trained, "trained again"
+
+
 def test_a_failed_setting_does_not_stop_the_others_and_is_tried_again_by_the_next_command(home, fake):
     for count in (6, 8):  # of those that fail, the first seed; the others are done by then
         with pytest.raises(UWMLError) as error:

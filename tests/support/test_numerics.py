@@ -37,4 +37,6 @@ def test_auto_is_bf16_on_a_cpu_that_has_it(monkeypatch, has, accelerator, device
     monkeypatch.setattr(numerics, "this_device", lambda: torch.device(accelerator))
     config = ExperimentConfig(mixed_precision="auto", device=device)
     assert config.mixed_precision == precision and config.to_dict()["mixed_precision"] == precision
+    narrow = ExperimentConfig(mixed_precision="auto", device=device, embed_size=64)
+    assert narrow.mixed_precision == "no", "where it is slower"
     assert config.run_name("x") == ExperimentConfig(mixed_precision=precision, device=device).run_name("x")

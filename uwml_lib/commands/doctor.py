@@ -18,7 +18,7 @@ from uwml_lib.datasets.vocabulary import NLTK_DATA, available_tokenizer
 from uwml_lib.runs.provenance import device_name, package_version, this_device
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.numerics import has_bf16_instructions, quick_precision
+from uwml_lib.support.numerics import QUICK_WIDTH, has_bf16_instructions, quick_precision
 from uwml_lib.support.progress import counted
 
 NEEDED_MEMORY, NEEDED_DISK = 2e9, 1e9  # bytes: two trainings on scenes side by side; data and runs of scenes
@@ -61,7 +61,8 @@ def examine(dataset: str = "scenes", data_root: str = "") -> Iterator[Check]:
     words = f"{', '.join(missing)} not installed" if missing else f"torch {package_version('torch')} and all others"
     yield Check("packages", not missing, words, "make setup")
     yield Check("device", True, f"{device_name(this_device())}, {os.cpu_count()} cores")
-    precision = "bf16" if quick_precision("auto") == "bf16" else "float32"
+    quick = quick_precision("auto") == "bf16"
+    precision = f"bf16 from width {QUICK_WIDTH} on" if quick else "float32"
     words = "instructions for bf16" if has_bf16_instructions() else "no instructions for bf16"
     yield Check("precision", True, f"the CPU has {words}; --mixed-precision auto trains in {precision}")
     free, advice = psutil.virtual_memory().available, "close other programs; 2 GB are needed"

@@ -10,7 +10,7 @@
 True
 """
 
-from uwml_lib.datasets.batches import Batch, pad_captions
+from uwml_lib.datasets.batches import Batch, may_be_negatives, pad_captions
 from uwml_lib.datasets.digits.embedded import build_embedded
 from uwml_lib.datasets.digits.scenes import SCENES
 from uwml_lib.datasets.loading import EMBEDDED, build_vocabulary, check_data, load_selection, load_split, prepare_data
@@ -21,6 +21,6 @@ from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer, downlo
 __all__ = [
     "EMBEDDED", "SCENES", "Batch", "NoDuplicatesBatchSampler", "PrecomputedDataset", "Vocabulary",
     "available_tokenizer", "build_embedded", "build_vocabulary", "captions_there", "check_data", "download_punkt",
-    "evaluation_split", "fingerprint", "load_selection", "load_split", "pad_captions", "prepare_data", "tokenize",
-    "tokenize_released",
+    "evaluation_split", "fingerprint", "load_selection", "load_split", "may_be_negatives", "pad_captions",
+    "prepare_data", "tokenize", "tokenize_released",
 ]  # fmt: skip

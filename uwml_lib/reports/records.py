@@ -1,5 +1,7 @@
 """What the notebooks and `make torture` found: for other programs, for pages, in a sentence."""
 
+from pathlib import Path
+
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
@@ -8,6 +10,12 @@ from uwml_lib.support.files import read_json, write_json
 def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
     """Write what a notebook found to `metrics/NOTEBOOK.json` in the data set's report folder."""
     write_json(paths.report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
+
+
+def step_seconds(folder: Path, study: str) -> dict[str, float]:
+    """Return how long each step of a study took, in seconds, as noted in a folder of results; empty if it is not."""
+    path = folder / "durations.json"
+    return read_json(path).get(study, {}).get("seconds", {}) if path.exists() else {}
 
 
 def reliability_text() -> str:

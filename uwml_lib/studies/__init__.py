@@ -9,4 +9,6 @@ STUDIES: dict[str, Study] = {
     for study in (reproduce.STUDY, compare.STUDY, evidence.STUDY, fidelity.STUDY, models.MODELS, models.VIDEOS)
 }
 
-__getattr__ = names_of(__name__, {"engine": ("build_pages", "run_study")})  # which load all that executes notebooks
+__getattr__ = names_of(
+    __name__, {"course": ("course_table",), "engine": ("build_pages", "run_study")}
+)  # which load all that executes notebooks

@@ -117,6 +117,9 @@ def sources_of(code: str) -> frozenset[Path]:
         script = Path(folder) / "cells.py"
         script.write_text(code, encoding="utf-8")
         finder.run_script(str(script))
+    if "uwml_lib.cli" in finder.modules:  # which imports a command when it is called
+        for command in sorted((CHECKOUT / "uwml_lib" / "commands").glob("*.py")):
+            finder.import_hook(f"uwml_lib.commands.{command.stem}")
     seen: set[str] = set()
     found: set[Path] = set()
     while new := {name for name in finder.modules if name.startswith("uwml_lib")} - seen:

@@ -18,7 +18,17 @@ def plan(request: Request) -> Plan:
 
 STUDY = Study(
     name="reproduce",
-    notebooks=("01_data_preparation", "02_training", "04_evaluation", "05_weight_functions", "12_your_own_model"),
+    notebooks=(
+        "00_start_here",
+        "01_data_preparation",
+        "02_training",
+        "03_cross_attention",
+        "04_evaluation",
+        "05_weight_functions",
+        "06_twelve_losses",
+        "12_your_own_model",
+        "13_your_own_photographs",
+    ),
     plan=plan,
     report=two_losses,
     smoke_seeds=(0, 1),
@@ -28,4 +38,4 @@ STUDY = Study(
     title="The two losses",
     figure="recall_curves",
     next="Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.",
-)
+)  # fmt: skip

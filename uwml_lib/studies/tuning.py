@@ -201,7 +201,8 @@ def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int,
     about |= sweep.base.identity | {"data": fingerprint(sweep.base.data_folder, sweep.base.captions)}
     about = json.loads(json.dumps(about))
     with sweep.lock("study"):
-        there = study.user_attrs.get("about", about)
+        # A setting that is new since had what is now its default.
+        there = ExperimentConfig().identity | study.user_attrs.get("about", about)
         if names := [name for name in about if about[name] != there.get(name)]:
             differs = f"{sweep.folder}: holds a sweep that differs in {', '.join(names)}"
             raise UWMLError(f"{differs}; give this one another --name")

@@ -19,10 +19,14 @@ def has_bf16_instructions() -> bool:
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
-def quick_precision(device: str) -> str:
+QUICK_WIDTH = 256
+"""Least width of the common space at which products in bf16 make up for the conversions; `benchmarks/precision.py`."""
+
+
+def quick_precision(device: str, width: int = QUICK_WIDTH) -> str:
     """Return what mixed_precision "auto" stands for where a training is on a device, "auto" or "cpu"."""
     on_cpu = device == "cpu" or this_device().type == "cpu"
-    return "bf16" if on_cpu and has_bf16_instructions() else "no"
+    return "bf16" if on_cpu and width >= QUICK_WIDTH and has_bf16_instructions() else "no"
 
 
 @contextlib.contextmanager

@@ -13,12 +13,16 @@ from uwml_lib.support.lazy import names_of
 __getattr__ = names_of(
     __name__,
     {
-        "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples"),
+        "attention": ("attention_maps", "lambda_curves"),
+        "pictures": ("attention_by_word", "filmstrips", "pictures_with_boxes", "retrieval_examples", "scored_pairs"),
         "trainings": (
             "caption_lengths", "collapse_curves", "convergence", "intervals", "models_compared", "recall_curves",
-            "rsum_by_seed", "score_curves", "score_levels",
+            "rsum_by_seed", "score_curves", "score_histograms", "score_levels",
         ),
-        "weights": ("batch_weights", "mass_by_rank", "weight_curves", "weight_gallery", "weight_maps"),
+        "weights": (
+            "batch_weights", "mass_by_rank", "score_paths", "scores_of_models", "weight_card", "weight_curves",
+            "weight_gallery", "weight_maps",
+        ),
     },
 )  # fmt: skip
 

@@ -8,27 +8,33 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from uwml_lib.reports.figures import panels, styled
+from uwml_lib.reports.figures import PAIR_LOOK, panels, styled
 
 SMALL: dict[str, Any] = {"fontsize": 9, "fontweight": "normal", "parse_math": False}  # a $ of a caption is a $
 
 
 @styled
 def pictures_with_boxes(
-    pictures: Sequence[np.ndarray] | np.ndarray, boxes: np.ndarray, titles: Sequence[str]
+    pictures: Sequence[np.ndarray] | np.ndarray, boxes: np.ndarray, titles: Sequence[str], numbered: bool = False
 ) -> tuple[Figure, np.ndarray]:
     """Draw pictures (n, height, width, 3), or of unequal sizes, with their regions: boxes (n, regions, 4).
 
-    Boxes are x1, y1, x2, y2, in fractions or in pixels of the picture.
+    Boxes are x1, y1, x2, y2, in fractions or in pixels of the picture. numbered: larger, with each box's number, from
+    0, in its upper left corner.
     """
-    figure, axes = panels(len(pictures), columns=4, width=2.5, height=2.6, share=False)
+    size = 4.0 if numbered else 2.5
+    figure, axes = panels(len(pictures), columns=4, width=size, height=size + 0.1, share=False)
     for axis, picture, picture_boxes, title in zip(axes, pictures, boxes, titles, strict=True):
         axis.imshow(picture)
         axis.set_title(title, **SMALL)
         axis.axis("off")
-        for box in _in_pixels(picture_boxes, picture):
+        for number, box in enumerate(_in_pixels(picture_boxes, picture)):
             _rectangle(axis, box, edgecolor="white", linewidth=0.8, alpha=0.8)
+            if numbered:
+                paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
+                axis.text(box[0], box[1], str(number), fontsize=7, va="top", bbox=paper)
     return figure, boxes
 
 
@@ -70,6 +76,45 @@ def retrieval_examples(
 
 
 @styled
+def scored_pairs(
+    scores: np.ndarray, pictures: Sequence[np.ndarray] | np.ndarray, captions: Sequence[str], margin: float = 0.2
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw a small score matrix (n, n) with its pictures before the rows and its captions above the columns.
+
+    Positives, on the diagonal, have a thick frame; each image's hardest negative has a dashed one, which is red where
+    the image is informative: the negative scores above the positive less the margin. Returns a row for every image.
+    """
+    n = len(scores)
+    negatives = np.where(np.eye(n, dtype=bool), -np.inf, scores)
+    table = pd.DataFrame({"positive": scores.diagonal(), "hardest_negative": negatives.max(axis=1)})
+    table["its_caption"], table.index.name = negatives.argmax(axis=1), "image"
+    table["informative"] = table["hardest_negative"] + margin > table["positive"]
+    figure, [axis] = panels(1, columns=1, width=1.25 * n + 2.2, height=0.8 * n + 1.6)
+    lowest = min(0.0, scores.min())
+    colours = axis.imshow(scores, cmap="Greys", vmin=lowest, vmax=1.6 * scores.max(), aspect="auto")  # pale below text
+    axis.grid(visible=False)
+    for row, column in np.ndindex(n, n):
+        axis.text(column, row, f"{scores[row, column]:.2f}", ha="center", va="center")
+    for row, (column, informative) in enumerate(zip(table["its_caption"], table["informative"], strict=True)):
+        colour = PAIR_LOOK["negative"]["color"] if informative else "#777777"
+        _frame(axis, row, row, color=PAIR_LOOK["positive"]["color"], linewidth=3)
+        _frame(axis, column, row, color=colour, linewidth=2, linestyle="--")
+        inside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "frameon": False, "annotation_clip": False}
+        picture = OffsetImage(pictures[row], zoom=46 / len(pictures[row]))
+        axis.add_artist(AnnotationBbox(picture, (-0.06, row), **inside))
+    labels = [textwrap.fill(caption, 17) for caption in captions]
+    axis.set_xticks(range(n), labels, fontsize=7, parse_math=False)
+    axis.set(yticks=[], ylabel="images")
+    axis.yaxis.labelpad = 58
+    axis.xaxis.tick_top()
+    axis.set_xlabel("captions", labelpad=6)
+    axis.xaxis.set_label_position("top")
+    axis.tick_params(length=0)
+    figure.colorbar(colours, ax=axis, label="score").ax.set_ylim(lowest, scores.max())
+    return figure, table
+
+
+@styled
 def attention_by_word(
     picture: np.ndarray, boxes: np.ndarray, words: Sequence[str], weights: np.ndarray
 ) -> tuple[Figure, pd.DataFrame]:
@@ -100,3 +145,8 @@ def _in_pixels(boxes: np.ndarray, picture: np.ndarray) -> np.ndarray:
 def _rectangle(axis: plt.Axes, box: np.ndarray, **style: Any) -> None:
     x1, y1, x2, y2 = box
     axis.add_patch(plt.Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, **style))
+
+
+def _frame(axis: plt.Axes, column: int, row: int, **style: Any) -> None:
+    """Put a frame into a cell of a matrix."""
+    axis.add_patch(plt.Rectangle((column - 0.44, row - 0.44), 0.88, 0.88, fill=False, **style))

@@ -8,10 +8,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from uwml_lib.evaluation.statistics import Comparison
 from uwml_lib.reports.figures import LOOK, PAIR_LOOK, legend, looks, panels, styled
 from uwml_lib.runs import Run, StudyRuns
+from uwml_lib.weighting import positives_and_hardest_negatives
 from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY, Zone
 
 WORST_TO_BEST = ("pi", 100)  # as seaborn calls the interval that holds all values
@@ -80,6 +82,30 @@ def collapse_curves(with_warmup: Sequence[Run], without_warmup: Sequence[Run]) -
     axis.set(xlabel="epochs", ylabel="hardest-negative triplet loss", ylim=(0, 1.15 * level))
     legend(figure, columns=3, side="lower")
     return figure, lines[["run", "epochs_done", "loss"]]
+
+
+@styled
+def score_histograms(batches: Mapping[str, Tensor]) -> tuple[Figure, pd.DataFrame]:
+    """Draw how the scores of positives and of hardest negatives are distributed: a panel a model, on the same axes.
+
+    batches: name -> scores (batches, n, n), positives on the diagonal, as `runs.dev_batches` returns them. The share of
+    the pairs is drawn on a logarithmic axis, for a collapsed model has all of them in one bar. Returns a row for every
+    score, with the columns model, pair and score.
+    """
+    of = {model: positives_and_hardest_negatives(scores) for model, scores in batches.items()}
+    frames = {(model, pair): pd.Series(x.numpy()) for model in of for pair, x in zip(PAIR_LOOK, of[model], strict=True)}
+    scores = pd.concat(frames, names=["model", "pair", None]).rename("score").reset_index(["model", "pair"])
+    limits = scores["score"].min(), scores["score"].max()
+    figure, axes = panels(len(batches), columns=3, width=4.2, height=3.4)
+    for axis, model in zip(axes, batches, strict=True):
+        for name, (pair, look) in zip(("positives", "hardest negatives"), PAIR_LOOK.items(), strict=True):
+            values, outline = frames[model, pair], {"histtype": "step", "linewidth": 1.6, **look}
+            axis.hist(values, bins=40, range=limits, weights=0 * values + 100 / len(values), label=name, **outline)
+        axis.set(title=model, xlabel="score", yscale="log", ylim=(0.1, 150))
+        axis.yaxis.set_major_formatter("{x:g}")
+    axes[0].set_ylabel("pairs, %")
+    legend(figure, columns=2, side="lower")
+    return figure, scores
 
 
 @styled

@@ -12,7 +12,7 @@ import pandas as pd
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.published import comparison_text, finished_runs
-from uwml_lib.reports.records import reliability_text
+from uwml_lib.reports.records import reliability_text, step_seconds
 from uwml_lib.reports.report import Report, in_short, plain_markdown, table_markdown
 from uwml_lib.reports.site.findings import DATA, IN_SHORT, conclusion, findings_sentences, findings_table, sentences_of
 from uwml_lib.reports.site.sources import Sources, address, page_name, unbroken, unnoticed
@@ -160,9 +160,7 @@ def _figure(sources: Sources, folders: Sequence[Path], study: Shown) -> list[str
 
 
 def _durations(folder: Path, study: Shown) -> list[str]:
-    path = folder / "durations.json"
-    noted = read_json(path).get(study.name, {}).get("seconds", {}) if path.exists() else {}
-    words = ", ".join(f"{step} {duration(seconds)}" for step, seconds in noted.items())
+    words = ", ".join(f"{step} {duration(seconds)}" for step, seconds in step_seconds(folder, study.name).items())
     return [f"How long it took, from nothing (`make {study.name}`): {words}."] if words else []
 
 

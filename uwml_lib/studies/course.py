@@ -1,0 +1,55 @@
+"""The course: its notebooks in the order of reading, what each answers, and which trainings it reads."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from uwml_lib.reports.records import step_seconds
+from uwml_lib.support.paths import reference_folder
+from uwml_lib.support.progress import duration
+
+
+class Lesson(NamedTuple):
+    """A notebook by its stem, the question it answers, and the study whose runs it reads; "" where it reads none."""
+
+    notebook: str
+    question: str
+    needs: str = ""
+
+
+COURSE = (
+    Lesson("00_start_here", "What was claimed, what was found, and where is what?"),
+    Lesson("01_data_preparation", "What is an image, and what is a caption, to a model?"),
+    Lesson("02_training", "What does a loss do to a pair, and to a training?", "reproduce"),
+    Lesson("03_cross_attention", "How does SCAN score a pair, and why is that cheap?", "reproduce"),
+    Lesson("04_evaluation", "Which loss is better, and how certain is that?", "reproduce"),
+    Lesson("05_weight_functions", "How strongly does each loss pull and push, at which scores?", "reproduce"),
+    Lesson("06_twelve_losses", "What do twelve losses have in common, and what not?"),
+    Lesson("07_loss_comparison", "Which loss is best if all are tuned alike?", "compare"),
+    Lesson("08_choosing_coefficients", "How are the polynomials chosen for other scores?", "compare"),
+    Lesson("09_fidelity", "What do the habits of the released code change?", "fidelity"),
+    Lesson("10_other_models", "Does the answer depend on the model?", "models"),
+    Lesson("11_video_text", "And on videos?", "videos"),
+    Lesson("12_your_own_model", "How is the loss used with vectors of one's own?"),
+    Lesson("13_your_own_photographs", "And with photographs of one's own?"),
+)
+ROUGHLY = {
+    "reproduce": "10 to 20 min", "compare": "1 to 2 h", "fidelity": "15 min or more", "models": "30 min or more",
+    "videos": "20 min or more",
+}  # fmt: skip
+"""How long the trainings of a study take on two cores, where nothing was measured."""
+
+
+def course_table() -> pd.DataFrame:
+    """Return a row for each notebook: its question, what to run before it, and how long that takes from nothing.
+
+    The time is the one published for the study, where it was measured; else it is stated roughly.
+    """
+    rows = []
+    for lesson in COURSE:
+        dataset = "clips" if lesson.needs == "videos" else "scenes"
+        seconds = step_seconds(reference_folder(dataset), lesson.needs)
+        took = duration(sum(seconds.values())) if seconds else f"about {ROUGHLY.get(lesson.needs, '')}"
+        command = f"`make {lesson.needs}`" if lesson.needs else "–"
+        rows.append((lesson.notebook, lesson.question, command, took if lesson.needs else "–"))
+    return pd.DataFrame(rows, columns=["notebook", "question", "run before", "takes"])
