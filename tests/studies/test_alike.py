@@ -34,7 +34,7 @@ from uwml_lib.studies.tuning import Sweep, run_trials
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json, write_sealed_json
-from uwml_lib.weighting import describe
+from uwml_lib.weighting import describe, positives_and_hardest_negatives
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -209,13 +209,13 @@ def test_coefficients_are_fitted_to_the_held_out_scores_of_the_tuned_loss(home, 
     scores = torch.rand(3, 20, 20, generator=generator) * 0.2
 
     def of_the_run(folder, data_root):
-        asked.append(folder)
+        assert folder == alike.run_folders([trained[-1]])[0] and data_root == str(home / "data")
+        asked.append(trained[-1])
         return scores
 
+    trained = []
     monkeypatch.setattr(alike, "dev_batches", of_the_run)
-    monkeypatch.setattr(
-        Request, "train", lambda self, configs: [SimpleNamespace(folder=settings) for settings in configs]
-    )
+    monkeypatch.setattr(Request, "train", lambda self, configs: trained.extend(configs))
     settings = {"polynomial": {"learning_rate": 1e-3, "loss_options": {"margin": 0.1}}}
     found = alike.fitted_coefficients(a_request(home), settings)
     (run,) = asked
@@ -518,7 +518,10 @@ def test_models_are_trained_on_as_they_were_but_for_the_loss(home, monkeypatch):
             changed = {"loss", "loss_options", "start_from", "epochs", "decay_epoch", "warmup_epochs"}
             kept = item.identity.keys() - changed
             assert {name: item.identity[name] for name in kept} == {name: start.config.identity[name] for name in kept}
-    zones = describe(PolynomialLoss(**configs[2].loss_options), (-0.4, -0.3), (-0.55, -0.5)).zones
+    inside = [
+        tuple(pair.quantile(torch.tensor([0.05, 0.95])).tolist()) for pair in positives_and_hardest_negatives(batches)
+    ]
+    zones = describe(PolynomialLoss(**configs[2].loss_options), *inside).zones
     assert {zone.effect for zone in zones} == {"moved the right way"}
     assert read_json(home / "runs/tiny/coefficients.json").keys() == {start.folder.name for start in starts}
 
@@ -612,3 +615,11 @@ def test_evidence_from_the_data_to_the_table_and_again_elsewhere_from_what_is_co
     )
     assert "How long it took" in first and "How long it took" not in index
     assert "What was tried" in index and "Every pair of losses" in index
+
+
+def test_a_collapsed_model_is_not_trained_on(home, monkeypatch):
+    start = write_run(paths.RUNS / f"scenes/{compare.DENSE}-0", compare.DENSE, 0, 2.0)
+    monkeypatch.setattr(alike, "dev_batches", lambda folder, data_root: torch.full((2, 10, 10), 0.5))
+    said = []
+    assert compare.further(replace(a_request(home), say=said.append), [start]) == []
+    assert said[0].startswith(f"{start.folder.name}: not trained on, for no coefficients fit its scores (")

@@ -691,8 +691,9 @@ def test_a_training_begins_with_the_best_weights_of_another_run(config, finished
     ):
         with pytest.raises(UWMLError, match=message):
             train(replace(later, **changes), say=quiet)
-    words = Vocabulary.load(tmp_path / "tiny/first/vocabulary.json").words
-    Vocabulary([*words[:-1], "unheard"]).save(tmp_path / "tiny/first/vocabulary.json")
+    vocabulary = Vocabulary.load(tmp_path / "tiny/first/vocabulary.json")
+    other = Vocabulary([*vocabulary.words[:-1], "unheard"], vocabulary.tokenizer)
+    other.save(tmp_path / "tiny/first/vocabulary.json")
     with pytest.raises(UWMLError, match="which knows other words, expected a run on the same data"):
         train(replace(later, seed=4), say=quiet)
 

@@ -42,18 +42,20 @@ def further(request: Request, starts: Sequence[Run]) -> list[ExperimentConfig]:
     """
     epochs = max(1, request.base.epochs // 2)
     decay = max(1, round(request.base.decay_epoch * epochs / request.base.epochs))
-    return [
-        replace(
-            run.config, data_root=request.base.data_root, start_from=run.folder.name, loss=loss, loss_options=options,
-            warmup_epochs=0, epochs=epochs, decay_epoch=decay,
-        )
-        for run in starts
-        for loss, options in (
-            (run.config.loss, run.config.loss_options),
-            ("polynomial", {}),
-            ("polynomial", coefficients_of(request, run.folder)),
-        )
-    ]  # fmt: skip
+    configs = []
+    for run in starts:
+        try:
+            fitted = coefficients_of(request, run.folder)
+        except ValueError as error:  # of a collapsed model: its scores are all equal
+            request.say(f"{run.folder.name}: not trained on, for no coefficients fit its scores ({error})")
+            continue
+        base = replace(
+            run.config, data_root=request.base.data_root, start_from=run.folder.name, warmup_epochs=0, epochs=epochs,
+            decay_epoch=decay,
+        )  # fmt: skip
+        ways = ((run.config.loss, run.config.loss_options), ("polynomial", {}), ("polynomial", fitted))
+        configs += [replace(base, loss=loss, loss_options=options) for loss, options in ways]
+    return configs
 
 
 def report(study: StudyRuns) -> Report:
