@@ -53,8 +53,7 @@ def further(request: Request, starts: Sequence[Run]) -> list[ExperimentConfig]:
             run.config, data_root=request.base.data_root, start_from=run.folder.name, warmup_epochs=0, epochs=epochs,
             decay_epoch=decay,
         )  # fmt: skip
-        ways = ((run.config.loss, run.config.loss_options), ("polynomial", {}), ("polynomial", fitted))
-        configs += [replace(base, loss=loss, loss_options=options) for loss, options in ways]
+        configs += [base, *(replace(base, loss="polynomial", loss_options=options) for options in ({}, fitted))]
     return configs
 
 
