@@ -1,10 +1,12 @@
 """Execute the numbered notebooks headlessly and render them; a notebook that failed is never called done."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from modulefinder import ModuleFinder
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +20,13 @@ from traitlets.config import Config
 
 from uwml_lib.config import nearest
 from uwml_lib.reports.site.sources import key_of
+from uwml_lib.studies.side_by_side import workers
 from uwml_lib.studies.study import Study
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import make_folder
 from uwml_lib.support.paths import CHECKOUT
-from uwml_lib.support.progress import Say
+from uwml_lib.support.progress import Say, headless
 
 TIMEOUT = 1800  # seconds a cell may take
 
@@ -37,14 +40,22 @@ def paths_of(study: Study) -> list[Path]:
 
 
 def execute_all(notebooks: Sequence[Path], parameters: dict[str, Any], folder: Path, inputs: str, say: Say) -> None:
-    """Execute notebooks into `folder`, in order, see `execute`; copies that show something else by now go first, so
-    that none is taken for done if an earlier one fails.
+    """Execute notebooks into `folder`, see `execute`, as many at a time as there are cores for.
+
+    Copies that show something else by now go first, so that none is taken for done if another one fails. Of several
+    that fail, the error is that of the first.
     """
     for notebook in notebooks:
         if not is_current(notebook, parameters, folder, inputs):
             (folder / notebook.name).unlink(missing_ok=True)
-    for notebook in notebooks:
-        execute(notebook, parameters, folder, inputs, say)
+    with headless_kernels(), ThreadPoolExecutor(workers(1)) as pool:  # each waits for a kernel, a process of its own
+        done = [pool.submit(execute, notebook, parameters, folder, inputs, say) for notebook in notebooks]
+        try:
+            for each in done:
+                each.result()
+        except BaseException:  # Ctrl-C too
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str, say: Say) -> Path:
@@ -64,7 +75,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     say(f"{notebook.stem}: executing")
     part = folder / f"{notebook.stem}.part.ipynb"
     try:
-        with TemporaryDirectory(prefix="uwml-") as sockets, mock.patch.dict(os.environ, UWML_HEADLESS="1"):
+        with TemporaryDirectory(prefix="uwml-") as sockets, headless_kernels():
             # Sockets in a folder instead of TCP: no network port, and no warning that it is not encrypted.
             sockets_of = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
             whole = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, part)]  # which it formats
@@ -85,6 +96,13 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
     os.replace(part, done)
     failed.unlink(missing_ok=True)
     return done
+
+
+@contextlib.contextmanager
+def headless_kernels() -> Iterator[None]:
+    """Let kernels that are started know that nobody looks; within another one it changes nothing."""
+    with contextlib.nullcontext() if headless() else mock.patch.dict(os.environ, UWML_HEADLESS="1"):
+        yield
 
 
 def is_current(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: str) -> bool:
