@@ -9,7 +9,6 @@ import sys
 import pytest
 import torch
 
-from uwml_lib.config import preset
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.weighting import one_anchor, pair_weights
@@ -152,12 +151,3 @@ def test_the_setting_for_both_losses_is_the_best_of_the_worse(tmp_path):
         means = [float(row[f"{loss}, dev rsum"].split(" ")[0]) for loss in ("triplet", "polynomial")]
         assert float(row["the worse"]) == min(means)
     assert float(found[0]["the worse"]) >= float(found[1]["the worse"])
-
-
-def test_the_preset_of_scenes_is_the_setting_that_was_chosen():
-    columns, _, best, *_ = [
-        [cell.strip() for cell in line.strip("|\n").split("|")]
-        for line in (CHECKOUT / "examples/one_setting_for_both.md").read_text(encoding="utf-8").splitlines()
-    ]
-    chosen = dict(zip(columns[:5], map(float, best[:5]), strict=True))
-    assert {name: getattr(preset("scenes"), name) for name in chosen} == chosen

@@ -313,9 +313,7 @@ _PHOTOGRAPHS = {
 }  # fmt: skip
 # What differs from the defaults, data set by data set. Flickr30K and MSCOCO: settings of the SCAN release.
 PRESETS: dict[str, dict[str, Any]] = {
-    "scenes": {  # chosen by examples/one_setting_for_both.py
-        **_EMBEDDED, "embed_size": 128, "learning_rate": 8e-3, "lambda_softmax": 20.0,
-    },
+    "scenes": _EMBEDDED,
     "scenes_smoke": _SMOKE,
     "clips": {**_EMBEDDED, "model": "dual_encoding"},
     "clips_smoke": {**_SMOKE, "model": "dual_encoding"},

@@ -414,7 +414,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
         and "chosen by rsum on dev alone" in text
     )
     chosen = report.further["What was chosen"]
-    assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.008"]
+    assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.001"]
     assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == "negative 0.34 -2.2 3.4"
     (tried,) = report.further["What was tried"].reset_index().to_dict("records")
     assert (tried["trials"], tried["pruned"], tried["at an edge"]) == (16, 4, "learning_rate")
