@@ -128,7 +128,7 @@ data: $(READY)
 reproduce: $(READY)
 	$(UWML) reproduce$(OPTIONS)
 
-## tune and train every loss with the same budget, for notebooks 07 and 08: one to two hours
+## tune and train every loss with the same budget, for notebooks 07 and 08: three to six hours
 compare: $(READY)
 	$(UWML) compare$(OPTIONS)
 
@@ -136,15 +136,15 @@ compare: $(READY)
 evidence: $(READY)
 	$(UWML) evidence$(OPTIONS)
 
-## train with habits of the released code and without, for notebook 09: a quarter of an hour
+## train with habits of the released code and without, for notebook 09: half an hour
 fidelity: $(READY)
 	$(UWML) fidelity$(OPTIONS)
 
-## train both losses on every model, for notebook 10: half an hour
+## train both losses on every model, for notebook 10: an hour
 models: $(READY)
 	$(UWML) models$(OPTIONS)
 
-## train both losses on models of sequences, on clips, for notebook 11: twenty minutes
+## train both losses on models of sequences, on clips, for notebook 11: half an hour
 videos: $(READY)
 	$(UWML) videos$(OPTIONS)
 

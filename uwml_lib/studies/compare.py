@@ -15,15 +15,10 @@ from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies.alike import coefficients_of, train_alike
 from uwml_lib.studies.score_ranges import note_scores
-from uwml_lib.studies.study import Groups, Plan, Request, Study
+from uwml_lib.studies.study import Groups, Request, Study, nothing
 
 DENSE = "triplet_all"
 """The loss whose models are trained on."""
-
-
-def plan(request: Request) -> Plan:
-    """Nothing: what is trained follows from what is chosen."""
-    return {}
 
 
 def train_every_loss(request: Request, groups: Groups) -> Groups:
@@ -70,6 +65,6 @@ def report(study: StudyRuns) -> Report:
 
 
 STUDY = Study(
-    "compare", ("07_loss_comparison", "08_choosing_coefficients"), plan, report, more=train_every_loss,
+    "compare", ("07_loss_comparison", "08_choosing_coefficients"), nothing, report, more=train_every_loss,
     title="All losses", figure="convergence",
 )  # fmt: skip

@@ -92,3 +92,8 @@ class Study:
     publishes_preset: bool = False
     title: str = ""
     figure: str = ""
+
+
+def nothing(request: Request) -> Plan:
+    """Plan nothing: what a study trains follows from what it chooses."""
+    return {}

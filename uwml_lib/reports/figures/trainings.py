@@ -12,9 +12,10 @@ from torch import Tensor
 
 from uwml_lib.evaluation.statistics import Comparison
 from uwml_lib.reports.figures import LOOK, PAIR_LOOK, legend, looks, panels, styled
+from uwml_lib.reports.figures.zones import shade
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.weighting import positives_and_hardest_negatives
-from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY, Zone
+from uwml_lib.weighting.coefficients import Zone
 
 WORST_TO_BEST = ("pi", 100)  # as seaborn calls the interval that holds all values
 RSUM_BY_EPOCH: dict[str, Any] = {"x": "epochs_done", "y": "dev_rsum", "errorbar": WORST_TO_BEST}
@@ -218,23 +219,12 @@ def score_levels(groups: Mapping[str, Sequence[Run]], zones: Sequence[Zone] = ()
             axis.plot(ends[name], places, color=PAIR_LOOK[look]["color"], label=label, **marker)
         middles.append(sum(places) / len(places))
         row = places[-1] + 2.5
-    shades = {NOTHING: ("#bbbbbb", "//"), WRONG_WAY: ("#f3c5bd", "..")}
-    for zone in (zone for zone in zones if zone.pair == "negative" and zone.effect in shades):
-        colour, hatch = shades[zone.effect]
-        shade: dict[str, Any] = {
-            "facecolor": colour,
-            "hatch": hatch,
-            "edgecolor": "white",
-            "linewidth": 0,
-            "alpha": 0.45,
-            "zorder": 0,
-        }
-        axis.axvspan(zone.low, zone.high, label=f"negatives are {zone.effect}", **shade)
     lowest, highest = levels.min().min(), levels.max().max()
     axis.set(
         yticks=middles, yticklabels=[*groups], xlabel="mean score in the batches of the last epoch",
-        ylim=(row - 1.0, -1.5), xlim=(min(lowest, 0.0) - 0.1, highest + 0.1) if zones else None,
+        ylim=(row - 1.0, -1.5),
     )  # fmt: skip
+    shade(axis, zones, "negative", (min(lowest, 0.0) - 0.1, highest + 0.1) if zones else axis.get_xlim())
     legend(figure, columns=4)
     return figure, levels
 

@@ -6,12 +6,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from uwml_lib.reports.figures import PAIR_LOOK, legend, looks, panels, styled
+from uwml_lib.reports.figures.zones import shade
 from uwml_lib.weighting.coefficients import Zone
 from uwml_lib.weighting.weights import pair_weights
 
@@ -23,13 +23,6 @@ CARD = (-4.0, 500.0)
 """The weight axis of every card."""
 TICKS = (-1.0, 0.0, 0.5, 1.0, 10.0, 100.0)
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
-ZONE_LOOK: dict[str, tuple[str, dict[str, Any]]] = {
-    "not moved": ("dead zone: {}s are not moved", {"facecolor": "#d9d9d9"}),
-    "moved the wrong way": (
-        "{}s are moved the wrong way", {"facecolor": "#fbe6df", "edgecolor": "#a08078", "hatch": "..."}
-    ),
-}  # fmt: skip
-"""Effect of a zone -> its name in a legend, and its look."""
 
 
 @styled
@@ -57,7 +50,7 @@ def weight_curves(
                 dots = marked | {"linestyle": "", "clip_on": False}
                 axis.plot("similarity", "closed_form", data=frame[::10], label=f"_{loss}, closed form", **dots)
             axis.plot([], [], label=loss, **marked if "closed_form" in frame else look | {"marker": ""})
-        _shade(axis, zones, kind, limits)
+        shade(axis, zones, kind, limits)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=f"{kind} pairs", xlabel="similarity of the pair", xlim=limits)
         axis.locator_params("x", nbins=5)
@@ -213,7 +206,7 @@ def scores_of_models(
             }
             label = {"positive": "positives", "negative": "hardest negatives"}[kind] if row == 0 else None
             axis.plot(middle, row + shift, label=label, linestyle="", marker="os"[kind == "negative"], **filled)
-    _shade(axis, zones, "negative", axis.get_xlim())
+    shade(axis, zones, "negative", axis.get_xlim())
     axis.set(xlabel="similarity of the pair", ylabel="trained model", yticks=range(len(scores)))
     axis.set_yticklabels(list(scores))
     axis.invert_yaxis()
@@ -236,22 +229,11 @@ def score_paths(paths: dict[str, pd.DataFrame], zones: Iterable[Zone] = ()) -> t
             axis.plot(range(len(frame)), frame[column], label=label, **PAIR_LOOK[kind])
         axis.set_title(start)
     for axis in axes:
-        _shade(axis, zones, "negative", axis.get_ylim(), of="y")
+        shade(axis, zones, "negative", axis.get_ylim(), of="y")
     figure.supxlabel("gradient step")
     figure.supylabel("score")
     legend(figure, columns=2)
     return figure, paths
-
-
-def _shade(axis: Axes, zones: Iterable[Zone], kind: str, limits: tuple[float, float], of: str = "x") -> None:
-    """Shade the zones in which pairs of a kind are not moved, or moved the wrong way, along an axis; name them."""
-    for zone in zones:
-        low, high = max(zone.low, limits[0]), min(zone.high, limits[1])
-        if zone.pair == kind and zone.effect in ZONE_LOOK and low < high:
-            name, look = ZONE_LOOK[zone.effect]
-            span = axis.axvspan if of == "x" else axis.axhspan
-            span(low, high, label=name.format(kind), linewidth=0, zorder=0, **look)
-    (axis.set_xlim if of == "x" else axis.set_ylim)(limits)
 
 
 def _weight_label(*lowest: float) -> str:

@@ -110,14 +110,12 @@ def _two_losses(data: str, found: Mapping[str, Any]) -> list[tuple[str, Row]]:
 
 def _tuned(study: str, data: str, found: Mapping[str, Any]) -> list[tuple[str, Row]]:
     """The polynomial loss and its fitted coefficients, on the first model, each loss tuned."""
-    model = found["groups"][0]["model"]
-    rows = []
-    for loss, said in {"polynomial": "", FITTED: ", coefficients fitted"}.items():
-        for group in found["groups"]:
-            if (group["model"], group["loss"]) == (model, loss):
-                against, what = group["against_triplet"], f"SCAN i2t on {data}, each loss tuned{said}"
-                winner = {"a": "polynomial is better", "b": "triplet is better", "": "not decided"}[against["winner"]]
-                rows.append((study, (what, "–", *_intervals(against), str(len(group["runs"])), winner)))
+    said, model, rows = {"polynomial": "", FITTED: ", coefficients fitted"}, found["groups"][0]["model"], []
+    for group in found["groups"]:
+        if group["model"] == model and group["loss"] in said:
+            what, against = f"SCAN i2t on {data}, each loss tuned{said[group['loss']]}", group["against_triplet"]
+            winner = {"a": "polynomial is better", "b": "triplet is better", "": "not decided"}[against["winner"]]
+            rows.append((study, (what, "–", *_intervals(against), str(len(group["runs"])), winner)))
     return rows
 
 
