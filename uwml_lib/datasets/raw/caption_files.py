@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uwml_lib.datasets.raw.items import SPLITS, caption_line, expect_once, expect_value, listed, read_entries, shown
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import parse_json, read_json, read_lines
+from uwml_lib.support.progress import counted
 
 NAME_KEYS = ("image", "file_name", "filename")
 CAPTION_KEYS = ("caption", "captions", "text")
@@ -61,7 +62,7 @@ def read_captions(path: Path, folder: Path, names: Collection[str]) -> tuple[str
             absent.setdefault(name, where)
     if absent:
         places = listed([f"{name!r} ({where})" for name, where in absent.items()])
-        found = f"{len(absent):,} names are of no file in {folder}"
+        found = f"no file in {folder} for {counted(len(absent), 'name')}"
         raise UWMLError(f"{path}: {found}, expected every image there: {places}")
     expect(captions, path, "no captions", "at least one")
     have = {name: split for name, (split, _) in splits.items() if split}
