@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from uwml_lib.config import preset
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.weighting import one_anchor, pair_weights
@@ -22,10 +23,20 @@ def digits_retrieval():
     return runpy.run_path(str(CHECKOUT / "examples" / "digits_retrieval.py"))
 
 
+def cells(text: str) -> list[list[str]]:
+    """The cells of a Markdown table, row by row."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """The rows of a Markdown table by the names of their columns."""
+    columns, _, *rows = cells(text)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
 def table(text):
     """The table's rows: name -> cells."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    return {name: cells for name, *cells in rows[2:]}
+    return {name: values for name, *values in cells(text)[2:]}
 
 
 def test_every_loss_learns(digits_retrieval):
@@ -120,23 +131,19 @@ def test_in_open_clip():
     assert after > 50
 
 
-def in_small(home, name: str, *arguments) -> list[list[str]]:
+def in_small(home, name: str, *arguments) -> list[dict[str, str]]:
     """Run an example that trains, on tiny data, and return the rows of its table."""
     call = f"import runpy; runpy.run_path({str(CHECKOUT / 'examples' / name)!r})['main']{('scenes_smoke', *arguments)}"
     environment = {**os.environ, "UWML_HOME": str(home), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return rows_of(done.stdout)
 
 
 @pytest.mark.slow
 def test_the_level_of_scores_is_counted_over_seeds(tmp_path):
-    columns, _, triplet, polynomial = in_small(
-        tmp_path, "two_levels.py", (0, 1), ("triplet loss, the preset", "polynomial loss")
-    )
-    for row in (triplet, polynomial):
-        found = dict(zip(columns, row, strict=True))
+    changes = ("triplet loss, the preset", "polynomial loss")
+    for found in in_small(tmp_path, "two_levels.py", (0, 1), changes):
         assert re.fullmatch(r"[012] of 2", found["seeds that go down"])
         assert bool(found["their positives"]) == (found["seeds that go down"] != "0 of 2")
         assert re.fullmatch(r"\d+ steps", found["decided after at most"])
@@ -144,10 +151,23 @@ def test_the_level_of_scores_is_counted_over_seeds(tmp_path):
 
 @pytest.mark.slow
 def test_the_setting_for_both_losses_is_the_best_of_the_worse(tmp_path):
-    columns, _, *rows = in_small(tmp_path, "one_setting_for_both.py", 2, (1000,), 1)
-    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    found = in_small(tmp_path, "one_setting_for_both.py", 2, (1000,), 1, (1003, 1004))
     assert len(found) == 4  # two that were drawn, and two beyond
     for row in found:
         means = [float(row[f"{loss}, dev rsum"].split(" ")[0]) for loss in ("triplet", "polynomial")]
         assert float(row["the worse"]) == min(means)
-    assert float(found[0]["the worse"]) >= float(found[1]["the worse"])
+    in_full, [short] = found[:3], found[3:]
+    assert min(float(row["the worse"]) for row in in_full) >= float(short["the worse"])
+    assert short["worst in full"] == ""
+    worst = [float(row["worst in full"]) for row in in_full]
+    assert worst == sorted(worst, reverse=True)
+    for row in in_full:
+        lowest = [float(row[f"{loss}, in full"].split(" to ")[0]) for loss in ("triplet", "polynomial")]
+        assert float(row["worst in full"]) == min(lowest)
+
+
+def test_scenes_have_the_setting_that_serves_both_losses():
+    chosen, *_ = rows_of((CHECKOUT / "examples" / "one_setting_for_both.md").read_text(encoding="utf-8"))
+    config = preset("scenes")
+    names = ("embed_size", "batch_size", "learning_rate", "lambda_softmax", "warmup_epochs")
+    assert [float(chosen[name]) for name in names] == [getattr(config, name) for name in names]

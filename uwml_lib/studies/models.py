@@ -11,15 +11,16 @@ from uwml_lib.support.progress import counted
 
 MODELS_OF_IMAGES: tuple[dict[str, Any], ...] = (
     {"model": "scan"},
-    {"model": "scan", "direction": "t2i"},
-    {"model": "bfan", "lambda_softmax": None},  # its source's; a data set's preset may have one for SCAN
+    {"model": "scan", "direction": "t2i", "lambda_softmax": None},
+    {"model": "bfan", "lambda_softmax": None},
     {"model": "vse"},
     {"model": "vse_infinity"},
     {"model": "dual_encoding"},
     {"model": "frozen", "captions": "vectors"},
     {"model": "frozen", "captions": "vectors", "hidden": 256},
 )
-"""Settings of the models that are compared. SCAN's two directions are also scored together, as an ensemble."""
+"""Settings of the models that are compared; where lambda is None, a model has its source's, for a data set's preset may
+have one for SCAN i2t. SCAN's two directions are also scored together, as an ensemble."""
 MODELS_OF_SEQUENCES = tuple({"model": name} for name in ("vse", "vse_infinity", "dual_encoding"))
 NEED_ALL_NEGATIVES = ("vse", "dual_encoding", "frozen")
 """Models that see an image as a plain mean. On hardest negatives alone their trainings collapse with either loss
