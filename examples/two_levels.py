@@ -22,15 +22,15 @@ from uwml_lib.studies.side_by_side import train_all
 SEEDS = range(8)
 CHANGES: dict[str, dict[str, Any]] = {
     "triplet loss, the preset": {},
+    "λ = 4": {"lambda_softmax": 4.0},
     "λ = 10": {"lambda_softmax": 10.0},
-    "λ = 20": {"lambda_softmax": 20.0},
-    "learning rate 4e-3": {"learning_rate": 4e-3},
+    "learning rate 1e-3": {"learning_rate": 1e-3},
     "no warm-up": {"warmup_epochs": 0},
-    "width 64": {"embed_size": 64},
+    "width 256": {"embed_size": 256},
     "normalisation without LeakyReLU": {"normalisation": "l2norm"},
     "a softmax as normalisation": {"normalisation": "softmax"},
     "no normalisation": {"normalisation": "no_norm"},
-    "words attend to regions": {"direction": "t2i"},
+    "words attend to regions": {"direction": "t2i", "lambda_softmax": None},
     "InfoNCE": {"loss": "infonce"},
     "polynomial loss": {"loss": "polynomial"},
 }
