@@ -39,7 +39,7 @@ def test_figures_of_another_shape_are_one_sentence(tmp_path, monkeypatch, conten
     elif content == "words":
         content = json.dumps({**FOUND, "mutations": {**FOUND["mutations"], "wrong": "none"}})
     path.write_text(content)
-    with pytest.raises(UWMLError, match="reliability.json: not the figures of `make torture`"):
+    with pytest.raises(UWMLError, match="reliability.json: found .*, expected the figures of `make torture`"):
         reliability_text()
 
 

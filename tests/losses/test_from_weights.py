@@ -109,7 +109,7 @@ def test_weights_are_constants():
     assert scale.grad is None
 
 
-@pytest.mark.parametrize("wrong", [lambda p: p.sum(0), lambda p: None, lambda p: "much"])
+@pytest.mark.parametrize("wrong", [lambda p: p.sum(0), lambda p: None, lambda p: "much", lambda p: torch.ones(2, 2)])
 def test_weights_of_another_shape_are_refused(wrong):
     with pytest.raises(ValueError, match=r"negative: the function returned .*, expected a weight for each score"):
         FromWeights(TABLE, wrong)(torch.rand(4, 4))

@@ -619,6 +619,12 @@ def test_a_loss_is_a_plain_module(form):
     assert f"reduction={loss.reduction!r}" in repr(loss)
 
 
+def test_a_mean_is_finite_where_half_precision_cannot_hold_the_sum():
+    scores = torch.rand(512, 512, generator=torch.Generator().manual_seed(0))
+    loss = TripletLoss(negatives="all", reduction="mean")
+    assert loss(scores.half()).item() == pytest.approx(loss(scores).item(), rel=2e-3)
+
+
 @pytest.mark.parametrize(
     ("scores", "image_ids", "message"),
     [
@@ -635,6 +641,13 @@ def test_a_loss_is_a_plain_module(form):
         (torch.rand(3, 3), torch.tensor(0), r"image_ids: found shape \(\)"),
         (torch.rand(3, 3), ["a", "b", "c"], r"image_ids: found \['a', 'b', 'c'\], expected whole numbers"),
         (torch.rand(3, 3), torch.rand(3), "image_ids: found dtype torch.float32, expected whole numbers"),
+        (torch.rand(3, 3), [True, True, False], "image_ids: found dtype torch.bool, expected whole numbers"),
+        (
+            torch.rand(3, 3).to(torch.float8_e4m3fn),
+            None,
+            "scores: found dtype torch.float8_e4m3fn, expected a floating",
+        ),
+        (torch.rand(3, 3).to_sparse(), None, "scores: found layout torch.sparse_coo, expected .*, dense"),
         (np.zeros((3, 3)), None, "scores: found ndarray, expected a tensor; torch.as_tensor makes one"),
     ],
 )

@@ -78,3 +78,27 @@ def test_a_damaged_file_is_left_out_and_said(reference):
     write_json(reference / "summary.json", {"comparison": None})
     assert len(findings_table(TITLES, said.append).splitlines()) == 4
     assert len(said) == 2 and all("left out of the pages" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("findings.json", {"models": {"findings": "abc", "outcomes": []}}),
+        ("findings.json", {"models": {"findings": [5], "outcomes": {"a": "other", "b": ""}}}),
+        ("findings.json", {"models": {"findings": [None], "outcomes": {"a": None, "b": ""}}}),
+        ("evidence.json", {"groups": []}),
+    ],
+)
+def test_what_is_no_finding_is_left_out_and_said(reference, file, content):
+    said: list[str] = []
+    write_json(reference / file, content)
+    assert conclusion(said.append) == "" and findings_sentences(said.append) == []
+    assert len(findings_table(TITLES, said.append).splitlines()) == 4
+    assert said and all(line.startswith(f"left out of the pages: {reference / file}: found") for line in said)
+
+
+def test_an_interval_is_read_by_the_names_of_its_ends(reference):
+    ends = {"high": 4.0, "low": -2.0, "difference": 1.0}
+    comparison = {"over_seeds": ends, "over_images": {**ends, "low": None, "high": None}, "verdict": "not decided: no"}
+    write_json(reference / "summary.json", {"comparison": comparison, "losses": {"triplet": {"runs": ["a"]}}})
+    assert rows()[-1][2:4] == ["+1.0 [-2.0, +4.0]", "–"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -25,7 +26,7 @@ from uwml_lib.reports.tuned_losses import (
     pairs_in_words,
     tuned_losses,
 )
-from uwml_lib.runs import StudyRuns
+from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies import alike, compare, evidence, score_ranges, tuning
 from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.study import Request
@@ -127,6 +128,14 @@ def test_a_range_ends_where_nothing_lies_beyond():
     assert alike.edges(space, {"warmup_epochs": 3, "loss.base": 0.0}) == ["loss.base"]
 
 
+@pytest.mark.parametrize(("captions", "wider"), [(255, False), (256, True)])
+def test_batches_are_widened_as_far_as_the_captions_go(captions, wider):
+    ends, values = alike.ends_of(captions), {**PLACES, "batch_size": 128}
+    space = {**alike.SHARED, **alike.MARGIN}
+    assert alike.edges(space, values, ends) == ["batch_size"] * wider
+    assert alike.widened(space, values, ends)["batch_size"] == [32, 64, 128] + [256] * wider
+
+
 def test_a_trial_is_short_and_its_seed_is_not_reported():
     base = config.preset("scenes", epochs=8, decay_epoch=6, seed=3)
     short = alike.trials_base(Request(base, (0,), False, quiet), "infonce", {})
@@ -167,7 +176,7 @@ def test_a_setting_that_fails_with_another_seed_is_not_chosen(home, better_with_
     def train_again(self, configs):
         again.extend(configs)
         highest = max(settings.learning_rate for settings in configs)
-        lucky = [settings.seed == alike.SEED for settings in configs]
+        lucky = [settings.learning_rate == highest and settings.seed == 1001 for settings in configs]
         rsums = [900.0 if once else 0.0 if settings.learning_rate == highest else 300 + 1e4 * settings.learning_rate
                  for settings, once in zip(configs, lucky, strict=True)]  # fmt: skip
         return [SimpleNamespace(results={"dev_rsum": rsum}) for rsum in rsums]
@@ -176,9 +185,11 @@ def test_a_setting_that_fails_with_another_seed_is_not_chosen(home, better_with_
     chosen = alike.tune_alike(a_request(home), ["triplet"])["triplet"]
     rates = sorted({settings.learning_rate for settings in again}, reverse=True)
     assert len(rates) == alike.CONTENDERS and chosen["learning_rate"] == rates[1]
-    assert [settings.seed for settings in again] == [alike.SEED, *alike.FURTHER_SEEDS] * alike.CONTENDERS
+    assert [settings.seed for settings in again] == [*alike.FURTHER_SEEDS] * alike.CONTENDERS
+    assert {(settings.epochs, settings.decay_epoch) for settings in again} == {(8, 6)}
+    assert {(settings.epochs, settings.decay_epoch) for settings in better_with_more} == {(4, 3)}
     tried = read_json(home / "runs/tiny/tuning.json")["triplet"]
-    assert tried["contenders"] == alike.CONTENDERS and [*tried["rsums"]] == ["1000", "1001", "1002"]
+    assert tried["contenders"] == alike.CONTENDERS and [*tried["rsums"]] == ["1001", "1002"]
 
 
 @pytest.mark.parametrize("terms", ["another width", "a tiny test before", "other data"])
@@ -286,7 +297,8 @@ def test_settings_of_a_loss_and_of_a_variant(tmp_path):
     ("content", "error"),
     [
         ({"triplett": {}}, "triplett: unknown loss 'triplett'; did you mean 'triplet'"),
-        ({"triplet": {"seed": 1}}, "triplet: seed is given by an option of its own"),
+        ({"triplet": {"seed": 1}}, "triplet: seed is given by an option of its own, the same for all losses; a loss"),
+        ({"triplet": {"epochs": 1}}, "triplet: epochs is given by an option of its own, the same for all losses"),
         ({"triplet": [1]}, r"triplet: found \[1\], expected an object of settings"),
         ({"triplet": {"learning_rat": 1}}, "triplet: configuration: unknown key 'learning_rat'; did you mean"),
         ({"triplet": {"loss_options": {"scale": 1}}}, "triplet: loss_options of triplet: found 'scale'"),
@@ -414,11 +426,11 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
         and "chosen by rsum on dev alone" in text
     )
     chosen = report.further["What was chosen"]
-    assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.001"]
+    assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.004"]
     assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == "negative 0.34 -2.2 3.4"
     (tried,) = report.further["What was tried"].reset_index().to_dict("records")
     assert (tried["trials"], tried["pruned"], tried["at an edge"]) == (16, 4, "learning_rate")
-    assert (tried["tried with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
+    assert (tried["trained in full"], tried["rsum on dev, in full"]) == (3, "321.0 ± 1.4")
     ranges = tried["learning_rate"], tried["batch_size"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
     lies = report.further["Where the scores lie"].iloc[0]
@@ -499,15 +511,14 @@ def test_models_are_trained_on_as_they_were_but_for_the_loss(home, monkeypatch):
     base = config.preset("tiny", data_root=str(home / "data"), epochs=8, decay_epoch=6, batch_size=32)
     settings = {"loss_options": {"margin": 0.1}, "learning_rate": 3e-3, "warmup_epochs": 2, "embed_size": 16}
     starts = [
-        write_run(paths.RUNS / f"scenes/{compare.DENSE}-{seed}", compare.DENSE, seed, 2.0, **settings)
-        for seed in (0, 1)
+        write_run(paths.RUNS / f"scenes/triplet_all-{seed}", "triplet_all", seed, 2.0, **settings) for seed in (0, 1)
     ]
     generator = torch.Generator().manual_seed(0)
     batches = 0.1 * torch.rand(2, 10, 10, generator=generator) - 0.6 + 0.2 * torch.eye(10)
     monkeypatch.setattr(alike, "dev_batches", lambda folder, data_root: batches)
     request = Request(base, (0, 1), False, quiet)
     configs = compare.further(request, starts)
-    assert [item.loss for item in configs] == [compare.DENSE, "polynomial", "polynomial"] * 2
+    assert [item.loss for item in configs] == ["triplet_all", "polynomial", "polynomial"] * 2
     for start, of_start in zip(starts, (configs[:3], configs[3:]), strict=True):
         own, released, fitted = of_start
         assert {item.start_from for item in of_start} == {start.folder.name}
@@ -524,6 +535,26 @@ def test_models_are_trained_on_as_they_were_but_for_the_loss(home, monkeypatch):
     zones = describe(PolynomialLoss(**configs[2].loss_options), *inside).zones
     assert {zone.effect for zone in zones} == {"moved the right way"}
     assert read_json(home / "runs/tiny/coefficients.json").keys() == {start.folder.name for start in starts}
+
+
+def test_the_models_with_the_lowest_hard_negatives_are_trained_on(monkeypatch):
+    runs = [run for loss in ("triplet", "polynomial", "circle") for run in made_runs({0: 1.0, 1: 2.0}, loss=loss)]
+    ends = {("triplet", 0): 0.4, ("triplet", 1): -0.3, ("circle", 0): 0.0, ("circle", 1): -0.1}
+    level = lambda run: pd.DataFrame({"hardest_negative_score": [ends.get((run.config.loss, run.seed), -0.9)]})  # noqa: E731
+    monkeypatch.setattr(Run, "last_epoch", level)
+    assert [(run.config.loss, run.seed) for run in compare.lowest(runs)] == [("circle", 0), ("circle", 1)]
+
+
+def test_a_collapsed_model_is_not_trained_on_and_a_damaged_file_is_no_collapse(home, monkeypatch):
+    start = write_run(paths.RUNS / "scenes/triplet_all-0", "triplet_all", 0, 2.0)
+    request, said = Request(config.preset("tiny", data_root=str(home / "data")), (0,), False, quiet), []
+    monkeypatch.setattr(alike, "dev_batches", lambda folder, data_root: torch.full((2, 10, 10), 0.5))
+    assert compare.further(replace(request, say=said.append), [start]) == []
+    assert "not trained on: " in said[0] and "no coefficients fit its scores" in said[0] and "collapsed?" in said[0]
+    for content in ({start.folder.name: {}}, {start.folder.name: 5}):
+        write_json(home / "runs/tiny/coefficients.json", content)
+        with pytest.raises(UWMLError, match="coefficients.json: .*, expected an object with positive and negative"):
+            compare.further(request, [start])
 
 
 def trained_on_of(starts, **later) -> StudyRuns:
@@ -560,6 +591,11 @@ def test_what_became_of_models_that_were_trained_on():
     harmed = trained_on_of((400.0, 410.0), own=(400.0, 411.0), released=(400.5, 410.0), fitted=(399.0, 415.0))
     assert trained_on.in_words(trained_on.models(harmed)).endswith("Statistically significant: none.")
     assert trained_on.models(StudyRuns("scenes", {"runs": study.runs})) == {}
+    with pytest.raises(UWMLError, match="begins with .*, expected a run of the study"):
+        trained_on.models(StudyRuns("scenes", {"runs": study.runs[:1], "trained_on": study["trained_on"]}))
+    others = tuple(run for run in study["trained_on"] if run.config.loss == "polynomial")
+    with pytest.raises(UWMLError, match="trained on: found .* alone, expected runs that went on with their own loss"):
+        trained_on.models(StudyRuns("scenes", {"runs": study.runs, "trained_on": others}))
 
 
 def test_the_report_of_all_losses_says_what_became_of_them(study, monkeypatch):
@@ -571,10 +607,10 @@ def test_the_report_of_all_losses_says_what_became_of_them(study, monkeypatch):
     )
     own = tuple(replace(run, config=replace(run.config, start_from=run.folder.name)) for run in study.runs[:3])
     report = compare.report(StudyRuns("scenes", {**study.groups, "trained_on": (*own, *runs)}))
-    assert [*report.further][-1] == f"Models of {compare.DENSE}, trained on"
+    assert [*report.further][-1] == "Models of triplet, trained on"
     assert "models of triplet (rsum" in report.findings[-1] and "fitted coefficients (gain)" in report.findings[-1]
     assert set(report.runs["begins with"]) >= {study.runs[0].folder.name}
-    assert f"Models of {compare.DENSE}, trained on" not in compare.report(study).further
+    assert "Models of triplet, trained on" not in compare.report(study).further
 
 
 def test_runs_of_unequal_seeds_are_compared_by_welch_and_the_first_question_stands_alone(study):
@@ -591,6 +627,13 @@ def test_losses_may_have_settings_of_their_own_but_the_runs_of_one_have_the_same
     for name, of in (("batch_size", study.runs[:1]), ("embed_size", study.by_loss()["infonce"])):
         with pytest.raises(UWMLError, match=f"differs from .* in {name}"):
             altered(study, of, **{name: 99}).check_comparable()
+    with pytest.raises(UWMLError, match="in embed_size"):
+        compare.report(altered(study, study.by_loss()["infonce"], embed_size=99))
+    with pytest.raises(UWMLError, match="runs: found those of triplet, expected some of triplet and of polynomial"):
+        compare.report(StudyRuns("scenes", {"runs": tuple(study.by_loss()["triplet"])}))
+    write_json(paths.RUNS / study.dataset / "tuning.json", {"triplet": {}})
+    with pytest.raises(UWMLError, match="tuning.json: found .*, expected what was tried for each loss"):
+        compare.report(study)
 
 
 @pytest.mark.slow
@@ -615,11 +658,3 @@ def test_evidence_from_the_data_to_the_table_and_again_elsewhere_from_what_is_co
     )
     assert "How long it took" in first and "How long it took" not in index
     assert "What was tried" in index and "Every pair of losses" in index
-
-
-def test_a_collapsed_model_is_not_trained_on(home, monkeypatch):
-    start = write_run(paths.RUNS / f"scenes/{compare.DENSE}-0", compare.DENSE, 0, 2.0)
-    monkeypatch.setattr(alike, "dev_batches", lambda folder, data_root: torch.full((2, 10, 10), 0.5))
-    said = []
-    assert compare.further(replace(a_request(home), say=said.append), [start]) == []
-    assert said[0].startswith(f"{start.folder.name}: not trained on, for no coefficients fit its scores (")

@@ -686,15 +686,20 @@ def test_a_training_begins_with_the_best_weights_of_another_run(config, finished
     assert folder.name != replace(later, start_from="").run_name("") and weights(folder) != weights(finished)
     assert read_json(folder / "config.json")["config"]["start_from"] == "first"
     for changes, message in (
-        ({"start_from": "second"}, "second.*no such file"),
-        ({"embed_size": 8}, "start_from: found .*first, expected a run with the same model"),
+        ({"start_from": "second"}, "start_from: found no run in .*second, expected a finished one"),
+        ({"embed_size": 8}, "start_from: found .*first, whose weights have other shapes, expected a run with the same"),
+        ({"model": "bfan"}, "start_from: found .*first, a run of scan, expected one of bfan"),
     ):
         with pytest.raises(UWMLError, match=message):
             train(replace(later, **changes), say=quiet)
+    damaged = shutil.copytree(tmp_path / "tiny/first", tmp_path / "tiny/damaged") / "checkpoint/best.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-64] + bytes(64))
+    with pytest.raises(UWMLError, match="damaged.*best.safetensors.* was changed after it was written"):
+        train(replace(later, start_from="damaged"), say=quiet)
     vocabulary = Vocabulary.load(tmp_path / "tiny/first/vocabulary.json")
     other = Vocabulary([*vocabulary.words[:-1], "unheard"], vocabulary.tokenizer)
     other.save(tmp_path / "tiny/first/vocabulary.json")
-    with pytest.raises(UWMLError, match="which knows other words, expected a run on the same data"):
+    with pytest.raises(UWMLError, match="vocabulary.json: was changed after it was written"):
         train(replace(later, seed=4), say=quiet)
 
 

@@ -13,6 +13,8 @@ from uwml_lib.losses.horner import is_real
 from uwml_lib.losses.negatives import Ids, Negatives
 
 Reduction = Literal["mean", "sum"]
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Of scores."""
 
 
 class PairWeights(NamedTuple):
@@ -186,8 +188,9 @@ class ScoreMatrixLoss(nn.Module):
         if scores.ndim != 2 or not 0 < scores.shape[0] <= scores.shape[1]:
             expected = "(N, M) with M >= N >= 1, the positives on the diagonal"
             raise ValueError(f"scores: found shape {tuple(scores.shape)}, expected {expected}")
-        if not scores.is_floating_point():
-            raise ValueError(f"scores: found dtype {scores.dtype}, expected a floating point type")
+        if scores.dtype not in DTYPES or scores.layout != torch.strided:
+            found = f"dtype {scores.dtype}" if scores.dtype not in DTYPES else f"layout {scores.layout}"
+            raise ValueError(f"scores: found {found}, expected a floating point type of 16 bits or more, dense")
         self.check_numbers(scores)
         return Negatives(len(scores), scores.shape[1], scores.device, image_ids, caption_ids, negatives).mask()
 

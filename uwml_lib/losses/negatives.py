@@ -81,7 +81,7 @@ def _ids(name: str, ids: Ids, size: int, device: torch.device) -> Tensor:
         raise ValueError(f"{name}: found {ids!r:.80}, expected whole numbers, one for each pair") from None
     if found.shape != (size,):
         raise ValueError(f"{name}: found shape {tuple(found.shape)}, expected ({size},), one for each pair")
-    if found.is_floating_point() or found.is_complex():
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise ValueError(f"{name}: found dtype {found.dtype}, expected whole numbers")
     return found
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, hardest_negatives, shares
@@ -41,7 +42,8 @@ class TripletLoss(ScoreMatrixLoss):
         if self.negatives == "hardest":
             return self.of_hardest(p, hardest_negatives(scores, negative_mask))
         hinges, counted = self.pairs(scores, p[:, None], negative_mask)
-        return hinges.masked_fill(~counted, 0).sum()
+        in_float32 = torch.promote_types(hinges.dtype, torch.float32)  # float16 may not hold the sum, but the mean
+        return hinges.masked_fill(~counted, 0).sum(dtype=in_float32)
 
     def pairs(self, scores: Tensor, p: Tensor, negative_mask: Tensor) -> tuple[Tensor, Tensor]:
         return (self.margin + scores - p).clamp(min=0), negative_mask

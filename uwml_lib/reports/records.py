@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import reading
 from uwml_lib.support.files import read_json, write_json
 
 
@@ -15,7 +15,9 @@ def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
 def step_seconds(folder: Path, study: str) -> dict[str, float]:
     """Return how long each step of a study took, in seconds, as noted in a folder of results; empty if it is not."""
     path = folder / "durations.json"
-    return read_json(path).get(study, {}).get("seconds", {}) if path.exists() else {}
+    with reading(f"{path}: {study}", "the seconds of its steps"):
+        seconds = read_json(path).get(study, {}).get("seconds", {}) if path.exists() else {}
+        return {step: float(of) for step, of in seconds.items()}
 
 
 def reliability_text() -> str:
@@ -23,7 +25,7 @@ def reliability_text() -> str:
     if not paths.RELIABILITY.exists():
         return ""
     found = read_json(paths.RELIABILITY)
-    try:
+    with reading(paths.RELIABILITY, "the figures of `make torture`; run it again"):
         kills, mutations, tests = found["kills"], found["mutations"], found["tests"]
         killed, lost = (sum(item[what] for item in kills.values()) for what in ("killed", "lost"))
         skipped = f" ({tests['skipped']:,} skipped)" if "skipped" in tests else ""  # older files do not say
@@ -34,5 +36,3 @@ def reliability_text() -> str:
             f"hangs: {mutations['hung']:,}; {tests['tests']:,} attacks as tests{skipped}, a full disk and denied "
             f"permissions among them, failed: {tests['failures'] + tests['errors']:,}."
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UWMLError(f"{paths.RELIABILITY}: not the figures of `make torture` ({error!r}); run it again") from error

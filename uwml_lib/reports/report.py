@@ -64,16 +64,19 @@ def plain_markdown(text: str) -> str:
     return re.sub(r"[\\`*<>&\[\]|]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
+WINNERS = {
+    "polynomial": "the polynomial loss is ahead", "triplet": "the triplet loss is ahead",
+    "": "neither loss is shown to be ahead", "collapsed": "the trainings collapsed",
+}  # fmt: skip
+"""Outcome of a comparison -> its words."""
+
+
 def in_short(outcomes: Mapping[str, str]) -> str:
     """Count, over all that was compared, which loss is ahead; "" where nothing was. outcomes: as of a report."""
     if not outcomes:
         return ""
-    words = {
-        "polynomial": "the polynomial loss is ahead", "triplet": "the triplet loss is ahead",
-        "": "neither loss is shown to be ahead", "collapsed": "the trainings collapsed",
-    }  # fmt: skip
     if len(outcomes) == 1:
-        return f"One comparison was made, of one model on one data set: {words[next(iter(outcomes.values()))]}."
+        return f"One comparison was made, of one model on one data set: {WINNERS[next(iter(outcomes.values()))]}."
     counts = Counter(outcomes.values())
-    said = "; ".join(f"{text} in {counts[winner]}" for winner, text in words.items() if counts[winner])
+    said = "; ".join(f"{text} in {counts[winner]}" for winner, text in WINNERS.items() if counts[winner])
     return f"{len(outcomes)} comparisons were made, each of one model on one data set: {said}."

@@ -7,6 +7,7 @@ import pandas as pd
 from uwml_lib.evaluation.statistics import Comparison, compare_all
 from uwml_lib.reports.tables import differences, mean_and_std
 from uwml_lib.runs import Run, StudyRuns
+from uwml_lib.support.errors import expect
 from uwml_lib.support.progress import counted
 
 START, OWN, RELEASED, FITTED = "start", "own loss", "released coefficients", "fitted coefficients"
@@ -20,13 +21,22 @@ def models(study: StudyRuns) -> dict[str, list[Run]]:
     starts = {run.folder.name: run for run in study.runs}
     groups: dict[str, list[Run]] = {name: [] for name in (START, OWN, RELEASED, FITTED)}
     for run in sorted(study["trained_on"], key=lambda run: run.seed):
-        start = starts[run.config.start_from]
+        begun = run.config.start_from
+        expect(
+            begun in starts, run.folder.name, f"that it begins with {begun or 'random weights'}", "a run of the study"
+        )
+        start = starts[begun]
         if run.config.loss == start.config.loss:
             groups[START].append(start)
             groups[OWN].append(run)
         else:
             groups[FITTED if "negative" in run.config.loss_options else RELEASED].append(run)
-    return {name: runs for name, runs in groups.items() if runs}
+    found = {name: runs for name, runs in groups.items() if runs}
+    alone = not found or START in found
+    expect(
+        alone, f"{study.dataset}: trained on", f"{', '.join(found)} alone", "runs that went on with their own loss, too"
+    )
+    return found
 
 
 def against_start(groups: Mapping[str, list[Run]]) -> dict[str, Comparison]:

@@ -14,6 +14,7 @@ from uwml_lib.reports.two_losses import data_remarks
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.support import paths
+from uwml_lib.support.errors import expect, reading
 from uwml_lib.support.files import read_json
 from uwml_lib.support.progress import counted
 from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
@@ -28,6 +29,8 @@ def groups_of(study: StudyRuns) -> dict[Key, list[Run]]:
     """Return (model, loss) -> its runs, in the order of the table: the first model, the fitted coefficients, others."""
     main = study.runs[0].model
     by_loss = study.by_loss()
+    both = by_loss.keys() >= {"triplet", "polynomial"}
+    expect(both, f"{study.dataset}: runs", f"those of {', '.join(by_loss)}", "some of triplet and of polynomial")
     if fitted := [*study["coefficients"]]:
         two = {loss: by_loss.pop(loss) for loss in ("triplet", "polynomial")}
         by_loss = {**two, FITTED: fitted, **by_loss}
@@ -59,6 +62,7 @@ def labels(groups: Mapping[Key, Sequence[Run]]) -> dict[Key, str]:
 
 def tuned_losses(study: StudyRuns) -> Report:
     """Report every loss against the triplet loss, with the settings and the budget of each."""
+    study.check_comparable()
     groups = groups_of(study)
     found = comparisons(groups)
     first, run = next(iter(found)), study.runs[0]
@@ -217,22 +221,22 @@ def _short(value: Any) -> str:
 def _tried(study: StudyRuns) -> dict[str, pd.DataFrame]:
     """What was tried for each loss, as `tuning.json` beside the runs says; nothing where settings were given."""
     path = paths.RUNS / study.dataset / "tuning.json"
-    tuning = read_json(path) if path.exists() else {}
-    rows = [
-        {
-            "loss": loss, "trials": of["trials"], "pruned": of["pruned"], "failed": of["failed"],
-            "tried with further seeds": of["contenders"],
-            f"rsum on {of['chosen_by']}": summarize([*of["rsums"].values()]).mean_and_std,
-            **{name: _range(choice) for name, choice in of["space"].items() if not name.startswith("loss.")},
-            "of the loss": ", ".join(
-                f"{name.removeprefix('loss.')} {_range(choice)}"
-                for name, choice in of["space"].items() if name.startswith("loss.")
-            ),
-            "at an edge": ", ".join(of["at_edge"]),
-        }
-        for loss, of in tuning.items()
-    ]  # fmt: skip
+    with reading(path, "what was tried for each loss"):
+        rows = [_tried_of(loss, of) for loss, of in (read_json(path) if path.exists() else {}).items()]
     return {"What was tried": pd.DataFrame(rows).fillna("").set_index("loss")} if rows else {}
+
+
+def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
+    ranges = {name: _range(choice) for name, choice in of["space"].items()}
+    own = [f"{name.removeprefix('loss.')} {said}" for name, said in ranges.items() if name.startswith("loss.")]
+    return {
+        "loss": loss, "trials": of["trials"], "pruned": of["pruned"], "failed": of["failed"],
+        "trained in full": of["contenders"],
+        f"rsum on {of['chosen_by']}, in full": summarize([*of["rsums"].values()]).mean_and_std,
+        **{name: said for name, said in ranges.items() if not name.startswith("loss.")},
+        "of the loss": ", ".join(own),
+        "at an edge": ", ".join(of["at_edge"]),
+    }  # fmt: skip
 
 
 def _range(choice: Any) -> str:
@@ -252,7 +256,7 @@ def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFra
     for key, label in labels(groups).items():
         runs = groups[key]
         histories = [run.history() for run in runs]
-        last = [history[history["epoch"] == history["epoch"].max()] for history in histories]
+        last = [run.last_epoch() for run in runs]
         dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
         means = {
             heading: summarize([lines[name].mean() for lines in last]).mean
@@ -262,11 +266,13 @@ def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFra
             )
         }  # fmt: skip
         gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
+        with reading(path, "where the scores of a run lie"):
+            told = _noted(noted.get(runs[0].folder.name))
         rows.append(
             {"loss": label}
             | {heading: f"{mean:.2f}" for heading, mean in means.items()}
             | {"rsum gained in the last epoch": f"{gained:+.1f}"}
-            | _noted(noted.get(runs[0].folder.name))
+            | told
         )
     return pd.DataFrame(rows).fillna("").set_index("loss")
 

@@ -123,11 +123,15 @@ class Run:
         """Whether the training stood still at nearly equal scores in its last epoch."""
         if "members" in self.results:  # an ensemble, or a checkpoint: there is no training to look at
             return False
-        history = self.history()
-        last = history[history["epoch"] == history["epoch"].max()]
+        last = self.last_epoch()
         gap = (last["positive_score"] - last["hardest_negative_score"]).mean()
         chance = chance_rsum(self._images_that_chose, self.results["captions_per_image"])
         return stands_still(gap, last["dev_rsum"].iloc[-1], chance)
+
+    def last_epoch(self) -> pd.DataFrame:
+        """The lines of `history` that are of the last epoch."""
+        history = self.history()
+        return history[history["epoch"] == history["epoch"].max()]
 
     def history(self) -> pd.DataFrame:
         """Every line of metrics.jsonl, with `epochs_done` (fractional) to plot against."""

@@ -1,8 +1,9 @@
 """All losses tuned alike: for each as many trials, over the same ranges and those of its own parameters.
 
 A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
-those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. One
-seed may be a lucky one, so the best few settings are trained with two more seeds, and the highest mean is chosen.
+those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. Short
+trainings do not show which setting falls apart later, so the best few are trained in full with two other seeds, and the
+one whose worse run is better is chosen.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from uwml_lib.config import ExperimentConfig
+from uwml_lib.datasets import load_split
 from uwml_lib.models import MODELS
 from uwml_lib.reports.tuned_losses import FITTED
 from uwml_lib.runs import Run, dev_batches
@@ -22,14 +24,14 @@ from uwml_lib.studies.study import Request
 from uwml_lib.studies.trying import Space, check_sweep
 from uwml_lib.studies.tuned import Tuned, of_loss, read_settings
 from uwml_lib.studies.tuning import Sweep, run_trials
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import read_json, write_json
 from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
 
 TRIALS, EPOCHS, SEED = 12, 4, 1000
 WIDENINGS, MORE_TRIALS = 2, 4
 CONTENDERS, FURTHER_SEEDS = 3, (1001, 1002)
-"""Settings that are trained once more before one is chosen, and with which seeds."""
+"""Settings that are trained in full before one is chosen, and with which seeds."""
 COEFFICIENTS = "coefficients.json"
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
@@ -60,6 +62,10 @@ OWN: Mapping[str, Space] = {
 """Loss -> what is tuned of its own."""
 
 
+class NoCoefficients(UWMLError):
+    """No coefficients fit the scores of a model, as of one that has collapsed: its scores are all equal."""
+
+
 def train_alike(request: Request, losses: Sequence[str], seeds: Sequence[int], *models: Mapping[str, Any]) -> list[Run]:
     """Tune losses, and train them with the settings that were chosen; models: settings of others than the tuned one."""
     tuned = replace(request, seeds=seeds, tuned=tune_alike(request, losses))
@@ -87,8 +93,14 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    read = read_settings if path.stem == "settings" else read_json
-    return read(path) if path.exists() else {}
+    if path.stem == "settings":
+        return read_settings(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
+    needed = ("positive", "negative") if path.name == COEFFICIENTS else ("terms", "trials")
+    for name, noted in found.items():
+        whole = isinstance(noted, Mapping) and all(key in noted for key in needed)
+        expect(whole, f"{path}: {name}", f"{noted!r:.80}", f"an object with {' and '.join(needed)}")
+    return found
 
 
 def trials_base(request: Request, name: str, settings: Tuned) -> ExperimentConfig:
@@ -105,12 +117,20 @@ def space_of(config: ExperimentConfig) -> Space:
     return {**{name: choice for name, choice in SHARED.items() if name not in unused}, **OWN[config.loss]}
 
 
+def ends_of(captions: int) -> Mapping[str, tuple[float, float]]:
+    """Return `ENDS` for so many training captions: batch sizes end where one twice as large could not be filled."""
+    return {**ENDS, "batch_size": (1, captions // 2 + 1)}
+
+
 def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tune one loss; return its settings, and what was tried. terms: name what all trials have alike."""
     trials, widenings = (1, 0) if request.smoke else (TRIALS, WIDENINGS)
     first = f"alike-{name}-{terms.rpartition('-')[2]}"
     keep = request.committed.add if request.committed else None  # goes to other processes, to which a request cannot
-    sweep = Sweep(base, space_of(base), (SEED,), "tpe", trials, name=first, after_trial=keep)
+    captions, space = len(load_split(base, "train")), space_of(base)
+    space["batch_size"] = [size for size in space["batch_size"] if size <= captions] or [base.batch_size]
+    ends = ends_of(captions)
+    sweep = Sweep(base, space, (SEED,), "tpe", trials, name=first, after_trial=keep)
     for widening in range(widenings + 1):
         check_sweep(sweep, request.say)
         settled = [*run_trials(sweep, request.say, again=False).values()]
@@ -119,11 +139,11 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
             raise UWMLError(f"{sweep.folder}: found no trial that went well, expected at least one")
         best = sorted(complete, key=lambda trial: -(trial.value or -math.inf))[:CONTENDERS]
         values = sweep.suggest(best[0])
-        at_edge = edges(sweep.space, values)
+        at_edge = edges(sweep.space, values, ends)
         if not at_edge or widening == widenings:
             break
         request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
-        wider, called = widened(sweep.space, values), f"{first}-wider{widening + 1}"
+        wider, called = widened(sweep.space, values, ends), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
     values, rsums = _steadiest(request, sweep, [sweep.suggest(trial) for trial in best])
     (config,) = sweep.configs(values)
@@ -132,7 +152,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
     tried = {
         "terms": terms, "epochs": base.epochs, "chosen_by": base.chosen_by, "space": sweep.space, "trials": len(states),
         "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "contenders": len(best),
-        "at_edge": edges(sweep.space, values), "rsums": rsums,
+        "at_edge": edges(sweep.space, values, ends), "rsums": rsums,
     }  # fmt: skip
     return {**({"loss": base.loss} if base.loss != name else {}), **chosen, "loss_options": config.loss_options}, tried
 
@@ -140,12 +160,13 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
 def _steadiest(
     request: Request, sweep: Sweep, contenders: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[int, float]]:
-    """Return the setting with the highest mean rsum over the trials' seed and further ones, and its rsums by seed."""
-    seeds = (SEED,) if request.smoke else (SEED, *FURTHER_SEEDS)
-    configs = [replace(sweep, seeds=seeds).configs(values) for values in contenders]
+    """Return the setting whose worst full training is the best, and its rsums by seed."""
+    seeds = (SEED,) if request.smoke else FURTHER_SEEDS
+    base = replace(sweep.base, epochs=request.base.epochs, decay_epoch=request.base.decay_epoch)
+    configs = [replace(sweep, base=base, seeds=seeds).configs(values) for values in contenders]
     trained = iter(request.train([config for of_one in configs for config in of_one]))
     rsums = [{seed: next(trained).results["dev_rsum"] for seed in seeds} for _ in contenders]
-    best = max(range(len(contenders)), key=lambda place: sum(rsums[place].values()))
+    best = max(range(len(contenders)), key=lambda place: min(rsums[place].values()))
     return contenders[best], rsums[best]
 
 
@@ -168,7 +189,10 @@ def coefficients_of(request: Request, folder: Path) -> dict[str, Any]:
         positives, negatives = positives_and_hardest_negatives(dev_batches(folder, request.base.data_root))
         # To three digits: the last bits differ between machines, and would give the runs another name on each. A
         # positive above what was seen is clamped anyway, so no ceiling is needed.
-        coefficients = from_scores(positives.numpy().round(3), negatives.numpy().round(3))
+        try:
+            coefficients = from_scores(positives.numpy().round(3), negatives.numpy().round(3))
+        except ValueError as error:
+            raise NoCoefficients(f"{folder}: no coefficients fit its scores ({error}); has it collapsed?") from error
         rounded = {key: [round(x, 4) for x in values] for key, values in coefficients._asdict().items()}
         noted[folder.name] = {**rounded, "positive_ceiling": None}
         write_json(path, noted)
@@ -176,16 +200,17 @@ def coefficients_of(request: Request, folder: Path) -> dict[str, Any]:
     return noted[folder.name]
 
 
-def edges(space: Space, values: Mapping[str, Any]) -> list[str]:
+def edges(space: Space, values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]] = ENDS) -> list[str]:
     """Return the names whose value lies at the edge of what was tried, unless nothing lies beyond."""
-    return [name for name in space if _side(name, space[name], values[name])]
+    return [name for name in space if _side(space[name], values[name], ends.get(name, NO_ENDS))]
 
 
-def widened(space: Space, values: Mapping[str, Any]) -> Space:
+def widened(space: Space, values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]] = ENDS) -> Space:
     """Return a space that goes on, by half its width, beyond the edges that were chosen."""
     wider = dict(space)
     for name, choice in space.items():
-        side, (least, most) = _side(name, choice, values[name]), ENDS.get(name, NO_ENDS)
+        least, most = ends.get(name, NO_ENDS)
+        side = _side(choice, values[name], (least, most))
         if side and isinstance(choice, Mapping):
             end = "high" if side > 0 else "low"
             if choice.get("log"):
@@ -200,11 +225,11 @@ def widened(space: Space, values: Mapping[str, Any]) -> Space:
     return wider
 
 
-def _side(name: str, choice: Any, value: Any) -> int:
+def _side(choice: Any, value: Any, ends: tuple[float, float]) -> int:
     """Say at which edge of a range, or a list of numbers, a value lies: 1 the upper, -1 the lower, 0 none."""
     log = isinstance(choice, Mapping) and choice.get("log", False)
     low, high = (choice["low"], choice["high"]) if isinstance(choice, Mapping) else (choice[0], choice[-1])
     scale = math.log if log else float
-    place = (scale(value) - scale(low)) / (scale(high) - scale(low))
-    least, most = ENDS.get(name, NO_ENDS)
+    place = (scale(value) - scale(low)) / (scale(high) - scale(low)) if low < high else 0.5
+    least, most = ends
     return int(place >= 1 - EDGE and high < most) - int(place <= EDGE and low > least)

@@ -1,7 +1,8 @@
 """`make compare`: every loss with the same model, budget and tuning effort; chosen on dev, reported on test.
 
-The dense triplet loss ties its scores to no level, so the polynomial loss with its released coefficients may not fit
-them. Its models are trained on with it, with coefficients that fit, and with their own loss.
+A loss of the gap alone ties its scores to no level, so the polynomial loss with its released coefficients may not fit
+them. The models whose hard negatives score lowest are trained on with it, with coefficients that fit, and with their
+own loss.
 """
 
 from collections.abc import Sequence
@@ -13,21 +14,25 @@ from uwml_lib.reports import trained_on
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
-from uwml_lib.studies.alike import coefficients_of, train_alike
+from uwml_lib.studies.alike import NoCoefficients, coefficients_of, train_alike
 from uwml_lib.studies.score_ranges import note_scores
 from uwml_lib.studies.study import Groups, Request, Study, nothing
-
-DENSE = "triplet_all"
-"""The loss whose models are trained on."""
 
 
 def train_every_loss(request: Request, groups: Groups) -> Groups:
     """Tune and train every loss, and the polynomial loss with coefficients fitted to its scores."""
     runs = train_alike(request, [*LOSSES], request.seeds)
     fitted = train_alike(request, (FITTED,), request.seeds)
-    later = request.train(further(request, [run for run in runs if run.config.loss == DENSE]))
+    later = request.train(further(request, lowest(runs)))
     note_scores(request, [*runs, *fitted, *later])
     return {"runs": runs, "coefficients": fitted, "trained_on": later}
+
+
+def lowest(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of the loss, other than the polynomial one, whose hardest negatives end at the lowest scores."""
+    by_loss = StudyRuns("", {"runs": tuple(runs)}).by_loss()
+    others = [of for loss, of in by_loss.items() if loss != "polynomial"]
+    return min(others, key=lambda of: sum(run.last_epoch()["hardest_negative_score"].mean() for run in of) / len(of))
 
 
 def further(request: Request, starts: Sequence[Run]) -> list[ExperimentConfig]:
@@ -41,8 +46,8 @@ def further(request: Request, starts: Sequence[Run]) -> list[ExperimentConfig]:
     for run in starts:
         try:
             fitted = coefficients_of(request, run.folder)
-        except ValueError as error:  # of a collapsed model: its scores are all equal
-            request.say(f"{run.folder.name}: not trained on, for no coefficients fit its scores ({error})")
+        except NoCoefficients as error:
+            request.say(f"not trained on: {error}")
             continue
         base = replace(
             run.config, data_root=request.base.data_root, start_from=run.folder.name, warmup_epochs=0, epochs=epochs,
@@ -59,7 +64,10 @@ def report(study: StudyRuns) -> Report:
         return of_losses
     return replace(
         of_losses,
-        further={**of_losses.further, f"Models of {DENSE}, trained on": trained_on.table(groups)},
+        further={
+            **of_losses.further,
+            f"Models of {groups[trained_on.START][0].config.loss}, trained on": trained_on.table(groups),
+        },
         findings=(*of_losses.findings, f"On {study.dataset}: {trained_on.in_words(groups)}"),
     )
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from uwml_lib.config import ExperimentConfig, nearest
 from uwml_lib.losses import LOSSES
+from uwml_lib.runs.study_runs import OF_A_LOSS
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import read_json
 from uwml_lib.training.trainer import build_loss
 
 Tuned = dict[str, dict[str, Any]]
 """Loss, or what a variant of one is called -> settings of `uwml train`; a variant names its loss among them."""
-NOT_TUNED = ("dataset", "data_root", "seed")
 
 
 def read_settings(path: Path) -> Tuned:
@@ -21,8 +21,6 @@ def read_settings(path: Path) -> Tuned:
     for name, settings in found.items():
         where = f"{path}: {name}"
         expect(isinstance(settings, Mapping), where, f"{settings!r}", "an object of settings")
-        if forbidden := [key for key in NOT_TUNED if key in settings]:
-            raise UWMLError(f"{where}: {forbidden[0]} is given by an option of its own")
         loss = settings.get("loss", name)
         if loss not in LOSSES:
             raise UWMLError(f"{where}: unknown loss {loss!r}; {nearest(loss, [*LOSSES])}")
@@ -30,6 +28,9 @@ def read_settings(path: Path) -> Tuned:
             build_loss(ExperimentConfig.from_dict({**settings, "loss": loss}))
         except UWMLError as error:
             raise UWMLError(f"{where}: {error}") from error
+        if others := [key for key in settings if key not in ("loss", *OF_A_LOSS)]:
+            given = "is given by an option of its own, the same for all losses"
+            raise UWMLError(f"{where}: {others[0]} {given}; a loss has {', '.join(OF_A_LOSS)}")
     return found
 
 

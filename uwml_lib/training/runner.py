@@ -79,6 +79,8 @@ def check_config(config: ExperimentConfig, processes: int | None = None) -> None
             f"processes: found {processes}, expected at most one for each of the {cards} cards that several can use "
             f"here (device {device}), or --device cpu"
         )
+    if config.start_from and not ((start := paths.RUNS / config.dataset / config.start_from) / "config.json").exists():
+        raise UWMLError(f"start_from: found no run in {start}, expected a finished one")
     if config.mixed_precision == "fp16" and device_of(config) == "cpu":
         raise UWMLError("mixed_precision: found 'fp16' on the CPU, expected 'no' or 'bf16'")
     if config.evaluation_precision == "float64" and device_of(config) == "mps":

@@ -24,9 +24,8 @@ from uwml_lib.evaluation import retrieval_metrics, score_matrix
 from uwml_lib.evaluation.statistics import chance_rsum
 from uwml_lib.losses import LOSSES, ScoreMatrixLoss
 from uwml_lib.models import Matcher, build_model
-from uwml_lib.runs.checkpoints import load_model
 from uwml_lib.runs.provenance import provenance
-from uwml_lib.runs.scoring import device_of, naming
+from uwml_lib.runs.scoring import device_of, member_of, naming
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.numerics import tf32_products, threads
@@ -74,7 +73,7 @@ class Trainer:
         set_seed(config.seed)
         with _plain_errors(folder):
             self.model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
-            if config.start_from:
+            if config.start_from and not (folder / "checkpoint/last.pt").exists():  # else it has weights of its own
                 _take_weights(config, self.model, self.vocabulary)
             optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
             scores = ScoresOfAll(self.model)
@@ -268,14 +267,16 @@ def learning_rate(config: ExperimentConfig, epoch: int) -> float:
 def _take_weights(config: ExperimentConfig, model: Matcher, vocabulary: Vocabulary) -> None:
     """Give a model the best weights of the run that it begins with; raises UWMLError where they do not fit."""
     folder = paths.RUNS / config.dataset / config.start_from
-    start, _, words = load_model(folder, config.data_root)
-    expect(
-        words.words == vocabulary.words, "start_from", f"{folder}, which knows other words", "a run on the same data"
-    )
+    start = member_of(folder, config.data_root)
+    same_words = start.vocabulary.words == vocabulary.words
+    expect(same_words, "start_from", f"{folder}, which knows other words", "a run on the same data")
+    same = start.config.model == config.model
+    expect(same, "start_from", f"{folder}, a run of {start.config.model}", f"one of {config.model}")
     try:
-        model.load_state_dict(start.state_dict())
+        model.load_state_dict(start.model.state_dict())
     except RuntimeError as error:
-        raise UWMLError(f"start_from: found {folder}, expected a run with the same model ({error})") from error
+        what = f"{folder}, whose weights have other shapes"
+        raise UWMLError(f"start_from: found {what}, expected a run with the same settings of the model") from error
 
 
 @contextlib.contextmanager

@@ -195,7 +195,8 @@ def split_names(names: Iterable[str], dev: float, test: float, seed: int) -> dic
     expect(dev > 0 and test > 0 and dev + test < 100, "dev, test", shares, "both above 0, and below 100 together")
     n_dev, n_test = (max(1, round(len(order) * share / 100)) for share in (dev, test))
     n_train = len(order) - n_dev - n_test
-    expect(n_train > 0, "images with captions", len(order), "at least 3, for one in each of train, dev and test")
+    expect(len(order) >= 3, "images with captions", len(order), "at least 3, for one in each of train, dev and test")
+    expect(n_train > 0, "dev, test", f"{shares} of {len(order):,} images", "some images left to train with")
     return {"train": order[:n_train], "dev": order[n_train:-n_test], "test": order[-n_test:]}
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,11 +11,11 @@ import pandas as pd
 
 from uwml_lib.evaluation.statistics import NAN, Interval
 from uwml_lib.released.published import ROWS
-from uwml_lib.reports.report import FINDINGS, in_short, plain_markdown, table_markdown
+from uwml_lib.reports.report import FINDINGS, WINNERS, in_short, plain_markdown, table_markdown
 from uwml_lib.reports.site.sources import page_name
 from uwml_lib.reports.tuned_losses import FITTED
 from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, reading
 from uwml_lib.support.files import read_json
 from uwml_lib.support.progress import Say
 
@@ -54,27 +55,17 @@ def findings_table(titles: Mapping[str, str], say: Say, linked: bool = False) ->
 
 def conclusion(say: Say) -> str:
     """Say in a sentence which loss was ahead how often, over all that was published; "" where nothing was compared."""
-    compared = {
-        what: winner
-        for folder, _ in _folders()
-        for outcomes in _read(folder / FINDINGS, lambda found: [entry["outcomes"] for entry in found.values()], say)
-        for what, winner in outcomes.items()
-    }
-    return in_short(compared)
+    return in_short(dict(pair for folder, _ in _folders() for pair in _read(folder / FINDINGS, _outcomes, say)))
 
 
 def findings_sentences(say: Say, studies: Sequence[str] | None = None) -> list[str]:
     """The sentences of all published reports, or of some studies, in Markdown."""
-    return [
-        plain_markdown(sentence)
-        for folder, _ in _folders()
-        for sentence in _read(folder / FINDINGS, partial(_sentences, studies), say)
-    ]
+    return [said for folder, _ in _folders() for said in _read(folder / FINDINGS, partial(_sentences, studies), say)]
 
 
 def sentences_of(folder: Path, study: str, say: Say) -> list[str]:
     """The sentences of one published report, in Markdown."""
-    return [*map(plain_markdown, _read(folder / FINDINGS, partial(_sentences, [study]), say))]
+    return _read(folder / FINDINGS, partial(_sentences, [study]), say)
 
 
 def _folders() -> list[tuple[Path, str]]:
@@ -88,9 +79,10 @@ def _read(path: Path, rows: Callable[[Any], list[Read]], say: Say) -> list[Read]
     if not path.exists():
         return []
     try:
-        return rows(read_json(path))
-    except (UWMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        say(f"{path}: left out of the pages ({error})")
+        with reading(path, "what a study found"):
+            return rows(read_json(path))
+    except UWMLError as error:
+        say(f"left out of the pages: {error}")
         return []
 
 
@@ -122,17 +114,20 @@ def _tuned(study: str, data: str, found: Mapping[str, Any]) -> list[tuple[str, R
 def _intervals(compared: Mapping[str, Any]) -> tuple[str, str]:
     """The difference with its intervals over seeds and over test items."""
     over_seeds, over_items = (compared.get(name) for name in ("over_seeds", "over_images"))
-    ends = [[NAN if value is None else value for value in (of or {}).values()] for of in (over_seeds, over_items)]
-    seeds, items = (Interval(*values) if values else None for values in ends)
-    return str(seeds), f"[{items.low:+.1f}, {items.high:+.1f}]" if items else "–"
+    seeds, items = (
+        Interval(*(NAN if of[end] is None else float(of[end]) for end in Interval._fields)) if of else Interval(NAN)
+        for of in (over_seeds, over_items)
+    )
+    return str(seeds), "–" if isnan(items.low) else f"[{items.low:+.1f}, {items.high:+.1f}]"
 
 
 def _on_models(titles: Mapping[str, str], data: str, found: Mapping[str, Any]) -> list[tuple[str, Row]]:
     """A row for each study of several models: with how many of them which loss is better."""
     rows = []
     for study, entry in found.items():
-        if (n := len(entry["outcomes"])) > 1 and study not in ("compare", "evidence"):
-            ahead = Counter(entry["outcomes"].values())
+        outcomes = _outcomes({study: entry})
+        if (n := len(outcomes)) > 1 and study not in ("compare", "evidence"):
+            ahead = Counter(winner for _, winner in outcomes)
             of = f"better with {ahead['polynomial']} of {n} models, worse with {ahead['triplet']}"
             certain = f"{n - ahead['polynomial'] - ahead['triplet']} not decided; corrected for {n} comparisons"
             rows.append((study, (f"{titles.get(study, study)}: {data}", "–", of, "–", "–", certain)))
@@ -140,5 +135,14 @@ def _on_models(titles: Mapping[str, str], data: str, found: Mapping[str, Any]) -
 
 
 def _sentences(studies: Sequence[str] | None, found: Mapping[str, Any]) -> list[str]:
-    chosen = found if studies is None else filter(found.__contains__, studies)
-    return [sentence for study in chosen for sentence in found[study]["findings"]]
+    said = [found[study]["findings"] for study in (found if studies is None else filter(found.__contains__, studies))]
+    if any(isinstance(sentences, str) for sentences in said):
+        raise ValueError("findings: found text, expected a list of sentences")
+    return [plain_markdown(sentence) for sentences in said for sentence in sentences]
+
+
+def _outcomes(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = [pair for entry in found.values() for pair in entry["outcomes"].items()]
+    if others := {winner for _, winner in pairs if winner not in WINNERS}:
+        raise ValueError(f"outcomes: found {others.pop()!r}, expected one of {', '.join(map(repr, WINNERS))}")
+    return pairs
