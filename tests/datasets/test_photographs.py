@@ -98,7 +98,7 @@ def test_every_photograph_has_its_name_split_captions_and_bytes(tmp_path, datase
 
 def test_what_is_written_is_read_as_captions_with_splits(write, archived, tmp_path):
     rows = [row("train_0.jpg", "train", raw=json.dumps([*captions(0), "a\n sixth"])), *ROWS[1:]]
-    assert write(archived(rows=rows)) == ["photographs: 1 images of train, 1 images of dev, 1 images of test"]
+    assert write(archived(rows=rows)) == ["photographs: 1 image of train, 1 image of dev, 1 image of test"]
     images = tmp_path / "images"
     assert {path.name: path.read_bytes() for path in images.iterdir()} == {
         r["filename"]: ALL[r["filename"]] for r in rows
@@ -156,7 +156,7 @@ def test_names_that_stand_twice(write, archived, tmp_path):
         ({"raw": '["one", "two", "three", "four"]'}, "line 4: found 4 captions of test_0.jpg, expected at least 5"),
         ({"raw": '["one", "two", "three", "four", ""]'}, "line 4: found '', expected a text of 1 to"),
         ({"split": "testing"}, "line 4: split: found 'testing', expected one of train, restval, val"),
-        ({"split": "val"}, "splits: found 1 images of train, 2 images of dev, 0 images of test, expected some of each"),
+        ({"split": "val"}, "splits: found 1 image of train, 2 images of dev, 0 images of test, expected some of each"),
     ],
 )
 def test_rows_of_the_table_that_say_something_else(write, archived, tmp_path, changes, words):
@@ -166,7 +166,7 @@ def test_rows_of_the_table_that_say_something_else(write, archived, tmp_path, ch
 
 def test_a_split_without_a_file(write, tabled):
     message = refused(write, tabled([parquet_row(None)], splits=("train", "test")))
-    assert message == "splits: found 1 images of train, 0 images of dev, 1 images of test, expected some of each"
+    assert message == "splits: found 1 image of train, 0 images of dev, 1 image of test, expected some of each"
 
 
 def test_columns_that_are_not_there(write, archived, tabled, tmp_path):

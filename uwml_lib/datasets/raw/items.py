@@ -22,6 +22,11 @@ Splits = dict[str, dict[str, list[str]]]
 """Split -> the ids of its images or videos, in order -> the captions of each."""
 
 
+def images_of(counts: Mapping[str, int]) -> str:
+    """Say how many images each split has."""
+    return ", ".join(f"{counted(count, 'image')} of {split}" for split, count in counts.items())
+
+
 def write_items(folder: Path, splits: Splits, source: str) -> None:
     """Write `{split}_caps.txt` and `{split}_ids.txt` of every split; hold the folder's lock.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uwml_lib.datasets.raw.items import SPLITS, caption_line, expect_once, expect_value
+from uwml_lib.datasets.raw.items import SPLITS, caption_line, expect_once, expect_value, images_of
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_path, check_is_file, parse_json, write_lines, writing
 from uwml_lib.support.progress import Say, progress
@@ -56,7 +56,7 @@ def write_photographs(
                 temporary.write_bytes(content)
         counts[SPLITS[given]] += 1
         lines.append(json.dumps({"file_name": name, "split": SPLITS[given], "captions": found}))
-    said = ", ".join(f"{counts[split]:,} images of {split}" for split in usual)
+    said = images_of({split: counts[split] for split in usual})
     expect(all(counts[split] for split in usual), "splits", said, "some of each")
     if counts != usual:
         expected = ", ".join(f"{count:,} of {split}" for split, count in usual.items())

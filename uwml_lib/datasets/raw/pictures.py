@@ -14,12 +14,12 @@ from uwml_lib.datasets.raw import grid_features as grids
 from uwml_lib.datasets.raw.caption_files import read_captions
 from uwml_lib.datasets.raw.detector import detector_model
 from uwml_lib.datasets.raw.growing import JOURNAL, Filled, Growing, refuse_finished
-from uwml_lib.datasets.raw.items import first_captions, listing, write_items
+from uwml_lib.datasets.raw.items import first_captions, images_of, listing, write_items
 from uwml_lib.datasets.raw.region_models import RegionModel
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, make_folder, read_json, sha256_of, write_json
 from uwml_lib.support.numerics import this_device
-from uwml_lib.support.progress import Say, progress, say
+from uwml_lib.support.progress import Say, counted, progress, say
 
 IMAGES_A_STEP = 256
 """Images between two notes of how far the work is: so many and a batch, at most, are done again after a kill."""
@@ -107,7 +107,7 @@ def write_pictures(
     with lock(make_folder(folder), say):
         if not (folder / JOURNAL).exists():
             refuse_finished(folder, counts)
-        say(f"1/2 looking at {', '.join(f'{n:,} images of {split}' for split, n in counts.items())}")
+        say(f"1/2 looking at {images_of(counts)}")
         inputs = [model.digest, model.amount, places, _look(images, [name for _, _, name in places])]
         write_items(folder, parts, captions.name)
         arrays = Growing(folder, counts, model.shape, inputs, len(places))
@@ -172,7 +172,8 @@ def _captions_of(images: Path, captions: Path, say: Say) -> tuple[dict[str, list
     names = {path.relative_to(images).as_posix() for path in images.rglob("*") if path.is_file()}
     form, found, given = read_captions(captions, images, {name for name in names if name.isprintable()})
     count, others = sum(map(len, found.values())), len(names - found.keys())
-    say(f"{captions}: {form}; {count:,} captions of {len(found):,} images; files without captions: {others:,}")
+    said = f"{counted(count, 'caption')} of {counted(len(found), 'image')}"
+    say(f"{captions}: {form}; {said}; files without captions: {others:,}")
     if given:
         say("splits: as this file gives them, so --dev, --test and --seed are without effect")
     return found, given
@@ -182,8 +183,7 @@ def given_names(captions: Path, given: Mapping[str, str]) -> dict[str, list[str]
     """Sort names by the splits that a file gives, in its order; there must be train and dev, test may be missing."""
     splits = {split: [name for name in given if given[name] == split] for split in ("train", "dev", "test")}
     found = {split: len(names) for split, names in splits.items()}
-    counts = ", ".join(f"{count:,} images of {split}" for split, count in found.items())
-    expect(found["train"] and found["dev"], captions, counts, "at least 1 of train and 1 of dev")
+    expect(found["train"] and found["dev"], captions, images_of(found), "at least 1 of train and 1 of dev")
     return {split: names for split, names in splits.items() if names}
 
 
