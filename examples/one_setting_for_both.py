@@ -1,10 +1,9 @@
 """Choose the settings of `scenes` by a rule that favours neither loss: the better the worse of the two, the better.
 
 Optuna draws settings. With each of them both losses are trained four epochs, with seeds that no study reports, and the
-lower of their mean dev rsums is what it is worth. A mean over short trainings does not see the one seed that falls
-apart later, so the three best settings are trained in full with five further seeds, and the one whose worst run is best
-becomes the preset. `python examples/one_setting_for_both.py` prints the table that lies beside this file. It takes an
-hour on two cores.
+lower of their mean dev rsums is what it is worth. Three seeds do not show that one training in five fails, so the three
+best settings are trained in full with five further seeds, and the one whose worst run is best becomes the preset.
+`python examples/one_setting_for_both.py` prints the table that lies beside this file. It takes an hour on two cores.
 """
 
 import argparse

@@ -231,8 +231,8 @@ def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
     own = [f"{name.removeprefix('loss.')} {said}" for name, said in ranges.items() if name.startswith("loss.")]
     return {
         "loss": loss, "trials": of["trials"], "pruned": of["pruned"], "failed": of["failed"],
-        "trained in full": of["contenders"],
-        f"rsum on {of['chosen_by']}, in full": summarize([*of["rsums"].values()]).mean_and_std,
+        "tried with further seeds": of["contenders"],
+        f"rsum on {of['chosen_by']}": summarize([*of["rsums"].values()]).mean_and_std,
         **{name: said for name, said in ranges.items() if not name.startswith("loss.")},
         "of the loss": ", ".join(own),
         "at an edge": ", ".join(of["at_edge"]),

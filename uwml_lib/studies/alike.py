@@ -1,9 +1,9 @@
 """All losses tuned alike: for each as many trials, over the same ranges and those of its own parameters.
 
 A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
-those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. Short
-trainings do not show which setting falls apart later, so the best few are trained in full with two other seeds, and the
-one whose worse run is better is chosen.
+those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. One
+seed does not show that a setting fails with others, so the best few are tried with more, and the one whose worst run is
+the best is chosen.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import load_split
@@ -30,8 +30,8 @@ from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
 
 TRIALS, EPOCHS, SEED = 12, 4, 1000
 WIDENINGS, MORE_TRIALS = 2, 4
-CONTENDERS, FURTHER_SEEDS = 3, (1001, 1002)
-"""Settings that are trained in full before one is chosen, and with which seeds."""
+CONTENDERS, FURTHER_SEEDS, SEEDS_AT_A_TIME = 3, (1001, 1002, 1003, 1004), 2
+"""Settings that are tried with more seeds before one is chosen, and with which."""
 COEFFICIENTS = "coefficients.json"
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
@@ -145,7 +145,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
         wider, called = widened(sweep.space, values, ends), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
-    values, rsums = _steadiest(request, sweep, [sweep.suggest(trial) for trial in best])
+    values, rsums = _steadiest(request, sweep, best)
     (config,) = sweep.configs(values)
     chosen = {key: value for key, value in values.items() if not key.startswith("loss.")}
     states = [trial.state for trial in settled]
@@ -158,16 +158,21 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
 
 
 def _steadiest(
-    request: Request, sweep: Sweep, contenders: Sequence[dict[str, Any]]
+    request: Request, sweep: Sweep, contenders: Sequence[FrozenTrial]
 ) -> tuple[dict[str, Any], dict[int, float]]:
-    """Return the setting whose worst full training is the best, and its rsums by seed."""
-    seeds = (SEED,) if request.smoke else FURTHER_SEEDS
-    base = replace(sweep.base, epochs=request.base.epochs, decay_epoch=request.base.decay_epoch)
-    configs = [replace(sweep, base=base, seeds=seeds).configs(values) for values in contenders]
-    trained = iter(request.train([config for of_one in configs for config in of_one]))
-    rsums = [{seed: next(trained).results["dev_rsum"] for seed in seeds} for _ in contenders]
-    best = max(range(len(contenders)), key=lambda place: min(rsums[place].values()))
-    return contenders[best], rsums[best]
+    """Return the setting whose worst run is the best, over the trials' seed and further ones, and its rsums by seed.
+
+    What cannot change the choice is not trained: more seeds are for the setting whose worst run is the best so far.
+    """
+    seeds = (SEED,) if request.smoke else (SEED, *FURTHER_SEEDS)
+    rsums = [{SEED: trial.value or 0.0} for trial in contenders]
+    while True:
+        best = max(range(len(contenders)), key=lambda place: min(rsums[place].values()))
+        values, found = sweep.suggest(contenders[best]), rsums[best]
+        if not (more := seeds[len(found) :][:SEEDS_AT_A_TIME]):
+            return values, found
+        runs = request.train(replace(sweep, seeds=more).configs(values))
+        found |= {run.seed: run.results["dev_rsum"] for run in runs}
 
 
 def fitted_coefficients(request: Request, settings: Tuned) -> dict[str, Any]:
