@@ -2,8 +2,8 @@
 
 A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
 those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. One
-seed does not show that a setting fails with others, so the best few are tried with more, and the one whose worst run is
-the best is chosen.
+seed does not show that a setting fails with others, so the best are tried with more, and so is the data set's own: the
+setting whose worst run is the best is chosen.
 """
 
 import math
@@ -30,8 +30,8 @@ from uwml_lib.weighting import from_scores, positives_and_hardest_negatives
 
 TRIALS, EPOCHS, SEED = 12, 4, 1000
 WIDENINGS, MORE_TRIALS = 2, 4
-CONTENDERS, FURTHER_SEEDS, SEEDS_AT_A_TIME = 3, (1001, 1002, 1003, 1004), 2
-"""Settings that are tried with more seeds before one is chosen, and with which."""
+FURTHER_SEEDS, SEEDS_AT_A_TIME = (1001, 1002, 1003, 1004), 2
+"""With which seeds the best settings are tried besides, and how many of them before the next look."""
 COEFFICIENTS = "coefficients.json"
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
@@ -137,42 +137,42 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         complete = [trial for trial in settled if trial.state == TrialState.COMPLETE]
         if not complete:
             raise UWMLError(f"{sweep.folder}: found no trial that went well, expected at least one")
-        best = sorted(complete, key=lambda trial: -(trial.value or -math.inf))[:CONTENDERS]
-        values = sweep.suggest(best[0])
+        values = sweep.suggest(max(complete, key=lambda trial: trial.value or -math.inf))
         at_edge = edges(sweep.space, values, ends)
         if not at_edge or widening == widenings:
             break
         request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
         wider, called = widened(sweep.space, values, ends), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
-    values, rsums = _steadiest(request, sweep, best)
+    values, rsums, contenders = _steadiest(request, sweep, complete)
     (config,) = sweep.configs(values)
     chosen = {key: value for key, value in values.items() if not key.startswith("loss.")}
     states = [trial.state for trial in settled]
     tried = {
         "terms": terms, "epochs": base.epochs, "chosen_by": base.chosen_by, "space": sweep.space, "trials": len(states),
-        "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "contenders": len(best),
+        "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "contenders": contenders,
         "at_edge": edges(sweep.space, values, ends), "rsums": rsums,
     }  # fmt: skip
     return {**({"loss": base.loss} if base.loss != name else {}), **chosen, "loss_options": config.loss_options}, tried
 
 
 def _steadiest(
-    request: Request, sweep: Sweep, contenders: Sequence[FrozenTrial]
-) -> tuple[dict[str, Any], dict[int, float]]:
-    """Return the setting whose worst run is the best, over the trials' seed and further ones, and its rsums by seed.
+    request: Request, sweep: Sweep, trials: Sequence[FrozenTrial]
+) -> tuple[dict[str, Any], dict[int, float], int]:
+    """Return the setting whose worst run is the best, its rsums by seed, and how many settings had more than one seed.
 
-    What cannot change the choice is not trained: more seeds are for the setting whose worst run is the best so far.
+    Looked at are all that were tried, and {}, the data set's own. What cannot change the choice is not trained: more
+    seeds are for the setting whose worst run is the best so far.
     """
     seeds = (SEED,) if request.smoke else (SEED, *FURTHER_SEEDS)
-    rsums = [{SEED: trial.value or 0.0} for trial in contenders]
+    settings = [dict[str, Any](), *map(sweep.suggest, trials)]
+    rsums = [dict[int, float](), *({SEED: trial.value or 0.0} for trial in trials)]
     while True:
-        best = max(range(len(contenders)), key=lambda place: min(rsums[place].values()))
-        values, found = sweep.suggest(contenders[best]), rsums[best]
-        if not (more := seeds[len(found) :][:SEEDS_AT_A_TIME]):
-            return values, found
-        runs = request.train(replace(sweep, seeds=more).configs(values))
-        found |= {run.seed: run.results["dev_rsum"] for run in runs}
+        best = max(range(len(settings)), key=lambda place: min(rsums[place].values(), default=math.inf))
+        if not (more := seeds[len(rsums[best]) :][:SEEDS_AT_A_TIME]):
+            return settings[best], rsums[best], sum(len(found) > 1 for found in rsums)
+        runs = request.train(replace(sweep, seeds=more).configs(settings[best]))
+        rsums[best] |= {run.seed: run.results["dev_rsum"] for run in runs}
 
 
 def fitted_coefficients(request: Request, settings: Tuned) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def coefficients_of(request: Request, folder: Path) -> dict[str, Any]:
 
 def edges(space: Space, values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]] = ENDS) -> list[str]:
     """Return the names whose value lies at the edge of what was tried, unless nothing lies beyond."""
-    return [name for name in space if _side(space[name], values[name], ends.get(name, NO_ENDS))]
+    return [name for name in values if _side(space[name], values[name], ends.get(name, NO_ENDS))]
 
 
 def widened(space: Space, values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]] = ENDS) -> Space:
