@@ -3,7 +3,7 @@
 >>> from uwml_lib.config import preset
 >>> config = preset("scenes", loss="triplet", seed=1)
 >>> config.loss, config.batch_size, config.warmup_epochs
-('triplet', 64, 2)
+('triplet', 64, 1)
 """
 
 import hashlib

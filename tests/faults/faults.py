@@ -35,7 +35,7 @@ anchors without negatives in the statistics | losses | n.masked_fill(n == -torch
 ceiling forgotten | losses | (n + self.margin <= p) | (p >= self.positive_ceiling) ==> (n + self.margin <= p)
 clamp on one polynomial alone | losses | P.clamp(min=0) + Q.clamp(min=0) ==> P.clamp(min=0) + Q
 average over the batch | losses | informative.sum(dim=1).clamp(min=1)).sum() ==> len(scores)).sum()
-all negatives without mask | losses | hinges.masked_fill(~counted, 0).sum() ==> hinges.sum()
+all negatives without mask | losses | hinges.masked_fill(~counted, 0) ==> hinges
 tied negative is semi-hard | losses | return scores, negative_mask & ~(scores >= p) ==> return scores, negative_mask & ~(scores > p)
 soft margin without its scale | losses | (softplus(gaps) * share).sum() / self.scale ==> (softplus(gaps) * share).sum()
 InfoNCE counted twice | losses | softplus(gathered - widened(p) / self.temperature).sum() / 2 ==> softplus(gathered - widened(p) / self.temperature).sum()
