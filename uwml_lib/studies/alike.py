@@ -127,7 +127,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
     trials, widenings = (1, 0) if request.smoke else (TRIALS, WIDENINGS)
     first = f"alike-{name}-{terms.rpartition('-')[2]}"
     keep = request.committed.add if request.committed else None  # goes to other processes, to which a request cannot
-    captions, space = len(load_split(base, "train")), space_of(base)
+    captions, space = len(load_split(base, "train")), dict(space_of(base))
     space["batch_size"] = [size for size in space["batch_size"] if size <= captions] or [base.batch_size]
     ends = ends_of(captions)
     sweep = Sweep(base, space, (SEED,), "tpe", trials, name=first, after_trial=keep)
