@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from tests.tables import cells
 from uwml_lib.config import preset
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.support.paths import CHECKOUT
@@ -21,11 +22,6 @@ PRINTED = (CHECKOUT / "examples" / "digits_retrieval.md").read_text(encoding="ut
 @pytest.fixture(scope="module")
 def digits_retrieval():
     return runpy.run_path(str(CHECKOUT / "examples" / "digits_retrieval.py"))
-
-
-def cells(text: str) -> list[list[str]]:
-    """The cells of a Markdown table, row by row."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -69,9 +65,9 @@ def test_recalls_by_plain_loops(digits_retrieval):
 
 
 def test_the_chapter_quotes_what_was_printed():
-    for name, cells in table(PRINTED).items():
+    for name, recalls in table(PRINTED).items():
         if name in ("pixels", "polynomial", "triplet", "multi-similarity"):
-            assert f"{cells[0]} {name}" in CHAPTER
+            assert f"{recalls[0]} {name}" in CHAPTER
     verdicts = [line for line in PRINTED.splitlines() if line.startswith("- ")]
     assert len(verdicts) == 4
     assert all(line.endswith(", undecided") for line in verdicts)

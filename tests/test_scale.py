@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.tables import cells
 from uwml_lib.support.paths import CHECKOUT
 
 SCRIPT = CHECKOUT / "benchmarks" / "scale.py"
@@ -54,8 +55,7 @@ def watch_a_child(folder):
 
 def test_the_chapter_quotes_what_was_printed():
     text = (CHECKOUT / "benchmarks" / "scale.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    *training, score, rank = [[float(cell) for cell in cells] for _, *cells in rows[2:]]
+    *training, score, rank = [[float(cell) for cell in row] for _, *row in cells(text)[2:]]
     load, step = training[1], training[-1]
     chapter = " ".join(
         (CHECKOUT / "uwml_lib/reports/site/chapters/pages/your_data/training.md")

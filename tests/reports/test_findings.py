@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.tables import cells
 from uwml_lib.reports.site.findings import conclusion, findings_sentences, findings_table, sentences_of
 from uwml_lib.support import paths
 from uwml_lib.support.files import write_json, write_text
@@ -18,8 +19,7 @@ def reference(tmp_path, monkeypatch):
 
 
 def rows(linked: bool = False) -> list[list[str]]:
-    lines = findings_table(TITLES, pytest.fail, linked).splitlines()[4:]  # below the heading and what the paper says
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return cells(findings_table(TITLES, pytest.fail, linked))[4:]  # below the heading and what the paper says
 
 
 def test_nothing_was_published(reference):

@@ -40,6 +40,7 @@ from uwml_lib.weighting import describe, positives_and_hardest_negatives
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 PLACES = {"learning_rate": 1.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 9.0, "loss.margin": 0.2}
+ENDS = alike.ends_of(10_000)
 
 
 def quiet(line: str) -> None:
@@ -113,8 +114,8 @@ def test_every_loss_has_ranges_that_it_takes_and_its_defaults_lie_within():
 def test_a_range_is_widened_where_its_edge_is_chosen(name, value, wider):
     space = {**alike.SHARED, **alike.MARGIN}
     values = {**PLACES, name: value}
-    assert alike.edges(space, values) == ([name] if wider else [])
-    found = alike.widened(space, values)
+    assert alike.edges(space, values, ENDS) == ([name] if wider else [])
+    found = alike.widened(space, values, ENDS)
     expected = wider if not isinstance(wider, tuple) else {**space[name], "low": wider[0], "high": wider[1]}
     assert found == (space if wider is None else {**space, name: expected})
 
@@ -122,10 +123,10 @@ def test_a_range_is_widened_where_its_edge_is_chosen(name, value, wider):
 def test_a_range_ends_where_nothing_lies_beyond():
     space = {"warmup_epochs": {"low": 0, "high": 3}, "loss.base": {"low": 0.0, "high": 0.9}}
     values = {"warmup_epochs": 3, "loss.base": 0.9}
-    space = alike.widened(space, values)
+    space = alike.widened(space, values, ENDS)
     assert space == {"warmup_epochs": {"low": 0, "high": 4}, "loss.base": {"low": 0.0, "high": 1.0}}
-    assert alike.edges(space, {"warmup_epochs": 4, "loss.base": 1.0}) == []
-    assert alike.edges(space, {"warmup_epochs": 3, "loss.base": 0.0}) == ["loss.base"]
+    assert alike.edges(space, {"warmup_epochs": 4, "loss.base": 1.0}, ENDS) == []
+    assert alike.edges(space, {"warmup_epochs": 3, "loss.base": 0.0}, ENDS) == ["loss.base"]
 
 
 @pytest.mark.parametrize(("captions", "wider"), [(255, False), (256, True)])
@@ -549,8 +550,11 @@ def test_models_are_trained_on_as_they_were_but_for_the_loss(home, monkeypatch):
 def test_the_models_with_the_lowest_hard_negatives_are_trained_on(monkeypatch):
     runs = [run for loss in ("triplet", "polynomial", "circle") for run in made_runs({0: 1.0, 1: 2.0}, loss=loss)]
     ends = {("triplet", 0): 0.4, ("triplet", 1): -0.3, ("circle", 0): 0.0, ("circle", 1): -0.1}
-    level = lambda run: pd.DataFrame({"hardest_negative_score": [ends.get((run.config.loss, run.seed), -0.9)]})  # noqa: E731
-    monkeypatch.setattr(Run, "last_epoch", level)
+
+    def last_epoch(run):
+        return pd.DataFrame({"hardest_negative_score": [ends.get((run.config.loss, run.seed), -0.9)]})
+
+    monkeypatch.setattr(Run, "last_epoch", last_epoch)
     assert [(run.config.loss, run.seed) for run in compare.lowest(runs)] == [("circle", 0), ("circle", 1)]
 
 

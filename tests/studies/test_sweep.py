@@ -450,7 +450,7 @@ def test_figures_and_pages_show_a_sweep(home, fake, monkeypatch, unmade):
     page = source.read_text(encoding="utf-8")
     assert "# tiny: sweep default" in page and "Chosen by that alone: setting 3." in page
     assert "![rsum on dev against loss.margin, loss.negative: the numbers of the table](/_pictures/" in page
-    assert page.count("/config.json") == 8 and " 109 |" in page and " 105 |" in page
+    assert page.count("/config.json") == 8 and "| 109.0 " in page and "| 100.0 " in page
     assert "/pages/runs/tiny/sweep-default\n" in (home / "_made/own.md").read_text(encoding="utf-8")
     path = home / "sweeps/tiny/default/sweep.json"
     path.write_text(path.read_text(encoding="utf-8").replace("109.0", "209.0"), encoding="utf-8")

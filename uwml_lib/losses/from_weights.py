@@ -1,6 +1,7 @@
 """A loss made of weights: say how strongly each pair is pulled or pushed, and train with exactly that."""
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -107,19 +108,12 @@ def weigh(name: str, weight: Weight, own: Tensor, p: Tensor, n: Tensor) -> Tenso
     if not callable(weight):
         return interpolated(own, weight)
     found = weight(p, n) if scores_taken(weight) == 2 else weight(own)
-    if not (
-        is_real(found)
-        or isinstance(found, Tensor)
-        and _fits(found.shape, torch.broadcast_shapes(own.shape, p.shape, n.shape))
-    ):
+    wanted = torch.broadcast_shapes(own.shape, p.shape, n.shape)
+    shapes = [(), *itertools.product(*((1, size) for size in wanted))]  # a number, or the same along some dimensions
+    if not (is_real(found) or isinstance(found, Tensor) and tuple(found.shape) in shapes):
         what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else repr(found)
         raise ValueError(f"{name}: the function returned {what}, expected a weight for each score, {tuple(own.shape)}")
     return found
-
-
-def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
-    """Say whether numbers of a shape can stand for one each of another: of as many dimensions, or none."""
-    return not shape or len(shape) == len(wanted) and all(n in (1, m) for n, m in zip(shape, wanted, strict=True))
 
 
 def interpolated(x: Tensor, points: Sequence[tuple[float, float]]) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 FINDINGS = "findings.json"
 """File of published results: study -> the findings and the outcomes of its report."""
@@ -46,17 +47,23 @@ class Report:
 
     def with_runs(self) -> str:
         """The report in Markdown with the runs behind it, each linked to its folder in `runs`."""
-        runs = table_markdown(self.runs.rename(index="[{0}](runs/{0})".format))
+        runs = table_markdown(self.runs.rename(index="[{0}](runs/{0})".format), floatfmt=".1f")
         return f"{self.to_markdown()}\n### Runs\n\n{runs}\n"
 
 
 def table_markdown(table: pd.DataFrame, **options: Any) -> str:
-    """A table in Markdown, whose cells may hold what parts columns; options: of tabulate."""
+    """A table in Markdown, whose cells may hold what parts columns, and text that looks like numbers, such as digests.
+
+    options: of tabulate.
+    """
 
     def shown(cell: Any) -> Any:
         return cell.replace("|", r"\|") if isinstance(cell, str) else cell
 
-    return table.map(shown).rename(index=shown, columns=shown).to_markdown(**options)
+    first = int(options.get("index", True))  # of the columns; before them stands the index
+    text = [*range(first), *(first + place for place, kind in enumerate(table.dtypes) if not is_numeric_dtype(kind))]
+    found = table.map(shown).rename(index=shown, columns=shown)
+    return found.to_markdown(**{"disable_numparse": text, **options})
 
 
 def plain_markdown(text: str) -> str:

@@ -35,7 +35,8 @@ FURTHER_SEEDS, SEEDS_AT_A_TIME = (1001, 1002, 1003, 1004), 2
 COEFFICIENTS = "coefficients.json"
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
-ENDS: Mapping[str, tuple[float, float]] = {"warmup_epochs": (0, EPOCHS), "loss.base": (-1.0, 1.0)}
+Ends = Mapping[str, tuple[float, float]]
+ENDS: Ends = {"warmup_epochs": (0, EPOCHS), "loss.base": (-1.0, 1.0)}
 """Name -> least and largest value that means anything: where a range ends there, its end is no edge."""
 NO_ENDS = (-math.inf, math.inf)
 
@@ -117,7 +118,7 @@ def space_of(config: ExperimentConfig) -> Space:
     return {**{name: choice for name, choice in SHARED.items() if name not in unused}, **OWN[config.loss]}
 
 
-def ends_of(captions: int) -> Mapping[str, tuple[float, float]]:
+def ends_of(captions: int) -> Ends:
     """Return `ENDS` for so many training captions: batch sizes end where one twice as large could not be filled."""
     return {**ENDS, "batch_size": (1, captions // 2 + 1)}
 
@@ -205,12 +206,12 @@ def coefficients_of(request: Request, folder: Path) -> dict[str, Any]:
     return noted[folder.name]
 
 
-def edges(space: Space, values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]] = ENDS) -> list[str]:
+def edges(space: Space, values: Mapping[str, Any], ends: Ends) -> list[str]:
     """Return the names whose value lies at the edge of what was tried, unless nothing lies beyond."""
     return [name for name in values if _side(space[name], values[name], ends.get(name, NO_ENDS))]
 
 
-def widened(space: Space, values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]] = ENDS) -> Space:
+def widened(space: Space, values: Mapping[str, Any], ends: Ends) -> Space:
     """Return a space that goes on, by half its width, beyond the edges that were chosen."""
     wider = dict(space)
     for name, choice in space.items():

@@ -82,6 +82,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, inputs: st
             papermill.execute_notebook(
                 *whole, parameters, kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar=False,
                 execution_timeout=TIMEOUT, config=Config(KernelManager=sockets_of),
+                shutdown_kernel="immediate",  # else it is interrupted first, and may say so as an error
             )  # fmt: skip
     except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
         os.replace(part, failed)

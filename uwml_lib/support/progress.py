@@ -1,6 +1,5 @@
 """Progress bars where somebody is looking at one, and plain words for durations."""
 
-import functools
 import os
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
@@ -8,8 +7,11 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Say = Callable[[str], None]
-say: Say = functools.partial(print, flush=True)
-"""Print a line at once, even into a pipe."""
+
+
+def say(line: str) -> None:
+    """Print a line at once, even into a pipe, and whole, even where several threads speak."""
+    print(f"{line}\n", end="", flush=True)
 
 
 def headless() -> bool:

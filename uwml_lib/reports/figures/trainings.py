@@ -203,9 +203,12 @@ def score_levels(groups: Mapping[str, Sequence[Run]], zones: Sequence[Zone] = ()
     a row for each group and seed.
     """
     columns = {"hardest negatives": "hardest_negative_score", "positives": "positive_score"}
-    steps = _records("step", groups, "group")
-    last = steps[steps["epoch"] == steps.groupby(["group", "seed"])["epoch"].transform("max")]
-    levels = last.groupby(["group", "seed"], sort=False)[[*columns.values()]].mean()
+    ends_of = {
+        (group, run.seed): run.last_epoch()[[*columns.values()]].mean()
+        for group, runs in groups.items()
+        for run in runs
+    }
+    levels = pd.DataFrame(ends_of, index=pd.Index(columns.values())).T.rename_axis(["group", "seed"])
     levels.columns = pd.Index(columns)
     figure, [axis] = panels(1, columns=1, width=7, height=0.085 * len(levels) + 0.12 * len(groups) + 1.2)
     row, middles = 0.0, []
