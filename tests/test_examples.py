@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -85,6 +86,21 @@ def test_the_chapters_coefficients_for_cosines_pull_and_push_the_right_way():
             weights = pair_weights(loss, one_anchor(p, n))
             assert weights.positive[0] > 0
             assert (weights.negative[0, 1] > 0) == (n > -1)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", CHAPTER, flags=re.DOTALL))
+def test_what_the_chapter_shows_runs(block):
+    extras = {
+        "losses.open_clip": "open_clip",
+        "losses.sentence": "sentence_transformers",
+        "losses.pml": "pytorch_metric_learning",
+    }
+    for module in (module for word, module in extras.items() if word in block):
+        try:
+            import_module(module)
+        except (ImportError, RuntimeError) as error:  # torchvision without its compiled operators
+            pytest.skip(f"{module}: {error}")
+    exec(block, {})
 
 
 def test_weights_of_no_loss_train(capsys):

@@ -121,10 +121,17 @@ def test_the_start_page_says_what_was_found(site):
         "not run: no features at hand", "+8.5", f"{rsum['polynomial'] - rsum['triplet']:+.1f}",
         summary["comparison"]["verdict"],
         "better with 2 of 8 models, worse with 0", "weight_curves-", "None so far",
+        "below its published 452.2",
     ):  # fmt: skip
         assert words in text
     plain = re.sub("<[^>]+>", "", text)
     assert "make reproduce" in plain and "from uwml_lib.losses import PolynomialLoss" in plain
+
+
+def test_no_table_is_left_as_text(site):
+    for page in (site[0] / "pages").rglob("*.html"):
+        shown = re.sub(r"<pre.*?</pre>|<code.*?</code>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert "|:--" not in shown and "|---" not in shown, page
 
 
 def test_terms_lead_to_the_glossary_from_every_chapter(site):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.made import altered, write_study
+from tests.made import altered, made_run, write_study
 from uwml_lib.config import preset
 from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.losses import PolynomialLoss
@@ -68,6 +68,21 @@ def test_text_says_what_was_found(study):
     assert "reference" not in text(study)  # there is none here
 
 
+def test_seeds_whose_scores_end_at_two_levels_are_told_apart(study, monkeypatch):
+    low = next(run for run in study.runs if run.config.loss == "triplet")
+    ends = {run.folder: -0.5 if run is low else 0.6 for run in study.runs}
+    monkeypatch.setattr(Run, "last_epoch", lambda run: pd.DataFrame({"positive_score": [ends[run.folder]]}))
+    said = text(study)
+    assert (
+        "The scores of the triplet loss settle at two levels. Its positives end, seed by seed, at +0.60 (rsum" in said
+    )
+    assert f"; and at -0.50 (rsum {low.rsum:.1f}). Student's t takes these for one group" in said
+    assert "The scores of the polynomial" not in said
+    by_loss = study.by_loss()
+    apart = [a.rsum - b.rsum for a, b in zip(by_loss["polynomial"], by_loss["triplet"], strict=True)]
+    assert f"The same seed by seed: {', '.join(f'{value:+.1f}' for value in apart)}." in said
+
+
 def test_text_says_when_there_is_no_test_split(study):
     assert "There is no test split here: this is dev; which also" in text(altered(study, results={"split": "dev"}))
 
@@ -116,6 +131,14 @@ def test_linear_cca_on_the_same_images(study, tmp_path):
             UWMLError, match=r"linear_cca\.json: found .*, expected what `benchmarks/linear_cca.py` writes"
         ):
             linear_cca_text(path, study)
+
+
+def test_a_row_says_which_negatives_trained_the_model(study):
+    assert made_run(1.0, warmup_epochs=4, epochs=4, model="vse").model == "VSE++, dense form"
+    assert made_run(1.0, warmup_epochs=3, epochs=4).model == "SCAN, i2t Mean"
+    rows = list(tuned_losses(study).table.index)
+    assert rows == ["polynomial", "triplet"]  # the higher mean rsum first
+    assert list(tuned_losses(study).table["better"]) == ["polynomial", ""]
 
 
 def test_a_report_with_its_runs(study):

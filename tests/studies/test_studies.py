@@ -143,7 +143,7 @@ def test_models(tmp_path):
         "VSE++; not decided with BFAN; nothing to compare, as trainings collapsed to nearly equal scores, with Frozen "
         "embeddings (linear) (corrected for 4 comparisons).",
     )
-    assert list(report.table["collapsed"]) == ["", "", "", "polynomial"]
+    assert list(report.table["better"]) == ["polynomial", "triplet", "not decided", "collapsed: polynomial"]
     again = STUDIES["reproduce"].report(study_of(better))  # which is one of them
     assert in_short(report.outcomes | again.outcomes) == (
         "4 comparisons were made, each of one model on one data set: the polynomial loss is ahead in 1; the triplet "

@@ -27,12 +27,13 @@ def of(steps, loss=None, rsum=98.9, config=CONFIG):
 def test_equal_scores_are_said_with_what_chance_gives_and_what_to_do():
     (said,) = of([{**EQUAL, "loss": 25.70}, {**EQUAL, "loss": 25.74}], TripletLoss(reduction="sum"))
     assert said == (
-        "the loss is that of equal scores (25.72; positives 0.296, hardest negatives 0.297): the training stands still "
-        "at an rsum of 98.9, chance 10.6; raise warmup_epochs (2 now; 8: all informative negatives to the end), or "
-        'lower learning_rate, or take "reduction": "mean" in loss_options, whose gradient is clipped less'
+        "the loss is that of equal scores (25.72; positives 0.296, hardest negatives 0.297), the rsum 98.9, chance "
+        "10.6: if the rsum does not go on rising, the training has collapsed; then raise warmup_epochs, now 2 (8 takes "
+        "all informative negatives to the end), or lower learning_rate, or "
+        'take "reduction": "mean" in loss_options, whose gradient is clipped less'
     )
     for dense in (of([EQUAL], InfoNCELoss()), of([EQUAL], PolynomialLoss(), config=replace(CONFIG, warmup_epochs=8))):
-        assert dense[0].endswith("chance 10.6; lower learning_rate")
+        assert dense[0].endswith("the training has collapsed; then lower learning_rate")
 
 
 def test_no_alarm_in_the_first_epoch_nor_with_a_good_rsum_nor_with_scores_apart():

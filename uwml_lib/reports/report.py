@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from uwml_lib.support.progress import counted
+
 FINDINGS = "findings.json"
 """File of published results: study -> the findings and the outcomes of its report."""
 
@@ -48,7 +50,8 @@ class Report:
     def with_runs(self) -> str:
         """The report in Markdown with the runs behind it, each linked to its folder in `runs`."""
         runs = table_markdown(self.runs.rename(index="[{0}](runs/{0})".format), floatfmt=".1f")
-        return f"{self.to_markdown()}\n### Runs\n\n{runs}\n"
+        folded = f"<details><summary>{counted(len(self.runs), 'training')}</summary>\n\n{runs}\n\n</details>"
+        return f"{self.to_markdown()}\n### Runs\n\n{folded}\n"
 
 
 def table_markdown(table: pd.DataFrame, **options: Any) -> str:

@@ -1,17 +1,18 @@
 """Tables of finished runs: mean, spread, paired differences with intervals."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
+from uwml_lib.models import MODELS
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import sha256_of
-from uwml_lib.support.progress import duration
+from uwml_lib.support.progress import counted, duration
 
 COLUMNS = {
     "image_to_text_recall_at_1": "i→t R@1",
@@ -56,6 +57,11 @@ class OfModel(NamedTuple):
     comparison: Comparison
     collapsed: list[str]
 
+    @property
+    def winner(self) -> str:
+        """The loss that is ahead, "" where neither is, "collapsed" where there is nothing to compare."""
+        return "collapsed" if self.collapsed else self.comparison.leader("polynomial", "triplet")
+
 
 def losses_by_model(study: StudyRuns) -> dict[str, OfModel]:
     """Model -> its runs, the polynomial loss compared with the triplet's and corrected for the number of models."""
@@ -68,17 +74,38 @@ def losses_by_model(study: StudyRuns) -> dict[str, OfModel]:
 
 
 def models_table(study: StudyRuns) -> pd.DataFrame:
-    """One row for each model: rsum of both losses, mean ± std, and the polynomial loss's difference to the triplet's,
-    with intervals corrected for the number of models. Where all trainings of a loss collapsed, a last column names it.
+    """One row for each model: rsum of both losses, mean ± std, the polynomial loss's difference to the triplet's, with
+    intervals corrected for the number of models, and which loss is better; or which trainings collapsed.
     """
     rows = {
         model: {f"{loss} rsum": mean_and_std(runs) for loss, runs in found.by_loss.items()}
         | {f"polynomial − triplet, {name}": cell for name, cell in differences(found.comparison).items()}
-        | {"seeds": found.comparison.n[0], "collapsed": ", ".join(found.collapsed)}
+        | {"better": ": ".join([found.winner or "not decided", *found.collapsed]), "seeds": found.comparison.n[0]}
         for model, found in losses_by_model(study).items()
     }
-    table = _table(rows, f"model ({study.split} split)")
-    return table if table["collapsed"].any() else table.drop(columns="collapsed")
+    return _table(rows, f"model ({study.split} split)")
+
+
+def settings_in_words(runs: Sequence[Run]) -> str:
+    """The settings that trainings have alike, as far as tables are read by them; what differs between them is left out.
+
+    >>> from types import SimpleNamespace
+    >>> from uwml_lib.config import preset
+    >>> settings_in_words([SimpleNamespace(config=preset("scenes", warmup_epochs=epochs)) for epochs in (1, 2)])
+    'width 64, batches of 64, learning rate 0.004, λ 20 in the attention; 8 epochs'
+    """
+    config, *others = [run.config for run in runs]
+    alike = {name for name, value in vars(config).items() if all(getattr(other, name) == value for other in others)}
+    attends = "lambda_softmax" in MODELS[config.model].settings and config.lambda_softmax
+    said = {
+        "embed_size": f"width {config.embed_size}", "batch_size": f", batches of {config.batch_size}",
+        "learning_rate": f", learning rate {config.learning_rate:g}",
+        "lambda_softmax": f", λ {config.lambda_softmax:g} in the attention" if attends else "",
+        "epochs": f"; {counted(config.epochs, 'epoch')}",
+        "warmup_epochs": f", {min(config.warmup_epochs, config.epochs)} of them warm-up",
+        "max_images": f"; only the first {counted(config.max_images, 'image')}" if config.max_images else "",
+    }  # fmt: skip
+    return "".join(words for name, words in said.items() if name in alike)
 
 
 def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:

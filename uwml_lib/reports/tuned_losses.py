@@ -143,15 +143,22 @@ def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> lis
 
 
 def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], split: str) -> pd.DataFrame:
-    apart = {key: differences(comparison) for key, comparison in found.items()}
+    apart, models = {key: differences(comparison) for key, comparison in found.items()}, [model for model, _ in groups]
     rows = [
         {f"loss ({split} split)": label}
         | {COLUMNS[name].strip(): mean_and_std(groups[key], name) for name in RECALL_AT_1_AND_RSUM}
         | {"seeds": len(groups[key])}
         | {f"− triplet, {over}": cell for over, cell in apart.get(key, {}).items()}
-        for key, label in labels(groups).items()
+        | {"better": _better(found[key], key[1]) if key in found else ""}
+        for key, label in sorted(
+            labels(groups).items(), key=lambda row: (models.index(row[0][0]), -_mean(groups[row[0]]))
+        )
     ]
     return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
+
+
+def _better(comparison: Comparison, loss: str) -> str:
+    return comparison.leader(loss, "triplet") or "not decided"
 
 
 def every_pair(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:

@@ -1,5 +1,6 @@
 """The report of two losses on one model: the table, the verdict, agreement with the published results."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,17 @@ import numpy as np
 import pandas as pd
 
 from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, paired_bootstrap, summarize
-from uwml_lib.models import MODELS
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import COLUMNS, compare_losses, digests, mean_and_std, plain, results_table, run_table
+from uwml_lib.reports.tables import (
+    COLUMNS,
+    compare_losses,
+    digests,
+    mean_and_std,
+    plain,
+    results_table,
+    run_table,
+    settings_in_words,
+)
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns, settings_that_differ
@@ -51,12 +60,14 @@ def two_losses(study: StudyRuns) -> Report:
         f"{counted(summary['captions_per_image'], 'caption')} each",
         table=results_table(study),
         runs=run_table(study.all_runs),
-        about=(_settings_in_words(run),),
+        about=(f"{run.model}, {settings_in_words(study.runs)}.",),
         notes=(
             "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
             f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
             f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
             f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
+            f"The same seed by seed: {', '.join(_by_seed(by_loss))}.",
+            *_levels(by_loss),
             *study.remarks,
             *_remarks(study),
             *filter(None, [agreement_with_reference(summary)]),
@@ -92,16 +103,24 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _settings_in_words(run: Run) -> str:
-    config = run.config
-    attends = "lambda_softmax" in MODELS[config.model].settings and config.lambda_softmax
-    return (
-        f"{run.model}, width {config.embed_size}, batches of {config.batch_size}"
-        + (f", λ {config.lambda_softmax:g} in the attention" if attends else "")
-        + f"; {counted(config.epochs, 'epoch')}, {min(config.warmup_epochs, config.epochs)} of them warm-up"
-        + (f"; only the first {counted(config.max_images, 'image')}" if config.max_images else "")
-        + "."
-    )
+def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> list[str]:
+    rsums = {loss: {run.seed: run.rsum for run in by_loss[loss]} for loss in ("polynomial", "triplet")}
+    return [f"{rsum - rsums['triplet'][seed]:+.1f}" for seed, rsum in rsums["polynomial"].items()]
+
+
+def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
+    """Name the losses whose positives end above 0 with some seeds and below it with others."""
+    for loss, runs in by_loss.items():
+        ends = [(run.last_epoch()["positive_score"].mean(), run.rsum) for run in runs]
+        sides = [[end for end in ends if (end[0] < 0) == below] for below in (False, True)]
+        if all(sides):
+            groups = "; and at ".join(
+                ", ".join(f"{score:+.2f} (rsum {rsum:.1f})" for score, rsum in side) for side in sides
+            )
+            yield (
+                f"The scores of the {loss} loss settle at two levels. Its positives end, seed by seed, at {groups}. "
+                "Student's t takes these for one group, so its interval over seeds is no more than a hint."
+            )
 
 
 def _remarks(study: StudyRuns) -> list[str]:

@@ -74,5 +74,5 @@ def report(study: StudyRuns) -> Report:
 
 STUDY = Study(
     "compare", ("07_loss_comparison", "08_choosing_coefficients"), nothing, report, more=train_every_loss,
-    title="All losses", figure="convergence",
+    title="All losses", figure=("convergence", "Dev rsum by epoch, a panel for each loss"),
 )  # fmt: skip

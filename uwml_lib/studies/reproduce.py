@@ -36,6 +36,6 @@ STUDY = Study(
     data="summary",
     publishes_preset=True,
     title="The two losses",
-    figure="recall_curves",
+    figure=("recall_curves", "Dev rsum by epoch of both losses, with bands from the worst to the best seed"),
     next="Next: open that page in a browser; `make lab` for the notebooks; `make compare` for every loss, tuned alike.",
 )  # fmt: skip

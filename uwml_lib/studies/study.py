@@ -75,7 +75,7 @@ class Study:
     for a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the
     end. table, data: stems of the files of its table and of its report's data below reports/reference, if not its name.
     publishes_preset: only runs with the settings of the data set's preset are published. title, figure: what its pages
-    are called, and the stem of the figure on them.
+    are called, and the figure on them: its stem, and what it shows.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Study:
     data: str = ""
     publishes_preset: bool = False
     title: str = ""
-    figure: str = ""
+    figure: tuple[str, str] = ("", "")
 
 
 def nothing(request: Request) -> Plan:

@@ -23,12 +23,12 @@ def alarms(
     elif steps[0]["epoch"] and stands_still(positive - hardest, rsum, chance):  # in the first one every training may
         advice = ["lower learning_rate"]
         if loss.dense_negatives and config.warmup_epochs < config.epochs:
-            found = f"{config.warmup_epochs} now; {config.epochs}: all informative negatives to the end"
-            advice.insert(0, f"raise warmup_epochs ({found})")
+            longest = f"{config.epochs} takes all informative negatives to the end"
+            advice.insert(0, f"raise warmup_epochs, now {config.warmup_epochs} ({longest})")
         if loss.reduction == "sum" and config.gradient_clip:
             advice.append('take "reduction": "mean" in loss_options, whose gradient is clipped less')
         yield (
             f"the loss is that of equal scores ({loss_is:.4g}; positives {positive:.3f}, hardest negatives "
-            f"{hardest:.3f}): the training stands still at an rsum of {rsum:.1f}, chance {chance:.1f}; "
-            f"{', or '.join(advice)}"
+            f"{hardest:.3f}), the rsum {rsum:.1f}, chance {chance:.1f}: if the rsum does not go on rising, the "
+            f"training has collapsed; then {', or '.join(advice)}"
         )

@@ -29,6 +29,7 @@ nb_execution_mode = "off"  # pages show what was executed
 nb_ipywidgets_js: dict[str, Any] = {}  # by default scripts from the network
 nb_render_image_options = {"alt": "Figure"}
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # CommonMark, which is the default, has no tables
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}
 

@@ -14,7 +14,15 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.published import comparison_text, finished_runs
 from uwml_lib.reports.records import reliability_text, step_seconds
 from uwml_lib.reports.report import Report, in_short, plain_markdown, table_markdown
-from uwml_lib.reports.site.findings import DATA, IN_SHORT, conclusion, findings_sentences, findings_table, sentences_of
+from uwml_lib.reports.site.findings import (
+    DATA,
+    IN_SHORT,
+    conclusion,
+    findings_sentences,
+    findings_table,
+    of_the_baseline,
+    sentences_of,
+)
 from uwml_lib.reports.site.sources import Sources, address, page_name, unbroken, unnoticed
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs import Run, StudyRuns, load_study
@@ -34,13 +42,13 @@ Known = Mapping[tuple[str, str], StudyRuns]
 
 class Shown(NamedTuple):
     """What the pages need of a study: its name, the stem of its published table, a title, the stem of the figure that
-    shows its result, the stems of its notebooks, and what is said of its runs.
+    shows its result with what it shows, the stems of its notebooks, and what is said of its runs.
     """
 
     name: str
     table: str
     title: str
-    figure: str
+    figure: tuple[str, str]
     notebooks: Sequence[str]
     report: Callable[[StudyRuns], Report]
 
@@ -73,7 +81,7 @@ def write_results(
     sources.write("_made/own.md", contents(own))
     sources.write("_made/own_findings.md", _own_findings(reports))
     titles = {study.name: study.title for study in studies}
-    parts = [conclusion(say), findings_table(titles, say, linked=True)]
+    parts = [conclusion(say), findings_table(titles, say, linked=True), of_the_baseline()]
     sources.write("_made/findings.md", unbroken(unnoticed("\n\n".join(parts))))
     for name, chosen in {"sentences": None, "in_short": IN_SHORT}.items():
         said = "\n".join(f"- {sentence}" for sentence in findings_sentences(say, chosen))
@@ -117,6 +125,7 @@ def _published(sources: Sources, studies: Sequence[Shown], own: Sequence[str], s
                 parts = [
                     f"# {study.title}: {DATA.get(dataset, plain_markdown(dataset))}",
                     *map(unbroken, map(unnoticed, sentences_of(folder, study.name, say))),
+                    _command(study, dataset),
                     *_figure(sources, [folder / "figures", folder], study),
                     sources.linked(unbroken(text), folder, page),
                     *_durations(folder, study),
@@ -144,6 +153,7 @@ def _own(sources: Sources, study: Shown, dataset: str, report: Report) -> str:
 
     parts = [
         f"# {study.title}: {unnoticed(plain_markdown(dataset))}",
+        _command(study, dataset),
         *_figure(sources, [folder / "figures"], study),
         re.sub(r"\]\(runs/([^()\s]+)\)", run_link, unbroken(unnoticed(report.with_runs()))),
         *_durations(folder, study),
@@ -154,14 +164,19 @@ def _own(sources: Sources, study: Shown, dataset: str, report: Report) -> str:
 
 
 def _figure(sources: Sources, folders: Sequence[Path], study: Shown) -> list[str]:
-    files = [folder / f"{study.figure}.png" for folder in folders if study.figure]
-    alt = f"{study.title}: the numbers of the tables as a figure"
+    stem, alt = study.figure
+    files = [folder / f"{stem}.png" for folder in folders if stem]
     return [f"![{alt}]({sources.picture(file)})" for file in files if file.exists()][:1]
+
+
+def _command(study: Shown, dataset: str) -> str:
+    data = "" if dataset in ("scenes", "clips") else f" DATASET={plain_markdown(dataset)}"
+    return f"Made by `make {study.name}{data}`. [When a loss counts as better](/pages/results.md#the-rule)."
 
 
 def _durations(folder: Path, study: Shown) -> list[str]:
     words = ", ".join(f"{step} {duration(seconds)}" for step, seconds in step_seconds(folder, study.name).items())
-    return [f"How long it took, from nothing (`make {study.name}`): {words}."] if words else []
+    return [f"How long it took, from nothing: {words}."] if words else []
 
 
 def _notebook_links(sources: Sources, study: Shown) -> str:
