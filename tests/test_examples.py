@@ -143,27 +143,33 @@ def test_in_open_clip():
     assert after > 50
 
 
-def in_small(home, name: str, *arguments) -> list[dict[str, str]]:
-    """Run an example that trains, on tiny data, and return the rows of its table."""
+def in_small(home, name: str, *arguments) -> list[list[dict[str, str]]]:
+    """Run an example that trains, on tiny data, and return the rows of each of its tables."""
     call = f"import runpy; runpy.run_path({str(CHECKOUT / 'examples' / name)!r})['main']{('scenes_smoke', *arguments)}"
     environment = {**os.environ, "UWML_HOME": str(home), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    return rows_of(done.stdout)
+    return [rows_of(table) for table in done.stdout.strip().split("\n\n")]
 
 
 @pytest.mark.slow
 def test_the_level_of_scores_is_counted_over_seeds(tmp_path):
     changes = ("triplet loss, the preset", "polynomial loss")
-    for found in in_small(tmp_path, "two_levels.py", (0, 1), changes):
+    short, full = in_small(tmp_path, "two_levels.py", (0, 1), changes, (0, 1))
+    for found in short:
         assert re.fullmatch(r"[012] of 2", found["seeds that go down"])
         assert bool(found["their positives"]) == (found["seeds that go down"] != "0 of 2")
         assert re.fullmatch(r"\d+ steps", found["decided after at most"])
+    assert len(full) == 6
+    for found in full:
+        assert re.fullmatch(r"[012] of 2", found["seeds that end below 0"])
+        low, high = map(float, found["lowest to highest"].split(" to "))
+        assert low <= float(found["dev rsum"].split(" ")[0]) <= high
 
 
 @pytest.mark.slow
 def test_the_setting_for_both_losses_is_the_best_of_the_worse(tmp_path):
-    found = in_small(tmp_path, "one_setting_for_both.py", 2, (1000,), 1, (1003, 1004))
+    (found,) = in_small(tmp_path, "one_setting_for_both.py", 2, (1000,), 1, (1003, 1004))
     assert len(found) == 4  # two that were drawn, and two beyond
     for row in found:
         means = [float(row[f"{loss}, dev rsum"].split(" ")[0]) for loss in ("triplet", "polynomial")]

@@ -70,7 +70,7 @@ losses = {
     "polynomial, fitted": PolynomialLoss(*fitted, positive_ceiling=None),
 }
 
-# %% 1. LEARNING_RATE = 3e-3: what becomes of the gap?
+# %% 1. Two learning rates: which loss is ahead at which?
 for learning_rate in (1e-3, 3e-3):
     for name, loss in losses.items():
         print(f"1. learning rate {learning_rate:g}, {name}: test rsum {reached(loss, learning_rate=learning_rate)}")

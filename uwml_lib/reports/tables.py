@@ -50,6 +50,15 @@ def differences(comparison: Comparison) -> dict[str, str]:
     return {"over seeds": str(comparison.over_seeds), "over images": str(comparison.over_images)}
 
 
+def intervals_in_words(comparisons: int) -> str:
+    """What the differences in a table are, and when one counts; comparisons: so many are made at once."""
+    return (
+        "Mean ± sample standard deviation over seeds. Differences in rsum have 95 % intervals, over seeds by paired t "
+        "and over images by paired bootstrap, both corrected for "
+        f"{counted(comparisons, 'comparison')} (Holm). One counts where both exclude 0."
+    )
+
+
 class OfModel(NamedTuple):
     """The two losses on one model: their runs, how they compare, and the losses all of whose trainings collapsed."""
 

@@ -8,7 +8,15 @@ from uwml_lib.config import FIDELITY
 from uwml_lib.datasets import available_tokenizer
 from uwml_lib.evaluation.statistics import Comparison, compare_all
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, mean_and_std, run_table
+from uwml_lib.reports.tables import (
+    COLUMNS,
+    RECALL_AT_1_AND_RSUM,
+    differences,
+    intervals_in_words,
+    mean_and_std,
+    run_table,
+    settings_in_words,
+)
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies.study import Losses, Plan, Request, Study
 
@@ -69,9 +77,13 @@ def report(study: StudyRuns) -> Report:
         f"{study.dataset}: habits of the released code",
         fidelity_table(study),
         runs,
-        notes=study.remarks,
+        about=(f"Polynomial loss, {study.runs[0].model}, {settings_in_words(study.all_runs)}.",),
+        notes=(intervals_in_words(len(found)), *study.remarks),
         findings=findings,
     )
 
 
-STUDY = Study("fidelity", ("09_fidelity",), plan, report, title="Habits of the release")
+STUDY = Study(
+    "fidelity", ("09_fidelity",), plan, report, title="Habits of the release",
+    figure=("habits", "Change in rsum by each habit of the released code, with 95 % intervals over seeds and images"),
+)  # fmt: skip

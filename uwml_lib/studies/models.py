@@ -3,7 +3,7 @@
 from typing import Any
 
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import losses_by_model, models_table, run_table, settings_in_words
+from uwml_lib.reports.tables import intervals_in_words, losses_by_model, models_table, run_table, settings_in_words
 from uwml_lib.runs.scoring import evaluate_members, member_of
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.study import Groups, Plan, Request, Study
@@ -27,10 +27,6 @@ NEED_ALL_NEGATIVES = ("vse", "dual_encoding", "frozen")
 (notebook 10), so they take all informative negatives, the losses' dense form, to the end."""
 
 DIFFERENCES = "Polynomial minus triplet loss in rsum, model by model, with 95 % intervals over seeds and images"
-RULE = (
-    "Intervals are 95 %, over seeds by paired t and over images by paired bootstrap, both corrected for {} (Holm). A "
-    "loss is better where both exclude 0. *Dense form*: trained on all informative negatives to the end."
-)
 
 
 def plan_images(request: Request) -> Plan:
@@ -71,7 +67,8 @@ def report(study: StudyRuns) -> Report:
     title, corrected = f"{study.dataset}: both losses on every model", counted(len(outcomes), "comparison")
     findings = (f"Model by model on {study.dataset}: {said} (corrected for {corrected}).",)
     about = f"All models: {settings_in_words(study.runs)}. Nothing was tuned for a single model or loss."
-    notes = (f"rsum is the mean ± sample standard deviation over seeds. {RULE.format(corrected)}", *study.remarks)
+    dense = "*Dense form*: trained on all informative negatives to the end."
+    notes = (f"{intervals_in_words(len(outcomes))} {dense}", *study.remarks)
     return Report(
         title, models_table(study), run_table(study.all_runs), (about,), notes, findings=findings, outcomes=outcomes
     )

@@ -3,7 +3,7 @@
 import io
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -32,10 +32,15 @@ from uwml_lib.support.progress import Say, say
 HERE = Path(__file__).parent
 
 
-def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyType({})) -> Path:
+def build(
+    studies: Sequence[Shown],
+    say: Say = say,
+    known: Known = MappingProxyType({}),
+    questions: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
     """Write every page and return the index's path; what cannot be read is left out, and said.
 
-    known: (study, data set) -> runs that are loaded already.
+    known: (study, data set) -> runs that are loaded already. questions: stem of a notebook -> what it answers.
     """
     with lock(paths.REPORTS / "pages", say):
         build_explorer(paths.REPORTS / "weight_explorer.html")
@@ -44,7 +49,7 @@ def build(studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyT
         with writing(paths.REPORTS / "index.html"), _workplace() as folder:
             sources, made = Sources(folder / "source"), folder / "html"
             shutil.copytree(CHAPTERS, sources.folder)
-            write_sources(sources, studies, say, known)
+            write_sources(sources, studies, say, known, questions)
             run_sphinx(sources.folder, made, say)
             _replace(made, paths.REPORTS)
     return paths.REPORTS / "index.html"
@@ -62,7 +67,9 @@ def _workplace() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: Known) -> None:
+def write_sources(
+    sources: Sources, studies: Sequence[Shown], say: Say, known: Known, questions: Mapping[str, str]
+) -> None:
     """Write what is made of the checkout's documents, of notebooks, runs and names."""
     sources.shown |= documents()
     copies = notebooks()
@@ -70,6 +77,11 @@ def write_sources(sources: Sources, studies: Sequence[Shown], say: Say, known: K
         if page.startswith("pages/course/"):
             sources.shown |= {copy.resolve(): page, paths.NOTEBOOKS / copy.name: page}
     write_notebooks(sources, copies)
+    asked = {copy: questions[copy.stem] for copy in copies.values() if copy.stem in questions}
+    rows = [
+        f"| [](/{page}) | {asked[copy]} |\n" for page, copy in copies.items() if copy in asked and "/course/" in page
+    ]
+    sources.write("_made/course.md", "".join(["| notebook | question |\n|---|---|\n", *sorted(rows)]))
     reference = api_pages()
     for page, text in reference.items():
         sources.write(page, text)
