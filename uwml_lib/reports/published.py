@@ -1,4 +1,4 @@
-"""Published numbers beside what was trained here: paper, ours, difference, verdict."""
+"""Published numbers beside what was trained here: source, ours, difference, verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ SMALLEST_TOLERANCE = 1.0
 FREE = ("seed", "device", "threads")
 """Settings, besides the cosmetic ones, that a run may have otherwise than the row: the last bits depend on them."""
 
-COLUMNS = ("row", "method", "source", "paper", "how", "ours", "difference", "verdict")
+COLUMNS = ("row", "method", "source", "published", "how", "ours", "difference", "verdict")
 TRAINED, CHECKPOINT = "trained here", "released checkpoint"
 WAYS: tuple[tuple[str, Fidelity], ...] = tuple(product((TRAINED, CHECKPOINT), FIDELITY))
 """How one of our numbers came about. A checkpoint was trained as released, whatever it is evaluated by."""
@@ -35,9 +35,13 @@ NOTE = (
     "released code (`--fidelity released`). Ours: means over the finished runs below `reports/runs`, and the "
     "checkpoints below `reports/evaluations`, that have the row's settings, features of the published shape and "
     "number, and the row's protocol; a seed counts once, ± is the sample standard deviation over seeds. "
-    "Difference: ours − paper, rsum. Verdict: reproduced within x if the two differ by at most x, beyond it better or "
+    "Difference: ours − published, rsum. Verdict: reproduced within x if the two differ by at most x, beyond it better or "
     "not reproduced; x is twice the larger of our standard deviation and the published one, but at least "
     f"{SMALLEST_TOLERANCE:.0f} point of rsum, and that for a single seed."
+)
+
+ABOUT = (
+    "What was published of the method, of what it builds on and of later models, and beside it what was trained here."
 )
 
 
@@ -64,7 +68,7 @@ def finished_runs(say: Say) -> list[Run]:
 
 def comparison_text(runs: Sequence[Run]) -> str:
     """The comparison in Markdown: a table a protocol, the runs behind ours, the commands that fill what is empty."""
-    blocks, behind, missing = ["# Published numbers, and ours"], [], []
+    blocks, behind, missing = ["# Published numbers, and ours", ABOUT], [], []
     for protocol in PROTOCOLS:
         lines = []
         for row, way in product([row for row in ROWS.values() if row.protocol is protocol], WAYS):
@@ -155,7 +159,7 @@ def _cells(row: PublishedRow, way: tuple[str, str], runs: Sequence[Run], reason:
 
 
 def verdict(difference: float, std: float, row: PublishedRow) -> str:
-    """Judge ours − paper in rsum as `NOTE` says; std: our standard deviation, 0 for one seed."""
+    """Judge ours − published in rsum as `NOTE` says; std: our standard deviation, 0 for one seed."""
     tolerance = max(SMALLEST_TOLERANCE, 2 * std, 2 * row.std.get("rsum", 0.0))
     if abs(difference) <= tolerance:
         return f"reproduced within {tolerance:.1f}"

@@ -38,6 +38,8 @@ BENCHMARKS = (
 )  # fmt: skip
 """What `make bench` and `make bench-full` write, and from "checks" on `make gpu`, in the order of the page."""
 Known = Mapping[tuple[str, str], StudyRuns]
+WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---"
+"""Begins a page whose tables take the room of its contents."""
 
 
 class Shown(NamedTuple):
@@ -75,7 +77,7 @@ def write_results(
     for run in progress(runs.values(), "pages of runs"):
         sources.write(run_page(run), _run(run))
     published = [*_published(sources, studies, own, say)]
-    sources.write("pages/results/published.md", unnoticed(comparison_text(finished_runs(say))))
+    sources.write("pages/results/published.md", f"{WIDE}\n\n{unnoticed(comparison_text(finished_runs(say)))}")
     sources.write("_made/published.md", contents([*published, "pages/results/published.md"]))
     own += [*_sweeps(sources, say), *(page for page in copies if page.startswith("pages/runs/"))]
     sources.write("_made/own.md", contents(own))
@@ -132,7 +134,7 @@ def _published(sources: Sources, studies: Sequence[Shown], own: Sequence[str], s
                     _notebook_links(sources, study),
                     _beside(own, folder, study),
                 ]
-                sources.write(page, "\n\n".join(filter(None, parts)))
+                sources.write(page, "\n\n".join(filter(None, [WIDE, *parts])))
                 yield page
 
 
@@ -159,7 +161,7 @@ def _own(sources: Sources, study: Shown, dataset: str, report: Report) -> str:
         *_durations(folder, study),
         _notebook_links(sources, study),
     ]
-    sources.write(page, "\n\n".join(filter(None, parts)))
+    sources.write(page, "\n\n".join(filter(None, [WIDE, *parts])))
     return page
 
 
