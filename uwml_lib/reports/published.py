@@ -35,8 +35,8 @@ NOTE = (
     "released code (`--fidelity released`). Ours: means over the finished runs below `reports/runs`, and the "
     "checkpoints below `reports/evaluations`, that have the row's settings, features of the published shape and "
     "number, and the row's protocol; a seed counts once, ± is the sample standard deviation over seeds. "
-    "Difference: ours − published, rsum. Verdict: reproduced within x if the two differ by at most x, beyond it better or "
-    "not reproduced; x is twice the larger of our standard deviation and the published one, but at least "
+    "Difference: ours − published, rsum. Verdict: reproduced within x if the two differ by at most x, beyond it better "
+    "or not reproduced; x is twice the larger of our standard deviation and the published one, but at least "
     f"{SMALLEST_TOLERANCE:.0f} point of rsum, and that for a single seed."
 )
 
