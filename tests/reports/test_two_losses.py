@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.made import altered, made_run, write_study
+from tests.made import altered, made_run, write_run, write_study
 from uwml_lib.config import preset
 from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.losses import PolynomialLoss
@@ -70,14 +70,23 @@ def test_text_says_what_was_found(study):
 
 def test_seeds_whose_scores_end_at_two_levels_are_told_apart(study, monkeypatch):
     low = next(run for run in study.runs if run.config.loss == "triplet")
-    ends = {run.folder: -0.5 if run is low else 0.6 for run in study.runs}
-    monkeypatch.setattr(Run, "last_epoch", lambda run: pd.DataFrame({"positive_score": [ends[run.folder]]}))
+    monkeypatch.setattr(Run, "last_positive_score", property(lambda run: -0.5 if run.folder == low.folder else 0.6))
     said = text(study)
     assert (
         "The scores of the triplet loss settle at two levels. Its positives end, seed by seed, at +0.60 (rsum" in said
     )
     assert f"; and at -0.50 (rsum {low.rsum:.1f}). Student's t takes these for one group" in said
     assert "The scores of the polynomial" not in said
+    others = [run.rsum for run in study.by_loss()["triplet"] if run is not low]
+    cost = sum(others) / len(others) - low.rsum
+    third = [write_run(paths.RUNS / f"scenes/infonce-{seed}", "infonce", seed, 2.0) for seed in (2, 0, 1)]
+    with_third = StudyRuns("scenes", {"runs": (*study.runs, *third)})
+    sentence = tuned_losses(with_third).findings[-1]
+    assert sentence == (
+        "On scenes the scores of some losses settle below 0 with some seeds and above it with others; below: "
+        f"triplet 1 of 3. Of one loss, these seeds are {cost:.0f} to {cost:.0f} points of rsum behind the others. The "
+        "seeds of every other loss settle on one side."
+    )
     by_loss = study.by_loss()
     apart = [a.rsum - b.rsum for a, b in zip(by_loss["polynomial"], by_loss["triplet"], strict=True)]
     assert f"The same seed by seed: {', '.join(f'{value:+.1f}' for value in apart)}." in said

@@ -117,6 +117,12 @@ def settings_in_words(runs: Sequence[Run]) -> str:
     return "".join(words for name, words in said.items() if name in alike)
 
 
+def sides_of_zero(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs whose positives score above 0 in the last epoch, and those whose score below."""
+    low = [run for run in runs if run.last_positive_score < 0]
+    return [run for run in runs if run not in low], low
+
+
 def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:
     """One row for each run: its folder, what it reached, how long it took, commit, and SHA-256 of its results.json.
 

@@ -9,7 +9,16 @@ import pandas as pd
 
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import COLUMNS, RECALL_AT_1_AND_RSUM, differences, digests, mean_and_std, plain, run_table
+from uwml_lib.reports.tables import (
+    COLUMNS,
+    RECALL_AT_1_AND_RSUM,
+    differences,
+    digests,
+    mean_and_std,
+    plain,
+    run_table,
+    sides_of_zero,
+)
 from uwml_lib.reports.two_losses import data_remarks
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
@@ -116,6 +125,23 @@ def _of_all_losses(dataset: str, groups: Mapping[Key, list[Run]], found: Mapping
             f"The polynomial loss on {dataset} with coefficients fitted to its scores, tuned alike: its rsum changes "
             f"by {change.over_seeds} against the released ones, {'a' if change.winner else 'not a'} statistically "
             "significant difference."
+        )
+    yield from _levels(dataset, of_model)
+
+
+def _levels(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
+    """Say with which losses the scores of some seeds end below 0 and of others above, and what that costs."""
+    counts, costs = list[str](), list[float]()
+    for loss, runs in by_loss.items():
+        high, low = sides_of_zero(runs)
+        if high and low:
+            counts.append(f"{loss} {len(low)} of {len(runs)}")
+            costs.append(_mean(high) - _mean(low))
+    if counts:
+        yield (
+            f"On {dataset} the scores of some losses settle below 0 with some seeds and above it with others; below: "
+            f"{', '.join(counts)}. Of one loss, these seeds are {min(costs):.0f} to {max(costs):.0f} points of rsum "
+            "behind the others. The seeds of every other loss settle on one side."
         )
 
 

@@ -19,6 +19,7 @@ from uwml_lib.reports.tables import (
     results_table,
     run_table,
     settings_in_words,
+    sides_of_zero,
 )
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
@@ -111,11 +112,10 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> list[str]:
 def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
     """Name the losses whose positives end above 0 with some seeds and below it with others."""
     for loss, runs in by_loss.items():
-        ends = [(run.last_epoch()["positive_score"].mean(), run.rsum) for run in runs]
-        sides = [[end for end in ends if (end[0] < 0) == below] for below in (False, True)]
+        sides = sides_of_zero(runs)
         if all(sides):
             groups = "; and at ".join(
-                ", ".join(f"{score:+.2f} (rsum {rsum:.1f})" for score, rsum in side) for side in sides
+                ", ".join(f"{run.last_positive_score:+.2f} (rsum {run.rsum:.1f})" for run in side) for side in sides
             )
             yield (
                 f"The scores of the {loss} loss settle at two levels. Its positives end, seed by seed, at {groups}. "

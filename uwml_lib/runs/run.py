@@ -128,6 +128,11 @@ class Run:
         chance = chance_rsum(self._images_that_chose, self.results["captions_per_image"])
         return stands_still(gap, last["dev_rsum"].iloc[-1], chance)
 
+    @property
+    def last_positive_score(self) -> float:
+        """The mean score of positives in the batches of the last epoch."""
+        return float(self.last_epoch()["positive_score"].mean())
+
     def last_epoch(self) -> pd.DataFrame:
         """The lines of `history` that are of the last epoch."""
         history = self.history()

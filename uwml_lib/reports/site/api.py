@@ -97,7 +97,9 @@ def _equation(line: str) -> str:
     line = re.sub(r"(?<!_)\{([^{}]*(?:\{\w+\}[^{}]*)*)\}", r"\\{\1\\}", line)  # sets, not indices
     line = re.sub(r"^([a-z]+(?:, [a-z]+)?:)", r"\\text{\1}\\quad ", line)
     line = re.sub(r"\bw([+-])\(", r"w^{\1}(", line)
-    line = re.sub(r"(?:^| +)(with|and|taken as constants|of another label than) +", r"\\quad\\text{\1}\\quad ", f"{line}  ")
+    line = re.sub(
+        r"(?:^| +)(with|and|taken as constants|of another label than) +", r"\\quad\\text{\1}\\quad ", f"{line}  "
+    )
     parts = re.split(r"(\\text\{[^}]*\}|\\[a-z]+)", line)
     line = "".join(part if part.startswith("\\") else re.sub(r"[a-zA-Z]+", word, part) for part in parts)
     return line.replace("} S", r"}\, S").strip()
