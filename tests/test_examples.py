@@ -160,7 +160,7 @@ def test_the_level_of_scores_is_counted_over_seeds(tmp_path):
         assert re.fullmatch(r"[012] of 2", found["seeds that go down"])
         assert bool(found["their positives"]) == (found["seeds that go down"] != "0 of 2")
         assert re.fullmatch(r"\d+ steps", found["decided after at most"])
-    assert len(full) == 6
+    assert len(full) == 7
     for found in full:
         assert re.fullmatch(r"[012] of 2", found["seeds that end below 0"])
         low, high = map(float, found["lowest to highest"].split(" to "))
