@@ -56,7 +56,7 @@ def test_a_clear_difference_is_called_one(study):
     report = two_losses(study)
     assert (report.verdict, report.decided) == ("polynomial is better", True)
     assert report.outcomes == {"SCAN, i2t Mean on scenes": "polynomial"}
-    (sentence,) = report.findings
+    sentence, _ = report.findings
     assert sentence.startswith("On scenes (40 test images, SCAN, i2t Mean): triplet ")
     assert sentence.endswith(" in rsum; polynomial is better.")
 
@@ -89,7 +89,11 @@ def test_seeds_whose_scores_end_at_two_levels_are_told_apart(study, monkeypatch)
     )
     by_loss = study.by_loss()
     apart = [a.rsum - b.rsum for a, b in zip(by_loss["polynomial"], by_loss["triplet"], strict=True)]
-    assert f"The same seed by seed: {', '.join(f'{value:+.1f}' for value in apart)}." in said
+    assert f"the same seed by seed: {', '.join(f'{value:+.1f}' for value in apart)}." in said
+    assert two_losses(study).findings[1] == (
+        "Seed by seed on scenes: the polynomial loss is ahead with 3 of 3 seeds (two-sided sign test: p = 0.2), by "
+        f"{sorted(apart)[1]:+.1f} in the median."  # 2 (1 / 2)^3 = 0.25
+    )
 
 
 def test_text_says_when_there_is_no_test_split(study):

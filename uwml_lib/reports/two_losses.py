@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, paired_bootstrap, summarize
 from uwml_lib.reports.report import Report
@@ -53,6 +54,7 @@ def two_losses(study: StudyRuns) -> Report:
     summary = _summary(study, compared)
     verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
     values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
+    listed, summed_up = _by_seed(by_loss)
     finding = (
         f"On {study.dataset} ({counted(n_images, f'{study.split} image')}, {run.model}): {values} in rsum; {verdict}."
     )
@@ -67,7 +69,7 @@ def two_losses(study: StudyRuns) -> Report:
             f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
             f"polynomial − triplet, rsum, 95 % intervals: {compared.over_seeds} over seeds (paired t), "
             f"{compared.over_images} over {study.split} images (paired bootstrap, seeds averaged).",
-            f"The same seed by seed: {', '.join(_by_seed(by_loss))}.",
+            listed,
             *_levels(by_loss),
             *study.remarks,
             *_remarks(study),
@@ -75,7 +77,7 @@ def two_losses(study: StudyRuns) -> Report:
         ),
         verdict=verdict,
         decided=bool(compared.winner),
-        findings=(finding,),
+        findings=(finding, f"Seed by seed on {study.dataset}: {summed_up}."),
         outcomes={f"{run.model} on {study.dataset}": compared.leader("polynomial", "triplet")},
         data=summary,
     )
@@ -104,9 +106,18 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> list[str]:
+def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
+    """List the differences, and sum them up by what does not mind seeds that fail by far: a median and a sign test."""
     rsums = {loss: {run.seed: run.rsum for run in by_loss[loss]} for loss in ("polynomial", "triplet")}
-    return [f"{rsum - rsums['triplet'][seed]:+.1f}" for seed, rsum in rsums["polynomial"].items()]
+    apart = [rsum - rsums["triplet"][seed] for seed, rsum in rsums["polynomial"].items()]
+    ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
+    p = binomtest(ahead, differ).pvalue if differ else 1.0
+    listed = ", ".join(f"{difference:+.1f}" for difference in apart)
+    return (
+        f"polynomial − triplet, the same seed by seed: {listed}.",
+        f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')} (two-sided sign test: "
+        f"p = {p:.1g}), by {np.median(apart):+.1f} in the median",
+    )
 
 
 def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
