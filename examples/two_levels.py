@@ -2,10 +2,9 @@
 
 A loss of the gap between positive and negative alone, as the triplet loss, does not change if all scores move together,
 so nothing ties them to a level. Short trainings with several seeds, each changing one thing of the preset, show how
-often the scores go down instead of up, and after how many steps that is decided: within the first few dozen, by the
-scores that random weights give, whatever the rates. What makes a low level last is SCAN's normalisation of the
-similarities, `clipped_l2norm`; without it all seeds go up. So both losses are then trained in full with it and without.
-`python examples/two_levels.py` prints the two tables that lie beside it; it takes half an hour on two cores.
+often the scores go down instead of up, and after how many steps that is decided. Then both losses are trained in full
+with what made a difference: SCAN's normalisation of the similarities, `clipped_l2norm`, or another.
+`python examples/two_levels.py` prints two tables; it takes half an hour on two cores.
 """
 
 import argparse

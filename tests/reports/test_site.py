@@ -128,10 +128,20 @@ def test_the_start_page_says_what_was_found(site):
     assert "make reproduce" in plain and "from uwml_lib.losses import PolynomialLoss" in plain
 
 
+def test_a_page_of_results_says_its_command_and_the_course_its_questions(site):
+    for page, command in (("scenes-models", "make models"), ("f8k-fidelity", "make fidelity DATASET=f8k_precomp")):
+        text = (site[0] / f"pages/results/{page}.html").read_text(encoding="utf-8")
+        assert f'<span class="pre">{command.split()[-1]}</span></code>' in text and 'results.html#the-rule"' in text
+        assert "sd-summary-text" in text, "the runs are folded"
+    course = (site[0] / "pages/course.html").read_text(encoding="utf-8")
+    assert "What does a loss do to a pair, and to a training?" in course
+    assert course.count("02_training.html") >= 2  # in the table and in the navigation
+
+
 def test_no_table_is_left_as_text(site):
     for page in (site[0] / "pages").rglob("*.html"):
         shown = re.sub(r"<pre.*?</pre>|<code.*?</code>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        assert "|:--" not in shown and "|---" not in shown, page
+        assert "|:--" not in shown and "|---" not in shown and "&lt;details" not in shown, page
 
 
 def test_terms_lead_to_the_glossary_from_every_chapter(site):

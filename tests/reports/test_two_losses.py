@@ -72,24 +72,24 @@ def test_seeds_whose_scores_end_at_two_levels_are_told_apart(study, monkeypatch)
     low = next(run for run in study.runs if run.config.loss == "triplet")
     monkeypatch.setattr(Run, "last_positive_score", property(lambda run: -0.5 if run.folder == low.folder else 0.6))
     said = text(study)
-    assert (
-        "The scores of the triplet loss settle at two levels. Its positives end, seed by seed, at +0.60 (rsum" in said
-    )
-    assert f"; and at -0.50 (rsum {low.rsum:.1f}). Student's t takes these for one group" in said
+    assert "The scores of the triplet loss settle at two levels. rsum at the higher: " in said
+    assert f"; at the lower: {low.rsum:.1f} (seed {low.seed}, positives -0.50). Student's t takes these for one" in said
     assert "The scores of the polynomial" not in said
     others = [run.rsum for run in study.by_loss()["triplet"] if run is not low]
     cost = sum(others) / len(others) - low.rsum
     third = [write_run(paths.RUNS / f"scenes/infonce-{seed}", "infonce", seed, 2.0) for seed in (2, 0, 1)]
     with_third = StudyRuns("scenes", {"runs": (*study.runs, *third)})
-    sentence = tuned_losses(with_third).findings[-1]
-    assert sentence == (
-        "On scenes the scores of some losses settle below 0 with some seeds and above it with others; below: "
-        f"triplet 1 of 3. Of one loss, these seeds are {cost:.0f} to {cost:.0f} points of rsum behind the others. The "
-        "seeds of every other loss settle on one side."
+    assert tuned_losses(with_third).findings[-1] == (
+        "Where scores settle on scenes depends on the seed with some losses. At the lower level: triplet with 1 of 3 "
+        f"seeds, {abs(cost):.0f} points of rsum {'behind' if cost > 0 else 'ahead of'} the others."
     )
     by_loss = study.by_loss()
     apart = [a.rsum - b.rsum for a, b in zip(by_loss["polynomial"], by_loss["triplet"], strict=True)]
-    assert f"the same seed by seed: {', '.join(f'{value:+.1f}' for value in apart)}." in said
+    seeds = [run.seed for run in by_loss["polynomial"]]
+    listed = ", ".join(f"{seed}: {value:+.1f}" for seed, value in zip(seeds, apart, strict=True))
+    assert f"polynomial − triplet, rsum, seed by seed: {listed}." in said
+    monkeypatch.setattr(Run, "last_positive_score", property(lambda run: -0.1 if run.folder == low.folder else 0.1))
+    assert "two levels" not in text(study), "on both sides of 0, but not apart"
     assert two_losses(study).findings[1] == (
         "Seed by seed on scenes: the polynomial loss is ahead with 3 of 3 seeds (two-sided sign test: p = 0.2), by "
         f"{sorted(apart)[1]:+.1f} in the median."  # 2 (1 / 2)^3 = 0.25
@@ -111,7 +111,7 @@ def test_held_out_training_images_that_chose_the_epoch(study):
 def test_text_says_when_all_was_warm_up(study):
     assert "2 epochs, 1 of them warm-up." in text(study)
     assert "Every epoch was warm-up" in text(altered(study, study.runs, warmup_epochs=2))
-    assert "; 1 epoch, 1 of them warm-up." in text(altered(study, epochs=1))
+    assert "; 1 epoch, all warm-up." in text(altered(study, epochs=1))
 
 
 def test_few_images_are_remarked_in_every_report(study):
@@ -147,8 +147,13 @@ def test_linear_cca_on_the_same_images(study, tmp_path):
 
 
 def test_a_row_says_which_negatives_trained_the_model(study):
-    assert made_run(1.0, warmup_epochs=4, epochs=4, model="vse").model == "VSE++, dense form"
-    assert made_run(1.0, warmup_epochs=3, epochs=4).model == "SCAN, i2t Mean"
+    def titles(*warmups):
+        of = zip(("triplet", "polynomial"), warmups, strict=True)
+        runs = [made_run(1.0, warmup_epochs=warmup, epochs=4, model="vse", loss=loss) for loss, warmup in of]
+        return [*StudyRuns("scenes", {"runs": tuple(runs)}).by_model()]
+
+    assert titles(4, 4) == ["VSE++, dense form"]
+    assert titles(4, 1) == titles(1, 4) == ["VSE++"], "each loss may have a warm-up of its own"
     rows = list(tuned_losses(study).table.index)
     assert rows == ["polynomial", "triplet"]  # the higher mean rsum first
     assert list(tuned_losses(study).table["better"]) == ["polynomial", ""]

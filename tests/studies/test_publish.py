@@ -89,7 +89,7 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkey
     assert sorted(path.name for path in folder.iterdir()) == [
         "findings.json", "linear_cca.json", "recall_curves.png", "runs", "summary.json", "table.md",
     ]  # fmt: skip
-    (said,) = read_json(folder / "findings.json")["reproduce"]["findings"]
+    said, _ = read_json(folder / "findings.json")["reproduce"]["findings"]
     assert said.startswith("On f8k_precomp (40 test images, SCAN, i2t Mean): triplet ")
     assert {path.name for path in (folder / "runs").iterdir()} == {run.folder.name for run in study.all_runs}
     assert read_json(tmp_path / "reference/summary.json") == {"dataset": "scenes"}

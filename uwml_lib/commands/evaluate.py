@@ -96,7 +96,7 @@ def print_results(results: dict[str, Any], path: Path) -> dict[str, Any]:
     _print_recalls(metrics)
     if any(results["ties"].values()):
         tied = " and ".join(f"{number} from {way.replace('_to_', ' to ')}" for way, number in results["ties"].items())
-        print(f"  queries whose true match ties with a wrong item, which counts as an error: {tied}")
+        print(f"  queries whose true match ties with a wrong item, which is ranked first: {tied}")
     if twins := results["metrics_if_twins_are_right"]:
         print("the same, if a caption is right for every image that has this very sentence:")
         _print_recalls(twins)

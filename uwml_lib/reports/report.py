@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from uwml_lib.support.progress import counted
-
+RUNS = "### Runs\n\n"
+"""Stands before the table of runs."""
 FINDINGS = "findings.json"
 """File of published results: study -> the findings and the outcomes of its report."""
 
@@ -50,8 +50,7 @@ class Report:
     def with_runs(self) -> str:
         """The report in Markdown with the runs behind it, each linked to its folder in `runs`."""
         runs = table_markdown(self.runs.rename(index="[{0}](runs/{0})".format), floatfmt=".1f")
-        folded = f"<details><summary>{counted(len(self.runs), 'training')}</summary>\n\n{runs}\n\n</details>"
-        return f"{self.to_markdown()}\n### Runs\n\n{folded}\n"
+        return f"{self.to_markdown()}\n{RUNS}{runs}\n"
 
 
 def table_markdown(table: pd.DataFrame, **options: Any) -> str:
@@ -63,6 +62,8 @@ def table_markdown(table: pd.DataFrame, **options: Any) -> str:
     def shown(cell: Any) -> Any:
         return cell.replace("|", r"\|") if isinstance(cell, str) else cell
 
+    if table.empty:
+        return table.to_markdown(**options)
     first = int(options.get("index", True))  # of the columns; before them stands the index
     text = [*range(first), *(first + place for place, kind in enumerate(table.dtypes) if not is_numeric_dtype(kind))]
     found = table.map(shown).rename(index=shown, columns=shown)

@@ -1,5 +1,6 @@
 """Tables of finished runs: mean, spread, paired differences with intervals."""
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ COLUMNS = {
     "rsum": "rsum",
 }
 """Metric -> column heading; a trailing blank keeps the second direction's headings apart."""
+APART = 0.3
+"""Difference in the mean score of positives from which seeds have ended at two levels."""
 RECALL_AT_1_AND_RSUM = ("image_to_text_recall_at_1", "text_to_image_recall_at_1", "rsum")
 
 
@@ -52,10 +55,10 @@ def differences(comparison: Comparison) -> dict[str, str]:
 
 def intervals_in_words(comparisons: int) -> str:
     """What the differences in a table are, and when one counts; comparisons: so many are made at once."""
+    corrected = f", both corrected for {comparisons} comparisons (Holm)" if comparisons > 1 else ""
     return (
         "Mean ± sample standard deviation over seeds. Differences in rsum have 95 % intervals, over seeds by paired t "
-        "and over images by paired bootstrap, both corrected for "
-        f"{counted(comparisons, 'comparison')} (Holm). One counts where both exclude 0."
+        f"and over images by paired bootstrap{corrected}. One counts where both exclude 0."
     )
 
 
@@ -70,6 +73,10 @@ class OfModel(NamedTuple):
     def winner(self) -> str:
         """The loss that is ahead, "" where neither is, "collapsed" where there is nothing to compare."""
         return "collapsed" if self.collapsed else self.comparison.leader("polynomial", "triplet")
+
+
+def _better(found: OfModel) -> str:
+    return found.winner.replace("collapsed", f"collapsed: {', '.join(found.collapsed)}") or "not decided"
 
 
 def losses_by_model(study: StudyRuns) -> dict[str, OfModel]:
@@ -89,7 +96,7 @@ def models_table(study: StudyRuns) -> pd.DataFrame:
     rows = {
         model: {f"{loss} rsum": mean_and_std(runs) for loss, runs in found.by_loss.items()}
         | {f"polynomial − triplet, {name}": cell for name, cell in differences(found.comparison).items()}
-        | {"better": ": ".join([found.winner or "not decided", *found.collapsed]), "seeds": found.comparison.n[0]}
+        | {"better": _better(found), "seeds": found.comparison.n[0]}
         for model, found in losses_by_model(study).items()
     }
     return _table(rows, f"model ({study.split} split)")
@@ -101,26 +108,31 @@ def settings_in_words(runs: Sequence[Run]) -> str:
     >>> from types import SimpleNamespace
     >>> from uwml_lib.config import preset
     >>> settings_in_words([SimpleNamespace(config=preset("scenes", warmup_epochs=epochs)) for epochs in (1, 2)])
-    'width 64, batches of 64, learning rate 0.004, λ 20 in the attention; 8 epochs'
+    'width 64; batches of 64; learning rate 0.004; λ 20 in the attention; 8 epochs'
     """
     config, *others = [run.config for run in runs]
     alike = {name for name, value in vars(config).items() if all(getattr(other, name) == value for other in others)}
     attends = "lambda_softmax" in MODELS[config.model].settings and config.lambda_softmax
+    warmup = min(config.warmup_epochs, config.epochs)
+    warm = {0: "without warm-up", config.epochs: "all warm-up"}.get(warmup, f"{warmup} of them warm-up")
     said = {
-        "embed_size": f"width {config.embed_size}", "batch_size": f", batches of {config.batch_size}",
-        "learning_rate": f", learning rate {config.learning_rate:g}",
-        "lambda_softmax": f", λ {config.lambda_softmax:g} in the attention" if attends else "",
-        "epochs": f"; {counted(config.epochs, 'epoch')}",
-        "warmup_epochs": f", {min(config.warmup_epochs, config.epochs)} of them warm-up",
-        "max_images": f"; only the first {counted(config.max_images, 'image')}" if config.max_images else "",
+        "embed_size": f"width {config.embed_size}", "batch_size": f"batches of {config.batch_size}",
+        "learning_rate": f"learning rate {config.learning_rate:g}",
+        "lambda_softmax": f"λ {config.lambda_softmax:g} in the attention" if attends else "",
+        "epochs": counted(config.epochs, "epoch") + (f", {warm}" if "warmup_epochs" in alike else ""),
+        "max_images": f"only the first {counted(config.max_images, 'image')}" if config.max_images else "",
     }  # fmt: skip
-    return "".join(words for name, words in said.items() if name in alike)
+    return "; ".join(words for name, words in said.items() if name in alike and words)
 
 
-def sides_of_zero(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """The runs whose positives score above 0 in the last epoch, and those whose score below."""
-    low = [run for run in runs if run.last_positive_score < 0]
-    return [run for run in runs if run not in low], low
+def two_levels(runs: Sequence[Run]) -> tuple[list[Run], list[Run]] | None:
+    """Runs whose scores ended at a high and at a low level, if `APART` or more lies between; None if it does not."""
+    by_level = sorted(runs, key=lambda run: -run.last_positive_score)
+    gaps = [a.last_positive_score - b.last_positive_score for a, b in itertools.pairwise(by_level)]
+    if max(gaps, default=0.0) < APART:
+        return None
+    high = gaps.index(max(gaps)) + 1
+    return by_level[:high], by_level[high:]
 
 
 def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:

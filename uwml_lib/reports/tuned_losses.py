@@ -17,7 +17,7 @@ from uwml_lib.reports.tables import (
     mean_and_std,
     plain,
     run_table,
-    sides_of_zero,
+    two_levels,
 )
 from uwml_lib.reports.two_losses import data_remarks
 from uwml_lib.runs.run import Run
@@ -130,19 +130,19 @@ def _of_all_losses(dataset: str, groups: Mapping[Key, list[Run]], found: Mapping
 
 
 def _levels(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
-    """Say with which losses the scores of some seeds end below 0 and of others above, and what that costs."""
-    counts, costs = list[str](), list[float]()
+    """Say with which losses the scores of the seeds end at two levels, and what that costs."""
+    said = []
     for loss, runs in by_loss.items():
-        high, low = sides_of_zero(runs)
-        if high and low:
-            counts.append(f"{loss} {len(low)} of {len(runs)}")
-            costs.append(_mean(high) - _mean(low))
-    if counts:
-        yield (
-            f"On {dataset} the scores of some losses settle below 0 with some seeds and above it with others; below: "
-            f"{', '.join(counts)}. Of one loss, these seeds are {min(costs):.0f} to {max(costs):.0f} points of rsum "
-            "behind the others. The seeds of every other loss settle on one side."
-        )
+        if levels := two_levels(runs):
+            high, low = levels
+            cost = _mean(high) - _mean(low)
+            side = "behind" if cost > 0 else "ahead of"
+            said.append(
+                f"{loss} with {len(low)} of {len(runs)} seeds, {abs(cost):.0f} points of rsum {side} the others"
+            )
+    if said:
+        lower = "; ".join(said)
+        yield f"Where scores settle on {dataset} depends on the seed with some losses. At the lower level: {lower}."
 
 
 def _about(run: Run) -> str:
@@ -175,16 +175,12 @@ def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], s
         | {COLUMNS[name].strip(): mean_and_std(groups[key], name) for name in RECALL_AT_1_AND_RSUM}
         | {"seeds": len(groups[key])}
         | {f"− triplet, {over}": cell for over, cell in apart.get(key, {}).items()}
-        | {"better": _better(found[key], key[1]) if key in found else ""}
+        | {"better": (found[key].leader(key[1], "triplet") or "not decided") if key in found else ""}
         for key, label in sorted(
             labels(groups).items(), key=lambda row: (models.index(row[0][0]), -_mean(groups[row[0]]))
         )
     ]
     return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
-
-
-def _better(comparison: Comparison, loss: str) -> str:
-    return comparison.leader(loss, "triplet") or "not decided"
 
 
 def every_pair(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:

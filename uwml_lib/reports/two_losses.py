@@ -20,7 +20,7 @@ from uwml_lib.reports.tables import (
     results_table,
     run_table,
     settings_in_words,
-    sides_of_zero,
+    two_levels,
 )
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
@@ -63,7 +63,7 @@ def two_losses(study: StudyRuns) -> Report:
         f"{counted(summary['captions_per_image'], 'caption')} each",
         table=results_table(study),
         runs=run_table(study.all_runs),
-        about=(f"{run.model}, {settings_in_words(study.runs)}.",),
+        about=(f"{run.model}; {settings_in_words(study.runs)}.",),
         notes=(
             "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
             f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
@@ -112,24 +112,24 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     apart = [rsum - rsums["triplet"][seed] for seed, rsum in rsums["polynomial"].items()]
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
     p = binomtest(ahead, differ).pvalue if differ else 1.0
-    listed = ", ".join(f"{difference:+.1f}" for difference in apart)
+    listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in zip(rsums["polynomial"], apart, strict=True))
     return (
-        f"polynomial − triplet, the same seed by seed: {listed}.",
+        f"polynomial − triplet, rsum, seed by seed: {listed}.",
         f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')} (two-sided sign test: "
         f"p = {p:.1g}), by {np.median(apart):+.1f} in the median",
     )
 
 
 def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
-    """Name the losses whose positives end above 0 with some seeds and below it with others."""
+    """Name the losses whose scores end at a high level with some seeds and at a low one with others."""
     for loss, runs in by_loss.items():
-        sides = sides_of_zero(runs)
-        if all(sides):
-            groups = "; and at ".join(
-                ", ".join(f"{run.last_positive_score:+.2f} (rsum {run.rsum:.1f})" for run in side) for side in sides
+        if levels := two_levels(runs):
+            high, low = (
+                ", ".join(f"{run.rsum:.1f} (seed {run.seed}, positives {run.last_positive_score:+.2f})" for run in side)
+                for side in levels
             )
             yield (
-                f"The scores of the {loss} loss settle at two levels. Its positives end, seed by seed, at {groups}. "
+                f"The scores of the {loss} loss settle at two levels. rsum at the higher: {high}; at the lower: {low}. "
                 "Student's t takes these for one group, so its interval over seeds is no more than a hint."
             )
 

@@ -108,15 +108,15 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The model in a few words, which of its kind it is, and whether only the dense form of the loss trained it."""
+        """The model in a few words, and which of its kind it is."""
         name, config = MODELS[self.config.model].title, self.config
         if len(self.results.get("members", ())) > 1:
             return f"{name}, ensemble"
         if config.model == "scan":
-            name += f", {config.direction} {config.aggregation}"
-        elif config.model == "frozen":
-            name += ", a hidden layer" if config.hidden else ", linear"
-        return name + (", dense form" if config.warmup_epochs >= config.epochs else "")
+            return f"{name}, {config.direction} {config.aggregation}"
+        if config.model == "frozen":
+            return f"{name}, {'a hidden layer' if config.hidden else 'linear'}"
+        return name
 
     @functools.cached_property
     def collapsed(self) -> bool:

@@ -68,13 +68,22 @@ class StudyRuns:
         return found
 
     def by_model(self) -> dict[str, dict[str, list[Run]]]:
-        """Model -> loss -> its runs by seed; last SCAN's ensemble, if its two directions were scored together."""
+        """Model -> loss -> its runs by seed; last SCAN's ensemble, if its two directions were scored together.
+
+        A model is called "dense form" if that of the loss trained it to the end, with every loss and seed.
+        """
         pairs = [[run.folder.name for run in pair] for pair in self.scan_pairs()]
         files = [evaluation_file(self.dataset, pair, self.split) for pair in pairs]
         runs = [*self.runs, *(Run.of(file, read_sealed_json(file)) for file in files if file.exists())]
         titles = dict.fromkeys(run.model for run in runs)
         groups = {title: tuple(run for run in runs if run.model == title) for title in titles}
-        return {title: StudyRuns(self.dataset, {"runs": group}).by_loss() for title, group in groups.items()}
+        dense = {
+            title: all(x.config.warmup_epochs >= x.config.epochs for x in group) for title, group in groups.items()
+        }
+        return {
+            title + ", dense form" * dense[title]: StudyRuns(self.dataset, {"runs": group}).by_loss()
+            for title, group in groups.items()
+        }
 
     def scan_pairs(self) -> list[tuple[Run, Run]]:
         """SCAN's runs in pairs of one loss and seed, i2t and t2i: each is an ensemble as SCAN's authors have it."""

@@ -77,7 +77,7 @@ def report(study: StudyRuns) -> Report:
         f"{study.dataset}: habits of the released code",
         fidelity_table(study),
         runs,
-        about=(f"Polynomial loss, {study.runs[0].model}, {settings_in_words(study.all_runs)}.",),
+        about=(f"Polynomial loss, {study.runs[0].model}; {settings_in_words(study.all_runs)}.",),
         notes=(intervals_in_words(len(found)), *study.remarks),
         findings=findings,
     )

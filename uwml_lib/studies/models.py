@@ -66,9 +66,10 @@ def report(study: StudyRuns) -> Report:
     said = "; ".join(f"{words[winner]} {', '.join(models[winner])}" for winner in words if winner in models)
     title, corrected = f"{study.dataset}: both losses on every model", counted(len(outcomes), "comparison")
     findings = (f"Model by model on {study.dataset}: {said} (corrected for {corrected}).",)
-    about = f"All models: {settings_in_words(study.runs)}. Nothing was tuned for a single model or loss."
-    dense = "*Dense form*: trained on all informative negatives to the end."
-    notes = (f"{intervals_in_words(len(outcomes))} {dense}", *study.remarks)
+    about = f"All models: {settings_in_words(study.runs)}. These are the data set's; none was tuned by itself."
+    dense = any("dense form" in model for model in study.by_model())
+    about += " *Dense form*: trained on all informative negatives to the end." * dense
+    notes = (intervals_in_words(len(outcomes)), *study.remarks)
     return Report(
         title, models_table(study), run_table(study.all_runs), (about,), notes, findings=findings, outcomes=outcomes
     )

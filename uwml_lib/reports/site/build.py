@@ -79,7 +79,9 @@ def write_sources(
     write_notebooks(sources, copies)
     asked = {copy: questions[copy.stem] for copy in copies.values() if copy.stem in questions}
     rows = [
-        f"| [](/{page}) | {asked[copy]} |\n" for page, copy in copies.items() if copy in asked and "/course/" in page
+        f"| [](/{page}) | {asked[copy]} |\n"
+        for page, copy in copies.items()
+        if copy in asked and page.startswith("pages/course/")
     ]
     sources.write("_made/course.md", "".join(["| notebook | question |\n|---|---|\n", *sorted(rows)]))
     reference = api_pages()

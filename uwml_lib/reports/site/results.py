@@ -1,6 +1,7 @@
 """The pages made of data: published results, one's own runs beside them, sweeps, benchmarks."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -13,7 +14,7 @@ import pandas as pd
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.published import comparison_text, finished_runs
 from uwml_lib.reports.records import reliability_text, step_seconds
-from uwml_lib.reports.report import Report, in_short, plain_markdown, table_markdown
+from uwml_lib.reports.report import RUNS, Report, in_short, plain_markdown, table_markdown
 from uwml_lib.reports.site.findings import (
     DATA,
     IN_SHORT,
@@ -127,9 +128,9 @@ def _published(sources: Sources, studies: Sequence[Shown], own: Sequence[str], s
                 parts = [
                     f"# {study.title}: {DATA.get(dataset, plain_markdown(dataset))}",
                     *map(unbroken, map(unnoticed, sentences_of(folder, study.name, say))),
-                    _command(study, dataset),
+                    _command(study, _dataset_of(folder)),
                     *_figure(sources, [folder / "figures", folder], study),
-                    sources.linked(unbroken(text), folder, page),
+                    _folded(sources.linked(unbroken(text), folder, page)),
                     *_durations(folder, study),
                     _notebook_links(sources, study),
                     _beside(own, folder, study),
@@ -157,7 +158,7 @@ def _own(sources: Sources, study: Shown, dataset: str, report: Report) -> str:
         f"# {study.title}: {unnoticed(plain_markdown(dataset))}",
         _command(study, dataset),
         *_figure(sources, [folder / "figures"], study),
-        re.sub(r"\]\(runs/([^()\s]+)\)", run_link, unbroken(unnoticed(report.with_runs()))),
+        _folded(re.sub(r"\]\(runs/([^()\s]+)\)", run_link, unbroken(unnoticed(report.with_runs())))),
         *_durations(folder, study),
         _notebook_links(sources, study),
     ]
@@ -171,9 +172,23 @@ def _figure(sources: Sources, folders: Sequence[Path], study: Shown) -> list[str
     return [f"![{alt}]({sources.picture(file)})" for file in files if file.exists()][:1]
 
 
+def _folded(text: str) -> str:
+    """Fold the table of runs of a report."""
+    before, heading, runs = text.partition(RUNS)
+    return f"{before}:::{{dropdown}} The trainings behind it\n\n{runs}\n:::" if heading else text
+
+
+def _dataset_of(folder: Path) -> str:
+    """The data set of published runs."""
+    configs = sorted(folder.glob("runs/*/config.json"))
+    return str(read_json(configs[0])["config"]["dataset"]) if configs else folder.name
+
+
 def _command(study: Shown, dataset: str) -> str:
-    data = "" if dataset in ("scenes", "clips") else f" DATASET={plain_markdown(dataset)}"
-    return f"Made by `make {study.name}{data}`. [When a loss counts as better](/pages/results.md#the-rule)."
+    smoke, name = dataset.endswith("_smoke"), shlex.quote(dataset.removesuffix("_smoke"))
+    data = "" if name in ("scenes", "clips") else f" DATASET={name}"
+    command = f"make {study.name}{data}{' PROFILE=smoke' * smoke}"
+    return f"Command: `` {command} ``. [When a loss counts as better](/pages/results.md#the-rule)."
 
 
 def _durations(folder: Path, study: Shown) -> list[str]:
