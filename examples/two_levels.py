@@ -40,8 +40,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "polynomial loss": {"loss": "polynomial"},
 }
 """What is changed of the preset with the triplet loss -> settings."""
-
-
 IN_FULL: dict[str, dict[str, Any]] = {
     "triplet loss": {},
     "triplet loss, the mean of a batch, which the clip leaves alone": {"loss_options": {"reduction": "mean"}},
@@ -99,7 +97,7 @@ def full(dataset: str, seeds: Sequence[int]) -> pd.DataFrame:
         rows.append({
             "trained in full": name, "dev rsum": summarize(rsums).mean_and_std,
             "lowest to highest": f"{min(rsums):.1f} to {max(rsums):.1f}",
-            "seeds that end below 0": f"{sum(level(run)[0] < 0 for run in runs)} of {len(runs)}",
+            "seeds that end below 0": f"{sum(run.last_positive_score < 0 for run in runs)} of {len(runs)}",
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -74,7 +74,7 @@ def write_results(dataset: str) -> None:
 def test_every_page_shows_the_name_and_every_link_leads_somewhere(reports):
     for dataset in (NAME, ELSEWHERE):
         write_results(dataset)
-    study = Shown("reproduce", "table", "The two losses", ("", ""), ["01_one", "02_two"], two_losses)
+    study = Shown("reproduce", "table", "The two losses", ("", ""), ["01_one", "02_two"], two_losses, "scenes")
     build.build([study], lambda line: pytest.fail(line))
     folder = reports / "pages/runs" / page_name(NAME)
     names = {"reproduce", "sweep-i-" + page_name("<i>").rpartition("-")[2], "triplet", "polynomial"}

@@ -67,7 +67,7 @@ def table_markdown(table: pd.DataFrame, **options: Any) -> str:
     first = int(options.get("index", True))  # of the columns; before them stands the index
     text = [*range(first), *(first + place for place, kind in enumerate(table.dtypes) if not is_numeric_dtype(kind))]
     found = table.map(shown).rename(index=shown, columns=shown)
-    return found.to_markdown(**{"disable_numparse": text, **options})
+    return found.to_markdown(disable_numparse=text, **options)
 
 
 def plain_markdown(text: str) -> str:

@@ -129,20 +129,20 @@ def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
                 for side in levels
             )
             yield (
-                f"The scores of the {loss} loss settle at two levels. rsum at the higher: {high}; at the lower: {low}. "
+                f"The scores of the {loss} loss settle at two levels, in rsum {high}, and lower {low}. "
                 "Student's t takes these for one group, so its interval over seeds is no more than a hint."
             )
 
 
 def _remarks(study: StudyRuns) -> list[str]:
     """What must be known to read the numbers, as far as it applies."""
-    config, remarks = study.runs[0].config, list[str]()
+    remarks = list[str]()
     if without := study["without_warmup"]:
         rows = warmup_effect(study).itertuples()
         values = "; ".join(f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it" for row in rows)
         epochs = counted(without[0].config.epochs, "epoch")
         remarks.append(f"Without warm-up, dev rsum after {epochs} (one seed each): {values}.")
-    if config.warmup_epochs >= config.epochs:
+    if study.runs[0].dense_alone:
         remarks.append("Every epoch was warm-up: this compares the dense forms of the losses.")
     return remarks + data_remarks(study)
 

@@ -129,6 +129,11 @@ class Run:
         return stands_still(gap, last["dev_rsum"].iloc[-1], chance)
 
     @property
+    def dense_alone(self) -> bool:
+        """Whether it was trained by the dense form of its loss to the end."""
+        return self.config.warmup_epochs >= self.config.epochs
+
+    @property
     def last_positive_score(self) -> float:
         """The mean score of positives in the batches of the last epoch."""
         return float(self.last_epoch()["positive_score"].mean())

@@ -75,15 +75,12 @@ class StudyRuns:
         pairs = [[run.folder.name for run in pair] for pair in self.scan_pairs()]
         files = [evaluation_file(self.dataset, pair, self.split) for pair in pairs]
         runs = [*self.runs, *(Run.of(file, read_sealed_json(file)) for file in files if file.exists())]
-        titles = dict.fromkeys(run.model for run in runs)
-        groups = {title: tuple(run for run in runs if run.model == title) for title in titles}
-        dense = {
-            title: all(x.config.warmup_epochs >= x.config.epochs for x in group) for title, group in groups.items()
-        }
-        return {
-            title + ", dense form" * dense[title]: StudyRuns(self.dataset, {"runs": group}).by_loss()
-            for title, group in groups.items()
-        }
+        found = {}
+        for model in dict.fromkeys(run.model for run in runs):
+            its = tuple(run for run in runs if run.model == model)
+            title = f"{model}, dense form" if all(run.dense_alone for run in its) else model
+            found[title] = StudyRuns(self.dataset, {"runs": its}).by_loss()
+        return found
 
     def scan_pairs(self) -> list[tuple[Run, Run]]:
         """SCAN's runs in pairs of one loss and seed, i2t and t2i: each is an ensemble as SCAN's authors have it."""

@@ -53,8 +53,8 @@ def course_table() -> pd.DataFrame:
     """
     rows = []
     for lesson in COURSE:
-        dataset = "clips" if lesson.needs == "videos" else "scenes"
-        seconds = step_seconds(reference_folder(dataset), lesson.needs)
+        study = STUDIES.get(lesson.needs)
+        seconds = step_seconds(reference_folder(study.usual_dataset), study.name) if study else {}
         took = duration(sum(seconds.values())) if seconds else f"about {ROUGHLY.get(lesson.needs, '')}"
         command = f"`make {lesson.needs}`" if lesson.needs else "–"
         rows.append((lesson.notebook, lesson.question, command, took if lesson.needs else "–"))

@@ -132,7 +132,10 @@ def read_seeds(words: str, usual: Sequence[int]) -> tuple[int, ...]:
 def build_pages(say: Say = say, known: Mapping[tuple[str, str], StudyRuns] | None = None) -> Path:
     """Build all pages and return the index; known: (study, data set) -> runs that are loaded already."""
     from uwml_lib.studies import STUDIES
-    from uwml_lib.studies.course import COURSE
+    from uwml_lib.studies.course import course_table
 
-    shown = [Shown(x.name, x.table or x.name, x.title, x.figure, x.notebooks, x.report) for x in STUDIES.values()]
-    return build(shown, say, known or {}, {lesson.notebook: lesson.question for lesson in COURSE})
+    shown = [
+        Shown(x.name, x.table or x.name, x.title, x.figure, x.notebooks, x.report, x.usual_dataset)
+        for x in STUDIES.values()
+    ]
+    return build(shown, say, known or {}, course_table())

@@ -80,11 +80,6 @@ MODELS = Study(
     figure=("models_differences", DIFFERENCES),
 )  # fmt: skip
 VIDEOS = Study(
-    "videos",
-    ("11_video_text",),
-    plan_sequences,
-    report,
-    sequences=True,
-    title="Video",
+    "videos", ("11_video_text",), plan_sequences, report, sequences=True, title="Video",
     figure=("videos_differences", DIFFERENCES),
-)
+)  # fmt: skip

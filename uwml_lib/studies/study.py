@@ -93,6 +93,11 @@ class Study:
     title: str = ""
     figure: tuple[str, str] = ("", "")
 
+    @property
+    def usual_dataset(self) -> str:
+        """The data set of the command, unless another is named."""
+        return "clips" if self.sequences else "scenes"
+
 
 def nothing(request: Request) -> Plan:
     """Plan nothing: what a study trains follows from what it chooses."""

@@ -68,7 +68,7 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     best = StudyRuns(dataset, {"runs": chosen.runs})
     results = results_table(best).reset_index()
     tables = {"settings": settings, "chosen": results, "runs": runs}
-    shown = {name: table_markdown(table, index=False, disable_numparse=True) for name, table in tables.items()}
+    shown = {name: table_markdown(table, index=False) for name, table in tables.items()}
     sentences = _sentences(sweep, outcomes, varied, split)
     title = f"## {plain_markdown(dataset)}, sweep {plain_markdown(sweep.name)}: {counted(len(outcomes), 'setting')}"
     text = "\n\n".join([title, shown["settings"], *sentences[:-1], shown["chosen"], sentences[-1], *best.remarks])

@@ -3,15 +3,17 @@
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
+import pandas as pd
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
+from uwml_lib.reports.report import table_markdown
 from uwml_lib.reports.site.api import api_pages
 from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.site.playground import build_playground
@@ -36,11 +38,11 @@ def build(
     studies: Sequence[Shown],
     say: Say = say,
     known: Known = MappingProxyType({}),
-    questions: Mapping[str, str] = MappingProxyType({}),
+    course: pd.DataFrame | None = None,
 ) -> Path:
     """Write every page and return the index's path; what cannot be read is left out, and said.
 
-    known: (study, data set) -> runs that are loaded already. questions: stem of a notebook -> what it answers.
+    known: (study, data set) -> runs that are loaded already. course: what is said of notebooks, their stems first.
     """
     with lock(paths.REPORTS / "pages", say):
         build_explorer(paths.REPORTS / "weight_explorer.html")
@@ -49,7 +51,7 @@ def build(
         with writing(paths.REPORTS / "index.html"), _workplace() as folder:
             sources, made = Sources(folder / "source"), folder / "html"
             shutil.copytree(CHAPTERS, sources.folder)
-            write_sources(sources, studies, say, known, questions)
+            write_sources(sources, studies, say, known, course)
             run_sphinx(sources.folder, made, say)
             _replace(made, paths.REPORTS)
     return paths.REPORTS / "index.html"
@@ -68,7 +70,7 @@ def _workplace() -> Iterator[Path]:
 
 
 def write_sources(
-    sources: Sources, studies: Sequence[Shown], say: Say, known: Known, questions: Mapping[str, str]
+    sources: Sources, studies: Sequence[Shown], say: Say, known: Known, course: pd.DataFrame | None
 ) -> None:
     """Write what is made of the checkout's documents, of notebooks, runs and names."""
     sources.shown |= documents()
@@ -77,19 +79,20 @@ def write_sources(
         if page.startswith("pages/course/"):
             sources.shown |= {copy.resolve(): page, paths.NOTEBOOKS / copy.name: page}
     write_notebooks(sources, copies)
-    asked = {copy: questions[copy.stem] for copy in copies.values() if copy.stem in questions}
-    rows = [
-        f"| [](/{page}) | {asked[copy]} |\n"
-        for page, copy in copies.items()
-        if copy in asked and page.startswith("pages/course/")
-    ]
-    sources.write("_made/course.md", "".join(["| notebook | question |\n|---|---|\n", *sorted(rows)]))
+    sources.write("_made/course.md", "" if course is None else _linked(course, [*copies]))
     reference = api_pages()
     for page, text in reference.items():
         sources.write(page, text)
     sources.write("_made/api.md", contents([*reference]))
     write_results(sources, studies, copies, say, known)
     write_documents(sources)
+
+
+def _linked(course: pd.DataFrame, pages: Sequence[str]) -> str:
+    """What is said of the notebooks that have a page, each led to by its title."""
+    links = {Path(page).stem: f"[](/{page})" for page in pages if page.startswith("pages/course/")}
+    shown = course[course["notebook"].isin(links)].replace({"notebook": links})
+    return table_markdown(shown, index=False)
 
 
 def notebooks() -> dict[str, Path]:

@@ -50,7 +50,7 @@ def findings_table(titles: Mapping[str, str], say: Say, linked: bool = False) ->
         found += _read(folder / FINDINGS, partial(_on_models, titles, data), say)
         rows += [(f"{page_name(dataset)}-{study}", row) for study, row in found]
     cells = [(f"[{row[0]}](/pages/results/{page}.md)" if linked else row[0], *row[1:]) for page, row in rows]
-    return table_markdown(pd.DataFrame(cells, columns=COLUMNS), index=False, disable_numparse=True)
+    return table_markdown(pd.DataFrame(cells, columns=COLUMNS), index=False)
 
 
 def conclusion(say: Say) -> str:

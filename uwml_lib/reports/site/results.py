@@ -45,7 +45,7 @@ WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---"
 
 class Shown(NamedTuple):
     """What the pages need of a study: its name, the stem of its published table, a title, the stem of the figure that
-    shows its result with what it shows, the stems of its notebooks, and what is said of its runs.
+    shows its result with what it shows, the stems of its notebooks, what is said of its runs, and its usual data set.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Shown(NamedTuple):
     figure: tuple[str, str]
     notebooks: Sequence[str]
     report: Callable[[StudyRuns], Report]
+    dataset: str
 
 
 def write_results(
@@ -186,7 +187,7 @@ def _dataset_of(folder: Path) -> str:
 
 def _command(study: Shown, dataset: str) -> str:
     smoke, name = dataset.endswith("_smoke"), shlex.quote(dataset.removesuffix("_smoke"))
-    data = "" if name in ("scenes", "clips") else f" DATASET={name}"
+    data = "" if name == study.dataset else f" DATASET={name}"
     command = f"make {study.name}{data}{' PROFILE=smoke' * smoke}"
     return f"Command: `` {command} ``. [When a loss counts as better](/pages/results.md#the-rule)."
 
