@@ -170,7 +170,7 @@ def test_a_damaged_copy_is_executed_anew(tmp_path):
 def test_without_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     with pytest.raises(UWMLError, match="a study needs the checkout"):
-        notebooks.paths_of(STUDIES["reproduce"])
+        notebooks.paths_of(STUDIES["reproduce"], "scenes")
 
 
 def test_a_notebook_depends_on_what_it_imports_and_on_nothing_else():

@@ -21,7 +21,7 @@ def study(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     monkeypatch.setattr(paths, "RELIABILITY", tmp_path / "reference" / "reliability.json")
     monkeypatch.setattr(publish, "report_folder", lambda dataset: tmp_path / "report")
-    monkeypatch.setattr(publish, "paths_of", lambda study: [])
+    monkeypatch.setattr(publish, "paths_of", lambda study, dataset: [])
     monkeypatch.setattr(publish, "execute", first_page)
     (tmp_path / "report/figures").mkdir(parents=True)
     return write_study((0, 1))
@@ -42,7 +42,7 @@ def test_only_a_whole_study_is_published(study, monkeypatch):
     with pytest.raises(UWMLError, match="not a run to publish, for it differs from the preset in epochs"):
         publish_studies("scenes", STUDIES)
     as_preset(monkeypatch)
-    monkeypatch.setattr(publish, "paths_of", lambda study: [paths.NOTEBOOKS / "01_data_preparation.ipynb"])
+    monkeypatch.setattr(publish, "paths_of", lambda study, dataset: [paths.NOTEBOOKS / "01_data_preparation.ipynb"])
     with pytest.raises(UWMLError, match="01_data_preparation.ipynb: missing, or shows other runs"):
         publish_studies("scenes", STUDIES)
 

@@ -1,6 +1,7 @@
 """Every study: what it plans, and that its report follows from the numbers, whichever way they fall."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -20,6 +21,7 @@ from uwml_lib.runs.checkpoints import RECORDS
 from uwml_lib.studies import STUDIES
 from uwml_lib.studies.engine import read_seeds
 from uwml_lib.studies.models import MODELS_OF_IMAGES, MODELS_OF_SEQUENCES, NEED_ALL_NEGATIVES
+from uwml_lib.studies.notebooks import READ_NO_DATA, paths_of
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.tuning import NO_DEAD_ZONE
 from uwml_lib.support.errors import UWMLError
@@ -52,6 +54,14 @@ def readings(runs, gap: float, dev_rsum: float = 400.0) -> None:
 def test_every_notebook_belongs_to_one_study():
     shown = [stem for study in STUDIES.values() for stem in study.notebooks]
     assert sorted(shown) == sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def test_notebooks_that_read_no_data_are_not_executed_for_other_data():
+    executed, everything = (set(paths_of(STUDIES["reproduce"], name)) for name in ("mine", "scenes"))
+    reads = re.compile(r"(preset|load_study|model_to_look_at)\([^)]*?\bDATASET")
+    left_out = {path for path in everything if not reads.search(path.read_text(encoding="utf-8"))}
+    assert everything - executed == left_out
+    assert {path.stem for path in left_out} == set(READ_NO_DATA)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -59,7 +59,7 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
         runs = save_study(base.dataset, study.name, groups | study.more(request, groups))
         times.append(time.monotonic())
         say("3/4 notebooks")
-        execute_all(paths_of(study), parameters, folder, runs.digest, say)
+        execute_all(paths_of(study, base.dataset), parameters, folder, runs.digest, say)
         times.append(time.monotonic())
         say("4/4 report")
         report = study.report(runs)
@@ -75,7 +75,7 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
 
 def _prepare(study: Study, config: ExperimentConfig, parameters: dict[str, Any], say: Say) -> None:
     """Build the data if they are not here; raise UWMLError for notebooks or data that do not go with the study."""
-    for notebook in paths_of(study):
+    for notebook in paths_of(study, config.dataset):
         check_parameters(notebook, parameters)
     say(f"1/4 data: {config.dataset}")
     prepare_data(config, say)

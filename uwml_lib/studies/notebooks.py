@@ -19,6 +19,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
 from uwml_lib.config import nearest
+from uwml_lib.datasets import EMBEDDED
 from uwml_lib.reports.site.sources import key_of
 from uwml_lib.studies.side_by_side import workers
 from uwml_lib.studies.study import Study
@@ -29,11 +30,17 @@ from uwml_lib.support.paths import CHECKOUT
 from uwml_lib.support.progress import Say, headless
 
 TIMEOUT = 1800  # seconds a cell may take
+READ_NO_DATA = ("00_start_here", "06_twelve_losses", "13_your_own_photographs")
+"""They show the same for every data set, so they are executed for the kit's own alone."""
 
 
-def paths_of(study: Study) -> list[Path]:
-    """Return the notebooks of a study; raises UWMLError if the package was installed without its checkout."""
-    notebooks = [paths.NOTEBOOKS / f"{stem}.ipynb" for stem in study.notebooks]
+def paths_of(study: Study, dataset: str) -> list[Path]:
+    """Return the notebooks that show a study of a data set.
+
+    Raises UWMLError if the package was installed without its checkout.
+    """
+    stems = [stem for stem in study.notebooks if dataset in EMBEDDED or stem not in READ_NO_DATA]
+    notebooks = [paths.NOTEBOOKS / f"{stem}.ipynb" for stem in stems]
     if missing := [path for path in notebooks if not path.exists()]:
         raise UWMLError(f"{missing[0]}: no such notebook; a study needs the checkout, installed by `pip install -e`")
     return notebooks

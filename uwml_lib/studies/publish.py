@@ -62,7 +62,7 @@ def _check(study: Study, runs: StudyRuns, folder: Path) -> None:
         if other := settings_that_differ(run.config, preset(runs.dataset)):
             differs = f"it differs from the preset in {', '.join(other)}"
             raise UWMLError(f"{run.folder.name}: not a run to publish, for {differs}")
-    for notebook in paths_of(study) if runs.dataset in EMBEDDED else ():
+    for notebook in paths_of(study, runs.dataset) if runs.dataset in EMBEDDED else ():
         if not is_current(notebook, _parameters(runs), folder, runs.digest):
             advice = f"missing, or shows other runs or code; run `make {study.name}` again"
             raise UWMLError(f"{folder / notebook.name}: {advice}")
@@ -94,8 +94,8 @@ def _copy_pictures(found: Mapping[Study, StudyRuns], source: Path, folder: Path)
     kept = {name: entry for name, entry in noted.items() if entry["runs"] == names.get(name)}
     write_json(folder / "durations.json", kept)
     shutil.copytree(source / "figures", folder / "figures")
-    for study in found:
-        for notebook in paths_of(study):
+    for study, runs in found.items():
+        for notebook in paths_of(study, runs.dataset):
             _copy(source / notebook.name, folder / "notebooks" / notebook.name)
 
 
