@@ -70,8 +70,9 @@ DATA_OPTIONS = $(call option,dataset,DATASET)$(call option,data-root,DATA_ROOT)
 WORDS = $(if $(value SETTINGS), $(foreach word,$(value SETTINGS),$(call quote,$(word))))
 OPTIONS = $(DATA_OPTIONS)$(call option,seeds,SEEDS)$(call option,epochs,EPOCHS)$(call option,profile,PROFILE)$(WORDS)
 
-# Two test processes with one thread each: more threads than cores is slower, and sums differ with their number.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal
+# One thread each: more threads than cores is slower, and sums differ with their number. Two test processes for two
+# cores, and three for the slow tests, many of which wait for what they have started.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q --dist worksteal
 NOTEBOOKS := find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -exec
 BUILD_PAGES := $(PY) -c 'from uwml_lib.studies import build_pages; print(build_pages())'
 STRIP := $(PY) -m nbstripout --drop-tagged-cells injected-parameters \
@@ -167,11 +168,11 @@ lab: $(READY)
 
 ## run the quick tests
 test: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 -m "not slow"
 
 ## run the quick tests, then the slow ones
 test-all: test
-	$(PYTEST) -m slow
+	$(PYTEST) -n 3 -m slow
 
 ## attack the kit (kills, damaged files, a full disk) and note what came of it, then the tests with faults: an hour
 torture: $(READY)

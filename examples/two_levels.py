@@ -8,8 +8,7 @@ with what made a difference: SCAN's normalisation of the similarities, `clipped_
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -72,11 +71,9 @@ def main(
 
 def short(dataset: str, seeds: Sequence[int], changes: Sequence[str]) -> pd.DataFrame:
     """One row for each change of the preset: how many seeds go down in one epoch, and how far."""
-    base = preset(dataset, loss="triplet", epochs=1, decay_epoch=1, warmup_epochs=1, log_every=5)
+    base = {"loss": "triplet", "epochs": 1, "decay_epoch": 1, "warmup_epochs": 1, "log_every": 5}
     rows = []
-    for name in changes:
-        config = replace(base, **CHANGES[name])
-        runs = train_all([replace(config, seed=seed) for seed in seeds], say=lambda line: None)
+    for name, runs in trained(dataset, base, {name: CHANGES[name] for name in changes}, seeds).items():
         levels, decided = zip(*map(level, runs), strict=True)
         low, high = ([mean for mean in levels if (mean < 0) == below] for below in (True, False))
         rows.append({
@@ -90,9 +87,7 @@ def short(dataset: str, seeds: Sequence[int], changes: Sequence[str]) -> pd.Data
 def full(dataset: str, seeds: Sequence[int]) -> pd.DataFrame:
     """One row for each of `IN_FULL`: the rsum it reaches, and how many seeds end below zero."""
     rows = []
-    for name, changes in IN_FULL.items():
-        config = preset(dataset, **{"loss": "triplet", **changes})
-        runs = train_all([replace(config, seed=seed) for seed in seeds], say=lambda line: None)
+    for name, runs in trained(dataset, {"loss": "triplet"}, IN_FULL, seeds).items():
         rsums = [run.results["dev_rsum"] for run in runs]
         rows.append({
             "trained in full": name, "dev rsum": summarize(rsums).mean_and_std,
@@ -100,6 +95,15 @@ def full(dataset: str, seeds: Sequence[int]) -> pd.DataFrame:
             "seeds that end below 0": f"{sum(run.last_positive_score < 0 for run in runs)} of {len(runs)}",
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def trained(
+    dataset: str, base: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+) -> dict[str, list[Run]]:
+    """Train the preset with `base` and each of the changes, all side by side; return what is changed -> runs."""
+    configs = [preset(dataset, **{**base, **changed, "seed": seed}) for changed in changes.values() for seed in seeds]
+    runs = iter(train_all(configs, say=lambda line: None))
+    return {name: [next(runs) for _ in seeds] for name in changes}
 
 
 def level(run: Run) -> tuple[float, int]:

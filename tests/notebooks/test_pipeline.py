@@ -201,7 +201,7 @@ def test_13_goes_from_pictures_to_a_table(smoke):
     assert metrics["chance_rsum"] == pytest.approx(chance_rsum(60, 3))
     assert set(metrics["rsums"]) == {"triplet", "polynomial", "fitted"}
     for rsums in metrics["rsums"].values():
-        assert len(rsums) == 3
+        assert len(rsums) == 1  # where there is little time
         assert np.mean(rsums) > metrics["chance_rsum"] + 100
     assert metrics["best_found_rank"] <= 3
     shown = nbformat.writes(nbformat.read(copy_of(smoke[0], "13_your_own_photographs"), as_version=4))

@@ -1,5 +1,6 @@
 """What is published: whole studies with the preset's settings, numbers alone of data that may not be passed on."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -69,6 +70,17 @@ def test_publishing_keeps_what_the_attacks_found_and_links_the_runs(study, tmp_p
     for run in study.all_runs:
         assert f"[{run.folder.name}](runs/{run.folder.name})" in table
         assert sha256_of(reference / "runs" / run.folder.name / "results.json")[:12] in table
+
+
+def test_publishing_that_was_killed_is_not_in_its_own_way(study, tmp_path, monkeypatch):
+    """The first page, which is executed last, is still there for the next attempt."""
+    as_preset(monkeypatch)
+    first = tmp_path / "report/00_start_here.ipynb"
+    first.write_text("as it was")
+    monkeypatch.setattr(publish, "execute", lambda *arguments: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        publish_studies("scenes", STUDIES)
+    assert first.read_text() == "as it was"
 
 
 def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkeypatch):

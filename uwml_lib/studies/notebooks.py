@@ -35,10 +35,7 @@ READ_NO_DATA = ("00_start_here", "06_twelve_losses", "13_your_own_photographs")
 
 
 def paths_of(study: Study, dataset: str) -> list[Path]:
-    """Return the notebooks that show a study of a data set.
-
-    Raises UWMLError if the package was installed without its checkout.
-    """
+    """Return the notebooks that show a study of a data set; raises UWMLError for a package without its checkout."""
     stems = [stem for stem in study.notebooks if dataset in EMBEDDED or stem not in READ_NO_DATA]
     notebooks = [paths.NOTEBOOKS / f"{stem}.ipynb" for stem in stems]
     if missing := [path for path in notebooks if not path.exists()]:

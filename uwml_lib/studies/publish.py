@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from uwml_lib.config import preset
 from uwml_lib.datasets import EMBEDDED
@@ -52,9 +53,10 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
                     _copy(source / file, folder / Path(file).name)
         for study, runs in found.items():
             if FIRST in study.notebooks and dataset in EMBEDDED:
-                (source / f"{FIRST}.ipynb").unlink(missing_ok=True)
-                copy = execute(paths.NOTEBOOKS / f"{FIRST}.ipynb", _parameters(runs), source, runs.digest, say)
-                _copy(copy, reference_folder(dataset) / "notebooks" / copy.name)
+                with TemporaryDirectory() as anew:  # the copy that is there stays until another one is whole
+                    copy = execute(paths.NOTEBOOKS / f"{FIRST}.ipynb", _parameters(runs), Path(anew), runs.digest, say)
+                    for target in (source, reference_folder(dataset) / "notebooks"):
+                        write_text(target / copy.name, copy.read_text(encoding="utf-8"))
 
 
 def _check(study: Study, runs: StudyRuns, folder: Path) -> None:

@@ -19,15 +19,8 @@ def plan(request: Request) -> Plan:
 STUDY = Study(
     name="reproduce",
     notebooks=(
-        "00_start_here",
-        "01_data_preparation",
-        "02_training",
-        "03_cross_attention",
-        "04_evaluation",
-        "05_weight_functions",
-        "06_twelve_losses",
-        "12_your_own_model",
-        "13_your_own_photographs",
+        "00_start_here", "01_data_preparation", "02_training", "03_cross_attention", "04_evaluation",
+        "05_weight_functions", "06_twelve_losses", "12_your_own_model", "13_your_own_photographs",
     ),
     plan=plan,
     report=two_losses,
