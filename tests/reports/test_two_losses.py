@@ -72,8 +72,9 @@ def test_seeds_whose_scores_end_at_two_levels_are_told_apart(study, monkeypatch)
     low = next(run for run in study.runs if run.config.loss == "triplet")
     monkeypatch.setattr(Run, "last_positive_score", property(lambda run: -0.5 if run.folder == low.folder else 0.6))
     said = text(study)
-    assert "The scores of the triplet loss settle at two levels, in rsum " in said
-    assert f", and lower {low.rsum:.1f} (seed {low.seed}, positives -0.50). Student's t takes these for one" in said
+    assert "The scores of the triplet loss settle at two levels: positives at +0.60 to +0.60, rsum " in said
+    there = f"positives at -0.50 to -0.50, rsum {low.rsum:.1f} to {low.rsum:.1f} (seeds: {low.seed})"
+    assert f"; {there}. Student's t takes these for one" in said
     assert "The scores of the polynomial" not in said
     others = [run.rsum for run in study.by_loss()["triplet"] if run is not low]
     cost = sum(others) / len(others) - low.rsum

@@ -124,14 +124,16 @@ def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
     """Name the losses whose scores end at a high level with some seeds and at a low one with others."""
     for loss, runs in by_loss.items():
         if levels := two_levels(runs):
-            high, low = (
-                ", ".join(f"{run.rsum:.1f} (seed {run.seed}, positives {run.last_positive_score:+.2f})" for run in side)
-                for side in levels
-            )
             yield (
-                f"The scores of the {loss} loss settle at two levels, in rsum {high}, and lower {low}. "
+                f"The scores of the {loss} loss settle at two levels: {'; '.join(map(_level, levels))}. "
                 "Student's t takes these for one group, so its interval over seeds is no more than a hint."
             )
+
+
+def _level(runs: Sequence[Run]) -> str:
+    at, rsums = [run.last_positive_score for run in runs], [run.rsum for run in runs]
+    between = f"{min(at):+.2f} to {max(at):+.2f}, rsum {min(rsums):.1f} to {max(rsums):.1f}"
+    return f"positives at {between} (seeds: {', '.join(map(str, sorted(run.seed for run in runs)))})"
 
 
 def _remarks(study: StudyRuns) -> list[str]:
