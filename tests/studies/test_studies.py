@@ -154,6 +154,10 @@ def test_models(tmp_path):
         "embeddings (linear) (corrected for 4 comparisons).",
     )
     assert list(report.table["better"]) == ["polynomial", "triplet", "not decided", "collapsed: polynomial"]
+    seeds = "; ".join(
+        f"Frozen embeddings, linear, polynomial, seed {run.seed} (rsum {run.rsum:.1f})" for run in equal[2:]
+    )
+    assert f"Collapsed, for positives and hardest negatives score the same: {seeds}." in report.notes
     again = STUDIES["reproduce"].report(study_of(better))  # which is one of them
     assert in_short(report.outcomes | again.outcomes) == (
         "4 comparisons were made, each of one model on one data set: the polynomial loss is ahead in 1; the triplet "

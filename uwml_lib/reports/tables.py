@@ -135,6 +135,18 @@ def two_levels(runs: Sequence[Run]) -> tuple[list[Run], list[Run]] | None:
     return by_level[:high], by_level[high:]
 
 
+def collapsed_in_words(runs: Sequence[Run]) -> list[str]:
+    """A sentence that names the trainings that collapsed, if any did."""
+    several = len({run.model for run in runs}) > 1
+    equal = [
+        f"{run.model + ', ' if several else ''}{run.config.loss}, seed {run.seed} (rsum {run.rsum:.1f})"
+        for run in runs
+        if run.collapsed
+    ]
+    said = f"Collapsed, for positives and hardest negatives score the same: {'; '.join(equal)}."
+    return [said] if equal else []
+
+
 def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:
     """One row for each run: its folder, what it reached, how long it took, commit, and SHA-256 of its results.json.
 

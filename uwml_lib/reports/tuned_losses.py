@@ -12,6 +12,7 @@ from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
     COLUMNS,
     RECALL_AT_1_AND_RSUM,
+    collapsed_in_words,
     differences,
     digests,
     mean_and_std,
@@ -164,6 +165,7 @@ def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> lis
         f"Every pair of losses, {model}: by how much the row's rsum is above the column's; * where both intervals, "
         "corrected for the number of pairs, exclude 0.",
         *study.remarks,
+        *collapsed_in_words(study.runs),
         *data_remarks(study),
     ]
 

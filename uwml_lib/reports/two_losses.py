@@ -13,6 +13,7 @@ from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, pai
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
     COLUMNS,
+    collapsed_in_words,
     compare_losses,
     digests,
     mean_and_std,
@@ -138,7 +139,7 @@ def _level(runs: Sequence[Run]) -> str:
 
 def _remarks(study: StudyRuns) -> list[str]:
     """What must be known to read the numbers, as far as it applies."""
-    remarks = list[str]()
+    remarks = collapsed_in_words(study.runs)
     if without := study["without_warmup"]:
         rows = warmup_effect(study).itertuples()
         values = "; ".join(f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it" for row in rows)

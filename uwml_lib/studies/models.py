@@ -3,7 +3,14 @@
 from typing import Any
 
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import intervals_in_words, losses_by_model, models_table, run_table, settings_in_words
+from uwml_lib.reports.tables import (
+    collapsed_in_words,
+    intervals_in_words,
+    losses_by_model,
+    models_table,
+    run_table,
+    settings_in_words,
+)
 from uwml_lib.runs.scoring import evaluate_members, member_of
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.study import Groups, Plan, Request, Study
@@ -69,7 +76,7 @@ def report(study: StudyRuns) -> Report:
     about = f"All models: {settings_in_words(study.runs)}. These are the data set's; none was tuned by itself."
     dense = any("dense form" in model for model in study.by_model())
     about += " *Dense form*: trained on all informative negatives to the end." * dense
-    notes = (intervals_in_words(len(outcomes)), *study.remarks)
+    notes = (intervals_in_words(len(outcomes)), *study.remarks, *collapsed_in_words(study.runs))
     return Report(
         title, models_table(study), run_table(study.all_runs), (about,), notes, findings=findings, outcomes=outcomes
     )
