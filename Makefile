@@ -129,7 +129,7 @@ data: $(READY)
 reproduce: $(READY)
 	$(UWML) reproduce$(OPTIONS)
 
-## tune and train every loss with the same budget, for notebooks 07 and 08: three to six hours
+## tune and train every loss with the same budget, for notebooks 07 and 08: three hours
 compare: $(READY)
 	$(UWML) compare$(OPTIONS)
 
@@ -137,7 +137,7 @@ compare: $(READY)
 evidence: $(READY)
 	$(UWML) evidence$(OPTIONS)
 
-## train with habits of the released code and without, for notebook 09: half an hour
+## train with habits of the released code and without, for notebook 09: ten minutes
 fidelity: $(READY)
 	$(UWML) fidelity$(OPTIONS)
 

@@ -23,7 +23,7 @@ def test_times_are_the_measured_ones_where_there_are_any(tmp_path, monkeypatch):
     write_json(tmp_path / "scenes/durations.json", {"reproduce": {"seconds": {"data": 0.5, "training": 524.5}}})
     table = course_table().set_index("notebook")
     assert [*table.loc["04_evaluation"]][1:] == ["`make reproduce`", "8 min 45 s"]
-    assert [*table.loc["09_fidelity"]][1:] == ["`make fidelity`", "about half an hour"]
+    assert [*table.loc["09_fidelity"]][1:] == ["`make fidelity`", "about 10 min"]
     assert [*table.loc["00_start_here"]][1:] == ["–", "–"]
     write_json(tmp_path / "clips/durations.json", {"videos": {"seconds": {"training": 61}}})
     assert course_table().set_index("notebook").loc["11_video_text", "takes"] == "1 min 1 s"

@@ -40,7 +40,7 @@ COURSE = (
     Lesson("13_your_own_photographs", "And with photographs of one's own?", reads_runs=False),
 )
 ROUGHLY = {
-    "reproduce": "10 min", "compare": "3 to 6 h", "fidelity": "half an hour", "models": "1 h",
+    "reproduce": "10 min", "compare": "3 h", "fidelity": "10 min", "models": "1 h",
     "videos": "half an hour",
 }  # fmt: skip
 """How long the trainings of a study take on two cores, where nothing was measured."""
