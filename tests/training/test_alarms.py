@@ -67,10 +67,10 @@ def test_the_published_trainings_raise_no_false_alarm():
             for _ in alarms(config, loss, steps, epoch["dev_rsum"], chance):
                 alarmed.setdefault(path.parent.name, []).append(epoch["epoch"] + 1)
     assert count > 100
-    # The two without warm-up, which notebook 2 shows to have collapsed.
-    assert alarmed == dict.fromkeys(
-        ["polynomial-seed0-nowarmup-64dcfd0c", "triplet-seed0-nowarmup-269e00d4"], [2, 3, 4]
-    )
+    without_warmup = ["polynomial-seed0-nowarmup-dea3be0a", "triplet-seed0-nowarmup-a08cfd57"]
+    collapsed = ["polynomial-seed1-81b05a2d", "triplet-seed6-b2040be2"]  # VSE∞ and SCAN, to the end
+    slow = {"polynomial-seed2-f0d00ef5": [2]}  # dual encoding, which rises from there: "if the rsum does not"
+    assert alarmed == dict.fromkeys(without_warmup, [2, 3, 4]) | dict.fromkeys(collapsed, [3, 4, 5, 6, 7, 8]) | slow
 
 
 def test_a_training_says_its_alarms_after_every_epoch(tmp_path, monkeypatch):
