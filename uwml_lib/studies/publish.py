@@ -93,7 +93,7 @@ def _copy_pictures(found: Mapping[Study, StudyRuns], source: Path, folder: Path)
     """Copy what shows the data: executed notebooks and figures; and how long those runs took, if that was noted."""
     noted = read_json(source / "durations.json") if (source / "durations.json").exists() else {}
     names = {study.name: [run.folder.name for run in runs.all_runs] for study, runs in found.items()}
-    kept = {name: entry for name, entry in noted.items() if entry["runs"] == names.get(name)}
+    kept = {name: entry for name, entry in noted.items() if {*entry["runs"]} <= {*names.get(name, ())}}
     write_json(folder / "durations.json", kept)
     shutil.copytree(source / "figures", folder / "figures")
     for study, runs in found.items():
