@@ -112,12 +112,14 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     rsums = {loss: {run.seed: run.rsum for run in by_loss[loss]} for loss in ("polynomial", "triplet")}
     apart = [rsum - rsums["triplet"][seed] for seed, rsum in rsums["polynomial"].items()]
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
-    p = binomtest(ahead, differ).pvalue if differ else 1.0
+    p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, np.median(apart)
+    far = sum(abs(difference) > 5 * abs(middle) for difference in apart)
+    widened = f"; {counted(far, 'seed')} of more than five times that make the interval of the mean wide" if far else ""
     listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in zip(rsums["polynomial"], apart, strict=True))
     return (
         f"polynomial − triplet, rsum, seed by seed: {listed}.",
         f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')} (two-sided sign test: "
-        f"p = {p:.1g}), by {np.median(apart):+.1f} in the median",
+        f"p = {p:.1g}), by {middle:+.1f} in the median{widened}",
     )
 
 
