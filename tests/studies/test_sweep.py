@@ -18,6 +18,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from tests.tables import cells
 from tests.tiny import SIZES, write_tiny
 from tests.training.test_kill import run_outcome
 from uwml_lib import config
@@ -296,8 +297,8 @@ def curves(monkeypatch):
 def test_only_what_is_below_the_median_late_is_pruned(home, curves, warmup, last):
     margins, base = [*GOOD, *LATE, *POOR], {"epochs": 6, "warmup_epochs": warmup}
     text = report(home, margins, base, prune=True)
-    assert "| 5         | 0.5           | 60.0 ± 0.0 | 2       | complete |" in text
-    assert "| 6         | 0.6           |            |         | pruned   |" in text
+    assert ["5", "0.5", "60.0 ± 0.0", "2", "complete"] in cells(text)
+    assert ["6", "0.6", "", "", "pruned"] in cells(text)
     assert "whether it would have caught up is not known" in text
     assert curves == {(margin, seed): 6 for margin in margins[:-1] for seed in (0, 1)} | {(0.6, 0): last}
     trials = a_sweep(home).study().trials
@@ -362,9 +363,9 @@ def test_dev_chooses_and_not_test_and_every_number_leads_to_its_run(home, fake):
             path = home / "runs/tiny" / run / "results.json"
             assert sha256_of(path) == digest and read_sealed_json(path)["dev_rsum"] == value
             assert read_sealed_json(path)["config"]["loss_options"] == {"margin": item["values"]["loss.margin"]}
-            assert f"| {run} | {item['setting']} " in whole
+            assert [run, str(item["setting"])] in [row[:2] for row in cells(whole)]
     assert found["chosen"] == 3 and found["tables"]["chosen"][0]["rsum"] == "200.0 ± 0.0"
-    assert "| 3         | 0.3           | 120.0 ± 84.9 | 2       | complete |" in text
+    assert ["3", "0.3", "120.0 ± 84.9", "2", "complete"] in cells(text)
     assert "**Chosen by that alone: setting 3.**" in text and "200.0 ± 0.0" in text
     assert "in rsum on dev (95 % over seeds, paired t), and the best of many is in part the luckiest." in text
     assert "Those of the others had no part in the choice" in text and "pruned" not in text
@@ -422,7 +423,7 @@ def test_a_failed_setting_does_not_stop_the_others_and_is_tried_again_by_the_nex
 
 def test_what_the_numbers_are_worth(home, fake):
     text = report(home, (0.1, 0.2), seeds=(0,))
-    assert "| 2         | 0.2           | 109.0      | 1       | complete |" in text
+    assert ["2", "0.2", "109.0", "1", "complete"] in cells(text)
     assert "+9.0 (no interval from one value)" in text
     assert written(home)[0]["settings"][0]["dev_rsum"] == {"mean": 109.0, "std": None, "n": 1}
     assert "the next" not in report(home, (0.1,), name="single")
