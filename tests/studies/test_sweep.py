@@ -432,7 +432,7 @@ def test_what_the_numbers_are_worth(home, fake):
     text = report(home, (0.1, 0.2), seeds=(0,))
     assert "There is no test split here: these are the numbers on dev which chose, and so flatter the setting." in text
     assert "\n\nOnly 14 dev images: random scores would give an rsum of " in text
-    assert "| dev rsum " in written(home)[1].split("### Runs")[1]
+    assert "dev rsum" in cells(written(home)[1].split("### Runs")[1])[0]
 
 
 def test_figures_and_pages_show_a_sweep(home, fake, monkeypatch, unmade):
