@@ -117,6 +117,13 @@ def test_the_published_numbers_are_those_of_the_library():
     assert f"\n{published_table()}\n" in CHAPTERS["pages/your_data/papers"]
 
 
+def test_nothing_published_says_where_it_lay():
+    place = re.compile(rb"[ '\"=](/(home|root|tmp|Users|mnt|work|opt|var)/[\w./-]+)")
+    for path in REFERENCE.rglob("*"):
+        if path.suffix in (".ipynb", ".json", ".jsonl", ".log", ".md"):
+            assert not place.search(path.read_bytes()), path
+
+
 def test_the_published_runs_are_whole():
     summary = read_json(REFERENCE / "summary.json")
     assert summary["losses"]

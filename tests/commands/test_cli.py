@@ -27,6 +27,7 @@ from uwml_lib.runs.provenance import provenance
 from uwml_lib.studies import STUDIES
 from uwml_lib.support import paths
 from uwml_lib.support.files import read_json, write_json
+from uwml_lib.support.paths import CHECKOUT
 
 TINY = [
     "--embed-size", "8", "--word-dim", "6", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
@@ -471,6 +472,13 @@ def test_results_can_be_read_by_a_program(capfd, tmp_path):
     assert found["splits"]["train"]["images"] == 40
     assert found["words_covered"] == {"train": 1, "dev": 1, "test": 1}
     assert found["audit"]["counts"]["train"]["equal_images"] == {"train": 0}
+
+
+def test_a_noted_command_says_nothing_of_where_files_lie(tmp_path, monkeypatch):
+    words = ["compare", "--committed", str(tmp_path / "own results"), f"--data-root={CHECKOUT / 'data'}", "--seeds=0 1"]
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin/uwml"), *words, "data/mine"])
+    noted = "uwml compare --committed '.../own results' --data-root=data '--seeds=0 1' data/mine"
+    assert provenance("cpu")["command"] == noted
 
 
 def test_a_run_notes_what_the_audit_found(tmp_path, capsys):

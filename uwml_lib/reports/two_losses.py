@@ -114,7 +114,9 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
     p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, np.median(apart)
     far = sum(abs(difference) > 5 * abs(middle) for difference in apart)
-    widened = f"; {counted(far, 'seed')} of more than five times that make the interval of the mean wide" if far else ""
+    widened = f"; with {counted(far, 'seed')} by more than five times that, so the interval of the mean is wide" * (
+        far > 0
+    )
     listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in zip(rsums["polynomial"], apart, strict=True))
     return (
         f"polynomial − triplet, rsum, seed by seed: {listed}.",

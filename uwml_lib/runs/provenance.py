@@ -75,11 +75,21 @@ def package_version(package: str) -> str | None:
 
 
 def _command() -> str:
-    """The command as it is typed: a script of the checkout by its path, anything else as `uwml`."""
+    """The command as it is typed, but for absolute paths: a script of the checkout by its path, else `uwml`."""
     script, program = Path(sys.argv[0]).resolve(), ["uwml"]
     if script.suffix == ".py" and script.is_relative_to(CHECKOUT) and not script.is_relative_to(LIBRARY):
         program = ["python", script.relative_to(CHECKOUT).as_posix()]
-    return shlex.join([*program, *sys.argv[1:]])
+    return shlex.join([*program, *map(_without_place, sys.argv[1:])])
+
+
+def _without_place(word: str) -> str:
+    """A word of a command; of an absolute path what says nothing of this machine, for runs are published."""
+    option, equals, value = word.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return word
+    shown = path.relative_to(CHECKOUT).as_posix() if path.is_relative_to(CHECKOUT) else f".../{path.name}"
+    return option + equals + shown
 
 
 def _git(*arguments: str) -> str | None:
