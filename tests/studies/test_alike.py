@@ -39,6 +39,7 @@ from uwml_lib.weighting import describe, positives_and_hardest_negatives
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
+LIES = "Where the scores lie (means over seeds; ranges and shares of the first seed)"
 PLACES = {"learning_rate": 1.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 9.0, "loss.margin": 0.2}
 ENDS = alike.ends_of(10_000)
 
@@ -444,7 +445,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert (tried["tried with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
     ranges = tried["learning_rate"], tried["batch_size"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
-    lies = report.further["Where the scores lie"].iloc[0]
+    lies = report.further[LIES].iloc[0]
     assert (lies["positives"], lies["hardest negatives"]) == ("0.50", "0.40")
     json.dumps(report.data, allow_nan=False)
 
@@ -467,7 +468,7 @@ def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
     assert moved["positive"]["moved the right way"] == 1 and moved["negative"]["not moved"] == 1
     assert sum(moved["negative"].values()) == 1
     assert 0.7 <= first["quantiles"]["positive"][0] <= first["quantiles"]["positive"][-1] <= 0.71
-    row = tuned_losses(study).further["Where the scores lie"].iloc[0]
+    row = tuned_losses(study).further[LIES].iloc[0]
     assert row["negatives, 1 to 99 %"] in ("0.20 to 0.21", "0.21 to 0.21")
     assert row["hardest negatives not moved by the released"] == "100%"
 
