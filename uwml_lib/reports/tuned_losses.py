@@ -97,7 +97,8 @@ def tuned_losses(study: StudyRuns) -> Report:
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
         further={
-            "What was chosen": _settings(groups), **_tried(study), "Where the scores lie (means over seeds; ranges and shares of the first seed)": _scores(study, groups),
+            "What was chosen": _settings(groups), **_tried(study),
+            "Where the scores lie (means over seeds; ranges and shares of the first seed)": _scores(study, groups),
             "Every pair of losses": pairs(every_pair(groups)),
         },
         data=_data(study, groups, found),
