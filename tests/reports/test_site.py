@@ -41,6 +41,14 @@ def site(tmp_path_factory) -> tuple[Path, list[str]]:
     return reports, said
 
 
+SETTLED = """new Promise(settled => {
+    let timer = setTimeout(settled, 500);
+    new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(settled, 500); })
+        .observe(document.body, {attributes: true, childList: true, subtree: true});
+})"""
+"""Nothing in the page changes for half a second: the theme looks 0.3 s after the last change for what is scrollable."""
+
+
 class Page(HTMLParser):
     """The links, the places and what a browser would fetch by itself."""
 
@@ -184,6 +192,7 @@ def visit(offline, site):
     def open_page(page, width=1440, **options):
         tab = offline.open(f"{site[0].as_uri()}/{page}", width, **options)
         tab.evaluate("window.MathJax?.startup?.promise")
+        tab.evaluate(SETTLED)
         return tab
 
     yield open_page
@@ -211,9 +220,10 @@ def test_all_formulas_are_set(visit, page):
 @pytest.mark.slow
 def test_code_can_be_copied(visit):
     tab = visit("pages/course/02_training.html")
-    tab.locator("button.copybtn").first.focus()
+    # The first in the page may be in a folded cell.
+    tab.locator("button.copybtn:visible").first.focus()
     tab.keyboard.press("Enter")
-    tab.wait_for_function("document.querySelector('button.copybtn').classList.contains('success')")
+    tab.wait_for_selector("button.copybtn.success")
 
 
 @pytest.mark.slow

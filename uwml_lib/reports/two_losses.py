@@ -112,7 +112,7 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     rsums = {loss: {run.seed: run.rsum for run in by_loss[loss]} for loss in ("polynomial", "triplet")}
     apart = [rsum - rsums["triplet"][seed] for seed, rsum in rsums["polynomial"].items()]
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
-    p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, np.median(apart)
+    p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, float(np.median(apart))
     far = sum(abs(difference) > 5 * abs(middle) for difference in apart)
     widened = f"; with {counted(far, 'seed')} by more than five times that, which widens the interval" if far else ""
     listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in zip(rsums["polynomial"], apart, strict=True))
