@@ -48,8 +48,9 @@ def test_recalls_said_to_be_given_are_100_at_the_worst_scores_and_no_others(n_im
     remark = remark_on_size(n_images, k, "dev image")
     assert f"rsum of {chance_rsum(n_images, k):.1f} of 600" in remark
     assert remark.startswith(f"Only {n_images} dev image{'s' * (n_images > 1)}: random")
-    said = f"any scores 100 at {'every recall' if n_images == 1 else ', '.join(given)}, so these recalls mean nothing."
-    points = f"one image is {100 / n_images:.1f} points of a recall, so these recalls mean little."
+    where = "every recall" if n_images == 1 else ", ".join(given)
+    said = f"any scores 100 at {where}, so recalls over them mean nothing."
+    points = f"one image is {100 / n_images:.1f} points of a recall, so recalls over them mean little."
     assert remark.endswith(said if given else points)
 
 

@@ -206,4 +206,4 @@ def test_one_image_is_said_to_mean_nothing(weights, root, tmp_path, capsys):
     results, out = evaluate(capsys, path, "--data-root", root, "--split", "dev")
     assert results["metrics"]["rsum"] == 600
     chance = "random scores would give an rsum of 600.0 of 600, and any scores 100 at every recall"
-    assert f"  Only 1 dev image: {chance}, so these recalls mean nothing.\n" in out
+    assert f"  Only 1 dev image: {chance}, so recalls over them mean nothing.\n" in out

@@ -241,8 +241,20 @@ def test_intervals_are_filled_where_both_show_a_difference():
     drawn, filled, *_ = axis.lines
     assert drawn.get_xdata().tolist() == pytest.approx([over_seeds.difference, found["not decided"][0].difference])
     assert filled.get_xdata().tolist() == pytest.approx([over_seeds.difference])
+    assert axis.get_ylim() == (1.5, -0.5)  # no mark is cut
     one = compare_all({"one seed": (base[:1], base[:1])})
     assert np.isnan(figures.intervals(one, "itself")[1]["low"][0])
+
+
+def test_an_interval_that_is_far_too_wide_ends_in_arrows():
+    base = made_runs({0: 400.0, 1: 402.0, 2: 401.0})
+    wide, narrow = made_runs({0: 410.0, 1: 100.0, 2: 700.0}), made_runs({0: 405.0, 1: 406.0, 2: 406.5})
+    figure, data = figures.intervals(compare_all({"wide": (wide, base), "narrow": (narrow, base)}), "the base")
+    [axis] = figure.axes
+    frame = 2.5 * data["difference"].abs().max()
+    arrows = {line.get_marker(): line.get_xydata().tolist() for line in axis.lines if line.get_marker() in "<>"}
+    assert arrows == {"<": [[-frame, -0.15]], ">": [[frame, -0.15]]}
+    assert np.abs(axis.get_xlim()).max() == pytest.approx(1.02 * frame)
 
 
 def test_a_caption_with_dollars_is_drawn_as_it_is():
@@ -318,7 +330,10 @@ def test_boxes_have_their_numbers_only_where_asked():
     plain, _ = figures.pictures_with_boxes(picture, boxes, ["x"])
     numbered, _ = figures.pictures_with_boxes(picture, boxes, ["x"], numbered=True)
     assert not plain.axes[0].texts
-    assert [(text.get_text(), text.get_position()) for text in numbered.axes[0].texts] == [("0", (0, 0)), ("1", (2, 4))]
+    assert [(text.get_text(), text.get_position()) for text in numbered.axes[0].texts] == [("0", (0, 0)), ("1", (8, 8))]
+    inside = np.array([[[0, 0, 1, 1], [0, 0, 1, 0.9], [0.1, 0, 1, 1], [0, 0.1, 1, 1]]])
+    figure, _ = figures.pictures_with_boxes(picture, inside, ["x"], numbered=True)
+    assert len({tuple(np.round(text.get_position(), -1)) for text in figure.axes[0].texts}) == 4  # each in a corner
 
 
 def test_scored_pairs_frame_true_pairs_and_hardest_negatives():

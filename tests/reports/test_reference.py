@@ -33,6 +33,15 @@ def test_parameters_become_a_list():
     ]  # fmt: skip
 
 
+def test_parameters_that_differ_from_another_loss_become_a_list_too():
+    text = shown("A loss.\n\nParameters are those of `A`, with another default for\n    margin: how far.")
+    assert text.splitlines()[2:] == [
+        "Parameters are those of `A`, with another default for:",
+        "",
+        ":param margin: how far.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "tex"),
     [

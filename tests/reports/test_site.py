@@ -158,6 +158,11 @@ def test_terms_lead_to_the_glossary_from_every_chapter(site):
         assert re.search(r'class="[^"]*kit-term[^"]*" href="[./]*glossary.html#term-', text), page
 
 
+def test_terms_in_another_sense_lead_nowhere(site):
+    text = (site[0] / "pages/api/losses.html").read_text(encoding="utf-8")
+    assert "Cross entropy" in text and "glossary.html#term-entropy" not in text
+
+
 @pytest.mark.parametrize("module", [module for module in ROOMS if "." not in module])
 def test_the_examples_of_the_reference_work(site, module):
     room = import_module(f"uwml_lib.{module}")

@@ -69,11 +69,14 @@ def test_tables_of_terms_become_a_glossary():
 
 
 def test_notebooks_without_machine_cells_with_words_for_pictures_and_long_text_folded(sources, tmp_path):
-    picture = nbformat.v4.new_output("display_data", {"image/png": "AA=="}, metadata={"image/png": {"alt": "A *b*."}})
+    picture, other = (
+        nbformat.v4.new_output("display_data", {"image/png": "AA=="}, metadata={"image/png": {"alt": alt}})
+        for alt in ("A *b*.", "C.")
+    )
     cells = [
         nbformat.v4.new_markdown_cell("# 1\n\nNext: [2](02_b.ipynb), and [3](03_c.ipynb)."),
         nbformat.v4.new_code_cell("record()", metadata={"tags": ["machine"]}),
-        nbformat.v4.new_code_cell("draw()", outputs=[picture]),
+        nbformat.v4.new_code_cell("draw()", outputs=[picture, other]),
         nbformat.v4.new_code_cell("say()", outputs=[nbformat.v4.new_output("stream", text="a\n" * 31)]),
     ]
     for name in ("01_a", "02_b"):
@@ -86,8 +89,9 @@ def test_notebooks_without_machine_cells_with_words_for_pictures_and_long_text_f
     write_notebooks(sources, {f"pages/course/{copy.name}": copy for copy in [*copies, tmp_path / "04_d.ipynb"]})
     assert "not executed" in nbformat.read(sources.folder / "pages/course/04_d.ipynb", as_version=4).cells[1].source
     made = nbformat.read(sources.folder / "pages/course/01_a.ipynb", as_version=4)
-    text, drawn, said = made.cells
+    text, drawn, second, said = made.cells
     assert text.source.endswith("Next: [2](/pages/course/02_b.ipynb), and 3.")
-    assert drawn.metadata["mystnb"]["image"] == {"alt": "A *b*."}
+    assert [len(cell.outputs) for cell in (drawn, second)] == [1, 1] and second.metadata["tags"] == ["remove-input"]
+    assert [cell.metadata["mystnb"]["image"] for cell in (drawn, second)] == [{"alt": "A *b*."}, {"alt": "C."}]
     assert drawn.metadata["mystnb"]["figure"] == {"caption": r"A \*b\*."}
     assert said.metadata["tags"] == ["hide-output"] and "widgets" not in made.metadata

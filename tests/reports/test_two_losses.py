@@ -323,7 +323,7 @@ def test_figures_draw_what_the_runs_hold(study, monkeypatch):
     figure, recall = figures.recall_curves(study)
     assert set(recall["seed"]) == {0, 1, 2}
     assert recall.groupby("epochs_done")["dev_rsum"].mean().tolist() == [101.0, 102.0]
-    figure_of_means, means = figures.convergence(study)
+    figure_of_means, means = figures.convergence(study.by_loss())
     assert means.to_dict() == {loss: {1: 101.0, 2: 102.0} for loss in ("triplet", "polynomial")}
     assert [axis.get_title() for axis in figure_of_means.axes] == ["triplet: 102", "polynomial: 102"]
     for axis in (*figure.axes, *figure_of_means.axes):

@@ -124,7 +124,7 @@ def test_folds_and_the_split_testall(data_root, capsys):
     assert "  the folds are not MSCOCO's 1K, of 1,000 images each: the fewer images, the higher the recalls\n" in out
     given = "image to text R@10, text to image R@5, text to image R@10"
     assert f"  Only 4 images: random scores would give an rsum of {chance_rsum(4, 2):.1f} of 600, and any" in out
-    assert f" scores 100 at {given}, so these recalls mean nothing.\n" in out
+    assert f" scores 100 at {given}, so recalls over them mean nothing.\n" in out
     whole, _ = evaluate(capsys, BIGRU, "--data-root", data_root, "--split", "testall")
     assert whole["metrics"] == retrieval_metrics(scores, 2)
     assert whole["metrics"] != results["metrics"]

@@ -441,8 +441,8 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.004"]
     assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == "negative 0.34 -2.2 3.4"
     (tried,) = report.further["What was tried"].reset_index().to_dict("records")
-    assert (tried["trials"], tried["pruned"], tried["at an edge"]) == (16, 4, "learning_rate")
-    assert (tried["tried with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
+    assert (tried["trials (pruned, failed)"], tried["at an edge"]) == ("16 (4, 1)", "learning_rate")
+    assert (tried["with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
     ranges = tried["learning_rate"], tried["batch_size"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
     lies = report.further[LIES].iloc[0]

@@ -241,9 +241,9 @@ def remark_on_size(n_images: int, captions_per_image: int, image: str = "image")
     given = [f"{direction} R@{k}" for direction, n_wrong in wrong.items() for k in RECALL_AT if n_wrong < k]
     about = f"Only {counted(n_images, image)}: random scores would give an rsum of {chance:.1f} of 600"
     if not given:
-        return f"{about}, and one image is {100 / n_images:.1f} points of a recall, so these recalls mean little."
+        return f"{about}, and one image is {100 / n_images:.1f} points of a recall, so recalls over them mean little."
     which = "every recall" if len(given) == 6 else ", ".join(given)
-    return f"{about}, and any scores 100 at {which}, so these recalls mean nothing."
+    return f"{about}, and any scores 100 at {which}, so recalls over them mean nothing."
 
 
 def _paired_difference(a: Values, b: Values) -> np.ndarray:

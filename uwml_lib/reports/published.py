@@ -35,9 +35,9 @@ NOTE = (
     "released code (`--fidelity released`). Ours: means over the finished runs below `reports/runs`, and the "
     "checkpoints below `reports/evaluations`, that have the row's settings, features of the published shape and "
     "number, and the row's protocol; a seed counts once, ± is the sample standard deviation over seeds. "
-    "Difference: ours − published, rsum. Verdict: reproduced within x if the two differ by at most x, beyond it better "
-    "or not reproduced; x is twice the larger of our standard deviation and the published one, but at least "
-    f"{SMALLEST_TOLERANCE:.0f} point of rsum, and that for a single seed."
+    "Difference: ours − published, rsum. The last column says reproduced within x if the two differ by at most x, "
+    "beyond it better or not reproduced; x is twice the larger of our standard deviation and the published one, but "
+    f"at least {SMALLEST_TOLERANCE:.0f} point of rsum, and that for a single seed."
 )
 
 ABOUT = (
@@ -81,7 +81,9 @@ def comparison_text(runs: Sequence[Run]) -> str:
                 behind.append(f"- {row.name}, {', '.join(way)}: {', '.join(names)}")
             elif row.training is not None and way == WAYS[0]:
                 missing.append(f"uwml train --row {row.name} --data-root /data --seed 0")
-        blocks += [f"## {protocol.name} ({protocol.dataset}, {protocol.evaluation})", _markdown(COLUMNS, lines)]
+        told = [column for column in zip(COLUMNS, *lines, strict=True) if {*column[1:]} != {"–"}]
+        heading, *lines = zip(*told, strict=True)
+        blocks += [f"## {protocol.name} ({protocol.dataset}, {protocol.evaluation})", _markdown(heading, lines)]
     blocks.append(NOTE)
     if behind:
         blocks += ["## The runs behind ours", "\n".join(behind)]

@@ -143,7 +143,7 @@ def collapsed_in_words(runs: Sequence[Run]) -> list[str]:
         for run in runs
         if run.collapsed
     ]
-    said = f"Collapsed, for positives and hardest negatives score the same: {'; '.join(equal)}."
+    said = f"Collapsed (positives and hardest negatives score the same): {'; '.join(equal)}."
     return [said] if equal else []
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
@@ -31,6 +32,10 @@ from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
 
 FITTED = "polynomial_fitted"
 """The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
+SHORT = {
+    "learning_rate": "learning rate", "batch_size": "batch", "warmup_epochs": "warm-up epochs", "lambda_softmax": "λ",
+}  # fmt: skip
+"""What is tuned of every loss -> its heading."""
 Key = tuple[str, str]
 """Model and loss."""
 
@@ -87,7 +92,7 @@ def tuned_losses(study: StudyRuns) -> Report:
         title=f"{study.dataset}: losses tuned alike",
         table=_results(groups, found, study.split),
         runs=run_table(study.all_runs),
-        about=(_about(run),),
+        about=(_about(groups, run.config),),
         verdict=verdict,
         decided=bool(found[first].winner),
         notes=tuple(_notes(study, found, first[0])),
@@ -147,12 +152,20 @@ def _levels(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]
         yield f"Where scores settle on {dataset} depends on the seed with some losses. At the lower level: {lower}."
 
 
-def _about(run: Run) -> str:
-    config = run.config
+def _about(groups: Mapping[Key, Sequence[Run]], config: ExperimentConfig) -> str:
+    (model, _), *_ = groups
+    usual = preset(config.dataset)
+    kept = ", ".join(
+        loss for (of, loss), (run, *_) in groups.items()
+        if of == model and not run.config.loss_options
+        and all(getattr(run.config, name) == getattr(usual, name) for name in SHORT)
+    )  # fmt: skip
+    said = f" The data set's own settings proved the steadiest for: {kept}." if kept else ""
     return (
         f"Width {config.embed_size}; {counted(config.epochs, 'epoch')}, after {config.decay_epoch} of them a tenth of "
-        "the learning rate. Each loss was tuned alike: as many trials, over the same ranges and those of its own "
-        f"parameters, with a seed that is not reported, chosen by rsum on {config.chosen_by} alone."
+        "the learning rate. Each loss was tuned by the same rule: as many trials at first, over the same ranges and "
+        "those of its own parameters, and some more where a chosen value lay at the edge of its range, with seeds that "
+        f"are not reported, chosen by rsum on {config.chosen_by} alone.{said}"
     )
 
 
@@ -233,11 +246,12 @@ def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
     """One row for each model and loss: the settings that were chosen for it."""
     rows = []
     for key, label in labels(groups).items():
-        config, lambda_softmax = groups[key][0].config, groups[key][0].config.lambda_softmax
+        config = groups[key][0].config
         options = {name: value for name, value in config.loss_options.items() if value is not None}
         rows.append({
-            "loss": label, "learning rate": f"{config.learning_rate:.3g}", "batch": config.batch_size,
-            "warm-up epochs": config.warmup_epochs, "λ": f"{lambda_softmax:.3g}" if lambda_softmax else "",
+            "loss": label,
+            **{short: f"{value:.3g}" if (value := getattr(config, name)) is not None else ""
+               for name, short in SHORT.items()},
             "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
         })  # fmt: skip
     return pd.DataFrame(rows).set_index("loss")
@@ -262,10 +276,10 @@ def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
     ranges = {name: _range(choice) for name, choice in of["space"].items()}
     own = [f"{name.removeprefix('loss.')} {said}" for name, said in ranges.items() if name.startswith("loss.")]
     return {
-        "loss": loss, "trials": of["trials"], "pruned": of["pruned"], "failed": of["failed"],
-        "tried with further seeds": of["contenders"],
+        "loss": loss, "trials (pruned, failed)": f"{of['trials']} ({of['pruned']}, {of['failed']})",
+        "with further seeds": of["contenders"],
         f"rsum on {of['chosen_by']}": summarize([*of["rsums"].values()]).mean_and_std,
-        **{name: said for name, said in ranges.items() if not name.startswith("loss.")},
+        **{SHORT.get(name, name): said for name, said in ranges.items() if not name.startswith("loss.")},
         "of the loss": ", ".join(own),
         "at an edge": ", ".join(of["at_edge"]),
     }  # fmt: skip

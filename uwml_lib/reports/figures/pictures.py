@@ -1,5 +1,6 @@
 """Figures of pictures: regions, videos, results of a search, attention."""
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ def pictures_with_boxes(
     """Draw pictures (n, height, width, 3), or of unequal sizes, with their regions: boxes (n, regions, 4).
 
     Boxes are x1, y1, x2, y2, in fractions or in pixels of the picture. numbered: larger, with each box's number, from
-    0, in its upper left corner.
+    0, in that corner of it which is farthest from other numbers.
     """
     size = 4.0 if numbered else 2.5
     figure, axes = panels(len(pictures), columns=4, width=size, height=size + 0.1, share=False)
@@ -30,11 +31,15 @@ def pictures_with_boxes(
         axis.imshow(picture)
         axis.set_title(title, **SMALL)
         axis.axis("off")
+        taken: list[np.ndarray] = []
         for number, box in enumerate(_in_pixels(picture_boxes, picture)):
             _rectangle(axis, box, edgecolor="white", linewidth=0.8, alpha=0.8)
             if numbered:
+                corners = [np.array(corner) for corner in itertools.product(box[::2], box[1::2])]
+                corner = max(corners, key=lambda at: min((np.linalg.norm(at - other) for other in taken), default=0))
+                taken.append(corner)
                 paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
-                axis.text(box[0], box[1], str(number), fontsize=7, va="top", bbox=paper)
+                axis.text(corner[0], corner[1], str(number), fontsize=7, ha="center", va="center", bbox=paper)
     return figure, boxes
 
 

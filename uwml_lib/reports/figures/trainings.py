@@ -19,6 +19,8 @@ from uwml_lib.weighting.coefficients import Zone
 
 WORST_TO_BEST = ("pi", 100)  # as seaborn calls the interval that holds all values
 RSUM_BY_EPOCH: dict[str, Any] = {"x": "epochs_done", "y": "dev_rsum", "errorbar": WORST_TO_BEST}
+FRAME = 2.5
+"""How many times the largest difference intervals are drawn to."""
 LINE_A_SEED: dict[str, Any] = {"units": "seed", "estimator": None}
 
 
@@ -110,12 +112,13 @@ def score_histograms(batches: Mapping[str, Tensor]) -> tuple[Figure, pd.DataFram
 
 
 @styled
-def convergence(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
+def convergence(groups: Mapping[str, Sequence[Run]]) -> tuple[Figure, pd.DataFrame]:
     """Draw rsum on the images that choose the epoch: a panel a loss, with the means of all losses in grey behind it.
 
-    A line is the mean over seeds, a band goes from worst to best. Returns the means, a column a loss.
+    groups: loss -> its runs. A line is the mean over seeds, a band from worst to best. Returns the means, a column a
+    loss.
     """
-    lines = _records("epoch", study.by_loss()).astype({"epochs_done": int})
+    lines = _records("epoch", groups).astype({"epochs_done": int})
     means = lines.pivot_table("dev_rsum", "epochs_done", "loss", sort=False)
     figure, axes = panels(len(means.columns), columns=4, width=2.5, height=2.0)
     for axis, loss in zip(axes, means, strict=True):
@@ -125,7 +128,7 @@ def convergence(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
         axis.set(xlabel="", ylabel="")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epochs done")
-    figure.supylabel(f"{study.runs[0].config.chosen_by} rsum")
+    figure.supylabel(f"{next(iter(groups.values()))[0].config.chosen_by} rsum")
     return figure, means
 
 
@@ -150,9 +153,10 @@ def models_compared(study: StudyRuns) -> tuple[Figure, pd.DataFrame]:
 def intervals(found: Mapping[str, Comparison], against: str) -> tuple[Figure, pd.DataFrame]:
     """Draw differences in rsum with their intervals over seeds and over images, a row for each comparison.
 
-    against: what each is compared with. A mark is filled where both intervals show a difference. Returns two rows for
-    each comparison: its name, over seeds or images, the difference with its ends, and the winner as `Comparison` has
-    it.
+    against: what each is compared with. A mark is filled where both intervals show a difference. An interval that is
+    much wider than the differences runs out of the frame, with an arrow, so that the others stay legible. Returns two
+    rows for each comparison: its name, over seeds or images, the difference with its ends, and the winner as
+    `Comparison` has it.
     """
     values = pd.DataFrame(
         {"compared": name, "over": over, **getattr(comparison, f"over_{over}")._asdict(), "winner": comparison.winner}
@@ -160,16 +164,23 @@ def intervals(found: Mapping[str, Comparison], against: str) -> tuple[Figure, pd
         for over in ("seeds", "images")
     )
     figure, [axis] = panels(1, columns=1, width=7, height=0.42 * len(found) + 1.3)
+    frame = FRAME * values["difference"].abs().max()
     for over, shift, look in zip(("seeds", "images"), (-0.15, 0.15), LOOK.values(), strict=True):
         rows = values[values["over"] == over].reset_index()
         axis.hlines(rows.index + shift, rows["low"], rows["high"], color=look["color"], linestyle="-")
+        for end, arrow in ((-frame, "<"), (frame, ">")):
+            for beyond in rows.index[(rows["low"] < end) & (rows["high"] > end)] + shift:
+                axis.plot(end, beyond, arrow, color=look["color"], clip_on=False)
         marks = {**look, "linestyle": "", "label": f"over {over}"}
         axis.plot(rows["difference"], rows.index + shift, markerfacecolor="white", **marks)
         decided = rows[rows["winner"] != ""]
         axis.plot(decided["difference"], decided.index + shift, **marks | {"label": None})
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set(yticks=range(len(found)), yticklabels=[*found], xlabel=f"difference in rsum to {against}")
-    axis.invert_yaxis()
+    axis.set_ylim(len(found) - 0.5, -0.5)
+    if frame > 0:
+        (low, high), end = axis.get_xlim(), frame * 1.02
+        axis.set_xlim(max(low, -end), min(high, end))
     legend(figure, columns=2)
     return figure, values
 

@@ -118,7 +118,8 @@ def _tuned(study: str, data: str, found: Mapping[str, Any]) -> list[tuple[str, R
         if group["model"] == model and group["loss"] in said:
             what, against = f"SCAN i2t on {data}, each loss tuned{said[group['loss']]}", group["against_triplet"]
             winner = {"a": "polynomial is better", "b": "triplet is better", "": "not decided"}[against["winner"]]
-            rows.append((study, (what, winner, *_intervals(against), str(len(group["runs"])), "–")))
+            corrected = f"; corrected for {n} comparisons" if (n := against["corrected_for"]) > 1 else ""
+            rows.append((study, (what, winner + corrected, *_intervals(against), str(len(group["runs"])), "–")))
     return rows
 
 

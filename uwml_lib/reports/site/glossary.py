@@ -9,11 +9,13 @@ from sphinx import addnodes
 from sphinx.ext.autosummary import autosummary_table
 
 COMMON = {
-    "anchor", "batch", "caption", "clip", "collapse", "direction", "epoch", "fold", "head", "loss", "negative", "pair",
-    "positive", "pull", "push", "rank", "reduction", "region", "retrieval", "scale", "score", "seed", "similarity",
-    "split", "spread", "step", "vocabulary",
+    "anchor", "batch", "caption", "clip", "clips", "collapse", "correction", "direction", "epoch", "fold", "head",
+    "loss", "negative", "pair", "positive", "pull", "push", "rank", "reduction", "region", "retrieval", "scale",
+    "score", "seed", "similarity", "split", "spread", "step", "vocabulary",
 }  # fmt: skip
 """Terms that are everyday words too, or that nearly every page uses."""
+OTHER_SENSES = ("classification polyloss", "cross entropy", "inverse temperature")
+"""What holds a term and means something else."""
 WITHOUT_LINKS = ("pages/glossary", "pages/changelog", "pages/contributing")
 SKIPPED = (
     nodes.reference,
@@ -47,7 +49,8 @@ def link_terms(app: Any, doctree: nodes.document, page: str) -> None:
     names = [name for name in places if re.fullmatch(r"[a-z][a-z@∞ -]{3,}", name) and name not in COMMON]
     if not names or page in WITHOUT_LINKS:
         return
-    pattern = re.compile(rf"\b({'|'.join(sorted(names, key=len, reverse=True))})(?:s|es)?\b", re.IGNORECASE)
+    either = "|".join(sorted([*names, *OTHER_SENSES], key=len, reverse=True))
+    pattern = re.compile(rf"\b({either})(?:s|es)?\b", re.IGNORECASE)
     seen: set[str] = set()
     for text in [*doctree.findall(nodes.Text)]:
         if _in_prose(text):
@@ -69,7 +72,7 @@ def _linked(
     """The text in parts: plain ones, and links of the terms that were not seen before."""
     end = 0
     for match in pattern.finditer(text):
-        if (name := match[1].lower()) not in seen:
+        if (name := match[1].lower()) in places and name not in seen:
             seen.add(name)
             of, place = places[name]
             address = f"{app.builder.get_relative_uri(page, of)}#{place}"

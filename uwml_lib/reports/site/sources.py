@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -142,7 +142,8 @@ def write_notebooks(sources: Sources, copies: Mapping[str, Path]) -> None:
         content.metadata.pop("widgets", None)
         if not content.metadata.get("uwml_key"):
             content.cells.insert(1, nbformat.v4.new_markdown_cell(NOT_EXECUTED))
-        content.cells = [cell for cell in content.cells if not MACHINE & {*cell.metadata.get("tags", ())}]
+        shown = [cell for cell in content.cells if not MACHINE & {*cell.metadata.get("tags", ())}]
+        content.cells = [part for cell in shown for part in _pictures_apart(cell)]
         for cell in content.cells:
             if cell.cell_type == "markdown":
                 cell.source = here.linked(cell.source, paths.NOTEBOOKS, page)
@@ -152,11 +153,27 @@ def write_notebooks(sources: Sources, copies: Mapping[str, Path]) -> None:
         nbformat.write(content, sources.folder / page)
 
 
+def _alt(output: nbformat.NotebookNode) -> str:
+    return output.get("metadata", {}).get("image/png", {}).get("alt", "")
+
+
+def _pictures_apart(cell: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    """Give each output of a cell with a picture a cell: myst-nb makes one figure, with one caption, of all of them."""
+    outputs = cell.get("outputs", [])
+    apart = outputs[1:] if any(map(_alt, outputs)) else []
+    if apart:
+        cell.outputs = outputs[:1]
+    yield cell
+    for output in apart:
+        # It has some source, for myst-nb leaves out a cell without.
+        yield nbformat.v4.new_code_cell("# the cell above", outputs=[output], metadata={"tags": ["remove-input"]})
+
+
 def _describe(cell: nbformat.NotebookNode) -> None:
     """Give the picture below a cell its words, and fold long text."""
     outputs: Iterable[nbformat.NotebookNode] = cell.get("outputs", ())
     for output in outputs:
-        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+        if alt := _alt(output):
             cell.metadata["mystnb"] = {"image": {"alt": alt}, "figure": {"caption": unnoticed(plain_markdown(alt))}}
     if sum(len(output.get("text", "").splitlines()) for output in outputs) > LONGEST_OUTPUT:
         cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-output"]
