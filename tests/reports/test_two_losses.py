@@ -1,5 +1,7 @@
 """The report of two losses, from run folders written by the test: table, verdict, remarks, agreement, pages."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.losses import PolynomialLoss
 from uwml_lib.reports import figures
 from uwml_lib.reports.site import results
-from uwml_lib.reports.tables import COLUMNS, compare_losses, results_table, run_table
+from uwml_lib.reports.tables import COLUMNS, commands_in_words, compare_losses, results_table, run_table
 from uwml_lib.reports.tuned_losses import tuned_losses
 from uwml_lib.reports.two_losses import agreement_with_reference, linear_cca_text, two_losses, warmup_effect
 from uwml_lib.runs import Run, StudyRuns
@@ -168,6 +170,9 @@ def test_a_report_with_its_runs(study):
         assert row["rsum"] in markdown
     assert f"**Verdict: {report.verdict}.**" in markdown
     assert "[triplet-seed0](runs/triplet-seed0)" in markdown
+    assert markdown.endswith(f"\n\n{commands_in_words(study.all_runs)}\n")
+    several = [SimpleNamespace(results={"provenance": {"command": command}}) for command in ("a", "b *", "a")]
+    assert commands_in_words(several) == r"Trained by: a (2 runs); b \* (1 run)."
 
 
 def test_a_run_without_warm_up_is_compared_after_as_many_epochs(study):

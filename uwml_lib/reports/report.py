@@ -22,9 +22,9 @@ class Report:
     title: one line. about: paragraphs before the table. table: the numbers, with a named index. notes: paragraphs after
     it. verdict: who is ahead, one clause, or "" where that is not the question; decided: whether somebody is. findings:
     whole sentences for those who read nothing else. outcomes: what was compared -> the loss that is ahead, "" where
-    neither is, "collapsed" where there is nothing to compare. runs: the table of the runs behind it. further: other
-    tables by their headings, after the notes. data: everything the report states, as values of JSON. In paragraphs,
-    backticks mark code.
+    neither is, "collapsed" where there is nothing to compare. runs: the table of the runs behind it; commands: what
+    trained them, a sentence below it. further: other tables by their headings, after the notes. data: everything the
+    report states, as values of JSON. In paragraphs, backticks mark code.
     """
 
     title: str
@@ -38,6 +38,7 @@ class Report:
     outcomes: dict[str, str] = field(default_factory=dict)
     further: dict[str, pd.DataFrame] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    commands: str = ""
 
     def to_markdown(self) -> str:
         """The report in Markdown, without the runs."""
@@ -50,7 +51,7 @@ class Report:
     def with_runs(self) -> str:
         """The report in Markdown with the runs behind it, each linked to its folder in `runs`."""
         runs = table_markdown(self.runs.rename(index="[{0}](runs/{0})".format), floatfmt=".1f")
-        return f"{self.to_markdown()}\n{RUNS}{runs}\n"
+        return "\n\n".join([f"{self.to_markdown()}\n{RUNS}{runs}", *filter(None, [self.commands])]) + "\n"
 
 
 def table_markdown(table: pd.DataFrame, **options: Any) -> str:

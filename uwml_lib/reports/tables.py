@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
 from uwml_lib.models import MODELS
+from uwml_lib.reports.report import plain_markdown
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import sha256_of
@@ -172,6 +174,13 @@ def run_table(runs: tuple[Run, ...], **columns: list[Any]) -> pd.DataFrame:
         }
         for place, run in enumerate(runs)
     ).set_index("run folder")
+
+
+def commands_in_words(runs: Iterable[Run]) -> str:
+    """Name the commands that trained the runs, with how many each trained."""
+    counts = Counter(run.results["provenance"]["command"] for run in runs)
+    said = "; ".join(f"{plain_markdown(command)} ({counted(n, 'run')})" for command, n in counts.items())
+    return f"Trained by: {said}."
 
 
 def mean_and_std(runs: list[Run], metric: str = "rsum") -> str:

@@ -1,19 +1,18 @@
 """The report of losses tuned alike, on one model or several: tables, verdict, where the trained scores lie."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
     COLUMNS,
     RECALL_AT_1_AND_RSUM,
     collapsed_in_words,
+    commands_in_words,
     differences,
     digests,
     mean_and_std,
@@ -21,6 +20,7 @@ from uwml_lib.reports.tables import (
     run_table,
     two_levels,
 )
+from uwml_lib.reports.tuning import chosen, how_tuned, tried
 from uwml_lib.reports.two_losses import data_remarks
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
@@ -32,10 +32,6 @@ from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
 
 FITTED = "polynomial_fitted"
 """The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
-SHORT = {
-    "learning_rate": "learning rate", "batch_size": "batch", "warmup_epochs": "warm-up epochs", "lambda_softmax": "λ",
-}  # fmt: skip
-"""What is tuned of every loss -> its heading."""
 Key = tuple[str, str]
 """Model and loss."""
 
@@ -92,7 +88,8 @@ def tuned_losses(study: StudyRuns) -> Report:
         title=f"{study.dataset}: losses tuned alike",
         table=_results(groups, found, study.split),
         runs=run_table(study.all_runs),
-        about=(_about(groups, run.config),),
+        commands=commands_in_words(study.all_runs),
+        about=(how_tuned(groups[key] for key in groups if key[0] == first[0]),),
         verdict=verdict,
         decided=bool(found[first].winner),
         notes=tuple(_notes(study, found, first[0])),
@@ -102,7 +99,8 @@ def tuned_losses(study: StudyRuns) -> Report:
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
         further={
-            "What was chosen": _settings(groups), **_tried(study),
+            "What was chosen": chosen({label: groups[key] for key, label in labels(groups).items()}),
+            **tried(study.dataset),
             "Where the scores lie (means over seeds; ranges and shares of the first seed)": _scores(study, groups),
             "Every pair of losses": pairs(every_pair(groups)),
         },
@@ -150,23 +148,6 @@ def _levels(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]
     if said:
         lower = "; ".join(said)
         yield f"Where scores settle on {dataset} depends on the seed with some losses. At the lower level: {lower}."
-
-
-def _about(groups: Mapping[Key, Sequence[Run]], config: ExperimentConfig) -> str:
-    (model, _), *_ = groups
-    usual = preset(config.dataset)
-    kept = ", ".join(
-        loss for (of, loss), (run, *_) in groups.items()
-        if of == model and not run.config.loss_options
-        and all(getattr(run.config, name) == getattr(usual, name) for name in SHORT)
-    )  # fmt: skip
-    said = f" The data set's own settings proved the steadiest for: {kept}." if kept else ""
-    return (
-        f"Width {config.embed_size}; {counted(config.epochs, 'epoch')}, after {config.decay_epoch} of them a tenth of "
-        "the learning rate. Each loss was tuned by the same rule: as many trials at first, over the same ranges and "
-        "those of its own parameters, and some more where a chosen value lay at the edge of its range, with seeds that "
-        f"are not reported, chosen by rsum on {config.chosen_by} alone.{said}"
-    )
 
 
 def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> list[str]:
@@ -240,55 +221,6 @@ def pairs_in_words(found: Mapping[Key, Comparison]) -> str:
 
 def _mean(runs: Sequence[Run]) -> float:
     return summarize([run.rsum for run in runs]).mean
-
-
-def _settings(groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
-    """One row for each model and loss: the settings that were chosen for it."""
-    rows = []
-    for key, label in labels(groups).items():
-        config = groups[key][0].config
-        options = {name: value for name, value in config.loss_options.items() if value is not None}
-        rows.append({
-            "loss": label,
-            **{short: f"{value:.3g}" if (value := getattr(config, name)) is not None else ""
-               for name, short in SHORT.items()},
-            "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
-        })  # fmt: skip
-    return pd.DataFrame(rows).set_index("loss")
-
-
-def _short(value: Any) -> str:
-    """A loss's option in a few letters; `settings.json` has it to the last digit."""
-    if isinstance(value, list):
-        return " ".join(map(_short, value))
-    return f"{value:.2g}" if isinstance(value, float) else json.dumps(value)
-
-
-def _tried(study: StudyRuns) -> dict[str, pd.DataFrame]:
-    """What was tried for each loss, as `tuning.json` beside the runs says; nothing where settings were given."""
-    path = paths.RUNS / study.dataset / "tuning.json"
-    with reading(path, "what was tried for each loss"):
-        rows = [_tried_of(loss, of) for loss, of in (read_json(path) if path.exists() else {}).items()]
-    return {"What was tried": pd.DataFrame(rows).fillna("").set_index("loss")} if rows else {}
-
-
-def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
-    ranges = {name: _range(choice) for name, choice in of["space"].items()}
-    own = [f"{name.removeprefix('loss.')} {said}" for name, said in ranges.items() if name.startswith("loss.")]
-    return {
-        "loss": loss, "trials (pruned, failed)": f"{of['trials']} ({of['pruned']}, {of['failed']})",
-        "with further seeds": of["contenders"],
-        f"rsum on {of['chosen_by']}": summarize([*of["rsums"].values()]).mean_and_std,
-        **{SHORT.get(name, name): said for name, said in ranges.items() if not name.startswith("loss.")},
-        "of the loss": ", ".join(own),
-        "at an edge": ", ".join(of["at_edge"]),
-    }  # fmt: skip
-
-
-def _range(choice: Any) -> str:
-    if isinstance(choice, Mapping):
-        return f"{choice['low']:g} to {choice['high']:g}"
-    return " ".join(f"{value:g}" for value in choice)
 
 
 def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
     COLUMNS,
     collapsed_in_words,
+    commands_in_words,
     compare_losses,
     digests,
     mean_and_std,
@@ -64,6 +65,7 @@ def two_losses(study: StudyRuns) -> Report:
         f"{counted(summary['captions_per_image'], 'caption')} each",
         table=results_table(study),
         runs=run_table(study.all_runs),
+        commands=commands_in_words(study.all_runs),
         about=(f"{run.model}; {settings_in_words(study.runs)}.",),
         notes=(
             "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "

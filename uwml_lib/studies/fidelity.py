@@ -11,6 +11,7 @@ from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
     COLUMNS,
     RECALL_AT_1_AND_RSUM,
+    commands_in_words,
     differences,
     intervals_in_words,
     mean_and_std,
@@ -80,6 +81,7 @@ def report(study: StudyRuns) -> Report:
         about=(f"Polynomial loss, {study.runs[0].model}; {settings_in_words(study.all_runs)}.",),
         notes=(intervals_in_words(len(found)), *study.remarks),
         findings=findings,
+        commands=commands_in_words(study.all_runs),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
     collapsed_in_words,
+    commands_in_words,
     intervals_in_words,
     losses_by_model,
     models_table,
@@ -78,8 +79,9 @@ def report(study: StudyRuns) -> Report:
     about += " *Dense form*: trained on all informative negatives to the end." * dense
     notes = (intervals_in_words(len(outcomes)), *study.remarks, *collapsed_in_words(study.runs))
     return Report(
-        title, models_table(study), run_table(study.all_runs), (about,), notes, findings=findings, outcomes=outcomes
-    )
+        title, models_table(study), run_table(study.all_runs), (about,), notes, findings=findings, outcomes=outcomes,
+        commands=commands_in_words(study.all_runs),
+    )  # fmt: skip
 
 
 MODELS = Study(
