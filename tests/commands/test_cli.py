@@ -433,7 +433,7 @@ def test_report_fills_the_published_table_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("uwml_lib.studies.build_pages", lambda: None)
     assert main(["report", "--dataset", "scenes"]) == 0
     assert capsys.readouterr().out == "table of scenes, reproduce\n"
-    assert "| ours" in (tmp_path / "published.md").read_text(encoding="utf-8")
+    assert "| published |" in (tmp_path / "published.md").read_text(encoding="utf-8")
 
 
 def test_json_is_all_that_the_standard_output_gets(capfd, monkeypatch):

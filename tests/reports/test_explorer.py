@@ -85,7 +85,7 @@ def data_of(page):
 def test_the_page_asks_for_nothing(page):
     tags = Tags(page.read_text(encoding="utf-8")).found
     asked = [(tag, a[name]) for tag, a in tags for name in ("src", "href", "srcset", "action", "data") if name in a]
-    assert asked == [("a", "index.html")]
+    assert asked == [("a", "index.html"), ("a", "loss_playground.html")]
     assert not [tag for tag, _ in tags if tag in ("link", "iframe", "object", "embed", "img", "base")]
     (policy,) = [a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none';")
