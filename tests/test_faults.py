@@ -199,7 +199,7 @@ def test_a_file_system_that_is_read_only(home, tmp_path, monkeypatch, command):
 @pytest.mark.slow
 def test_two_pipelines_at_once(tmp_path):
     """Data, runs and report are shared; the second waits for the first and finds everything done."""
-    arguments = ("reproduce", "--profile", "smoke", "--seeds", "0", "--epochs", "1")
+    arguments = ("fidelity", "--profile", "smoke", "--seeds", "0", "--epochs", "1")
     with ThreadPoolExecutor() as pool:
         results = [*pool.map(lambda _: uwml_anew(tmp_path, *arguments), range(2))]
     assert [result.returncode for result in results] == [0, 0], results
