@@ -76,7 +76,10 @@ def panels(count: int, columns: int, width: float, height: float, share: bool = 
     figure, axes = plt.subplots(rows, columns, figsize=size, sharex=share, sharey=share, squeeze=False)
     for axis in axes.flat[count:]:
         axis.remove()
-    return figure, list(axes.flat[:count])
+    shown = list(axes.flat[:count])
+    for axis in shown[-columns:]:  # those at the bottom, or above a place that is empty
+        axis.tick_params(labelbottom=True)
+    return figure, shown
 
 
 def legend(figure: Figure, columns: int, side: str = "upper") -> None:
