@@ -27,7 +27,12 @@ def made_run(rsum: float, folder: Path = Path(), results: Mapping[str, Any] = {}
     found = [0 if image < (rsum - 370) / 2 else 20 for image in range(N_IMAGES)]
     ranks = {"image_to_text_ranks": found, "text_to_image_ranks": found}
     metrics = {**dict.fromkeys(METRICS, 1.0), "rsum": rsum}
-    facts = {"best_epoch": 1, "dev_rsum": rsum, "training_seconds": 1.0, "provenance": {"sessions": []}}
+    facts = {
+        "best_epoch": 1,
+        "dev_rsum": rsum,
+        "training_seconds": 1.0,
+        "provenance": {"command": "uwml x", "sessions": []},
+    }
     values = {"config": config.to_dict(), "split": "test", "captions_per_image": 1, "metrics": metrics, "ranks": ranks}
     return Run(folder / config.run_name("x"), config, {**values, **facts, **results})
 

@@ -39,7 +39,7 @@ def test_every_run_has_a_page_with_its_curves(reports):
 
 def test_the_page_of_a_study_has_its_verdict_its_runs_and_its_notebooks(reports):
     text = text_of(reports, f"{DATA}/reproduce.html")
-    for words in ("Verdict", "How long it took", "-seed0-", "course/02_training.html"):
+    for words in ("Verdict", "How long the command takes", "-seed0-", "course/02_training.html"):
         assert words in text
     assert 'href="runs/scenes_smoke/reproduce.html"' in text_of(reports, "pages/results.html")
 

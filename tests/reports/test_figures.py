@@ -242,6 +242,7 @@ def test_intervals_are_filled_where_both_show_a_difference():
     assert drawn.get_xdata().tolist() == pytest.approx([over_seeds.difference, found["not decided"][0].difference])
     assert filled.get_xdata().tolist() == pytest.approx([over_seeds.difference])
     assert axis.get_ylim() == (1.5, -0.5)  # no mark is cut
+    assert np.abs(axis.get_xlim()).max() > np.abs([over_seeds.low, found["not decided"].over_seeds.high]).max()
     one = compare_all({"one seed": (base[:1], base[:1])})
     assert np.isnan(figures.intervals(one, "itself")[1]["low"][0])
 
@@ -251,10 +252,11 @@ def test_an_interval_that_is_far_too_wide_ends_in_arrows():
     wide, narrow = made_runs({0: 410.0, 1: 100.0, 2: 700.0}), made_runs({0: 405.0, 1: 406.0, 2: 406.5})
     figure, data = figures.intervals(compare_all({"wide": (wide, base), "narrow": (narrow, base)}), "the base")
     [axis] = figure.axes
-    frame = 2.5 * data["difference"].abs().max()
-    arrows = {line.get_marker(): line.get_xydata().tolist() for line in axis.lines if line.get_marker() in "<>"}
-    assert arrows == {"<": [[-frame, -0.15]], ">": [[frame, -0.15]]}
-    assert np.abs(axis.get_xlim()).max() == pytest.approx(1.02 * frame)
+    frame = axis.get_xlim()[1] / 1.02
+    arrows = [(line.get_marker(), *line.get_xydata()[0]) for line in axis.lines if line.get_marker() in ("<", ">")]
+    assert ("<", pytest.approx(-frame), -0.15) in arrows and (">", pytest.approx(frame), -0.15) in arrows
+    ends = data.set_index("compared")[["low", "high"]].abs().max(axis=1)
+    assert ends["narrow"].max() < frame < ends["wide"].max() / 2
 
 
 def test_a_caption_with_dollars_is_drawn_as_it_is():

@@ -83,8 +83,8 @@ def test_seeds_whose_scores_end_at_two_levels_are_told_apart(study, monkeypatch)
     third = [write_run(paths.RUNS / f"scenes/infonce-{seed}", "infonce", seed, 2.0) for seed in (2, 0, 1)]
     with_third = StudyRuns("scenes", {"runs": (*study.runs, *third)})
     assert tuned_losses(with_third).findings[-1] == (
-        "Where scores settle on scenes depends on the seed with some losses. At the lower level: triplet with 1 of 3 "
-        f"seeds, {abs(cost):.0f} points of rsum {'behind' if cost > 0 else 'ahead of'} the others."
+        "With some losses scores settle on scenes at one of two levels, by the seed. At the lower one: triplet with 1 "
+        f"of 3 seeds, {abs(cost):.0f} points of rsum {'behind' if cost > 0 else 'ahead of'} its other seeds."
     )
     by_loss = study.by_loss()
     apart = [a.rsum - b.rsum for a, b in zip(by_loss["polynomial"], by_loss["triplet"], strict=True)]

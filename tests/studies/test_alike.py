@@ -19,6 +19,7 @@ from uwml_lib import config
 from uwml_lib.losses import LOSSES, PolynomialLoss
 from uwml_lib.reports import trained_on
 from uwml_lib.reports.tuned_losses import (
+    EVERY_PAIR,
     FITTED,
     comparisons,
     every_pair,
@@ -39,7 +40,7 @@ from uwml_lib.weighting import describe, positives_and_hardest_negatives
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
-LIES = "Where the scores lie (means over seeds; ranges and shares of the first seed)"
+LIES = "Where the scores of the first seed lie"
 PLACES = {"learning_rate": 1.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 9.0, "loss.margin": 0.2}
 ENDS = alike.ends_of(10_000)
 
@@ -427,14 +428,15 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert report.verdict == "polynomial is better" and report.decided
     tuned = "on scenes, each loss tuned"  # which is another question than that of one setting for both
     assert report.outcomes == {f"{i2t} {tuned}": "polynomial", f"{t2i} {tuned}": ""}
-    first, every, fitted = report.findings
+    first, every, in_pairs, fitted = report.findings
     assert "both losses tuned alike: triplet" in first and "over 3 seeds" in first
     assert every.startswith("4 losses on scenes, each with the same tuning. The highest mean rsums: polynomial_fitted ")
     assert every.endswith(f"Better than the triplet loss: {FITTED}, polynomial; worse: none; not decided: infonce.")
+    assert in_pairs.startswith("Of 6 pairs of losses ")
     assert "with coefficients fitted to its scores, tuned alike: its rsum changes by +" in fitted
     text = report.to_markdown()
     assert (
-        "The other 3 comparisons are corrected for their number (Holm)" in text
+        "All but polynomial − triplet are corrected for their number, 3 (Holm)." in text
         and "chosen by rsum on dev alone. The data set's own settings proved the steadiest for: polynomial, infonce."
         in text
     )
@@ -485,15 +487,17 @@ def test_effects_are_shares_of_the_scores():
 def test_one_model_is_not_named_in_every_row(study):
     one = StudyRuns("scenes", {"runs": study.runs})
     assert [*tuned_losses(one).table.index] == ["polynomial", "infonce", "triplet"]
-    assert len(tuned_losses(one).findings) == 2, "nothing of coefficients where none were fitted"
+    assert len(tuned_losses(one).findings) == 3, "nothing of coefficients where none were fitted"
 
 
 def test_every_pair_of_losses_once_each_way(study):
-    table = tuned_losses(study).further["Every pair of losses"]
-    assert [*table.index] == [*table.columns] == [FITTED, "polynomial", "infonce", "triplet"], "the best first"
-    assert table.loc["polynomial", "triplet"].startswith("+") and table.loc["triplet", "polynomial"].startswith("-")
-    assert table.loc["polynomial", "triplet"][1:].rstrip("*") == table.loc["triplet", "polynomial"][1:].rstrip("*")
-    assert table.loc["triplet", "triplet"] == ""
+    table = tuned_losses(study).further[EVERY_PAIR]
+    polynomial, triplet = "2. polynomial", "4. triplet"
+    assert [*table.index] == [f"1. {FITTED}", polynomial, "3. infonce", triplet], "the best first"
+    assert [*table.columns] == [1, 2, 3, 4]
+    assert table.loc[polynomial, 4].startswith("+") and table.loc[triplet, 2].startswith("-")
+    assert table.loc[polynomial, 4][1:].rstrip("*") == table.loc[triplet, 2][1:].rstrip("*")
+    assert table.loc[triplet, 4] == ""
 
 
 def test_pairs_in_words_read_right_for_none_one_and_many():
@@ -602,7 +606,9 @@ def test_what_became_of_models_that_were_trained_on():
     found = trained_on.against_start(groups)
     assert {item.family for item in found.values()} == {2, 3}, "Holm: the surest of three, then of two"
     words = trained_on.in_words(groups)
-    assert words.startswith("3 models of triplet_all (rsum 410.0 ± 10.0) trained on for 4 epochs, change in rsum: own ")
+    assert words.startswith(
+        "3 models of triplet_all (rsum 410.0 ± 10.0) trained further for 4 epochs, change in rsum: own "
+    )
     assert words.endswith("Statistically significant: fitted coefficients (gain).")
     harmed = trained_on_of((400.0, 410.0), own=(400.0, 411.0), released=(400.5, 410.0), fitted=(399.0, 415.0))
     assert trained_on.in_words(trained_on.models(harmed)).endswith("Statistically significant: none.")
@@ -623,10 +629,10 @@ def test_the_report_of_all_losses_says_what_became_of_them(study, monkeypatch):
     )
     own = tuple(replace(run, config=replace(run.config, start_from=run.folder.name)) for run in study.runs[:3])
     report = compare.report(StudyRuns("scenes", {**study.groups, "trained_on": (*own, *runs)}))
-    assert [*report.further][-1] == "Models of triplet, trained on"
+    assert [*report.further][-1] == "Models of triplet, trained further"
     assert "models of triplet (rsum" in report.findings[-1] and "fitted coefficients (gain)" in report.findings[-1]
     assert set(report.runs["begins with"]) >= {study.runs[0].folder.name}
-    assert "Models of triplet, trained on" not in compare.report(study).further
+    assert "Models of triplet, trained further" not in compare.report(study).further
 
 
 def test_runs_of_unequal_seeds_are_compared_by_welch_and_the_first_question_stands_alone(study):
@@ -672,5 +678,5 @@ def test_evidence_from_the_data_to_the_table_and_again_elsewhere_from_what_is_co
         (tmp_path / home / "reports/pages/runs/scenes_smoke/evidence.html").read_text(encoding="utf-8")
         for home in ("first", "second")
     )
-    assert "How long it took" in first and "How long it took" not in index
+    assert "How long the command takes" in first and "How long the command takes" not in index
     assert "What was tried" in index and "Every pair of losses" in index

@@ -26,7 +26,7 @@ def test_times_are_the_measured_ones_where_there_are_any(tmp_path, monkeypatch):
     assert [*table.loc["09_fidelity"]][1:] == ["`make fidelity`", "about 10 min"]
     assert [*table.loc["00_start_here"]][1:] == ["–", "–"]
     write_json(tmp_path / "clips/durations.json", {"videos": {"seconds": {"training": 61}}})
-    assert course_table().set_index("notebook").loc["11_video_text", "takes"] == "1 min 1 s"
+    assert course_table().set_index("notebook").loc["11_video_text", "that takes"] == "1 min 1 s"
 
 
 def test_no_time_was_noted(tmp_path):

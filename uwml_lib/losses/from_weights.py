@@ -22,7 +22,7 @@ class FromWeights(ScoreMatrixLoss):
     p = S_ii, weights w+ and w-, taken as constants, and the informative negatives N_i = {j : S_ij + margin > S_ii}, an
     anchor contributes
 
-        hardest:  w-(p, n) n - w+(p, n) p   with n = max_j S_ij in N_i
+        hardest:  w-(p, n) n - w+(p, n) p   with n = max_{j in N_i} S_ij
         average:  mean_{j in N_i} (w-(p, S_ij) S_ij - w+(p, S_ij) p)
 
     and nothing if N_i is empty. The gradient is the weights; the value has no meaning beyond that, and may be negative.
@@ -31,7 +31,8 @@ class FromWeights(ScoreMatrixLoss):
         positive, negative: w+ of the positive and w- of a negative. Each is a function of two tensors of scores, the
             positive's and the negative's, or of one, the pair's own; or points (score, weight) in ascending order of
             score, between which the weight of a pair's own score is linear and beyond which it is constant. Functions
-            are elementwise; what has a default is no score, and torch's own functions, which do not tell, take one.
+            work element by element. Scores go to arguments without a default; torch's own functions, whose signature
+            cannot be read, get the pair's own.
         margin: how far below its positive a negative still informs; None, as a weight may be 0 by itself, for all.
         negatives: "hardest" or "average".
         reduction: "mean" or "sum".

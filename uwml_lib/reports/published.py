@@ -29,9 +29,9 @@ TRAINED, CHECKPOINT = "trained here", "released checkpoint"
 WAYS: tuple[tuple[str, Fidelity], ...] = tuple(product((TRAINED, CHECKPOINT), FIDELITY))
 """How one of our numbers came about. A checkpoint was trained as released, whatever it is evaluated by."""
 
+CELLS = "In a cell: image→text R@1/5/10 · text→image R@1/5/10 · rsum, in percent; – is not given by the source."
 NOTE = (
-    "In a cell: image→text R@1/5/10 · text→image R@1/5/10 · rsum, in percent; – is not given by the source. How: "
-    "trained here, or the released checkpoint scored here (`uwml evaluate`); corrected, or with the habits of the "
+    "How: trained here, or the released checkpoint scored here (`uwml evaluate`); corrected, or with the habits of the "
     "released code (`--fidelity released`). Ours: means over the finished runs below `reports/runs`, and the "
     "checkpoints below `reports/evaluations`, that have the row's settings, features of the published shape and "
     "number, and the row's protocol; a seed counts once, ± is the sample standard deviation over seeds. "
@@ -41,7 +41,8 @@ NOTE = (
 )
 
 ABOUT = (
-    "What was published of the method, of what it builds on and of later models, and beside it what was trained here."
+    "What was published of the method, of what it builds on and of later models. What is trained here on the same "
+    "features comes to stand beside it; so far a row without it says why not."
 )
 
 
@@ -84,9 +85,9 @@ def comparison_text(runs: Sequence[Run]) -> str:
         told = [column for column in zip(COLUMNS, *lines, strict=True) if {*column[1:]} != {"–"}]
         heading, *lines = zip(*told, strict=True)
         blocks += [f"## {protocol.name} ({protocol.dataset}, {protocol.evaluation})", _markdown(heading, lines)]
-    blocks.append(NOTE)
+    blocks.append(CELLS)
     if behind:
-        blocks += ["## The runs behind ours", "\n".join(behind)]
+        blocks += [NOTE, "## The runs behind ours", "\n".join(behind)]
     if missing:
         blocks += [
             "## What fills the rest",

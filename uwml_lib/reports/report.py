@@ -91,4 +91,7 @@ def in_short(outcomes: Mapping[str, str]) -> str:
         return f"One comparison was made, of one model on one data set: {WINNERS[next(iter(outcomes.values()))]}."
     counts = Counter(outcomes.values())
     said = "; ".join(f"{text} in {counts[winner]}" for winner, text in WINNERS.items() if counts[winner])
-    return f"{len(outcomes)} comparisons were made, each of one model on one data set, counted once: {said}."
+    return (
+        f"{len(outcomes)} comparisons were made, each of one model on one data set, at one setting for both losses or "
+        f"with each loss tuned: {said}."
+    )

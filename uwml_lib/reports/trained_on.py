@@ -53,7 +53,7 @@ def table(groups: Mapping[str, list[Run]]) -> pd.DataFrame:
         | ({f"− start, {over}": cell for over, cell in differences(found[name]).items()} if name in found else {})
         for name, runs in groups.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("trained on with")
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("trained further with")
 
 
 def in_words(groups: Mapping[str, list[Run]]) -> str:
@@ -65,7 +65,7 @@ def in_words(groups: Mapping[str, list[Run]]) -> str:
         for name, comparison in found.items() if comparison.winner
     )  # fmt: skip
     return (
-        f"{counted(len(starts), 'model')} of {starts[0].config.loss} (rsum {mean_and_std(starts)}) trained on for "
+        f"{counted(len(starts), 'model')} of {starts[0].config.loss} (rsum {mean_and_std(starts)}) trained further for "
         f"{counted(groups[OWN][0].config.epochs, 'epoch')}, change in rsum: {said}. Statistically significant: "
         f"{sure or 'none'}."
     )

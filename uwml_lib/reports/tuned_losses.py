@@ -32,6 +32,13 @@ from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
 
 FITTED = "polynomial_fitted"
 """The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
+EVERY_PAIR = (
+    "Every pair of losses: by how much the row's rsum is above that of the row with the column's number (* both "
+    "intervals, corrected for the number of pairs, exclude 0)"
+)
+LAST_EPOCH = {
+    "positives": "positive_score", "hardest negatives": "hardest_negative_score", "informative": "informative_share",
+}  # fmt: skip
 Key = tuple[str, str]
 """Model and loss."""
 
@@ -77,6 +84,7 @@ def tuned_losses(study: StudyRuns) -> Report:
     groups = groups_of(study)
     found = comparisons(groups)
     first, run = next(iter(found)), study.runs[0]
+    every = every_pair(groups)
     verdict, n_images = found[first].verdict("polynomial", "triplet"), run.images_ranked
     values = ", ".join(f"{loss} {mean_and_std(groups[first[0], loss])}" for loss in ("triplet", "polynomial"))
     finding = (
@@ -92,8 +100,8 @@ def tuned_losses(study: StudyRuns) -> Report:
         about=(how_tuned(groups[key] for key in groups if key[0] == first[0]),),
         verdict=verdict,
         decided=bool(found[first].winner),
-        notes=tuple(_notes(study, found, first[0])),
-        findings=(finding, *_of_all_losses(study.dataset, groups, found)),
+        notes=tuple(_notes(study, found)),
+        findings=(finding, *_of_all_losses(study.dataset, groups, found, every)),
         outcomes={
             f"{model} on {study.dataset}, each loss tuned": comparison.leader("polynomial", "triplet")
             for (model, loss), comparison in found.items() if loss == "polynomial"
@@ -101,14 +109,16 @@ def tuned_losses(study: StudyRuns) -> Report:
         further={
             "What was chosen": chosen({label: groups[key] for key, label in labels(groups).items()}),
             **tried(study.dataset),
-            "Where the scores lie (means over seeds; ranges and shares of the first seed)": _scores(study, groups),
-            "Every pair of losses": pairs(every_pair(groups)),
+            "Where the scores of the first seed lie": _scores(study, groups),
+            EVERY_PAIR: pairs(every),
         },
         data=_data(study, groups, found),
     )  # fmt: skip
 
 
-def _of_all_losses(dataset: str, groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison]) -> Iterator[str]:
+def _of_all_losses(
+    dataset: str, groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], every: Mapping[Key, Comparison]
+) -> Iterator[str]:
     """Say which losses are the best on the first model, how they compare, and whether fitted coefficients helped."""
     (model, _), *_ = groups
     of_model = {loss: runs for (of, loss), runs in groups.items() if of == model}
@@ -124,6 +134,7 @@ def _of_all_losses(dataset: str, groups: Mapping[Key, list[Run]], found: Mapping
         f"{len(of_model)} losses on {dataset}, each with the same tuning. The highest mean rsums: "
         f"{highest}. Better than the triplet loss: {better}; worse: {worse}; not decided: {undecided}."
     )
+    yield pairs_in_words(every)
     if FITTED in of_model:
         change = compare(of_model[FITTED], of_model["polynomial"], paired=None)
         yield (
@@ -143,22 +154,22 @@ def _levels(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]
             cost = _mean(high) - _mean(low)
             side = "behind" if cost > 0 else "ahead of"
             said.append(
-                f"{loss} with {len(low)} of {len(runs)} seeds, {abs(cost):.0f} points of rsum {side} the others"
+                f"{loss} with {len(low)} of {len(runs)} seeds, {abs(cost):.0f} points of rsum {side} its other seeds"
             )
     if said:
         lower = "; ".join(said)
-        yield f"Where scores settle on {dataset} depends on the seed with some losses. At the lower level: {lower}."
+        yield (
+            f"With some losses scores settle on {dataset} at one of two levels, by the seed. At the lower one: {lower}."
+        )
 
 
-def _notes(study: StudyRuns, found: Mapping[Key, Comparison], model: str) -> list[str]:
+def _notes(study: StudyRuns, found: Mapping[Key, Comparison]) -> list[str]:
     others = len(found) - 1
-    corrected = f" The other {others} comparisons are corrected for their number (Holm)." if others > 1 else ""
+    corrected = f" All but polynomial − triplet are corrected for their number, {others} (Holm)." if others > 1 else ""
     return [
         "Recalls in percent, mean ± sample standard deviation over seeds. Differences in rsum with 95 % intervals: "
         "over seeds by Student's t over pairs, for trainings with the same seed begin with the same weights, and by "
         f"Welch's t where one loss has more seeds; over images by paired bootstrap, seeds averaged.{corrected}",
-        f"Every pair of losses, {model}: by how much the row's rsum is above the column's; * where both intervals, "
-        "corrected for the number of pairs, exclude 0.",
         *study.remarks,
         *collapsed_in_words(study.runs),
         *data_remarks(study),
@@ -189,12 +200,13 @@ def every_pair(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:
 
 
 def pairs(found: Mapping[Key, Comparison]) -> pd.DataFrame:
-    """One row and one column for each loss, the best first: by how much the row's rsum is above the column's.
+    """One row and one column for each loss, numbered, the best first: by how much the row's rsum is above the column's.
 
     found: of `every_pair`. A star marks what both intervals, corrected for the number of pairs, show to be a
     difference.
     """
     losses = [*dict.fromkeys(itertools.chain(*found))]
+    rows = [f"{number}. {loss}" for number, loss in enumerate(losses, 1)]
 
     def cell(a: str, b: str) -> str:
         if a == b:
@@ -202,7 +214,8 @@ def pairs(found: Mapping[Key, Comparison]) -> pd.DataFrame:
         sign, comparison = (1, found[a, b]) if (a, b) in found else (-1, found[b, a])
         return f"{sign * comparison.over_seeds.difference:+.1f}{'*' if comparison.winner else ''}"
 
-    return pd.DataFrame([[cell(a, b) for b in losses] for a in losses], losses, losses).rename_axis("loss")
+    cells = [[cell(a, b) for b in losses] for a in losses]
+    return pd.DataFrame(cells, rows, range(1, len(losses) + 1)).rename_axis("loss")
 
 
 def pairs_in_words(found: Mapping[Key, Comparison]) -> str:
@@ -224,32 +237,25 @@ def _mean(runs: Sequence[Run]) -> float:
 
 
 def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
-    """One row for each model and loss: mean scores in the batches of the last epoch, and what rsum still gained.
+    """One row for each model and loss: mean scores in the first seed's last epoch, and what rsum still gained, a mean.
 
-    Of the first seed, as far as `scores.json` has it, where the middle 98 % of the scores on the images that choose
-    lie, and which share of the hardest negatives the released coefficients would not move, or move the wrong way.
+    As far as `scores.json` has it, also where the middle 98 % of that seed's scores on the images that choose lie, and
+    which share of the hardest negatives the released coefficients would not move, or move the wrong way.
     """
     path, rows = paths.RUNS / study.dataset / "scores.json", list[dict[str, str]]()
     noted = read_json(path) if path.exists() else {}
     for key, label in labels(groups).items():
         runs = groups[key]
         histories = [run.history() for run in runs]
-        last = [run.last_epoch() for run in runs]
         dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
-        means = {
-            heading: summarize([lines[name].mean() for lines in last]).mean
-            for heading, name in (
-                ("positives", "positive_score"), ("hardest negatives", "hardest_negative_score"),
-                ("informative", "informative_share"),
-            )
-        }  # fmt: skip
+        means = runs[0].last_epoch()[[*LAST_EPOCH.values()]].mean()
         gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
         with reading(path, "where the scores of a run lie"):
             told = _noted(noted.get(runs[0].folder.name))
         rows.append(
             {"loss": label}
-            | {heading: f"{mean:.2f}" for heading, mean in means.items()}
-            | {"rsum gained in the last epoch": f"{gained:+.1f}"}
+            | {heading: f"{means[name]:.2f}" for heading, name in LAST_EPOCH.items()}
+            | {"rsum gained in the last epoch (all seeds)": f"{gained:+.1f}"}
             | told
         )
     return pd.DataFrame(rows).fillna("").set_index("loss")

@@ -115,9 +115,16 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     apart = [rsum - rsums["triplet"][seed] for seed, rsum in rsums["polynomial"].items()]
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
     p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, float(np.median(apart))
-    far = sum(abs(difference) > 5 * abs(middle) for difference in apart)
-    widened = f"; with {counted(far, 'seed')} by more than five times that, which widens the interval" if far else ""
-    listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in zip(rsums["polynomial"], apart, strict=True))
+    by_seed = dict(zip(rsums["polynomial"], apart, strict=True))
+    lost = {run.seed for loss in rsums for run in by_loss[loss] if run.collapsed}
+    far = ", ".join(
+        f"{seed} ({difference:+.1f}{', one of the two collapsed' * (seed in lost)})"
+        for seed, difference in by_seed.items() if abs(difference) > 5 * abs(middle)
+    )  # fmt: skip
+    widened = (
+        f". Seeds that differ by more than five times that, and so widen the mean's interval: {far}" if far else ""
+    )
+    listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in by_seed.items())
     return (
         f"polynomial − triplet, rsum, seed by seed: {listed}.",
         f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')} (two-sided sign test: "
@@ -128,7 +135,7 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
 def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
     """Name the losses whose scores end at a high level with some seeds and at a low one with others."""
     for loss, runs in by_loss.items():
-        if levels := two_levels(runs):
+        if levels := two_levels([run for run in runs if not run.collapsed]):
             yield (
                 f"The scores of the {loss} loss settle at two levels: {'; '.join(map(_level, levels))}. "
                 "Student's t takes these for one group, so its interval over seeds is no more than a hint."

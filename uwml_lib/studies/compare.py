@@ -66,7 +66,7 @@ def report(study: StudyRuns) -> Report:
         of_losses,
         further={
             **of_losses.further,
-            f"Models of {groups[trained_on.START][0].config.loss}, trained on": trained_on.table(groups),
+            f"Models of {groups[trained_on.START][0].config.loss}, trained further": trained_on.table(groups),
         },
         findings=(*of_losses.findings, f"On {study.dataset}: {trained_on.in_words(groups)}"),
     )

@@ -58,4 +58,4 @@ def course_table() -> pd.DataFrame:
         took = duration(sum(seconds.values())) if seconds else f"about {ROUGHLY.get(lesson.needs, '')}"
         command = f"`make {lesson.needs}`" if lesson.needs else "–"
         rows.append((lesson.notebook, lesson.question, command, took if lesson.needs else "–"))
-    return pd.DataFrame(rows, columns=["notebook", "question", "run before", "takes"])
+    return pd.DataFrame(rows, columns=["notebook", "question", "run before", "that takes"])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -19,8 +20,6 @@ from uwml_lib.weighting.coefficients import Zone
 
 WORST_TO_BEST = ("pi", 100)  # as seaborn calls the interval that holds all values
 RSUM_BY_EPOCH: dict[str, Any] = {"x": "epochs_done", "y": "dev_rsum", "errorbar": WORST_TO_BEST}
-FRAME = 2.5
-"""How many times the largest difference intervals are drawn to."""
 LINE_A_SEED: dict[str, Any] = {"units": "seed", "estimator": None}
 
 
@@ -154,7 +153,7 @@ def intervals(found: Mapping[str, Comparison], against: str) -> tuple[Figure, pd
     """Draw differences in rsum with their intervals over seeds and over images, a row for each comparison.
 
     against: what each is compared with. A mark is filled where both intervals show a difference. An interval that is
-    much wider than the differences runs out of the frame, with an arrow, so that the others stay legible. Returns two
+    much wider than all others runs out of the frame, with an arrow, so that those stay legible. Returns two
     rows for each comparison: its name, over seeds or images, the difference with its ends, and the winner as
     `Comparison` has it.
     """
@@ -164,7 +163,7 @@ def intervals(found: Mapping[str, Comparison], against: str) -> tuple[Figure, pd
         for over in ("seeds", "images")
     )
     figure, [axis] = panels(1, columns=1, width=7, height=0.42 * len(found) + 1.3)
-    frame = FRAME * values["difference"].abs().max()
+    frame = _frame(values)
     for over, shift, look in zip(("seeds", "images"), (-0.15, 0.15), LOOK.values(), strict=True):
         rows = values[values["over"] == over].reset_index()
         axis.hlines(rows.index + shift, rows["low"], rows["high"], color=look["color"], linestyle="-")
@@ -178,11 +177,17 @@ def intervals(found: Mapping[str, Comparison], against: str) -> tuple[Figure, pd
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set(yticks=range(len(found)), yticklabels=[*found], xlabel=f"difference in rsum to {against}")
     axis.set_ylim(len(found) - 0.5, -0.5)
-    if frame > 0:
-        (low, high), end = axis.get_xlim(), frame * 1.02
-        axis.set_xlim(max(low, -end), min(high, end))
+    low, high = axis.get_xlim()
+    axis.set_xlim(max(low, -1.02 * frame), min(high, 1.02 * frame))
     legend(figure, columns=2)
     return figure, values
+
+
+def _frame(values: pd.DataFrame) -> float:
+    """How far from 0 intervals are drawn: no limit, unless one row's is more than twice as wide as all others."""
+    ends = values.set_index("compared")[["low", "high"]].abs().max(axis=1).groupby(level=0).max().sort_values()
+    inner = 1.2 * max(ends.iloc[-2:-1].max(), values["difference"].abs().max())
+    return inner if ends.iloc[-1] > 2 * inner else np.inf
 
 
 @styled

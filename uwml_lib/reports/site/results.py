@@ -189,12 +189,13 @@ def _command(study: Shown, dataset: str) -> str:
     smoke, name = dataset.endswith("_smoke"), shlex.quote(dataset.removesuffix("_smoke"))
     data = "" if name == study.dataset else f" DATASET={name}"
     command = f"make {study.name}{data}{' PROFILE=smoke' * smoke}"
-    return f"Command: `` {command} ``. [When a loss counts as better](/pages/results.md#the-rule)."
+    rule = "[When a loss counts as better](/pages/results.md#the-rule)"
+    return f"Command: `` {command} ``; the trainings below name theirs, seeds and all. {rule}."
 
 
 def _durations(folder: Path, study: Shown) -> list[str]:
     words = ", ".join(f"{step} {duration(seconds)}" for step, seconds in step_seconds(folder, study.name).items())
-    return [f"How long it took, from nothing: {words}."] if words else []
+    return [f"How long the command takes, from nothing and with its usual seeds: {words}."] if words else []
 
 
 def _notebook_links(sources: Sources, study: Shown) -> str:
