@@ -80,7 +80,8 @@ def report(study: StudyRuns) -> Report:
         runs,
         about=(
             f"Polynomial loss, {study.runs[0].model}; {settings_in_words(study.all_runs)}. All four: captions as "
-            "bytes, siblings as negatives, dev cut to 5,000 captions, evaluation in float64; the last two change no training.",
+            "bytes, siblings as negatives, dev cut to 5,000 captions, evaluation in float64; the last two change no "
+            "training.",
         ),
         notes=(intervals_in_words(len(found)), *study.remarks),
         findings=findings,
