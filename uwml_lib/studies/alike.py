@@ -32,6 +32,8 @@ TRIALS, EPOCHS, SEED = 12, 4, 1000
 WIDENINGS, MORE_TRIALS = 2, 4
 FURTHER_SEEDS, SEEDS_AT_A_TIME = (1001, 1002, 1003, 1004), 2
 """With which seeds the best settings are tried besides, and how many of them before the next look."""
+MANY = 10_000
+"""Training captions; with more, a trial takes minutes, and no setting is tried with more seeds than at one look."""
 COEFFICIENTS = "coefficients.json"
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
@@ -145,7 +147,8 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
         wider, called = widened(sweep.space, values, ends), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
-    values, rsums, contenders = _steadiest(request, sweep, complete)
+    further = FURTHER_SEEDS[: SEEDS_AT_A_TIME if captions > MANY else None]
+    values, rsums, contenders = _steadiest(request, sweep, complete, () if request.smoke else further)
     (config,) = sweep.configs(values)
     chosen = {key: value for key, value in values.items() if not key.startswith("loss.")}
     states = [trial.state for trial in settled]
@@ -158,14 +161,14 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
 
 
 def _steadiest(
-    request: Request, sweep: Sweep, trials: Sequence[FrozenTrial]
+    request: Request, sweep: Sweep, trials: Sequence[FrozenTrial], further: Sequence[int]
 ) -> tuple[dict[str, Any], dict[int, float], int]:
     """Return the setting whose worst run is the best, its rsums by seed, and how many settings had more than one seed.
 
-    Looked at are all that were tried, and {}, the data set's own. What cannot change the choice is not trained: more
-    seeds are for the setting whose worst run is the best so far.
+    Looked at are all that were tried, and {}, the data set's own. What cannot change the choice is not trained: the
+    further seeds are for the setting whose worst run is the best so far.
     """
-    seeds = (SEED,) if request.smoke else (SEED, *FURTHER_SEEDS)
+    seeds = (SEED, *further)
     settings = [dict[str, Any](), *map(sweep.suggest, trials)]
     rsums = [dict[int, float](), *({SEED: trial.value or 0.0} for trial in trials)]
     while True:
