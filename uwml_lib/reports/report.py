@@ -94,4 +94,7 @@ def in_short(outcomes: Mapping[str, str]) -> str:
     return (
         f"{len(outcomes)} comparisons were made, each of one model on one data set, at one setting for both losses or "
         f"with each loss tuned: {said}."
+        + " In most, the difference is within what other seeds or test items would change."
+        * (counts[""] > len(outcomes) / 2)
+        + " Where it is decided, it goes either way." * bool(counts["polynomial"] and counts["triplet"])
     )
