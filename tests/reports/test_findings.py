@@ -75,6 +75,15 @@ def test_models_are_counted(reference, outcomes, found, certain):
     assert sentences_of(reference, "models", pytest.fail) == [r"One \<b\>.", "Two."]
 
 
+def test_what_is_decided_in_the_dense_form_alone_is_said_to_be(reference):
+    outcomes = {"A, dense form on scenes": "triplet", "B on scenes": ""}
+    write_json(reference / "findings.json", {"models": {"findings": [], "outcomes": outcomes}})
+    assert rows()[0][2] == "better with 0 of 2 models, worse with 1; all of these in the dense form"
+    write_json(reference / "findings.json", {"models": {"findings": [], "outcomes": outcomes | {"B": "polynomial"}}})
+    assert rows()[0][2] == "better with 1 of 3 models, worse with 1"
+    assert "not said of which variant" in cells(findings_table(TITLES, pytest.fail))[3][-1]
+
+
 def test_a_damaged_file_is_left_out_and_said(reference):
     said: list[str] = []
     write_text(reference / "findings.json", "[1]")

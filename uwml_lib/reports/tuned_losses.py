@@ -140,7 +140,7 @@ def _of_all_losses(
         yield (
             f"The polynomial loss on {dataset} with coefficients fitted to its scores, tuned alike: its rsum changes "
             f"by {change.over_seeds} against the released ones, {'a' if change.winner else 'not a'} statistically "
-            "significant difference."
+            "significant difference as one planned comparison, which is not corrected for all the pairs."
         )
     yield from _levels(dataset, of_model)
 

@@ -116,13 +116,13 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
     p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, float(np.median(apart))
     by_seed = dict(zip(rsums["polynomial"], apart, strict=True))
-    lost = {run.seed for loss in rsums for run in by_loss[loss] if run.collapsed}
+    lost = {run.seed: f"; the scores of {loss} collapsed" for loss in rsums for run in by_loss[loss] if run.collapsed}
     far = ", ".join(
-        f"{seed} ({difference:+.1f}{', one of the two collapsed' * (seed in lost)})"
+        f"{seed} ({difference:+.1f}{lost.get(seed, '')})"
         for seed, difference in by_seed.items() if abs(difference) > 5 * abs(middle)
     )  # fmt: skip
-    widened = (
-        f". Seeds that differ by more than five times that, and so widen the mean's interval: {far}" if far else ""
+    widened = f". Seeds that differ by more than five times that move the mean and widen its interval: {far}" * bool(
+        far
     )
     listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in by_seed.items())
     return (

@@ -90,7 +90,8 @@ def _of_the_paper() -> Iterator[tuple[str, Row]]:
     for what, name in PAPER.items():
         ours, theirs = (ROWS[name.format(loss)].metrics["rsum"] for loss in ("polynomial", "triplet"))
         assert ours and theirs
-        said = f"{ours - theirs:+.1f} ({ours:.1f} against {theirs:.1f})"
+        assumed = "; not said of which variant" * ("assumed" in ROWS[name.format("polynomial")].method)
+        said = f"{ours - theirs:+.1f} ({ours:.1f} against {theirs:.1f}{assumed})"
         yield "published", (what, "neither confirmed nor refuted", "not run: no features at hand", "–", "–", said)
 
 
@@ -140,7 +141,9 @@ def _on_models(titles: Mapping[str, str], data: str, found: Mapping[str, Any]) -
         outcomes = _outcomes({study: entry})
         if (n := len(outcomes)) > 1 and study not in ("compare", "evidence"):
             ahead = Counter(winner for _, winner in outcomes)
-            of = f"better with {ahead['polynomial']} of {n} models, worse with {ahead['triplet']}"
+            decided = [what for what, winner in outcomes if winner in ("polynomial", "triplet")]
+            dense = "; all of these in the dense form" * bool(decided and all("dense form" in what for what in decided))
+            of = f"better with {ahead['polynomial']} of {n} models, worse with {ahead['triplet']}{dense}"
             certain = f"{n - ahead['polynomial'] - ahead['triplet']} not decided; corrected for {n} comparisons"
             rows.append((study, (f"{titles.get(study, study)}: {data}", certain, of, "–", "–", "–")))
     return rows
