@@ -131,6 +131,8 @@ def test_habits():
     (sentence,) = report(study_of(plain, released=every)).findings
     assert sentence.endswith("none is statistically significant.")
     assert report(study_of(plain)).findings == ()
+    without_all = report(study_of(plain, released=siblings))
+    assert ["All four: " in of.about[0] for of in (found, without_all)] == [True, False]
 
 
 def test_models(tmp_path):

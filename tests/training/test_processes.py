@@ -75,13 +75,14 @@ def base(tmp_path_factory):
     ],
 )
 def test_two_processes_train_as_one(base, model, loss, batches):
-    options = ("--epochs", "3", "--model", model, "--loss", loss, "--batches", batches)
+    # A small rate, for Adam makes much of the last bits of float32.
+    options = ("--epochs", "3", "--model", model, "--loss", loss, "--batches", batches, "--learning-rate", "0.003")
     name = f"{model}-{loss}-{batches}"
     for processes in (1, 2):
         printed = train(base, f"{name}-{processes}", processes, *options)
         assert printed.count("test split, best epoch") == 1  # one of them speaks for all
     alone, together = (base / f"{name}-{processes}" for processes in (1, 2))
-    assert_same(alone, together, abs=3e-3, rel=3e-3)  # Adam makes much of the last bits of float32
+    assert_same(alone, together, abs=1e-3, rel=1e-3)
     (first, *_), (other, *_) = metrics(alone), metrics(together)
     assert first["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-5)
     assert first["loss"] == pytest.approx(other["loss"], rel=1e-6)

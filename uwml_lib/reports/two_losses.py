@@ -121,14 +121,12 @@ def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
         f"{seed} ({difference:+.1f}{lost.get(seed, '')})"
         for seed, difference in by_seed.items() if abs(difference) > 5 * abs(middle)
     )  # fmt: skip
-    widened = f". Seeds that differ by more than five times that move the mean and widen its interval: {far}" * bool(
-        far
-    )
+    widened = ". Seeds that differ by more than five times that move the mean and widen its interval: " * bool(far)
     listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in by_seed.items())
     return (
         f"polynomial − triplet, rsum, seed by seed: {listed}.",
         f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')} (two-sided sign test: "
-        f"p = {p:.1g}), by {middle:+.1f} in the median{widened}",
+        f"p = {p:.1g}), by {middle:+.1f} in the median{widened}{far}",
     )
 
 

@@ -75,7 +75,7 @@ class Trainer:
             self.model = build_model(config, self.train_set.feature_dim, self.train_set.caption_size)
             if config.start_from and not (folder / "checkpoint/last.pt").exists():  # else it has weights of its own
                 _take_weights(config, self.model, self.vocabulary)
-            # Fused: one pass over all weights, a third of the time on a CPU.
+            # Fused: one pass over all weights.
             optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
             scores = ScoresOfAll(self.model)
             self.score, self.optimizer = self.accelerator.prepare(scores, optimizer)

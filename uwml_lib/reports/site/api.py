@@ -69,8 +69,8 @@ def docstring_for_sphinx(app: Any, what: str, name: str, thing: Any, options: An
 def _block(text: str) -> str:
     """A paragraph, a list of parameters, or lines of equations, which are indented."""
     heading, _, rest = text.partition("\n")
-    if heading in ("Parameters", "Args:") or heading.startswith("Parameters are"):
-        said = f"{_escaped(heading)}:\n\n" if heading.startswith("Parameters are") else ""
+    said = f"{_escaped(heading)}:\n\n" if heading.startswith("Parameters are") else ""
+    if said or heading in ("Parameters", "Args:"):
         # Several names as one word, `a,b`: of two the first would be taken for a type.
         return said + re.sub(
             r"(?m)^ {4}([\w, ]+): ", lambda names: f":param {names[1].replace(' ', '')}: ", _escaped(rest)
