@@ -305,7 +305,7 @@ _SMOKE = {
 }  # fmt: skip
 _PHOTOGRAPHS = {
     "embed_size": 256, "epochs": 8, "decay_epoch": 6, "learning_rate": 2e-3, "warmup_epochs": 2,
-    "lambda_softmax": 10.0, "twins": "ignored",
+    "lambda_softmax": 10.0, "twins": "ignored", "mixed_precision": "auto",
 }  # fmt: skip
 # What differs from the defaults, data set by data set. Flickr30K and MSCOCO: settings of the SCAN release.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from uwml_lib.config import ExperimentConfig
+from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.support import numerics
 from uwml_lib.support.numerics import tf32_products, threads
 
@@ -39,4 +39,6 @@ def test_auto_is_bf16_on_a_cpu_that_has_it(monkeypatch, has, accelerator, device
     assert config.mixed_precision == precision and config.to_dict()["mixed_precision"] == precision
     narrow = ExperimentConfig(mixed_precision="auto", device=device, embed_size=64)
     assert narrow.mixed_precision == "no", "where it is slower"
+    assert preset("f8k_regions", device=device).mixed_precision == precision, "photographs are trained so"
+    assert preset("scenes", device=device).mixed_precision == "no"
     assert config.run_name("x") == ExperimentConfig(mixed_precision=precision, device=device).run_name("x")

@@ -166,13 +166,13 @@ class Relevance(torch.autograd.Function):
         A = context @ queries.T
         grams = [part @ part.mT for part in _items(context, asked)]
         dtype = torch.promote_types(queries.dtype, torch.float32)  # below it, what follows would lose 1e-8 and more
-        A, grams = A.to(dtype), [gram.to(dtype) for gram in grams]
+        grams = [gram.to(dtype) for gram in grams]
         query_square = torch.linalg.vector_norm(queries, dim=-1, dtype=dtype).square_()
-        inner, square = A.new_empty(2, blocks[-1].contexts.stop, len(queries))
-        norm = A.new_empty(len(context), blocks[-1].askers.stop)
+        inner, square = query_square.new_empty(2, blocks[-1].contexts.stop, len(queries))
+        norm = query_square.new_empty(len(context), blocks[-1].askers.stop)
         with torch.autocast(A.device.type, enabled=False):
             for block in blocks:
-                a = block.of(A).contiguous()  # copied unless it is whole rows: anything else is slow to pass over again
+                a = block.of(A).to(dtype).contiguous()  # copied unless it is whole rows, which are quick to pass over
                 c = F.leaky_relu(a, SLOPE) if clipped else a
                 norms = block.of_askers(norm)
                 torch.sum(c * c, dim=2, keepdim=True, out=norms).sqrt_().add_(EPSILON)
@@ -202,7 +202,8 @@ class Relevance(torch.autograd.Function):
         grad_A, grad_grams = torch.empty_like(A), [torch.zeros_like(gram) for gram in grams]
         with torch.autocast(A.device.type, enabled=False):
             for block in blocks:
-                a, norms, G = block.of(A).contiguous(), block.of_askers(norm), grams[block.group][block.part]
+                a = block.of(A).to(norm.dtype).contiguous()
+                norms, G = block.of_askers(norm), grams[block.group][block.part]
                 ratios = block.of_queries(ratio)
                 e = F.leaky_relu(a, SLOPE).div_(norms) if clipped else a / norms
                 x = (lambda_softmax * e).exp_()
@@ -222,8 +223,8 @@ class Relevance(torch.autograd.Function):
                     grad_c = torch.ops.aten.leaky_relu_backward(grad_c, e, SLOPE, True)
                 torch.add(grad_c, direct, out=block.of(grad_A))
         with ctx.products:  # the backward pass of an autocast is usually outside it, and the types may be mixed
-            grad_queries = (grad_A.T.to(context.dtype) @ context).to(queries.dtype)
-            grad_context = (grad_A.to(queries.dtype) @ queries).to(context.dtype)
+            grad_queries = (grad_A.T @ context).to(queries.dtype)
+            grad_context = (grad_A @ queries).to(context.dtype)
         grad_queries.addcmul_(queries, grad_query_square[:, None], value=2)
         parts, grad_parts = _items(context, asked), _items(grad_context, asked)
         for part, grad_part, grad_gram in zip(parts, grad_parts, grad_grams, strict=True):
