@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm as weight_normalised
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
+
+from uwml_lib.models.quick_gru import quick_gru, takes_quick
 
 EPSILON = 1e-8  # of the release's L2 normalisation
 
@@ -58,13 +60,19 @@ def read_sequence(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tens
     """Run a GRU over the first lengths (n,) of x (n, N, dim): its states (n, N, hidden), of both directions side by
     side, zero past a length, and after the whole, (directions, n, hidden).
     """
-    # Sorted here, for torch's own sorting would make the host wait for the device.
+    # Packed here, by one index there and back: torch packs step by step, with a gradient of the whole for every step.
     sorted_lengths, order = torch.sort(lengths.cpu(), descending=True)
+    step = torch.arange(int(sorted_lengths[0]))[:, None]
+    there = step < sorted_lengths
+    places = (order * x.shape[1] + step)[there].to(x.device, non_blocking=True)
+    packed = PackedSequence(x.flatten(0, 1).index_select(0, places), there.sum(dim=1))
+    if takes_quick(rnn, x):
+        states, last = quick_gru(rnn, packed)
+    else:
+        (states, *_), last = rnn(packed)
+    states = states.new_zeros(len(x) * x.shape[1], states.shape[1]).index_copy(0, places, states)
     back = order.argsort().to(x.device, non_blocking=True)
-    order = order.to(x.device, non_blocking=True)
-    states, last = rnn(pack_padded_sequence(x.index_select(0, order), sorted_lengths, batch_first=True))
-    states, _ = pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])
-    return states.index_select(0, back), last.index_select(1, back)
+    return states.unflatten(0, x.shape[:2]), last.index_select(1, back)
 
 
 def valid(lengths: Tensor, longest: int) -> Tensor:

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from uwml_lib.models.encoders import l2_normalise, valid
+from uwml_lib.models.encoders import l2_normalise, read_sequence, valid
 from uwml_lib.models.vse import VSE
 
 
@@ -39,8 +38,7 @@ class GPO(nn.Module):
         sizes, which = torch.unique(lengths, return_inverse=True)  # items of one length share their weights
         device = self.linear.weight.device
         encoded = positional_encoding(longest, self.positions).to(device, non_blocking=True)
-        packed = pack_padded_sequence(encoded.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=longest)
+        states, _ = read_sequence(self.rnn, encoded.expand(len(sizes), -1, -1), sizes)
         logits = self.linear(states.unflatten(-1, (2, -1)).mean(dim=-2)).squeeze(-1) / self.temperature
         mask = valid(sizes, longest).to(device, non_blocking=True)
         theta = logits.masked_fill(~mask, -torch.inf).softmax(dim=1)
