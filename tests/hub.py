@@ -79,6 +79,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def refer(self, name: str) -> None:
         """Large files lie somewhere else."""
+        self.server.hub.tokens.add(self.headers.get("Authorization"))
         if self.go_on(PurePosixPath(name).name):
             self.answer(302 if name in self.server.hub.files else 404, Location=f"{self.server.hub.url}/stored/{name}")
 

@@ -141,7 +141,7 @@ def test_again_it_does_nothing(folder, tsv, capsys):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     capsys.readouterr()
     write_features(folder, [tsv], BOXES)
-    assert "8 rows of 3 boxes x 5 numbers, 8 of which were written before" in capsys.readouterr().out
+    assert "8 rows of 3 boxes x 5 numbers; 8 images were done before" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -524,7 +524,7 @@ def test_a_disk_that_fills_up_is_said_and_with_room_it_goes_on(folder, tsv, monk
     assert not list(folder.glob("*.npy"))
     capsys.readouterr()
     write_features(folder, [tsv], BOXES)
-    assert "6 of which were written before" in capsys.readouterr().out
+    assert "6 images were done before" in capsys.readouterr().out
     check(folder, "train", range(6))
     check(folder, "dev", (6, 7))
 
@@ -582,7 +582,7 @@ def test_a_kill_costs_nothing(folder, tsv, capsys, where, name, times, done):
     finished = {path.stem for path in folder.glob("*.npy")}
     assert len(finished) == max(0, times - 6 if name == "replace" else 0)
     write_features(folder, [tsv], BOXES)
-    assert (f"{done} of which were written before" in capsys.readouterr().out) == bool(done)
+    assert (f"{done} images were done before" in capsys.readouterr().out) == bool(done)
     check(folder, "train", range(6))
     check(folder, "dev", (6, 7))
     assert hidden(folder) == [JOURNAL]
@@ -600,7 +600,7 @@ def test_a_stop_costs_nothing_where_numbers_are_unequal(folder, adaptive_tsv, mo
     assert not list(folder.glob("*.npy"))
     capsys.readouterr()
     write_features(folder, [adaptive_tsv], 0)
-    assert f"{rows_read // 2 * 2} of which were written before" in capsys.readouterr().out
+    assert f"{rows_read // 2 * 2} images were done before" in capsys.readouterr().out
     check_adaptive(folder, "train", range(6))
     check_adaptive(folder, "dev", (6, 7))
 
@@ -640,7 +640,7 @@ def test_other_inputs_begin_anew(folder, tsv, monkeypatch, capsys, change):
         part.write_bytes(part.read_bytes()[:-1])
     capsys.readouterr()
     write_features(folder, [tsv], BOXES)
-    assert "written before" not in capsys.readouterr().out
+    assert "done before" not in capsys.readouterr().out
     check(folder, "train", train)
     if change == "rows":
         assert np.array_equal(np.load(folder / "dev_ims.npy")[1], features_of(0))
@@ -655,7 +655,7 @@ def test_the_same_inputs_go_on(folder, tsv, monkeypatch, capsys):
     whole = bottom_up._decoded
     monkeypatch.setattr(bottom_up, "_decoded", lambda row, *rest: decoded.append(row.where) or whole(row, *rest))
     write_features(folder, [tsv], BOXES)
-    assert "4 of which were written before" in capsys.readouterr().out
+    assert "4 images were done before" in capsys.readouterr().out
     lines = sorted({int(re.search(r"line (\d+)", where)[1]) for where in decoded})
     assert lines == [6, 7, 8, 9]  # line 4 is left out, so 1, 2, 3 and 5 were done
     check(folder, "train", range(6))

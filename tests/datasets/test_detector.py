@@ -168,6 +168,7 @@ def test_through_the_command_to_the_data_set(images, tmp_path, weights, capsys):
     check_data(ExperimentConfig(dataset="mine", data_root=str(folder.parent)))
     about = read_json(folder / "pictures.json")
     assert about.pop("transformers") and len(about.pop("digest")) == 64
+    assert about.pop("images") == str(images)
     assert about == {
         "regions": "detector", "detector": "D-FINE-L", "boxes": 4, "weights": str(weights),
         "dev": 10, "test": 10, "seed": 0,
@@ -253,8 +254,8 @@ def test_offline_it_says_which_file_goes_where(monkeypatch):
         detector_model()
     assert str(error.value) == (
         "D-FINE-L: its weights could not be downloaded (Connection refused); fetch model.safetensors from "
-        "https://huggingface.co/ustc-community/dfine-large-obj2coco-e25, put it anywhere on this machine and name it "
-        "by --weights"
+        "https://huggingface.co/ustc-community/dfine-large-obj2coco-e25 and name the file by `--weights` of "
+        "`uwml pictures` or `uwml data`"
     )
 
 

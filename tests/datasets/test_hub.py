@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import file_download
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.backbone import SMALL, random_weights
@@ -18,14 +19,14 @@ from tests.hub import SIZES, captions, pictures, published, serving
 from tests.tiny import write_tiny
 from uwml_lib.cli import main
 from uwml_lib.config import preset
-from uwml_lib.datasets import PrecomputedDataset, prepare_data
+from uwml_lib.datasets import PrecomputedDataset, pictures_of, prepare_data
 from uwml_lib.datasets import hub as module
 from uwml_lib.datasets.hub import ON_THE_HUB, check_backbone, photographs_by_hand
 from uwml_lib.datasets.raw import grid_features
 from uwml_lib.datasets.raw.grid_features import build_backbone
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import read_lines
+from uwml_lib.support.files import read_json, read_lines
 
 FLICKR8K = [Path(name).name for name in ON_THE_HUB["flickr8k"].files]
 TEST, VALIDATION, *_ = FLICKR8K
@@ -134,6 +135,54 @@ def test_through_the_command_to_the_data_set(hub, files, tmp_path, weights, data
 
     hub.asked.clear()
     assert main(words) == 0 and hub.asked == []
+
+
+@pytest.fixture
+def usual_backbone(monkeypatch):
+    """Let a small model with random weights be the one that is taken where none is named."""
+    build = functools.cache(lambda name, *_, **options: build_backbone(name, pretrained=False, **options))
+    monkeypatch.setattr(grid_features, "build_backbone", build)
+    for place in (grid_features, module):
+        monkeypatch.setattr(place, "BACKBONE", SMALL)
+    monkeypatch.setattr(grid_features, "RESOLUTION", 192)
+
+
+def test_the_usual_backbone_is_announced_before_its_weights_come(hub, folder, fetch, usual_backbone, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+    said = fetch(folder, backbone=None, weights=None)
+    seconds = "20 s on one core without a graphics card, a tenth of that with `uwml data --dataset flickr8k"
+    assert said[1] == f"features by {SMALL}: {seconds} --backbone resnet50.tv_in1k`"
+    assert said[2].startswith("flickr8k: 0.0 GB from ")
+    about = read_json(folder / "pictures.json")
+    assert (about["backbone"], about["resolution"], about["weights"]) == (SMALL, 192, "timm's")
+    check_backbone(folder, None)
+    check(folder, features=True)
+
+
+def test_without_a_name_it_goes_on_with_the_backbone_that_began(hub, folder, fetch, weights, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("uwml_lib.datasets.raw.growing._write_rows", stop)
+        fetch(folder)
+    fetch(folder, backbone=None, weights=None)
+    check_backbone(folder, SMALL, weights)
+
+
+def test_pictures_of_the_photographs(hub, folder, fetch):
+    fetch(folder)
+    pictures = pictures_of(data := PrecomputedDataset(folder, "dev"))
+    assert len(pictures) == SIZES["dev"] and pictures[1].shape == (16, 20, 3)
+    assert [picture.shape for picture in pictures[:2]] == [(16, 20, 3)] * 2
+    with Image.open(folder / "images" / data.ids[1]) as picture:
+        assert np.array_equal(pictures[1], np.asarray(picture))
+    moved = folder.rename(folder.with_name("moved"))
+    assert len(pictures_of(data := PrecomputedDataset(moved, "dev"))) == SIZES["dev"]
+    (moved / "images" / data.ids[2]).unlink()
+    assert pictures_of(data) is None
+    (moved / "pictures.json").unlink()
+    assert pictures_of(PrecomputedDataset(moved, "train")) is None
 
 
 def test_features_by_another_backbone_are_told_apart_and_made_anew(hub, folder, fetch, weights, tmp_path, capfd):

@@ -127,8 +127,9 @@ def test_features_and_boxes_are_those_of_each_picture(make, images, weights):
             np.testing.assert_allclose(boxes[row], grid_boxes((7, 7), 3) * np.tile(size, 2), rtol=1e-6)
 
 
-def test_what_the_features_are_of_is_written_down(make, weights):
+def test_what_the_features_are_of_is_written_down(make, images, weights):
     found = read_json(make(seed=3, dev=20) / "pictures.json")
+    assert found.pop("images") == str(images)
     assert found.pop("timm")
     assert found == {
         "regions": "grid", "backbone": SMALL, "resolution": 224, "grid": 6, "weights": str(weights),
@@ -432,7 +433,7 @@ def test_other_inputs_begin_anew(make, monkeypatch, images, change, tmp_path, ca
         options["weights"] = tmp_path / "other.safetensors"
         save_file(build_backbone(SMALL, pretrained=False).model.state_dict(), options["weights"])
     folder = make(**options)
-    assert "done before" not in capsys.readouterr().out
+    assert "; 8 images done of other inputs are done anew\n" in capsys.readouterr().out
     whole = contents(folder)
     shutil.rmtree(folder)
     assert contents(make(**options)) == whole

@@ -25,7 +25,7 @@ def _command(name: str, about: str, dataset: str = "scenes") -> Any:
     return command
 
 
-reproduce = _command("reproduce", "Build the data, train both losses, execute the notebooks, and report.")
+reproduce = _command("reproduce", "Build or download the data, train both losses, execute the notebooks, and report.")
 compare = _command("compare", "Train and tune every loss with the same budget, and execute notebooks 07 and 08.")
 evidence = _command(
     "evidence",

@@ -15,6 +15,7 @@ from uwml_lib.datasets.digits.embedded import build_embedded
 from uwml_lib.datasets.digits.scenes import SCENES
 from uwml_lib.datasets.loading import EMBEDDED, build_vocabulary, check_data, load_selection, load_split, prepare_data
 from uwml_lib.datasets.precomputed import PrecomputedDataset, captions_there, evaluation_split, fingerprint
+from uwml_lib.datasets.raw.pictures import pictures_of
 from uwml_lib.datasets.sampler import NoDuplicatesBatchSampler
 from uwml_lib.datasets.vocabulary import Vocabulary, available_tokenizer, download_punkt, tokenize, tokenize_released
 
@@ -22,5 +23,5 @@ __all__ = [
     "EMBEDDED", "SCENES", "Batch", "NoDuplicatesBatchSampler", "PrecomputedDataset", "Vocabulary",
     "available_tokenizer", "build_embedded", "build_vocabulary", "captions_there", "check_data", "download_punkt",
     "evaluation_split", "fingerprint", "load_selection", "load_split", "may_be_negatives", "pad_captions",
-    "prepare_data", "tokenize", "tokenize_released",
+    "pictures_of", "prepare_data", "tokenize", "tokenize_released",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from uwml_lib.config import BACKBONE
 from uwml_lib.datasets.download import ARRIVALS, KEPT, bars, bytes_in, check_space, command_for, lacks
 from uwml_lib.datasets.raw.grid_features import grid_model
 from uwml_lib.datasets.raw.photographs import CAPTIONS, Photograph, read_archive, read_parquet, write_photographs
-from uwml_lib.datasets.raw.pictures import write_pictures
+from uwml_lib.datasets.raw.pictures import KINDS, PICTURES, write_pictures
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import make_folder, read_json, sha256_of, writing
 from uwml_lib.support.progress import Say, duration, say
@@ -101,47 +101,63 @@ def fetch_photographs(
         if find_spec(package) is None:
             install = "`make setup`, or pip install '/path/to/the/kit[data,vision]'"
             raise UWMLError(f"photographs from the hub need {package}: {install}")
-    regions, dim = grid_model(weights, backbone).shape  # before gigabytes come: its weights may be lacking
-    n_images = sum(source.images.values())
-    if not (folder / IMAGES).exists():
+    n_images, new, resolution = sum(source.images.values()), not (folder / IMAGES).exists(), None
+    if backbone is None and weights is None:
+        backbone, resolution, weights = _begun(folder)
+    if new:
         say(f"{dataset}: {TERMS}")
+    if backbone is None:
+        say(
+            f"features by {BACKBONE}: {duration(n_images * SECONDS_AN_IMAGE)} on one core without a graphics card, "
+            f"a tenth of that with `uwml data --dataset {dataset} --backbone resnet50.tv_in1k`"
+        )
+    regions, dim = grid_model(weights, backbone, resolution).shape  # before gigabytes come: its weights may be lacking
+    if new:
         features = n_images * regions * dim * 4
         why = f"the files, the photographs in them, and {features / 1e9:.1f} of features"
         check_space(folder, source.page, source.size, 2 * source.size + features - bytes_in(folder), why, say)
-        try:
-            files = _download(source, arrivals, say)
-            say(f"unpacking into {folder / IMAGES}")
-            images, captions = folder / IMAGES, folder / CAPTION_FILE
-            write_photographs(source.read(files), arrivals / IMAGES, images, captions, source.images, say)
-        except UWMLError as error:
-            said = str(error).removesuffix(".")
-            raise UWMLError(f"{said}. {photographs_by_hand(dataset, folder)}") from error
+        files = _download(dataset, arrivals, say)
+        say(f"unpacking into {folder / IMAGES}")
+        images, captions = folder / IMAGES, folder / CAPTION_FILE
+        write_photographs(source.read(files), arrivals / IMAGES, images, captions, source.images, say)
     expect((folder / CAPTION_FILE).exists(), folder, f"{IMAGES} without {CAPTION_FILE}", f"both; move {IMAGES} away")
-    if backbone is None:
-        estimate = duration(n_images * SECONDS_AN_IMAGE)
-        say(
-            f"features: {estimate} on one core without a graphics card, a tenth of that with "
-            "`uwml data --backbone resnet50.tv_in1k`"
-        )
     write_pictures(
-        folder, folder / IMAGES, folder / CAPTION_FILE, backbone=backbone, weights=weights, captions_per_image=CAPTIONS,
-        say=say,
+        folder, folder / IMAGES, folder / CAPTION_FILE, backbone=backbone, resolution=resolution, weights=weights,
+        captions_per_image=CAPTIONS, say=say,
     )  # fmt: skip
     shutil.rmtree(arrivals, ignore_errors=True)
     say(f"{dataset}: done in {duration(time.perf_counter() - began)}; the photographs stay in {folder / IMAGES}")
 
 
+def _begun(folder: Path) -> tuple[str | None, int | None, Path | None]:
+    """Return backbone, resolution and weights of the features that an earlier call began, or three times None."""
+    if not (notes := folder / PICTURES).exists():
+        return None, None, None
+    about = read_json(notes)
+    file = about.get("weights", KINDS["grid"].downloaded)
+    weights = None if file == KINDS["grid"].downloaded else Path(file)
+    return about.get("backbone"), about.get("resolution"), weights
+
+
 def check_backbone(folder: Path, backbone: str | None, weights: Path | None = None) -> None:
     """Raise UWMLError if the features of a folder were made by another backbone, or by other weights than a file's."""
-    about, away = read_json(folder / "pictures.json"), "move *_ims.npy and *_boxes.npy away to have them made"
+    about, away = read_json(folder / PICTURES), "move *_ims.npy and *_boxes.npy away to have them made"
     wanted, made_by = backbone or BACKBONE, about.get("backbone")
     expect(made_by == wanted, folder, f"features by {made_by}", f"those by {wanted}; {away}")
     same = not weights or grid_model(weights, backbone).digest == about.get("digest")
     expect(same, folder, "features by other weights", f"those of {weights}; {away}")
 
 
-def _download(source: Repository, arrivals: Path, say: Say) -> list[Path]:
+def _download(dataset: str, arrivals: Path, say: Say) -> list[Path]:
     """Bring the files that are not there yet, and return where all of them lie; what is there is not asked for."""
+    try:
+        return _bring(ON_THE_HUB[dataset], arrivals, say)
+    except UWMLError as error:
+        said = str(error).removesuffix(".")
+        raise UWMLError(f"{said}. {photographs_by_hand(dataset, arrivals.parent)}") from error
+
+
+def _bring(source: Repository, arrivals: Path, say: Say) -> list[Path]:
     paths = [make_folder(arrivals) / PurePosixPath(name).name for name in source.files]
     if missing := [(name, path) for name, path in zip(source.files, paths, strict=True) if not path.exists()]:
         from huggingface_hub import HfApi
@@ -187,7 +203,7 @@ def _fetch(source: Repository, file: Any, path: Path) -> None:
 
 def _endpoint() -> str | None:
     """Return a mirror of the hub, if one is named; the library reads the variable only once, when it is imported."""
-    return os.environ.get("HF_ENDPOINT") or None
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 
 @contextlib.contextmanager

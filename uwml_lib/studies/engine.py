@@ -74,11 +74,11 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
 
 
 def _prepare(study: Study, config: ExperimentConfig, parameters: dict[str, Any], say: Say) -> None:
-    """Build the data if they are not here; raise UWMLError for notebooks or data that do not go with the study."""
+    """Build or download the data if need be; raise UWMLError for notebooks or data that do not go with the study."""
     for notebook in paths_of(study, config.dataset):
         check_parameters(notebook, parameters)
     say(f"1/4 data: {config.dataset}")
-    prepare_data(config, say)
+    prepare_data(config, say, fetch=True)
     if (varying := check_data(config)[0].varying) != study.sequences:
         what, target = ("unequal", "videos") if varying else ("equal", "reproduce")
         raise UWMLError(

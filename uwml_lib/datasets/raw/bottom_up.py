@@ -82,9 +82,8 @@ def write_features(folder: Path, files: Sequence[Path], /, boxes: int = 36, say:
         fewest, most = min(boxes_of.values()), max(boxes_of.values())
         offsets = _offsets(places, boxes_of) if fewest < most else None
         arrays = Growing(folder, counts, (most, dim), [digest, boxes, places], len(places), offsets)
-        before = f", {arrays.done:,} of which were written before" if arrays.done else ""
         number = f"{fewest} to {most}" if offsets else f"{most}"
-        say(f"2/2 writing {len(places):,} rows of {number} boxes x {dim:,} numbers{before}")
+        say(f"2/2 writing {len(places):,} rows of {number} boxes x {dim:,} numbers{arrays.before}")
         rows = islice((row for row in _rows(files) if known(row.image)), arrays.done, None)
         arrays.fill(((places[known(row.image)], *_decoded(row, dim)) for row in rows), ROWS_A_STEP, say)
 

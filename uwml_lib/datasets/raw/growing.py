@@ -14,7 +14,7 @@ import numpy as np
 
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_path, load_array, read_sealed_json, write_sealed_json, writing
-from uwml_lib.support.progress import Say
+from uwml_lib.support.progress import Say, counted
 
 JOURNAL = ".features.json"
 
@@ -49,7 +49,8 @@ class Growing:
         """Find what an earlier call left, or begin.
 
         counts: split -> its images. shape: regions and dim. inputs: JSON that says all that the numbers depend on.
-        total: images, `done` of which are done. offsets: split -> (n + 1,) int64, instead of the regions of shape.
+        total: images, `done` of which are done; `before` says it, or how many of other inputs are lost.
+        offsets: split -> (n + 1,) int64, instead of the regions of shape.
         Raises UWMLError for arrays of other inputs, or for want of room.
         """
         self.folder, self.total = folder, total
@@ -64,7 +65,9 @@ class Growing:
         journal = folder / JOURNAL
         record = read_sealed_json(journal) if journal.exists() else {}
         goes_on = record.get("inputs") == self._inputs and all(map(self._is_there, self._shapes))
-        self.done = record["done"] if goes_on else 0
+        done: int = record.get("done", 0)
+        words = "were done before" if goes_on else "done of other inputs are done anew"
+        self.done, self.before = done if goes_on else 0, f"; {counted(done, 'image')} {words}" if done else ""
         if self.done < total:
             refuse_finished(folder, counts)
         if goes_on:

@@ -1,7 +1,7 @@
 """Your own pictures to the SCAN layout: a folder of images and a caption file -> splits, captions, regions."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import NoneType
@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from uwml_lib.datasets.precomputed import PrecomputedDataset
 from uwml_lib.datasets.raw import grid_features as grids
 from uwml_lib.datasets.raw.caption_files import read_captions
 from uwml_lib.datasets.raw.detector import detector_model
@@ -21,6 +22,8 @@ from uwml_lib.support.files import lock, make_folder, read_json, sha256_of, writ
 from uwml_lib.support.numerics import this_device
 from uwml_lib.support.progress import Say, counted, progress, say
 
+PICTURES = "pictures.json"
+"""Where a data set's folder says of which pictures, and by what, its features were made."""
 IMAGES_A_STEP = 256
 """Images between two notes of how far the work is: so many and a batch, at most, are done again after a kill."""
 Regions = Literal["grid", "detector"]
@@ -101,6 +104,7 @@ def write_pictures(
     splits = given_names(captions, given) if given else split_names(found, dev, test, seed)
     parts = {split: {name: found[name] for name in names} for split, names in splits.items()}
     parts = first_captions(str(captions), parts, captions_per_image, "image", say)
+    say(f"weights: {weights or f'{kind.downloaded}, downloaded unless they were before'}")
     model = kind.build(weights, **options)
     places = [(split, row, name) for split, part in parts.items() for row, name in enumerate(part)]
     counts = {split: len(part) for split, part in parts.items()}
@@ -112,14 +116,16 @@ def write_pictures(
         write_items(folder, parts, captions.name)
         arrays = Growing(folder, counts, model.shape, inputs, len(places))
         if arrays.done < len(places):
-            source = str(weights.resolve()) if weights else kind.downloaded
-            about = {"regions": regions, **model.settings, "weights": source, "digest": model.digest}
+            sources = {
+                "weights": str(weights.resolve()) if weights else kind.downloaded,
+                "images": str(images.resolve()),
+            }
+            about = {"regions": regions, **model.settings, **sources, "digest": model.digest}
             dealt = {"splits": captions.name} if given else {"dev": dev, "test": test, "seed": seed}
-            write_json(folder / "pictures.json", about | dealt)
+            write_json(folder / PICTURES, about | dealt)
         device = this_device()
-        before = f"; {arrays.done:,} images were done before" if arrays.done else ""
         count, dim = model.shape
-        say(f"2/2 features by {model.name} on {device.type}: {count} regions of {dim:,} numbers{before}")
+        say(f"2/2 features by {model.name} on {device.type}: {count} regions of {dim:,} numbers{arrays.before}")
         arrays.fill(_features(images, places[arrays.done :], model, device, batch_size), IMAGES_A_STEP, say)
     say(f"now train on it: uwml train --dataset {folder.name} --data-root {folder.parent}")
 
@@ -138,12 +144,41 @@ def _given(regions: Regions, **options: Any) -> dict[str, Any]:
     return given
 
 
+class Photographs(Sequence[np.ndarray]):
+    """Pictures read from their files when they are asked for: (height, width, 3) uint8, of unequal sizes."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return np.asarray(grids.load_picture(self.paths[index]))
+
+
+def pictures_of(data: PrecomputedDataset) -> Sequence[np.ndarray] | np.ndarray | None:
+    """Return the pictures of a split: `{split}_pictures.npy`, or those that `uwml pictures` was given, or None.
+
+    These are looked for where they were, and in `images` of the data set's folder; None if one of them is missing.
+    """
+    if (arrays := data.optional_array("pictures", 4)) is not None or not (notes := data.folder / PICTURES).exists():
+        return arrays
+    for folder in (Path(read_json(notes).get("images", "")), data.folder / "images"):
+        paths = [folder / name for name in data.ids]
+        if all(map(Path.is_file, paths)):
+            return Photographs(paths)
+    return None
+
+
 def picture_features(folder: Path, picture: Path) -> torch.Tensor:
     """Return the features of a picture, (1, regions, dim) float32, as a folder of `write_pictures` has them.
 
     Raises UWMLError for what is no picture, and where the folder's model is unknown or not to be had.
     """
-    notes = folder / "pictures.json"
+    notes = folder / PICTURES
     if not notes.exists():
         raise UWMLError(f"{notes}: no such file; features of a picture can be made only as `uwml pictures` made others")
     built = _built_again(notes, read_json(notes))
@@ -215,7 +250,8 @@ def _look(images: Path, names: list[str]) -> list[str]:
         for start in progress(range(0, len(names), IMAGES_A_STEP), "images looked at, in steps"):
             found += pool.map(look, names[start : start + IMAGES_A_STEP])
     if wrong := [str(error).removeprefix(f"{images}/") for error in found if isinstance(error, UWMLError)]:
-        raise UWMLError(listing(images, wrong, len(names), "image", "cannot be read"))
+        said = listing(images, wrong, len(names), "image", "cannot be read")
+        raise UWMLError(f"{said}; replace them, or take them out of the caption file")
     return [digest for digest in found if isinstance(digest, str)]
 
 

@@ -88,7 +88,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def not_downloaded(name: str, source: str, error: Exception) -> UWMLError:
     """Return the error that says which file to fetch, and what to do with it; source: the file and where it is."""
-    way = f"fetch {source}, put it anywhere on this machine and name it by --weights"
+    way = f"fetch {source} and name the file by `--weights` of `uwml pictures` or `uwml data`"
     return UWMLError(f"{name}: its weights could not be downloaded ({first_words(error)}); {way}")
 
 
