@@ -166,6 +166,8 @@ def test_a_backward_pass_can_be_repeated_once_per_graph_kept():
     total = fused_scores(images, captions, lengths).sum()
     first, second = (torch.autograd.grad(total, images, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
+    with pytest.raises(RuntimeError, match="differentiated once; take implementation='plain'"):
+        torch.autograd.grad(total, images, create_graph=True)
 
 
 def test_normalised_inputs_score_as_cosines():

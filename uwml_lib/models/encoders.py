@@ -58,11 +58,15 @@ class CaptionEncoder(nn.Module):
 
 def read_sequence(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Run a GRU over the first lengths (n,) of x (n, N, dim): its states (n, N, hidden), of both directions side by
-    side, zero past a length, and after the whole, (directions, n, hidden).
+    side, zero past a length, and after the whole, (directions, n, hidden). Raises ValueError for other lengths.
     """
     # Packed here, by one index there and back: torch packs step by step, with a gradient of the whole for every step.
     sorted_lengths, order = torch.sort(lengths.cpu(), descending=True)
-    step = torch.arange(int(sorted_lengths[0]))[:, None]
+    least, most = sorted_lengths[[-1, 0]].tolist() if len(lengths) else (0, 0)
+    if len(lengths) != len(x) or not 1 <= least <= most <= x.shape[1]:
+        found = f"{len(lengths)} of {least} to {most}"
+        raise ValueError(f"lengths: found {found}, expected {len(x)} of 1 to {x.shape[1]}")
+    step = torch.arange(most, device="cpu")[:, None]
     there = step < sorted_lengths
     places = (order * x.shape[1] + step)[there].to(x.device, non_blocking=True)
     packed = PackedSequence(x.flatten(0, 1).index_select(0, places), there.sum(dim=1))

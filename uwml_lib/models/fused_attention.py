@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from uwml_lib.models.cross_attention import EPSILON, SLOPE, aggregate
@@ -187,9 +186,10 @@ class Relevance(torch.autograd.Function):
         return inner * _scale(square, query_square)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Map the gradient of r to those of the inputs; what `forward` made of A is made again."""
+        if torch.is_grad_enabled():  # what once_differentiable says only where the gradient itself has one
+            raise RuntimeError("the fused attention can be differentiated once; take implementation='plain' for more")
         queries, context, query_square, A, norm, inner, square, *grams = ctx.saved_tensors
         asked, blocks, lambda_softmax, clipped = ctx.options
         scale = _scale(square, query_square)

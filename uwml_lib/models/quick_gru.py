@@ -2,38 +2,43 @@
 
 With the states h of the step before and x W + b made for all steps at once,
 
-    r = sigmoid(x W_r + h U_r + b_r)    z = sigmoid(x W_z + h U_z + b_z)    m = h U_n + c_n
-    n = tanh(x W_n + b_n + r m)         h' = n + z (h - n)
+    r = sigmoid(x W_r + b_r + h U_r + c_r)    z = sigmoid(x W_z + b_z + h U_z + c_z)    m = h U_n + c_n
+    n = tanh(x W_n + b_n + r m)               h' = n + z (h - n)
 
 torch cuts x W + b into steps, and its backward pass makes a gradient of the whole for each of them; and it adds to the
-weights' gradients at every step, where one product over all steps does. Products are in bfloat16, all else in float32.
+weights' gradients at every step, where one product over all steps does. Products have factors and results in bfloat16,
+all else is float32.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 
 def takes_quick(rnn: nn.GRU, x: Tensor) -> bool:
-    """Say whether a GRU is computed here: within an autocast to bfloat16 on a CPU, where it is one layer with bias."""
+    """Say whether a GRU is computed here: within an autocast to bfloat16 on a CPU, where all is float32 and it is one
+    layer with bias that nobody changed, for a subclass, a hook or weights of another type; elsewhere torch does it.
+    """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     in_bfloat16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return x.device.type == "cpu" and x.dtype == torch.float32 and in_bfloat16 and rnn.num_layers == 1 and rnn.bias
+    if not in_bfloat16 or type(rnn) is not nn.GRU or rnn.num_layers > 1 or not rnn.bias:
+        return False
+    hooked = rnn._forward_hooks or rnn._forward_pre_hooks
+    return not hooked and {(t.device.type, t.dtype) for t in (x, *rnn.parameters())} == {("cpu", torch.float32)}
 
 
 def quick_gru(rnn: nn.GRU, packed: PackedSequence, products: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
     """Return what `rnn(packed)` does: the states of every step, packed, (all, directions x hidden), and the last ones,
     (directions, n, hidden). products: dtype of the factors of matrix products.
     """
-    weights, sizes = list(rnn.parameters()), packed.batch_sizes.tolist()
+    sizes = packed.batch_sizes.tolist()
     ways = [
-        PackedGRU.apply(packed.data, *weights[4 * way : 4 * way + 4], (sizes, bool(way), products))
-        for way in range(len(weights) // 4)
+        PackedGRU.apply(packed.data, *weights, (sizes, bool(backwards), products))
+        for backwards, weights in enumerate(rnn.all_weights)
     ]
     states, last = zip(*ways, strict=True)
     return torch.cat(states, dim=1), torch.stack(last)
@@ -70,9 +75,10 @@ class PackedGRU(torch.autograd.Function):
         return states, h
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_states: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
         """Map the gradients of both results to those of x and of the weights."""
+        if torch.is_grad_enabled():  # a gradient of this gradient would be without what came by the states
+            raise RuntimeError("a GRU in bfloat16 on a CPU can be differentiated once; train in float32 for more")
         x, W, U, gates, before, m = ctx.saved_tensors
         sizes, backwards, products = ctx.options
         r, z, n = gates.chunk(3, dim=1)
@@ -80,21 +86,21 @@ class PackedGRU(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             # What a step's gradient dh is multiplied by; the arguments of sigmoid and tanh have gradients
             # dn = dh (1 - z) (1 - n^2),  dz = dh (h - n) z (1 - z),  dr = dn m r (1 - r);  that of m is dn r.
-            to_n, to_z, to_r = (1 - z).mul_(1 - n * n), (before - n).mul_(z).mul_(1 - z), (r - r * r).mul_(m)
-            grad_n, grad_by_h = torch.empty_like(m), torch.empty_like(gates)
+            by_n, by_z, by_r = (1 - z).mul_(1 - n * n), (before - n).mul_(z).mul_(1 - z), (r - r * r).mul_(m)
+            grad_n, grad_of_h = torch.empty_like(m), torch.empty_like(gates)
             dh = grad_last.clone()
             steps = list(
-                zip(*(t.split(sizes) for t in (grad_states, to_n, to_z, to_r, r, z, grad_n, grad_by_h)), strict=True)
+                zip(*(t.split(sizes) for t in (grad_states, by_n, by_z, by_r, r, z, grad_n, grad_of_h)), strict=True)
             )
-            for grad, n_here, z_here, r_here, r_step, z_step, dn, d in steps if backwards else reversed(steps):
+            for grad, to_n, to_z, to_r, r_here, z_here, dn, d in steps if backwards else reversed(steps):
                 here = dh[: len(grad)].add_(grad)
-                torch.mul(here, n_here, out=dn)
-                torch.mul(dn, r_here, out=d[:, :hidden])
-                torch.mul(here, z_here, out=d[:, hidden : 2 * hidden])
-                torch.mul(dn, r_step, out=d[:, 2 * hidden :])
-                here.mul_(z_step).add_(d.to(products) @ U)
-            grad_U, grad_c = grad_by_h.to(products).T @ before.to(products), grad_by_h.sum(dim=0)
-            grad_by_h[:, 2 * hidden :] = grad_n  # now of x W + b
-            factor = grad_by_h.to(products)
-            grad_x, grad_W, grad_b = factor @ W, factor.T @ x, grad_by_h.sum(dim=0)
+                torch.mul(here, to_n, out=dn)
+                torch.mul(dn, to_r, out=d[:, :hidden])
+                torch.mul(here, to_z, out=d[:, hidden : 2 * hidden])
+                torch.mul(dn, r_here, out=d[:, 2 * hidden :])
+                here.mul_(z_here).add_(d.to(products) @ U)
+            grad_U, grad_c = grad_of_h.to(products).T @ before.to(products), grad_of_h.sum(dim=0)
+            grad_of_x = torch.cat([grad_of_h[:, : 2 * hidden], grad_n], dim=1)  # of x W + b, as that was of h U + c
+            factor = grad_of_x.to(products)
+            grad_x, grad_W, grad_b = factor @ W, factor.T @ x, grad_of_x.sum(dim=0)
         return grad_x.to(m.dtype), grad_W.to(m.dtype), grad_U.to(m.dtype), grad_b, grad_c, None
