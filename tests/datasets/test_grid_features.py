@@ -1,6 +1,7 @@
 """Backbones, the grid, and what is made of a picture; weights are random, and nothing is downloaded."""
 
 import io
+import logging
 import math
 import os
 import subprocess
@@ -168,8 +169,11 @@ def test_no_weights_to_download(timm, monkeypatch):
     refused(f"backbone: timm has no weights of {name}; choose another, or name a file by --weights", name)
 
 
-def test_offline_it_says_which_file_goes_where(timm, monkeypatch):
+def test_offline_it_says_which_file_goes_where(timm, monkeypatch, caplog):
+    logger = logging.getLogger("huggingface_hub.utils._http")
+
     def fail(*_, **__):
+        logger.warning("Retrying in 1s [Retry 1/5].")
         raise OSError("Connection refused. Please check.\nAnd more.")
 
     monkeypatch.setattr(timm, "create_model", fail)
@@ -178,6 +182,9 @@ def test_offline_it_says_which_file_goes_where(timm, monkeypatch):
         f"https://huggingface.co/timm/{SMALL}.lamb_in1k and name the file by `--weights` of `uwml pictures` or "
         "`uwml data`"
     )
+    assert caplog.messages == []
+    logger.warning("afterwards")
+    assert caplog.messages == ["afterwards"]
 
 
 def test_without_the_extra(monkeypatch):

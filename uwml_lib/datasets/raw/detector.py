@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uwml_lib.datasets.raw.region_models import RegionModel, digest_of, import_vision, not_downloaded, read_weights
+from uwml_lib.datasets.raw.region_models import (
+    RegionModel,
+    digest_of,
+    from_the_hub,
+    import_vision,
+    not_downloaded,
+    read_weights,
+)
 from uwml_lib.support.errors import UWMLError, expect
 
 if TYPE_CHECKING:
@@ -73,7 +80,8 @@ def _downloaded() -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(HUB, FILE))
+        with from_the_hub():
+            return Path(hf_hub_download(HUB, FILE))
     except Exception as error:  # the hub's, the network's, the operating system's
         raise not_downloaded(DETECTOR, f"{FILE} from https://huggingface.co/{HUB}", error) from error
 

@@ -18,6 +18,7 @@ from uwml_lib.datasets.raw.region_models import (
     RegionModel,
     digest_of,
     first_words,
+    from_the_hub,
     import_vision,
     not_downloaded,
     read_weights,
@@ -140,7 +141,8 @@ def _with_weights(timm: ModuleType, name: str, known: Any, path: Path | None) ->
         if not known.has_weights:
             raise UWMLError(f"backbone: timm has no weights of {name}; choose another, or name a file by --weights")
         try:
-            return timm.create_model(name, pretrained=True)
+            with from_the_hub():
+                return timm.create_model(name, pretrained=True)
         except Exception as error:  # the hub's, the network's, the operating system's
             hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
             raise not_downloaded(name, hub if known.hf_hub_id else known.url, error) from error

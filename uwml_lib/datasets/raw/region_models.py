@@ -1,9 +1,11 @@
 """What turns pictures into regions, each a vector and a box, and what every such model needs: libraries and weights."""
 
+import contextlib
 import hashlib
 import importlib
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,6 +86,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged or hostile file raises nearly anything
         raise UWMLError(f"{path}: not readable as weights, from which no code is run ({first_words(error)})") from error
     return state
+
+
+@contextlib.contextmanager
+def from_the_hub() -> Iterator[None]:
+    """Keep huggingface_hub from logging each of its attempts at a download: an error says it in a sentence."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def not_downloaded(name: str, source: str, error: Exception) -> UWMLError:
