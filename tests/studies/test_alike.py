@@ -206,6 +206,34 @@ def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, m
     assert seeds[drawn[0]] == {1001, 1002} and seeds[request.base.learning_rate] == {1000, 1001}, "they had failed"
 
 
+@pytest.mark.parametrize("pilot", [None, 0.05])
+def test_where_trials_are_few_losses_offer_each_other_their_settings(home, better_with_more, monkeypatch, pilot):
+    monkeypatch.setattr(alike, "MANY", 1)
+    monkeypatch.setattr(alike, "TRIALS", 2)
+    monkeypatch.setattr(alike, "WIDENINGS", 0)
+    monkeypatch.setattr(alike, "PILOT", {"tiny": {**PLACES, "learning_rate": pilot}} if pilot else {})
+    monkeypatch.setattr(alike, "fitted_coefficients", lambda *_: {})
+    chosen = alike.tune_alike(a_request(home), ["triplet", "polynomial"])
+    tried = read_json(home / "runs/tiny/tuning.json")
+    highest = max(settings.learning_rate for settings in better_with_more)
+    assert chosen["triplet"] == chosen["polynomial"]
+    assert chosen["triplet"]["learning_rate"] == (pilot or highest)
+    (best,) = {of.loss for of in better_with_more if of.learning_rate == highest}
+    (other,) = {"triplet", "polynomial"} - {best}
+    taken = {loss: of["taken_from"] for loss, of in tried.items()}
+    assert taken == ({best: "", other: best} if not pilot else dict.fromkeys(taken, "an earlier tuning"))
+    assert [*tried[other]["rsums"]] == ["1000", "1001", "1002"]
+
+    later = alike.tune_alike(a_request(home), ["infonce"])["infonce"]
+    assert later["loss_options"].keys() <= {"temperature"}
+    own = [of.learning_rate for of in better_with_more if of.loss == "infonce"]
+    assert later["learning_rate"] == max(pilot or highest, *own)
+    assert read_settings(home / "runs/tiny/settings.json")["triplet"] == chosen["triplet"]
+    before = read_json(home / "runs/tiny/tuning.json")
+    assert alike.tune_alike(a_request(home), ["triplet", "polynomial"]) == chosen
+    assert read_json(home / "runs/tiny/tuning.json") == before, "what infonce chose came too late for them"
+
+
 @pytest.mark.parametrize("terms", ["another width", "a tiny test before", "other data"])
 def test_what_was_tuned_on_other_terms_is_tuned_anew(home, better_with_more, monkeypatch, terms):
     monkeypatch.setattr(alike, "TRIALS", 2)
@@ -373,7 +401,7 @@ def test_more_seeds_are_trained_where_the_interval_is_wide_whoever_is_ahead(spre
 
 def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     trained, noted = [], []
-    tuned = {loss: {"learning_rate": 1e-3} for loss in (*evidence.TWO, *evidence.OTHERS)}
+    tuned = {loss: {"learning_rate": 1e-3} for loss in (*alike.FIRST, *evidence.OTHERS)}
     tuned[FITTED] = {"loss": "polynomial", "loss_options": {"positive_ceiling": None}}
     monkeypatch.setattr(alike, "tune_alike", lambda request, losses: {loss: tuned[loss] for loss in losses})
     monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: True)
@@ -384,7 +412,7 @@ def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     seeds = lambda group, **wanted: sorted(  # noqa: E731
         run.seed for run in groups[group] if all(getattr(run, name) == value for name, value in wanted.items())
     )
-    for loss in evidence.TWO:
+    for loss in alike.FIRST:
         assert seeds("runs", loss=loss) == [*range(20)]
         assert seeds("models", loss=loss, direction="t2i") == [0, 1, 2]
         assert seeds("models", loss=loss, model="vse_infinity") == [0, 1, 2]
@@ -675,7 +703,7 @@ def test_evidence_from_the_data_to_the_table_and_again_elsewhere_from_what_is_co
         assert ("epoch 2/2" in done.stdout) == (home == "first")
         tables.append(done.stdout.partition("## scenes_smoke: losses tuned alike")[2].partition("Done in")[0])
     assert tables[0] == tables[1] and tables[0].count(": polynomial ") >= 6
-    assert read_settings(tmp_path / "kept/settings.json").keys() == {*evidence.TWO, FITTED, *evidence.OTHERS}
+    assert read_settings(tmp_path / "kept/settings.json").keys() == {*alike.FIRST, FITTED, *evidence.OTHERS}
     first, index = (
         (tmp_path / home / "reports/pages/runs/scenes_smoke/evidence.html").read_text(encoding="utf-8")
         for home in ("first", "second")

@@ -18,6 +18,10 @@ SHORT = {
     "learning_rate": "learning rate", "batch_size": "batch", "warmup_epochs": "warm-up epochs", "lambda_softmax": "λ",
 }  # fmt: skip
 """What is tuned of every loss -> its heading."""
+OFFERS = (
+    " As the draws of few trials are luck, each loss was offered the settings of others besides, those of the triplet "
+    "and the polynomial loss and of an earlier tuning, and took those that proved steadier than its own."
+)
 
 
 def how_tuned(losses: Iterable[Sequence[Run]]) -> str:
@@ -33,8 +37,8 @@ def how_tuned(losses: Iterable[Sequence[Run]]) -> str:
         "the learning rate. Each loss was tuned by the same rule: as many trials at first, over the same ranges and "
         "those of its own parameters, and some more where a chosen value lay at the edge of its range, with seeds that "
         f"are not reported, chosen by rsum on {config.chosen_by} alone."
-        + f" The data set's own settings proved the steadiest for: {kept}."
-        * bool(kept)
+        + OFFERS * any("taken_from" in of for of in _noted(config.dataset).values())
+        + f" The data set's own settings proved the steadiest for: {kept}." * bool(kept)
     )
 
 
@@ -59,11 +63,16 @@ def _short(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else json.dumps(value)
 
 
-def tried(dataset: str) -> dict[str, pd.DataFrame]:
-    """What was tried for each loss, as `tuning.json` beside the runs says; nothing where settings were given."""
+def _noted(dataset: str) -> dict[str, dict[str, Any]]:
+    """What `tuning.json` beside the runs says of each loss; nothing where settings were given."""
     path = paths.RUNS / dataset / "tuning.json"
-    with reading(path, "what was tried for each loss"):
-        rows = [_tried_of(loss, of) for loss, of in (read_json(path) if path.exists() else {}).items()]
+    return read_json(path) if path.exists() else {}
+
+
+def tried(dataset: str) -> dict[str, pd.DataFrame]:
+    """What was tried for each loss; nothing where settings were given."""
+    with reading(paths.RUNS / dataset / "tuning.json", "what was tried for each loss"):
+        rows = [_tried_of(loss, of) for loss, of in _noted(dataset).items()]
     return {"What was tried": pd.DataFrame(rows).fillna("").set_index("loss")} if rows else {}
 
 
@@ -77,6 +86,7 @@ def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
         **{SHORT.get(name, name): said for name, said in ranges.items() if not name.startswith("loss.")},
         "of the loss": ", ".join(own),
         "at an edge": ", ".join(of["at_edge"]),
+        **({"taken over from": of["taken_from"]} if "taken_from" in of else {}),
     }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
 those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. One
 seed does not show that a setting fails with others, so the best are tried with more, and so is the data set's own: the
-setting whose worst run is the best is chosen.
+setting whose worst run is the best is chosen. Where a trial takes minutes they are few, and the draws are luck: there
+each loss is offered the settings of the others besides, so that none wins by a draw that the others did not have.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import load_split
@@ -33,7 +34,18 @@ WIDENINGS, MORE_TRIALS = 2, 4
 FURTHER_SEEDS, SEEDS_AT_A_TIME = (1001, 1002, 1003, 1004), 2
 """With which seeds the best settings are tried besides, and how many of them before the next look."""
 MANY = 10_000
-"""Training captions; with more, a trial takes minutes, and no setting is tried with more seeds than at one look."""
+"""Training captions; with more, a trial takes minutes, no setting is tried with more seeds than at one look, and losses
+offer each other theirs."""
+PILOT: Mapping[str, Mapping[str, Any]] = {
+    "f8k_regions": {
+        "learning_rate": 1.02039e-3, "batch_size": 64, "warmup_epochs": 0, "lambda_softmax": 16.1056,
+        "loss.margin": 0.842505,
+    },
+}  # fmt: skip
+"""Data set -> a setting that every loss is offered, as far as it has the parameters: of an earlier tuning of the
+triplet loss there, in float32, whose draws were luckier."""
+FIRST = ("triplet", "polynomial")
+"""The losses that are tuned first, whose settings all others are offered."""
 COEFFICIENTS = "coefficients.json"
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
@@ -82,16 +94,27 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
     The terms are the data and all that the trials have alike; other terms, as of a tiny test, choose anew.
     """
     settings, tuning = (_read(request.folder / f"{name}.json") for name in ("settings", "tuning"))
-    for loss in [loss for loss in losses if loss not in request.tuned]:
+
+    def note(loss: str, chosen: dict[str, Any], tried: dict[str, Any]) -> None:
+        settings[loss], tuning[loss] = chosen, tried
+        for name, content in (("tuning", tuning), ("settings", settings)):
+            write_json(path := request.folder / f"{name}.json", content)
+            request.keep(path)
+
+    asked = [loss for loss in losses if loss not in request.tuned]
+    for loss in asked:
         base = trials_base(request, loss, settings | request.tuned)
         terms = run_folders([base])[0].name
         if loss not in settings or tuning.get(loss, {}).get("terms") != terms:
-            settings[loss], tuning[loss] = _tune(request, loss, base, terms)
-            for name, content in (("tuning", tuning), ("settings", settings)):
-                write_json(path := request.folder / f"{name}.json", content)
-                request.keep(path)
-        if loss == "polynomial":  # while the weights of the chosen trial are there
-            fitted_coefficients(request, settings)
+            note(loss, *_tune(request, loss, base, terms))
+    if not request.smoke and len(load_split(request.base, "train")) > MANY:
+        offered = {"an earlier tuning": _as_settings(PILOT.get(request.base.dataset, {}))}
+        offered |= {other: settings[other] for other in dict.fromkeys((*FIRST, *asked)) if other in settings}
+        for loss in [loss for loss in asked if "taken_from" not in tuning[loss]]:
+            offers = {"": settings[loss], **offered}
+            note(loss, *_take_over(request, loss, trials_base(request, loss, settings), offers, tuning[loss]))
+    if "polynomial" in asked:  # while the weights of the chosen trial are there
+        fitted_coefficients(request, settings)
     return {loss: request.tuned.get(loss) or settings[loss] for loss in losses}
 
 
@@ -148,33 +171,60 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         wider, called = widened(sweep.space, values, ends), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
     further = FURTHER_SEEDS[: SEEDS_AT_A_TIME if captions > MANY else None]
-    values, rsums, contenders = _steadiest(request, sweep, complete, () if request.smoke else further)
-    (config,) = sweep.configs(values)
-    chosen = {key: value for key, value in values.items() if not key.startswith("loss.")}
+    tried_values = [{}, *map(sweep.suggest, complete)]
+    known = [{}, *({SEED: trial.value or 0.0} for trial in complete)]
+    place, rsums, contenders = _steadiest(request, sweep, tried_values, known, () if request.smoke else further)
+    values = tried_values[place]
     states = [trial.state for trial in settled]
     tried = {
         "terms": terms, "epochs": base.epochs, "chosen_by": base.chosen_by, "space": sweep.space, "trials": len(states),
         "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "contenders": contenders,
         "at_edge": edges(sweep.space, values, ends), "rsums": rsums,
     }  # fmt: skip
-    return {**({"loss": base.loss} if base.loss != name else {}), **chosen, "loss_options": config.loss_options}, tried
+    return _as_settings(values, name, base), tried
+
+
+def _take_over(
+    request: Request, name: str, base: ExperimentConfig, offers: Tuned, tried: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a loss, and what was tried, after it was offered others': whose worst run is the best.
+
+    offers: whose they are -> settings, "" for its own. Of another's it takes what all losses have, and its margin.
+    """
+    sweep, offered = Sweep(base, space := space_of(base)), dict[str, dict[str, Any]]()
+    for other, settings in offers.items():
+        values = settings | {f"loss.{option}": value for option, value in settings["loss_options"].items()}
+        values = {**offered.get("", {}), **{key: value for key, value in values.items() if key in space}}
+        if values not in offered.values():
+            offered[other] = values
+    further = FURTHER_SEEDS[:SEEDS_AT_A_TIME]
+    place, rsums, _ = _steadiest(request, sweep, [*offered.values()], [{} for _ in offered], further)
+    taken_from, values = [*offered.items()][place]
+    return _as_settings(values, name, base), {**tried, "rsums": rsums, "taken_from": taken_from}
+
+
+def _as_settings(values: Mapping[str, Any], name: str = "", base: ExperimentConfig | None = None) -> dict[str, Any]:
+    """Return what `settings.json` has of a loss, or a variant of one, of a setting's values."""
+    options = {key.removeprefix("loss."): value for key, value in values.items() if key.startswith("loss.")}
+    shared = {key: value for key, value in values.items() if not key.startswith("loss.")}
+    variant = {"loss": base.loss} if base and base.loss != name else {}
+    return {**variant, **shared, "loss_options": {**(base.loss_options if base else {}), **options}}
 
 
 def _steadiest(
-    request: Request, sweep: Sweep, trials: Sequence[FrozenTrial], further: Sequence[int]
-) -> tuple[dict[str, Any], dict[int, float], int]:
-    """Return the setting whose worst run is the best, its rsums by seed, and how many settings had more than one seed.
+    request: Request, sweep: Sweep, settings: Sequence[Mapping[str, Any]], rsums: list[dict[int, float]],
+    further: Sequence[int],
+) -> tuple[int, dict[int, float], int]:  # fmt: skip
+    """Return the place of the setting whose worst run is the best, its rsums by seed, and how many had several seeds.
 
-    Looked at are all that were tried, and {}, the data set's own. What cannot change the choice is not trained: the
-    further seeds are for the setting whose worst run is the best so far.
+    rsums: of each setting what is known, by seed. What cannot change the choice is not trained: the further seeds are
+    for the setting whose worst run is the best so far.
     """
     seeds = (SEED, *further)
-    settings = [dict[str, Any](), *map(sweep.suggest, trials)]
-    rsums = [dict[int, float](), *({SEED: trial.value or 0.0} for trial in trials)]
     while True:
         best = max(range(len(settings)), key=lambda place: min(rsums[place].values(), default=math.inf))
         if not (more := seeds[len(rsums[best]) :][:SEEDS_AT_A_TIME]):
-            return settings[best], rsums[best], sum(len(found) > 1 for found in rsums)
+            return best, rsums[best], sum(len(found) > 1 for found in rsums)
         runs = request.train(replace(sweep, seeds=more).configs(settings[best]))
         rsums[best] |= {run.seed: run.results["dev_rsum"] for run in runs}
 

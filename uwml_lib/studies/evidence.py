@@ -9,11 +9,10 @@ from typing import Any
 from uwml_lib.evaluation.statistics import compare
 from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
-from uwml_lib.studies.alike import train_alike
+from uwml_lib.studies.alike import FIRST, train_alike
 from uwml_lib.studies.score_ranges import note_scores
 from uwml_lib.studies.study import Groups, Request, Study, nothing
 
-TWO = ("triplet", "polynomial")
 OTHERS = ("polynomial_relative", "infonce", "multi_similarity")
 SEEDS, OTHER_SEEDS, MODEL_SEEDS = 10, 5, 3
 WIDEST = 6.0
@@ -28,15 +27,15 @@ OTHER_MODELS: tuple[dict[str, Any], ...] = (
 def train_the_tuned(request: Request, groups: Groups) -> Groups:
     """Tune and train the two losses, then the others, then the two on other models: what matters most comes first."""
     seeds = request.seeds
-    two = train_alike(request, TWO, seeds)
+    two = train_alike(request, FIRST, seeds)
     note_scores(request, [run for run in two if run.seed == seeds[0]])
     if interval_is_wide(two) and not request.smoke:
         more = range(max(seeds) + 1, max(seeds) + 1 + len(seeds))
         request.say(f"the interval is wider than {WIDEST:g} points of rsum: seeds {more[0]} to {more[-1]} too")
-        two += train_alike(request, TWO, more)
+        two += train_alike(request, FIRST, more)
     fitted = train_alike(request, (FITTED,), seeds[:OTHER_SEEDS])
     others = train_alike(request, OTHERS, seeds[:OTHER_SEEDS])
-    on_models = train_alike(request, TWO, seeds[:MODEL_SEEDS], *OTHER_MODELS)
+    on_models = train_alike(request, FIRST, seeds[:MODEL_SEEDS], *OTHER_MODELS)
     note_scores(request, [run for run in (*fitted, *others, *on_models) if run.seed == seeds[0]])
     return {"runs": [*two, *others], "coefficients": fitted, "models": on_models}
 
