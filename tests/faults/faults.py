@@ -64,6 +64,8 @@ gradient of the wrong sign | attention | (-inner * scale.square()) ==> (inner * 
 Gram gradient halved | attention | grad_part.baddbmm_(grad_gram.to(part.dtype), part) ==> grad_part.baddbmm_(grad_gram.to(part.dtype), part, alpha=0.5)
 last states in another order | models | last.index_select(1, back) ==> last
 directions of the GRU mixed up | models | words.unflatten(-1, (2, -1)).mean(dim=-2) ==> words.unflatten(-1, (-1, 2)).mean(dim=-1)
+gradient of a GRU's states lost | models | dh[: len(grad)].add_(grad) ==> dh[: len(grad)]
+lengths beyond the padding | models | not 1 <= least <= most <= x.shape[1] ==> not 1 <= least <= most
 ties count for us, images | metrics | reaches(scores[rows], best[0][rows, None]) ==> torch.gt(scores[rows], best[0][rows, None])
 ties count for us, captions | metrics | reaches(scores[rows], best[1]) ==> torch.gt(scores[rows], best[1])
 captions of other images are true | metrics | torch.stack([captions // captions_per_image, captions]) ==> torch.stack([captions % scores.shape[0], captions])
@@ -143,7 +145,7 @@ what the hub sent is not checked | download | wanted and (found := sha256_of(par
 a download begun anew | download | "wb" if beyond else "ab" ==> "wb"
 paths out of an archive | download | and ".." not in parts and not ==> and not
 photographs without a split passed over | download | expect(all(counts[split] for split in usual) ==> expect(any(counts[split] for split in usual)
-weights looked for when all is downloaded | download | regions, dim = grid_model(weights, backbone).shape  # before gigabytes ==> regions, dim = 36, 512  # before gigabytes
+weights looked for when all is downloaded | download | regions, dim = grid_model(weights, backbone, resolution).shape  # before gigabytes ==> regions, dim = 36, 512  # before gigabytes
 digest of every setting, cosmetic too | config | for item in fields(self) if "cosmetic" not in item.metadata} ==> for item in fields(self)}
 digest blind to the data | config | json.dumps([identity, data_fingerprint] ==> json.dumps([identity]
 default in the digest | config | if value != usual[name]} ==> }
