@@ -211,7 +211,8 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     monkeypatch.setattr(alike, "MANY", 1)
     monkeypatch.setattr(alike, "TRIALS", 2)
     monkeypatch.setattr(alike, "WIDENINGS", 0)
-    monkeypatch.setattr(alike, "PILOT", {"tiny": {**PLACES, "learning_rate": pilot}} if pilot else {})
+    pilot_settings = {**PLACES, "learning_rate": pilot, "loss_options": {"margin": 0.2}}
+    monkeypatch.setattr(alike, "PILOT", {"tiny": pilot_settings} if pilot else {})
     monkeypatch.setattr(alike, "fitted_coefficients", lambda *_: {})
     chosen = alike.tune_alike(a_request(home), ["triplet", "polynomial"])
     tried = read_json(home / "runs/tiny/tuning.json")

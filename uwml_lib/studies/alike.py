@@ -39,7 +39,7 @@ offer each other theirs."""
 PILOT: Mapping[str, Mapping[str, Any]] = {
     "f8k_regions": {
         "learning_rate": 1.02039e-3, "batch_size": 64, "warmup_epochs": 0, "lambda_softmax": 16.1056,
-        "loss.margin": 0.842505,
+        "loss_options": {"margin": 0.842505},
     },
 }  # fmt: skip
 """Data set -> a setting that every loss is offered, as far as it has the parameters: of an earlier tuning of the
@@ -107,12 +107,14 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
         terms = run_folders([base])[0].name
         if loss not in settings or tuning.get(loss, {}).get("terms") != terms:
             note(loss, *_tune(request, loss, base, terms))
-    if not request.smoke and len(load_split(request.base, "train")) > MANY:
-        offered = {"an earlier tuning": _as_settings(PILOT.get(request.base.dataset, {}))}
-        offered |= {other: settings[other] for other in dict.fromkeys((*FIRST, *asked)) if other in settings}
-        for loss in [loss for loss in asked if "taken_from" not in tuning[loss]]:
+    open_to = [loss for loss in asked if "taken_from" not in tuning[loss]]
+    if open_to and not request.smoke and len(load_split(request.base, "train")) > MANY:
+        known = settings | request.tuned
+        offered = {"an earlier tuning": PILOT.get(request.base.dataset, {})}
+        offered |= {other: known[other] for other in dict.fromkeys((*FIRST, *asked)) if other in known}
+        for loss in open_to:
             offers = {"": settings[loss], **offered}
-            note(loss, *_take_over(request, loss, trials_base(request, loss, settings), offers, tuning[loss]))
+            note(loss, *_take_over(request, loss, trials_base(request, loss, known), offers, tuning[loss]))
     if "polynomial" in asked:  # while the weights of the chosen trial are there
         fitted_coefficients(request, settings)
     return {loss: request.tuned.get(loss) or settings[loss] for loss in losses}
@@ -181,11 +183,11 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "contenders": contenders,
         "at_edge": edges(sweep.space, values, ends), "rsums": rsums,
     }  # fmt: skip
-    return _as_settings(values, name, base), tried
+    return _as_settings(name, sweep, values), tried
 
 
 def _take_over(
-    request: Request, name: str, base: ExperimentConfig, offers: Tuned, tried: dict[str, Any]
+    request: Request, name: str, base: ExperimentConfig, offers: Mapping[str, Mapping[str, Any]], tried: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of a loss, and what was tried, after it was offered others': whose worst run is the best.
 
@@ -193,22 +195,21 @@ def _take_over(
     """
     sweep, offered = Sweep(base, space := space_of(base)), dict[str, dict[str, Any]]()
     for other, settings in offers.items():
-        values = settings | {f"loss.{option}": value for option, value in settings["loss_options"].items()}
+        values = {**settings, **{f"loss.{key}": value for key, value in settings.get("loss_options", {}).items()}}
         values = {**offered.get("", {}), **{key: value for key, value in values.items() if key in space}}
         if values not in offered.values():
             offered[other] = values
     further = FURTHER_SEEDS[:SEEDS_AT_A_TIME]
     place, rsums, _ = _steadiest(request, sweep, [*offered.values()], [{} for _ in offered], further)
     taken_from, values = [*offered.items()][place]
-    return _as_settings(values, name, base), {**tried, "rsums": rsums, "taken_from": taken_from}
+    return _as_settings(name, sweep, values), {**tried, "rsums": rsums, "taken_from": taken_from}
 
 
-def _as_settings(values: Mapping[str, Any], name: str = "", base: ExperimentConfig | None = None) -> dict[str, Any]:
-    """Return what `settings.json` has of a loss, or a variant of one, of a setting's values."""
-    options = {key.removeprefix("loss."): value for key, value in values.items() if key.startswith("loss.")}
+def _as_settings(name: str, sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `settings.json` says of a loss, or a variant of one, with a setting of its sweep."""
+    variant = {"loss": sweep.base.loss} if sweep.base.loss != name else {}
     shared = {key: value for key, value in values.items() if not key.startswith("loss.")}
-    variant = {"loss": base.loss} if base and base.loss != name else {}
-    return {**variant, **shared, "loss_options": {**(base.loss_options if base else {}), **options}}
+    return {**variant, **shared, "loss_options": sweep.configs(values)[0].loss_options}
 
 
 def _steadiest(

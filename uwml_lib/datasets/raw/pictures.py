@@ -116,13 +116,10 @@ def write_pictures(
         write_items(folder, parts, captions.name)
         arrays = Growing(folder, counts, model.shape, inputs, len(places))
         if arrays.done < len(places):
-            sources = {
-                "weights": str(weights.resolve()) if weights else kind.downloaded,
-                "images": str(images.resolve()),
-            }
-            about = {"regions": regions, **model.settings, **sources, "digest": model.digest}
+            source = str(weights.resolve()) if weights else kind.downloaded
+            about = {"regions": regions, **model.settings, "weights": source, "digest": model.digest}
             dealt = {"splits": captions.name} if given else {"dev": dev, "test": test, "seed": seed}
-            write_json(folder / PICTURES, about | dealt)
+            write_json(folder / PICTURES, {**about, **dealt, "images": str(images.resolve())})
         device = this_device()
         count, dim = model.shape
         say(f"2/2 features by {model.name} on {device.type}: {count} regions of {dim:,} numbers{arrays.before}")
