@@ -67,7 +67,7 @@ def better_with_more(monkeypatch):
 
     def rsum(settings):
         away = abs(math.log(settings.loss_options.get("margin", 0.2) / 0.2)) + abs(settings.warmup_epochs - 1)
-        return 100 * math.log(settings.learning_rate / 1e-4) - away - abs(math.log((settings.lambda_softmax or 9) / 9))
+        return 1e5 * math.log(settings.learning_rate / 1e-4) - away - abs(math.log((settings.lambda_softmax or 9) / 9))
 
     def train(settings, folder, say, after_epoch=None):
         trained.append(settings)
@@ -224,6 +224,7 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     taken = {loss: of["taken_from"] for loss, of in tried.items()}
     assert taken == ({best: "", other: best} if not pilot else dict.fromkeys(taken, "an earlier tuning"))
     assert [*tried[other]["rsums"]] == ["1000", "1001", "1002"]
+    assert not pilot or "learning_rate" in tried[other]["at_edge"], "beyond all that was drawn"
 
     later = alike.tune_alike(a_request(home), ["infonce"])["infonce"]
     assert later["loss_options"].keys() <= {"temperature"}

@@ -202,7 +202,8 @@ def _take_over(
     further = FURTHER_SEEDS[:SEEDS_AT_A_TIME]
     place, rsums, _ = _steadiest(request, sweep, [*offered.values()], [{} for _ in offered], further)
     taken_from, values = [*offered.items()][place]
-    return _as_settings(name, sweep, values), {**tried, "rsums": rsums, "taken_from": taken_from}
+    at_edge = edges(tried["space"], values, ends_of(len(load_split(base, "train"))))
+    return _as_settings(name, sweep, values), {**tried, "at_edge": at_edge, "rsums": rsums, "taken_from": taken_from}
 
 
 def _as_settings(name: str, sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
