@@ -171,6 +171,19 @@ def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_
     assert alike.tune_alike(a_request(home), ["triplet"]) == {"triplet": chosen} and len(better_with_more) == before
 
 
+def test_ranges_hold_what_an_earlier_tuning_chose(home, better_with_more, monkeypatch):
+    monkeypatch.setattr(alike, "TRIALS", 2)
+    monkeypatch.setattr(alike, "MORE_TRIALS", 1)
+    monkeypatch.setattr(alike, "EDGE", 0.0)
+    monkeypatch.setattr(alike, "SHARED", shared := {**alike.SHARED, "batch_size": [64], "warmup_epochs": [1]})
+    monkeypatch.setattr(alike, "PILOT", {"tiny": {"learning_rate": 1e-3, "loss_options": {"margin": 0.84}}})
+    alike.tune_alike(a_request(home), ["triplet", "infonce"])
+    tried = read_json(home / "runs/tiny/tuning.json")
+    assert {loss: of["trials"] for loss, of in tried.items()} == {"triplet": 3, "infonce": 2}
+    assert tried["triplet"]["space"] == {**shared, "loss.margin": {"low": 0.03, "high": 2.04, "log": True}}
+    assert tried["infonce"]["space"] == {**shared, **alike.OWN["infonce"]}, "it has no margin"
+
+
 @pytest.mark.parametrize(("own", "many"), [(0.0, alike.MANY), (1e9, alike.MANY), (1e9, 1)])
 def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, monkeypatch, own, many):
     monkeypatch.setattr(alike, "MANY", many)

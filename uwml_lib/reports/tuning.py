@@ -20,7 +20,8 @@ SHORT = {
 """What is tuned of every loss -> its heading."""
 OFFERS = (
     " As the draws of few trials are luck, each loss was offered the settings of others besides, those of the triplet "
-    "and the polynomial loss and of an earlier tuning, and took those that proved steadier than its own."
+    "and the polynomial loss and of an earlier tuning, and took those that proved steadier than its own. Ranges that "
+    "did not hold what that tuning had chosen were widened, too."
 )
 
 

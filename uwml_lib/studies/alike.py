@@ -1,10 +1,11 @@
 """All losses tuned alike: for each as many trials, over the same ranges and those of its own parameters.
 
 A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
-those that are reported. A range whose edge is chosen is widened, twice at most, with some more trials each time. One
-seed does not show that a setting fails with others, so the best are tried with more, and so is the data set's own: the
-setting whose worst run is the best is chosen. Where a trial takes minutes they are few, and the draws are luck: there
-each loss is offered the settings of the others besides, so that none wins by a draw that the others did not have.
+those that are reported. A range is widened where its edge is chosen, or where an earlier tuning chose what lies there
+or beyond: twice at most, with some more trials each time. One seed does not show that a setting fails with others, so
+the best are tried with more, and so is the data set's own: the setting whose worst run is the best is chosen. Where a
+trial takes minutes they are few, and the draws are luck: there each loss is offered the settings of the others besides,
+so that none wins by a draw that the others did not have.
 """
 
 import math
@@ -157,7 +158,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
     keep = request.committed.add if request.committed else None  # goes to other processes, to which a request cannot
     captions, space = len(load_split(base, "train")), dict(space_of(base))
     space["batch_size"] = [size for size in space["batch_size"] if size <= captions] or [base.batch_size]
-    ends = ends_of(captions)
+    ends, offered = ends_of(captions), _as_values(PILOT.get(base.dataset, {}))
     sweep = Sweep(base, space, (SEED,), "tpe", trials, name=first, after_trial=keep)
     for widening in range(widenings + 1):
         check_sweep(sweep, request.say)
@@ -166,7 +167,9 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         if not complete:
             raise UWMLError(f"{sweep.folder}: found no trial that went well, expected at least one")
         values = sweep.suggest(max(complete, key=lambda trial: trial.value or -math.inf))
-        at_edge = edges(sweep.space, values, ends)
+        if not (at_edge := edges(sweep.space, values, ends)):
+            values |= {key: value for key, value in offered.items() if key in sweep.space}
+            at_edge = edges(sweep.space, values, ends)
         if not at_edge or widening == widenings:
             break
         request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
@@ -195,8 +198,8 @@ def _take_over(
     """
     sweep, offered = Sweep(base, space := space_of(base)), dict[str, dict[str, Any]]()
     for other, settings in offers.items():
-        values = {**settings, **{f"loss.{key}": value for key, value in settings.get("loss_options", {}).items()}}
-        values = {**offered.get("", {}), **{key: value for key, value in values.items() if key in space}}
+        values = {key: value for key, value in _as_values(settings).items() if key in space}
+        values = {**offered.get("", {}), **values}
         if values not in offered.values():
             offered[other] = values
     further = FURTHER_SEEDS[:SEEDS_AT_A_TIME]
@@ -204,6 +207,11 @@ def _take_over(
     taken_from, values = [*offered.items()][place]
     at_edge = edges(tried["space"], values, ends_of(len(load_split(base, "train"))))
     return _as_settings(name, sweep, values), {**tried, "at_edge": at_edge, "rsums": rsums, "taken_from": taken_from}
+
+
+def _as_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `settings.json` says of a loss by the names that a sweep has for it."""
+    return {**settings, **{f"loss.{key}": value for key, value in settings.get("loss_options", {}).items()}}
 
 
 def _as_settings(name: str, sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
