@@ -17,11 +17,12 @@ from tests.made import altered, made_run, made_runs, write_run
 from tests.tiny import SIZES, write_tiny
 from uwml_lib import config
 from uwml_lib.losses import LOSSES, PolynomialLoss
-from uwml_lib.reports import trained_on
+from uwml_lib.reports import figures, trained_on
 from uwml_lib.reports.tuned_losses import (
     EVERY_PAIR,
     FITTED,
     comparisons,
+    draw_scores,
     every_pair,
     groups_of,
     pairs_in_words,
@@ -519,6 +520,19 @@ def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
     row = tuned_losses(study).further[LIES].iloc[0]
     assert row["negatives, 1 to 99 %"] in ("0.20 to 0.21", "0.21 to 0.21")
     assert row["hardest negatives not moved by the released"] == "100%"
+    drawn = []
+    monkeypatch.setattr(figures, "score_ranges", lambda *given: drawn.append(given) or figures.panels(1, 1, 1, 1))
+    draw_scores(study, home / "figures/score_ranges.png")
+    ((ranges, zones),) = drawn
+    assert ranges == {"triplet": first["quantiles"], FITTED: noted[study["coefficients"][0].folder.name]["quantiles"]}
+    assert zones and (home / "figures/score_ranges.png").exists(), "and polynomial, whose scores are not known, is not"
+
+
+def test_the_published_gain_is_compared_with_what_photographs_gave(study):
+    photographs = replace(study, dataset="f8k_regions")
+    (said,) = (sentence for sentence in tuned_losses(photographs).findings if "Flickr30K" in sentence)
+    assert "on Flickr30K, +8.5 in rsum, lies below the interval" in said and "+13.3, lies below it" in said
+    assert not any("Flickr30K" in sentence for sentence in tuned_losses(study).findings), "not of digits"
 
 
 def test_effects_are_shares_of_the_scores():

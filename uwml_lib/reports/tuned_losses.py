@@ -1,12 +1,17 @@
 """The report of losses tuned alike, on one model or several: tables, verdict, where the trained scores lie."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from uwml_lib.datasets import EMBEDDED
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
+from uwml_lib.losses import PolynomialLoss
+from uwml_lib.released.published import ROWS
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tables import (
     COLUMNS,
@@ -26,8 +31,9 @@ from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.support import paths
 from uwml_lib.support.errors import expect, reading
-from uwml_lib.support.files import read_json
+from uwml_lib.support.files import atomic_path, make_folder, read_json
 from uwml_lib.support.progress import counted
+from uwml_lib.weighting import describe
 from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
 
 FITTED = "polynomial_fitted"
@@ -39,6 +45,7 @@ EVERY_PAIR = (
 LAST_EPOCH = {
     "positives": "positive_score", "hardest negatives": "hardest_negative_score", "informative": "informative_share",
 }  # fmt: skip
+SCORES = "where the scores of a run lie"
 Key = tuple[str, str]
 """Model and loss."""
 
@@ -101,7 +108,8 @@ def tuned_losses(study: StudyRuns) -> Report:
         verdict=verdict,
         decided=bool(found[first].winner),
         notes=tuple(_notes(study, found)),
-        findings=(finding, *_of_all_losses(study.dataset, groups, found, every)),
+        findings=(finding, *_published_gain(study.dataset, first, found[first]),
+                  *_of_all_losses(study.dataset, groups, found, every)),
         outcomes={
             f"{model} on {study.dataset}, each loss tuned": comparison.leader("polynomial", "triplet")
             for (model, loss), comparison in found.items() if loss == "polynomial"
@@ -114,6 +122,24 @@ def tuned_losses(study: StudyRuns) -> Report:
         },
         data=_data(study, groups, found),
     )  # fmt: skip
+
+
+def _published_gain(dataset: str, first: Key, found: Comparison) -> Iterator[str]:
+    """Say what is seen of the published gain, with the same model on photographs."""
+    if dataset in EMBEDDED or first[0] != "SCAN, i2t Mean":
+        return
+    polynomial, *triplets = (
+        ROWS[f"f30k_{name}"].metrics["rsum"] or math.nan
+        for name in ("polynomial_i2t_avg", "triplet_i2t_avg", "triplet_i2t_avg_retrained")
+    )
+    low, high = found.over_seeds.low, found.over_seeds.high
+    gains = [polynomial - triplet for triplet in triplets]
+    published, again = ("above" if gain > high else "below" if gain < low else "within" for gain in gains)
+    yield (
+        f"The published gain of the polynomial loss on Flickr30K, {gains[0]:+.1f} in rsum, lies {published} the "
+        "interval over seeds found here; its gain over the triplet loss as others trained it again, "
+        f"{gains[1]:+.1f}, lies {again} it."
+    )
 
 
 def _of_all_losses(
@@ -242,16 +268,16 @@ def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFra
     As far as `scores.json` has it, also where the middle 98 % of that seed's scores on the images that choose lie, and
     which share of the hardest negatives the released coefficients would not move, or move the wrong way.
     """
-    path, rows = paths.RUNS / study.dataset / "scores.json", list[dict[str, str]]()
-    noted = read_json(path) if path.exists() else {}
+    rows = list[dict[str, str]]()
+    path, noted = _noted_scores(study)
     for key, label in labels(groups).items():
         runs = groups[key]
         histories = [run.history() for run in runs]
         dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
         means = runs[0].last_epoch()[[*LAST_EPOCH.values()]].mean()
         gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
-        with reading(path, "where the scores of a run lie"):
-            told = _noted(noted.get(runs[0].folder.name))
+        with reading(path, SCORES):
+            told = _in_cells(noted.get(runs[0].folder.name))
         rows.append(
             {"loss": label}
             | {heading: f"{means[name]:.2f}" for heading, name in LAST_EPOCH.items()}
@@ -261,7 +287,30 @@ def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFra
     return pd.DataFrame(rows).fillna("").set_index("loss")
 
 
-def _noted(scores: Mapping[str, Any] | None) -> dict[str, str]:
+def draw_scores(study: StudyRuns, picture: Path) -> None:
+    """Draw where the scores of each loss's first seed lie on the first model, as far as `scores.json` has them."""
+    from uwml_lib.reports import figures
+
+    (path, noted), ranges = _noted_scores(study), {}
+    (model, _), *_ = groups = groups_of(study)
+    for (of, loss), runs in groups.items():
+        if of == model and (scores := noted.get(runs[0].folder.name)):
+            with reading(path, SCORES):
+                ranges[loss] = scores["quantiles"]
+    if ranges:
+        figure, _ = figures.score_ranges(ranges, describe(PolynomialLoss(), (-1.0, 1.0)).zones)
+        with atomic_path(make_folder(picture.parent) / picture.name) as path:
+            figure.savefig(path, format="png")
+        figures.plt.close(figure)
+
+
+def _noted_scores(study: StudyRuns) -> tuple[Path, Mapping[str, Any]]:
+    """Return where it is noted, beside the runs, where scores lie, and what is noted: run folder -> that."""
+    path = paths.RUNS / study.dataset / "scores.json"
+    return path, read_json(path) if path.exists() else {}
+
+
+def _in_cells(scores: Mapping[str, Any] | None) -> dict[str, str]:
     if scores is None:
         return {}
     spans = {f"{pair}s, 1 to 99 %": f"{low:.2f} to {high:.2f}" for pair, (low, *_, high) in scores["quantiles"].items()}

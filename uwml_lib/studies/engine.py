@@ -63,6 +63,7 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
         times.append(time.monotonic())
         say("4/4 report")
         report = study.report(runs)
+        study.draw(runs, folder / f"figures/{study.figure[0]}.png")
         # Of a study that went on from earlier work the durations would promise too much.
         if all((run.folder / "results.json").stat().st_mtime >= began for run in runs.all_runs):
             _note_durations(folder / "durations.json", study, runs, times)

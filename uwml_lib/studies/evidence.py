@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from uwml_lib.evaluation.statistics import compare
-from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
+from uwml_lib.reports.tuned_losses import FITTED, draw_scores, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies.alike import FIRST, train_alike
 from uwml_lib.studies.score_ranges import note_scores
@@ -49,5 +49,6 @@ def interval_is_wide(two: Sequence[Run]) -> bool:
 
 STUDY = Study(
     "evidence", (), nothing, tuned_losses, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1),
-    title="Losses tuned alike",
+    title="Losses tuned alike", draw=draw_scores,
+    figure=("score_ranges", "Where positives and hardest negatives of each loss lie, over the dead zone and below it"),
 )  # fmt: skip

@@ -49,7 +49,7 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
             if dataset in EMBEDDED:
                 _copy_pictures(found, source, folder)
             else:
-                for file in ("figures/recall_curves.png", "linear_cca.json"):
+                for file in ("linear_cca.json", *(f"figures/{study.figure[0]}.png" for study in found)):
                     _copy(source / file, folder / Path(file).name)
         for study, runs in found.items():
             if FIRST in study.notebooks and dataset in EMBEDDED:

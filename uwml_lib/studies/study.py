@@ -75,7 +75,7 @@ class Study:
     for a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the
     end. table, data: stems of the files of its table and of its report's data below reports/reference, if not its name.
     publishes_preset: only runs with the settings of the data set's preset are published. title, figure: what its pages
-    are called, and the figure on them: its stem, and what it shows.
+    are called, and the figure on them: its stem, and what it shows. draw: draws it, where no notebook does.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Study:
     publishes_preset: bool = False
     title: str = ""
     figure: tuple[str, str] = ("", "")
+    draw: Callable[[StudyRuns, Path], None] = lambda runs, path: None
 
     @property
     def usual_dataset(self) -> str:

@@ -20,8 +20,8 @@ __getattr__ = names_of(
             "rsum_by_seed", "score_curves", "score_histograms", "score_levels",
         ),
         "weights": (
-            "batch_weights", "mass_by_rank", "score_paths", "scores_of_models", "weight_card", "weight_curves",
-            "weight_gallery", "weight_maps",
+            "batch_weights", "mass_by_rank", "score_paths", "score_ranges", "scores_of_models", "weight_card",
+            "weight_curves", "weight_gallery", "weight_maps",
         ),
     },
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Figures of pair weights; they need neither runs nor seaborn, which loads scipy."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -182,7 +182,6 @@ def mass_by_rank(masses: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]
     return figure, table
 
 
-@styled
 def scores_of_models(
     scores: dict[str, dict[str, np.ndarray]], zones: Iterable[Zone] = ()
 ) -> tuple[Figure, pd.DataFrame]:
@@ -191,11 +190,21 @@ def scores_of_models(
     scores: model -> "positive" and "negative" scores. zones: of `weighting.describe`, shaded for negatives. Returns
     the quantiles drawn, a row for each model and kind: thin lines from 0.01 to 0.99, thick ones from 0.25 to 0.75.
     """
-    figure, [axis] = panels(1, columns=1, width=8.5, height=0.34 * len(scores) + 1.6)
+    return score_ranges({
+        model: {kind: np.quantile(found, QUANTILES) for kind, found in kinds.items()} for model, kinds in scores.items()
+    }, zones)  # fmt: skip
+
+
+@styled
+def score_ranges(
+    quantiles: Mapping[str, Mapping[str, Sequence[float]]], zones: Iterable[Zone] = ()
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw what `scores_of_models` does. quantiles: model -> "positive" and "negative" -> theirs at `QUANTILES`."""
+    figure, [axis] = panels(1, columns=1, width=8.5, height=0.34 * len(quantiles) + 1.6)
     rows = {}
-    for row, (model, kinds) in enumerate(scores.items()):
+    for row, (model, kinds) in enumerate(quantiles.items()):
         for kind, shift in {"positive": -0.16, "negative": 0.16}.items():
-            low, left, middle, right, high = of = np.quantile(kinds[kind], QUANTILES)
+            low, left, middle, right, high = of = kinds[kind]
             rows[model, kind], colour = of, PAIR_LOOK[kind]["color"]
             axis.plot([low, high], [row + shift] * 2, color=colour, linewidth=1)
             axis.plot([left, right], [row + shift] * 2, color=colour, linewidth=4, solid_capstyle="butt")
@@ -207,8 +216,8 @@ def scores_of_models(
             label = {"positive": "positives", "negative": "hardest negatives"}[kind] if row == 0 else None
             axis.plot(middle, row + shift, label=label, linestyle="", marker="os"[kind == "negative"], **filled)
     shade(axis, zones, "negative", axis.get_xlim())
-    axis.set(xlabel="similarity of the pair", ylabel="trained model", yticks=range(len(scores)))
-    axis.set_yticklabels(list(scores))
+    axis.set(xlabel="similarity of the pair", ylabel="trained model", yticks=range(len(quantiles)))
+    axis.set_yticklabels(list(quantiles))
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     legend(figure, columns=2, side="lower")
