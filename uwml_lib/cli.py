@@ -102,7 +102,7 @@ def parse(command: str, words: Sequence[str]) -> partial[Any]:
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(lambda info: as_json if info.type == dict[str, Any] else None)
     with registry:
-        config = (tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed)
+        config = (tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed, tyro.conf.PositionalMetavarFromFieldName)
         return tyro.cli(bind, args=words, prog=f"uwml {command}", config=config)
 
 

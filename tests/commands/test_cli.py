@@ -112,8 +112,10 @@ def test_help_of_a_command(command, capsys):
     assert out.startswith(f"usage: uwml {command} [-h]")
     assert function.__doc__.split("\n")[0] in out
     explained = re.findall(r"^    (\w+): ", inspect.getdoc(function), re.MULTILINE)
-    parameters = set(inspect.signature(function).parameters) - {"say", "experiment", "training"}
-    assert parameters <= set(explained)
+    parameters = inspect.signature(function).parameters
+    assert parameters.keys() - {"say", "experiment", "training"} <= set(explained)
+    usage = re.sub(r"\s+", " ", out.partition("\n\n")[0])
+    assert all(name.upper() in usage for name, of in parameters.items() if of.kind == of.POSITIONAL_ONLY)
     assert "--say" not in out
     if command in STUDIES:
         options = {*StudyOptions.__dataclass_fields__, "batch_size", "embed_size"} - {"others"}

@@ -17,6 +17,7 @@ from uwml_lib.reports.site import found as page
 from uwml_lib.reports.site.found import write_page
 from uwml_lib.runs.search import Match, Matches
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.files import write_json
 
 
 @pytest.fixture
@@ -105,6 +106,16 @@ def test_pictures_of_a_folder_are_found_by_their_names(search, tmp_path):
         write_page(search, found, folder)
     with pytest.raises(UWMLError, match="no such folder, expected one of pictures"):
         write_page(search, found, tmp_path / "nowhere")
+
+
+def test_photographs_are_found_where_the_features_were_made(search, tmp_path):
+    (search.data.folder / "test_pictures.npy").unlink()
+    for number, item in enumerate(search.data.ids):
+        (path := tmp_path / "photographs" / item).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(path, "png")
+    write_json(search.data.folder / "pictures.json", {"images": str(tmp_path / "photographs")})
+    text = write_page(search, Matches("a ball", "images", matches(search, 3, 1))).read_text(encoding="utf-8")
+    assert [int(image[0, 0, 0]) for image, _ in pictures_of(text)] == [150, 50]
 
 
 @pytest.mark.parametrize(

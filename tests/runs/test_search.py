@@ -242,6 +242,13 @@ def test_pictures_come_on_a_page_unless_a_package_lacks(run, made, tmp_path, mon
     page = Path(capsys.readouterr().out.splitlines()[-1])
     assert page.read_text(encoding="utf-8").count("<img ") == 1
     page.unlink()
+    for item in Search(run, say=quiet).data.ids:
+        Image.new("RGB", (9, 9)).save(pictures / item, "png")
+    write_json(made / "tiny/pictures.json", {"images": str(pictures)})
+    assert main(command[:-2]) == 0
+    (made / "tiny/pictures.json").unlink()
+    assert page.read_text(encoding="utf-8").count("<img ") == 14, "the photographs that the features were made of"
+    page.unlink()
     monkeypatch.setattr(commands, "find_spec", lambda name: None)
     assert main(command) == 0
     assert capsys.readouterr().out.endswith(

@@ -31,9 +31,10 @@ def search(
         image: Instead of a sentence: the file of a picture. The run's data must come from `uwml pictures`.
         top: How many images or captions to find.
         split: Split to search. The default is test, or dev if there is no test split.
-        pictures: Folder of image files for the page, named like the items.
+        pictures: Folder of image files for the page, named like the items. The default is that of `uwml pictures`.
         data_root: Folder that holds the data set's folder. Empty means the folder that the run names.
     """
+    from uwml_lib.datasets.raw.pictures import pictures_of
     from uwml_lib.runs.search import Search
     from uwml_lib.support.progress import counted
 
@@ -51,7 +52,7 @@ def search(
         text = textwrap.shorten(match.captions, 100, placeholder=" ...")
         print(f"  {place:>3}. {match.score:.4f}  {match.item}{own}  {text}")
     page = None
-    if pictures or image or (asked.data.folder / f"{asked.split}_pictures.npy").exists():
+    if pictures or image or pictures_of(asked.data) is not None:
         if find_spec("jinja2") and find_spec("PIL"):
             from uwml_lib.reports.site.found import write_page
 

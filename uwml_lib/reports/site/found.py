@@ -15,6 +15,7 @@ from uwml_lib.datasets import PrecomputedDataset
 from uwml_lib.datasets.batches import Sequences
 from uwml_lib.datasets.raw.grid_features import load_picture
 from uwml_lib.datasets.raw.items import plain_id
+from uwml_lib.datasets.raw.pictures import Photographs, pictures_of
 from uwml_lib.runs.search import Matches, Search
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import write_text
@@ -28,7 +29,7 @@ LARGEST = (480, 480)
 def write_page(search: Search, found: Matches, pictures: Path | None = None, asked: Path | None = None) -> Path:
     """Write a page below the reports of the run's data set and return its path.
 
-    pictures: folder of the images' files, by the items' ids with or without an ending; else `{split}_pictures.npy`.
+    pictures: folder of the images' files, by the items' ids with or without an ending; else those of `pictures_of`.
     asked: the file that was asked about. Raises UWMLError if none of the pictures is there, or one cannot be read.
     """
     numbers = [match.number for match in found.found] if found.of == "images" else [found.number]
@@ -56,7 +57,9 @@ def write_page(search: Search, found: Matches, pictures: Path | None = None, ask
 
 def _drawn(data: PrecomputedDataset, number: int) -> Image.Image:
     """An item of a data set that brings its pictures; of a video all frames, side by side."""
-    arrays = data.optional_array("pictures", 4)
+    arrays = pictures_of(data)
+    if isinstance(arrays, Photographs):
+        return Image.fromarray(arrays[number])
     where = f"{data.folder / data.split}_pictures.npy"
     if arrays is None or arrays.dtype != np.uint8 or arrays.shape[3] != 3:
         there = "no such file" if arrays is None else f"{arrays.dtype} {arrays.shape}"
