@@ -156,7 +156,7 @@ class Photographs(Sequence[np.ndarray]):
         return np.asarray(grids.load_picture(self.paths[index]))
 
 
-def pictures_of(data: PrecomputedDataset) -> Sequence[np.ndarray] | np.ndarray | None:
+def pictures_of(data: PrecomputedDataset) -> Photographs | np.ndarray | None:
     """Return the pictures of a split: `{split}_pictures.npy`, or those that `uwml pictures` was given, or None.
 
     These are looked for where they were, and in `images` of the data set's folder; None if one of them is missing.
