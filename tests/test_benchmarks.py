@@ -154,10 +154,19 @@ def test_the_page_shows_whatever_is_measured():
 def test_every_seed_is_trained_in_both_precisions(benchmarks, monkeypatch):
     precision = benchmarks["precision"]
     monkeypatch.setattr(precision, "train_all", lambda configs: configs)
-    found = precision.trainings(preset("scenes"), seeds=(0, 1))
+    found = precision.trainings(preset("scenes"), seeds=2)
     assert {name: [(run.mixed_precision, run.seed) for run in runs] for name, runs in found.items()} == {
         "float32": [("no", 0), ("no", 1)], "bf16": [("bf16", 0), ("bf16", 1)],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("low", "high", "seeds"), [(-5.0, 0.9, 5), (-1.0, 5.1, 10)])
+def test_an_interval_that_is_too_wide_is_given_more_seeds(benchmarks, monkeypatch, low, high, seeds):
+    precision = benchmarks["precision"]
+    monkeypatch.setattr(precision, "train_all", lambda configs: configs)
+    monkeypatch.setattr(precision, "apart", lambda runs: Interval(0.0, low, high))
+    runs = precision.trained_enough(preset("scenes"))
+    assert {name: [run.seed for run in of] for name, of in runs.items()} == dict.fromkeys(runs, [*range(seeds)])
 
 
 @pytest.mark.parametrize(
