@@ -1,8 +1,9 @@
 """What the simplest model reaches on a data set: linear canonical correlation analysis, to compare trained ones with.
 
 An image is the mean of its regions, a caption the TF-IDF of its words. Fitted on the train split; dimension, shrinkage
-and power of the correlations are chosen on its last 500 images, and dev is looked at once, for the result.
-`python benchmarks/linear_cca.py --dataset f8k_precomp [--data-root /data]`
+and power of the correlations are chosen on its last 500 images; test, or dev where there is no test split, is looked at
+once, for the result.
+`python benchmarks/linear_cca.py --dataset f8k_regions [--data-root /data]`
 """
 
 import argparse
@@ -19,7 +20,7 @@ from scipy import linalg, sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from uwml_lib.config import ExperimentConfig, preset
-from uwml_lib.datasets import PrecomputedDataset, fingerprint, load_split, prepare_data, tokenize
+from uwml_lib.datasets import PrecomputedDataset, evaluation_split, fingerprint, load_split, prepare_data, tokenize
 from uwml_lib.evaluation import RANKS, RECALL_AT, retrieval_metrics, rsum_by_image
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import write_json
@@ -101,11 +102,12 @@ def choose(images: np.ndarray, captions: Sequence[str], captions_per_image: int)
 
 
 def measure(config: ExperimentConfig) -> dict[str, Any]:
-    """Choose, fit on all of train, and rank dev: everything a report needs. Raises UWMLError for too few images."""
+    """Choose, fit on all of train, and rank the split that is reported. Raises UWMLError for too few images."""
     started = time.monotonic()
     config = replace(config, selection_images=0)  # it chooses by images of its own, and is then fitted on all
     prepare_data(config)
-    train, dev = (load_split(config, split) for split in ("train", "dev"))
+    split = evaluation_split(config.data_folder)
+    train, reported = (load_split(config, name) for name in ("train", split))
     if len(train.features) < 2 * HELD_OUT:
         raise UWMLError(
             f"{config.data_folder}: found {len(train.features)} training images, expected at least {2 * HELD_OUT}: "
@@ -115,13 +117,15 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     chosen = choose(images, train.captions, train.captions_per_image)
     words = bag_of_words(train.captions)
     model = LinearCCA(images, words.transform(train.captions), chosen["shrinkage"])
-    scores = model.scores(pooled(dev), words.transform(dev.captions), int(chosen["dimension"]), chosen["power"])
-    metrics = retrieval_metrics(scores, dev.captions_per_image, return_ranks=True)
+    scores = model.scores(
+        pooled(reported), words.transform(reported.captions), int(chosen["dimension"]), chosen["power"]
+    )
+    metrics = retrieval_metrics(scores, reported.captions_per_image, return_ranks=True)
     ranks = [metrics.pop(name) for name in RANKS]
     return {
-        "model": "linear CCA", "dataset": config.dataset, "split": "dev", "data": fingerprint(config.data_folder),
-        "images": {"train": len(images), "held_out": HELD_OUT, "dev": len(dev.features)},
-        "captions_per_image": dev.captions_per_image, "words": len(words.vocabulary_), "rarest_word": RAREST,
+        "model": "linear CCA", "dataset": config.dataset, "split": split, "data": fingerprint(config.data_folder),
+        "images": {"train": len(images), "held_out": HELD_OUT, split: len(reported.features)},
+        "captions_per_image": reported.captions_per_image, "words": len(words.vocabulary_), "rarest_word": RAREST,
         "grid": GRID, "chosen": chosen,
         "metrics": metrics, "rsum_by_image": rsum_by_image(*ranks).tolist(), "seconds": time.monotonic() - started,
     }  # fmt: skip
@@ -136,7 +140,7 @@ def table_line(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="f8k_precomp", help="folder name of the data set")
+    parser.add_argument("--dataset", default="flickr8k", help="folder name of the data set")
     parser.add_argument("--data-root", default="", help="folder that holds the data set's folder (data)")
     parser.add_argument("--output", type=Path, help="JSON file for the result and every setting")
     options = parser.parse_args()

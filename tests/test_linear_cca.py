@@ -79,6 +79,9 @@ def test_from_a_folder_to_a_line(script, tmp_path, monkeypatch, capsys):
     assert result["metrics"]["rsum"] > 300  # chance is 110
     assert result["chosen"]["dimension"] == 8
     assert result["images"] == {"train": 80, "held_out": 20, "dev": 20}
+    test = write_tiny(tmp_path / "tested/tiny", {"train": 80, "dev": 20, "test": 30})
+    found = script["measure"](preset("tiny", data_root=str(test.parent)))
+    assert (found["split"], found["images"]) == ("test", {"train": 80, "held_out": 20, "test": 30})
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("| linear CCA (tiny, dev) | ")
     assert line.endswith(f" | {result['metrics']['rsum']:.1f} |")

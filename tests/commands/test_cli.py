@@ -25,7 +25,8 @@ from uwml_lib.released.flags import describe
 from uwml_lib.released.published import row_config
 from uwml_lib.runs.provenance import provenance
 from uwml_lib.studies import STUDIES
-from uwml_lib.support import paths
+from uwml_lib.support import numerics, paths
+from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json
 from uwml_lib.support.paths import CHECKOUT
 
@@ -187,6 +188,24 @@ def test_every_kind_of_setting_can_be_given():
         loss_options={"margin": 0.1, "positive_ceiling": None, "positive": [1, -1]},
     )  # fmt: skip
     assert settings(*words.split(), *options) == expected
+
+
+def test_what_auto_stands_for_is_settled_with_the_options(monkeypatch):
+    monkeypatch.setattr(numerics, "has_bf16_instructions", lambda: True)
+    monkeypatch.setattr(numerics, "this_device", lambda: SimpleNamespace(type="cpu"))
+    assert settings("--dataset", "flickr8k").mixed_precision == "bf16"
+    narrow = settings("--dataset", "flickr8k", "--embed-size", "64")
+    assert (narrow.mixed_precision, narrow.embed_size) == ("no", 64), "where it is not quicker, as in a study"
+    monkeypatch.setattr(numerics, "this_device", lambda: SimpleNamespace(type="cuda"))
+    for words, precision in ([], "no"), (["--device", "cpu"], "bf16"):
+        assert settings("--dataset", "flickr8k", *words).mixed_precision == precision
+
+
+def test_a_sweep_takes_no_settings_of_losses():
+    for option in ("--settings", "--committed"):
+        call = parse("sweep", [option, "somewhere"])
+        with pytest.raises(UWMLError, match=f"{option[2:]}: found somewhere, expected none, for a sweep"):
+            call()
 
 
 def test_positional_arguments_and_options():

@@ -37,7 +37,9 @@ def test_embedded_data_needs_no_punkt(monkeypatch):
 def test_missing_data_and_damaged_data(tmp_path):
     missing = checks("nothing", str(tmp_path))["data"]
     assert not missing.ok
-    assert "train_ims.npy: no such file: data/README.md" in str(missing)
+    assert "nothing: no such folder; expected nothing in the SCAN layout" in str(missing)
+    photographs = checks("flickr8k", str(tmp_path))["data"]
+    assert "flickr8k/train_caps.txt: no such file; `make data DATASET=flickr8k DATA_ROOT=" in str(photographs)
     write_tiny(tmp_path / "tiny")
     (tmp_path / "tiny" / "dev_ims.npy").write_bytes(b"short")
     assert "dev_ims.npy: not readable" in str(checks("tiny", str(tmp_path))["data"])

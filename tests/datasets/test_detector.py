@@ -256,7 +256,7 @@ def test_offline_it_says_which_file_goes_where(monkeypatch, caplog):
     assert str(error.value) == (
         "D-FINE-L: its weights could not be downloaded (Connection refused); fetch model.safetensors from "
         "https://huggingface.co/ustc-community/dfine-large-obj2coco-e25 and name the file by `--weights` of "
-        "`uwml pictures` or `uwml data`"
+        "`uwml pictures` (or `uwml data`, for a grid)"
     )
     assert caplog.messages == []
 

@@ -136,13 +136,17 @@ def test_what_the_features_are(study):
 def test_linear_cca_on_the_same_images(study, tmp_path):
     metrics, nothing = {name: 10.0 for name in COLUMNS}, [0.0] * len(study.runs[0].rsum_by_image)
     path = tmp_path / "linear_cca.json"
-    write_json(path, {"metrics": metrics, "rsum_by_image": nothing})
+    baseline = {"split": study.split, "metrics": metrics, "rsum_by_image": nothing}
+    write_json(path, baseline)
     words = linear_cca_text(path, study)
     assert "linear CCA on the same images (`benchmarks/linear_cca.py`): i→t R@1 10.0" in words
     ours = np.mean([run.rsum for run in study.by_loss()["triplet"]])
     assert f"images, seeds averaged): triplet {ours:+.1f} [" in words
-    for wrong in ({"metrics": [1]}, {"metrics": metrics, "rsum_by_image": nothing[1:]}):
-        write_json(path, wrong)
+    write_json(path, {**baseline, "split": "train"})
+    with pytest.raises(UWMLError, match=r"linear_cca\.json: found the train split, expected test; run it again"):
+        linear_cca_text(path, study)
+    for wrong in ({"metrics": [1]}, {"rsum_by_image": nothing[1:]}):
+        write_json(path, baseline | wrong)
         with pytest.raises(
             UWMLError, match=r"linear_cca\.json: found .*, expected what `benchmarks/linear_cca.py` writes"
         ):

@@ -16,6 +16,8 @@ import torch
 from tests.made import altered, made_run, made_runs, write_run
 from tests.tiny import SIZES, write_tiny
 from uwml_lib import config
+from uwml_lib.config import StudyOptions
+from uwml_lib.datasets import fingerprint
 from uwml_lib.losses import LOSSES, PolynomialLoss
 from uwml_lib.reports import figures, trained_on
 from uwml_lib.reports.tuned_losses import (
@@ -31,6 +33,7 @@ from uwml_lib.reports.tuned_losses import (
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies import alike, compare, evidence, score_ranges, tuning
 from uwml_lib.studies.committed import Committed
+from uwml_lib.studies.engine import given_settings
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.tuned import of_loss, read_settings
 from uwml_lib.studies.tuning import Sweep, run_trials
@@ -177,7 +180,8 @@ def test_ranges_hold_what_an_earlier_tuning_chose(home, better_with_more, monkey
     monkeypatch.setattr(alike, "MORE_TRIALS", 1)
     monkeypatch.setattr(alike, "EDGE", 0.0)
     monkeypatch.setattr(alike, "SHARED", shared := {**alike.SHARED, "batch_size": [64], "warmup_epochs": [1]})
-    monkeypatch.setattr(alike, "PILOT", {"tiny": {"learning_rate": 1e-3, "loss_options": {"margin": 0.84}}})
+    pilot = {"learning_rate": 1e-3, "loss_options": {"margin": 0.84}}
+    monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": pilot}})
     alike.tune_alike(a_request(home), ["triplet", "infonce"])
     tried = read_json(home / "runs/tiny/tuning.json")
     assert {loss: of["trials"] for loss, of in tried.items()} == {"triplet": 3, "infonce": 2}
@@ -213,7 +217,8 @@ def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, m
     }
     assert tried["contenders"] == len(seeds) and seeds[request.base.learning_rate] >= {1000, 1001}
     if own:
-        assert chosen == {"loss_options": {}} and len(seeds) == 1, "no other could have been chosen"
+        length = {"epochs": 4, "decay_epoch": 3} if many == 1 else {}
+        assert chosen == {**length, "loss_options": {}} and len(seeds) == 1, "no other could have been chosen"
         return
     drawn = sorted({settings.learning_rate for settings in better_with_more}, reverse=True)
     assert chosen["learning_rate"] == drawn[1] and seeds[drawn[1]] == {*alike.FURTHER_SEEDS}
@@ -226,7 +231,7 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     monkeypatch.setattr(alike, "TRIALS", 2)
     monkeypatch.setattr(alike, "WIDENINGS", 0)
     pilot_settings = {**PLACES, "learning_rate": pilot, "loss_options": {"margin": 0.2}}
-    monkeypatch.setattr(alike, "PILOT", {"tiny": pilot_settings} if pilot else {})
+    monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": pilot_settings}} if pilot else {})
     monkeypatch.setattr(alike, "fitted_coefficients", lambda *_: {})
     chosen = alike.tune_alike(a_request(home), ["triplet", "polynomial"])
     tried = read_json(home / "runs/tiny/tuning.json")
@@ -236,7 +241,7 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     (best,) = {of.loss for of in better_with_more if of.learning_rate == highest}
     (other,) = {"triplet", "polynomial"} - {best}
     taken = {loss: of["taken_from"] for loss, of in tried.items()}
-    assert taken == ({best: "", other: best} if not pilot else dict.fromkeys(taken, "an earlier tuning"))
+    assert taken == ({best: "", other: best} if not pilot else dict.fromkeys(taken, "an earlier tuning of triplet"))
     assert [*tried[other]["rsums"]] == ["1000", "1001", "1002"]
     assert not pilot or "learning_rate" in tried[other]["at_edge"], "beyond all that was drawn"
 
@@ -248,6 +253,56 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     before = read_json(home / "runs/tiny/tuning.json")
     assert alike.tune_alike(a_request(home), ["triplet", "polynomial"]) == chosen
     assert read_json(home / "runs/tiny/tuning.json") == before, "what infonce chose came too late for them"
+
+
+def test_what_another_leaves_open_is_the_data_sets(home, better_with_more, monkeypatch):
+    """And not the loss's own, which it had beside it."""
+    monkeypatch.setattr(alike, "TRIALS", 2)
+    monkeypatch.setattr(alike, "WIDENINGS", 0)
+    tried = []
+    monkeypatch.setattr(alike, "_steadiest", lambda request, sweep, settings, *_: tried.append(settings) or 0)
+    request, own = a_request(home), {"learning_rate": 1e-3, "batch_size": 16, "loss_options": {"temperature": 0.1}}
+    base = alike.trials_base(request, "infonce", {})
+    offers = {"polynomial": {"loss": "polynomial", "lambda_softmax": 5.0, "loss_options": {"margin": 0.3}}}
+    noted = {"space": alike.space_of(base)}
+    with pytest.raises(ValueError, match="min"):  # nothing was trained here
+        min(alike._take_over(request, "infonce", base, own, offers, noted)[1]["rsums"])
+    short = {"epochs": 4, "decay_epoch": 3}
+    assert tried[0] == [
+        {"learning_rate": 1e-3, "batch_size": 16, "loss.temperature": 0.1, **short},
+        {"lambda_softmax": 5.0, "loss.temperature": 0.1, **short},
+    ]
+
+
+def test_the_length_of_a_training_is_chosen_where_trials_are_few(home, better_with_more, monkeypatch):
+    """A loss that gets worse in whole trainings is trained as short as its trials; and a kill changes no offer."""
+    monkeypatch.setattr(alike, "MANY", 1)
+    monkeypatch.setattr(alike, "TRIALS", 2)
+    monkeypatch.setattr(alike, "WIDENINGS", 0)
+
+    def train(self, configs):
+        worth = [-of.epochs if of.loss == "triplet" else of.epochs for of in configs]
+        rates = [1e3 * of.learning_rate for of in configs]
+        return [
+            SimpleNamespace(seed=of.seed, results={"dev_rsum": 100.0 * longer + rate})
+            for of, longer, rate in zip(configs, worth, rates, strict=True)
+        ]
+
+    monkeypatch.setattr(Request, "train", train)
+    monkeypatch.setattr(alike, "fitted_coefficients", lambda *_: {})
+    chosen = alike.tune_alike(a_request(home), ["triplet", "polynomial"])
+    assert (chosen["triplet"]["epochs"], chosen["triplet"]["decay_epoch"]) == (4, 3)
+    assert not chosen["polynomial"].keys() & {"epochs", "decay_epoch"}, "as long as the data set's"
+    of_triplet, of_polynomial = a_request(home, tuned=chosen).grid({})[:2]
+    assert (of_triplet.epochs, of_polynomial.epochs) == (4, 8)
+    path = home / "runs/tiny/tuning.json"
+    tried = read_json(path)
+    assert {(of["whose"], of["epochs"]) for of in tried["polynomial"]["offered"]} >= {("", 4), ("triplet", 4), ("", 8)}
+    assert all(len(of["rsums"]) >= 2 for of in tried["polynomial"]["offered"]), "each was tried"
+    killed = {"triplet": tried["triplet"], "polynomial": {**tried["polynomial"]}}
+    del killed["polynomial"]["taken_from"]
+    write_json(path, killed)
+    assert alike.tune_alike(a_request(home), ["triplet", "polynomial"]) == chosen and read_json(path) == tried
 
 
 @pytest.mark.parametrize("terms", ["another width", "a tiny test before", "other data"])
@@ -356,7 +411,7 @@ def test_settings_of_a_loss_and_of_a_variant(tmp_path):
     [
         ({"triplett": {}}, "triplett: unknown loss 'triplett'; did you mean 'triplet'"),
         ({"triplet": {"seed": 1}}, "triplet: seed is given by an option of its own, the same for all losses; a loss"),
-        ({"triplet": {"epochs": 1}}, "triplet: epochs is given by an option of its own, the same for all losses"),
+        ({"triplet": {"model": "vse"}}, "triplet: model is given by an option of its own, the same for all losses"),
         ({"triplet": [1]}, r"triplet: found \[1\], expected an object of settings"),
         ({"triplet": {"learning_rat": 1}}, "triplet: configuration: unknown key 'learning_rat'; did you mean"),
         ({"triplet": {"loss_options": {"scale": 1}}}, "triplet: loss_options of triplet: found 'scale'"),
@@ -368,7 +423,35 @@ def test_settings_that_cannot_be_are_refused(tmp_path, content, error):
         read_settings(tmp_path / "settings.json")
 
 
+def test_epochs_that_are_asked_for_hold_for_every_loss(tmp_path):
+    write_json(tmp_path / "settings.json", {"triplet": {"epochs": 4, "decay_epoch": 3, "batch_size": 8}})
+    options = StudyOptions("scenes", settings=str(tmp_path / "settings.json"))
+    assert given_settings(options)["triplet"] == {"epochs": 4, "decay_epoch": 3, "batch_size": 8}
+    for quicker in ({"epochs": 2}, {"profile": "smoke"}):
+        assert given_settings(replace(options, **quicker)) == {"triplet": {"batch_size": 8}}
+    assert given_settings(StudyOptions("scenes")) == {}
+
+
 # ------------------------------------------------------------------------------------------------ numbers that are kept
+
+
+def test_what_was_committed_on_other_terms_is_refused_and_not_replaced(home):
+    request = a_request(home)
+    folder = home / "kept/runs/triplet-seed1000-1"
+    data = fingerprint(request.base.data_folder)
+    for model in ({}, {"model": "vse_infinity"}, {"direction": "t2i", "learning_rate": 1e-5, "epochs": 2}):
+        about = {"config": replace(request.base, seed=7, **model).to_dict(), "data": data}
+        write_json(folder / "config.json", about)
+        Committed(home / "kept", "tiny").check(request.base)
+    for changed, words in (
+        ({"config": {**about["config"], "dataset": "flickr8k"}}, "dataset flickr8k, not tiny, expected runs on the"),
+        ({"config": {**about["config"], "mixed_precision": "bf16"}}, "mixed_precision bf16, not no, expected"),
+        ({"data": "another"}, "other data, splits or tokenizer .*, expected .* --settings .*kept/settings.json takes"),
+        ({"config": {}}, "expected the settings of a run"),
+    ):
+        write_json(folder / "config.json", {**about, **changed} if changed != {"config": {}} else {})
+        with pytest.raises(UWMLError, match=rf"triplet-seed1000-1/config.json: found .*{words}"):
+            Committed(home / "kept", "tiny").check(request.base)
 
 
 def test_what_is_committed_counts_as_done_and_what_is_finished_is_copied(home):
@@ -459,9 +542,17 @@ def study(home) -> StudyRuns:
 
 
 def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
+    write_json(paths.RUNS / "scenes/settings.json", {
+        "triplet": {"learning_rate": 2e-3, "loss_options": {}}, "polynomial": {"loss_options": {}},
+        "infonce": {"loss_options": {"temperature": 0.01}},
+    })  # fmt: skip
+    offered = [
+        {"whose": "", "epochs": 4, "rsums": {"1000": 320.0, "1001": 322.0}},
+        {"whose": "an earlier tuning of triplet", "epochs": 8, "rsums": {"1000": 310.0}},
+    ]
     write_json(paths.RUNS / "scenes/tuning.json", {"triplet": {
         "trials": 16, "pruned": 4, "failed": 1, "contenders": 3, "chosen_by": "dev", "at_edge": ["learning_rate"],
-        "rsums": {"1000": 320.0, "1001": 322.0},
+        "rsums": {"1000": 320.0, "1001": 322.0}, "taken_from": "", "offered": offered,
         "space": {"learning_rate": {"low": 1e-3, "high": 2e-2}, "batch_size": [8, 16], "loss.margin": [0.1]},
     }})  # fmt: skip
     report = tuned_losses(study)
@@ -481,17 +572,24 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert in_pairs.startswith("Of 6 pairs of losses ")
     assert "with coefficients fitted to its scores, tuned alike: its rsum changes by +" in fitted
     text = report.to_markdown()
-    assert (
-        "All but polynomial − triplet are corrected for their number, 3 (Holm)." in text
-        and "chosen by rsum on dev alone. The data set's own settings proved the steadiest for: polynomial, infonce."
-        in text
-    )
+    assert "All but polynomial − triplet are corrected for their number, 3 (Holm)." in text
+    assert "The data set's own settings proved the steadiest for: polynomial. " in text
+    given = "Settings that were given, and not chosen here: those of polynomial_fitted, infonce."
+    assert given in text, "for the file beside the runs has others, or none"
     chosen = report.further["What was chosen"]
     assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.004"]
     assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == "negative 0.34 -2.2 3.4"
     (tried,) = report.further["What was tried"].reset_index().to_dict("records")
     assert (tried["trials (pruned, failed)"], tried["at an edge"]) == ("16 (4, 1)", "learning_rate")
     assert (tried["with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
+    own, other = report.further["What was offered, and taken"].reset_index().to_dict("records")
+    assert (own["settings of"], own["rsum on dev, seed by seed"], own["taken"]) == (
+        "its own trials",
+        "320.0 322.0",
+        "yes",
+    )
+    assert (other["settings of"], other["epochs"], other["worst"]) == ("an earlier tuning of triplet", 8, "310.0")
+    assert not other["taken"]
     ranges = tried["learning rate"], tried["batch"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
     lies = report.further[LIES].iloc[0]

@@ -92,7 +92,7 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkey
     write_json(tmp_path / "reference/summary.json", {"dataset": "scenes"})
     metrics = {name: 10.0 for name in COLUMNS}
     nothing = [0.0] * len(other.runs[0].rsum_by_image)
-    write_json(tmp_path / "report/linear_cca.json", {"metrics": metrics, "rsum_by_image": nothing})
+    write_json(tmp_path / "report/linear_cca.json", {"split": "test", "metrics": metrics, "rsum_by_image": nothing})
     for name in ("recall_curves.png", "best_retrievals.png"):
         (tmp_path / "report/figures" / name).write_bytes(b"png")
     for _ in range(2):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psutil
 
 from uwml_lib.config import preset
-from uwml_lib.datasets import EMBEDDED, captions_there, check_data
+from uwml_lib.datasets import EMBEDDED, captions_there, check_data, prepare_data
 from uwml_lib.datasets.digits.embedded import is_current
 from uwml_lib.datasets.vocabulary import NLTK_DATA, available_tokenizer
 from uwml_lib.runs.provenance import device_name, package_version, this_device
@@ -84,6 +84,8 @@ def _data(dataset: str, data_root: str, embedded: bool) -> Check:
         config = preset(dataset, data_root=data_root)
         if embedded and not is_current(config.data_folder, EMBEDDED[dataset]):
             return Check("data", True, f"{dataset} will be built by the first run")
+        if not embedded:
+            prepare_data(config)
         config = replace(config, captions=captions_there(config.data_folder))
         sizes = [f"{split.split} {len(split.features):,}" for split in check_data(config, scan=False)]
     except UWMLError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from uwml_lib.config import StudyOptions
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import parse_json, read_json
 
 
@@ -76,6 +76,8 @@ def sweep(
     from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep
     from uwml_lib.training import with_batch_that_fits
 
+    for option in ("settings", "committed"):
+        expect(not (found := getattr(training, option)), option, found, "none, for a sweep chooses settings itself")
     tried, base = read_space(space) if space else {**DEFAULT_SPACE}, base_config(training)
     if not space and training.epochs is None:
         base = replace(base, epochs=min(EPOCHS, base.epochs))

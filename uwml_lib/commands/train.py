@@ -61,7 +61,8 @@ def with_preset(words: Sequence[str]) -> tuple[Callable[..., Any], Sequence[str]
         from uwml_lib.released.published import row_config
 
         return _with(train, row_config(named.row), named.fidelity), words
-    return _with(train, preset(named.dataset), named.fidelity), words
+    of_words = {name: value for name in ("device", "embed_size") if (value := getattr(named, name)) is not None}
+    return _with(train, preset(named.dataset, **of_words), named.fidelity), words  # on which `auto` depends
 
 
 def with_released_flags(words: Sequence[str]) -> tuple[Callable[..., Any], Sequence[str]]:
@@ -79,6 +80,8 @@ def _named(words: Sequence[str]) -> argparse.Namespace:
     finder = argparse.ArgumentParser(prog="uwml train", add_help=False, allow_abbrev=False)
     finder.add_argument("--dataset", default=ExperimentConfig.dataset)
     finder.add_argument("--row")
+    finder.add_argument("--device")
+    finder.add_argument("--embed-size", "--embed_size", type=int)
     finder.add_argument("--fidelity")
     return finder.parse_known_args(words)[0]
 

@@ -104,7 +104,7 @@ def tuned_losses(study: StudyRuns) -> Report:
         table=_results(groups, found, study.split),
         runs=run_table(study.all_runs),
         commands=commands_in_words(study.all_runs),
-        about=(how_tuned(groups[key] for key in groups if key[0] == first[0]),),
+        about=(how_tuned(on_first := {loss: runs for (model, loss), runs in groups.items() if model == first[0]}),),
         verdict=verdict,
         decided=bool(found[first].winner),
         notes=tuple(_notes(study, found)),
@@ -116,7 +116,7 @@ def tuned_losses(study: StudyRuns) -> Report:
         },
         further={
             "What was chosen": chosen({label: groups[key] for key, label in labels(groups).items()}),
-            **tried(study.dataset),
+            **tried(study.dataset, on_first),
             "Where the scores of the first seed lie": _scores(study, groups),
             EVERY_PAIR: pairs(every),
         },

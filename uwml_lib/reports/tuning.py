@@ -1,12 +1,12 @@
 """How losses were tuned: the rule in words, what was tried of each, and what was chosen."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from uwml_lib.config import preset
+from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation.statistics import summarize
 from uwml_lib.runs import Run
 from uwml_lib.support import paths
@@ -18,29 +18,43 @@ SHORT = {
     "learning_rate": "learning rate", "batch_size": "batch", "warmup_epochs": "warm-up epochs", "lambda_softmax": "λ",
 }  # fmt: skip
 """What is tuned of every loss -> its heading."""
+RULE = (
+    " Each loss was tuned by the same rule: as many trials at first, over the same ranges and those of its own "
+    "parameters, and some more where a chosen value lay at the edge of its range, with seeds that are not reported, "
+    "chosen by rsum on {chosen_by} alone."
+)
 OFFERS = (
-    " As the draws of few trials are luck, each loss was offered the settings of others besides, those of the triplet "
-    "and the polynomial loss and of an earlier tuning, and took those that proved steadier than its own. Ranges that "
-    "did not hold what that tuning had chosen were widened, too."
+    " As the draws of few trials are luck, each loss was offered settings of others besides, and then whole trainings "
+    "in place of short ones; it took what proved the steadiest. All that was offered, and what came of it, is below."
 )
 
 
-def how_tuned(losses: Iterable[Sequence[Run]]) -> str:
+def how_tuned(losses: Mapping[str, Sequence[Run]]) -> str:
     """Say by which rule losses were tuned, and which of them kept the data set's own settings. losses: runs of each."""
-    configs = [runs[0].config for runs in losses]
-    config, usual = configs[0], preset(configs[0].dataset)
+    configs = {loss: runs[0].config for loss, runs in losses.items()}
+    first, *_ = configs.values()
+    usual, epochs = preset(first.dataset), dict.fromkeys((of.epochs, of.decay_epoch) for of in configs.values())
+    lengths = (f"{counted(n, 'epoch')}, after {decay} of them a tenth of the learning rate" for n, decay in epochs)
+    settings, tuning = (_noted(first.dataset, name) for name in ("settings", "tuning"))
+    given = [loss for loss, of in configs.items() if not _are(settings.get(loss), of)]
     kept = ", ".join(
-        of.loss for of in configs
-        if not of.loss_options and all(getattr(of, name) == getattr(usual, name) for name in SHORT)
+        loss for loss, of in configs.items()
+        if loss not in given
+        and not of.loss_options
+        and all(getattr(of, name) == getattr(usual, name) for name in SHORT)
     )  # fmt: skip
     return (
-        f"Width {config.embed_size}; {counted(config.epochs, 'epoch')}, after {config.decay_epoch} of them a tenth of "
-        "the learning rate. Each loss was tuned by the same rule: as many trials at first, over the same ranges and "
-        "those of its own parameters, and some more where a chosen value lay at the edge of its range, with seeds that "
-        f"are not reported, chosen by rsum on {config.chosen_by} alone."
-        + OFFERS * any("taken_from" in of for of in _noted(config.dataset).values())
+        f"Width {first.embed_size}; {'; or '.join(lengths)}."
+        + RULE.format(chosen_by=first.chosen_by) * (len(given) < len(configs))
+        + OFFERS * any("taken_from" in of for loss, of in tuning.items() if loss not in given)
         + f" The data set's own settings proved the steadiest for: {kept}." * bool(kept)
+        + f" Settings that were given, and not chosen here: those of {', '.join(given)}." * bool(given)
     )
+
+
+def _are(settings: Mapping[str, Any] | None, config: ExperimentConfig) -> bool:
+    """Say whether a run has the settings that were chosen for its loss."""
+    return settings is not None and all(config.to_dict()[name] == value for name, value in settings.items())
 
 
 def chosen(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
@@ -52,6 +66,7 @@ def chosen(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         rows.append({
             "loss": label,
             **{short: "" if value is None else f"{value:.3g}" for short, value in values.items()},
+            "epochs": run.config.epochs,
             "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
         })  # fmt: skip
     return pd.DataFrame(rows).set_index("loss")
@@ -64,17 +79,32 @@ def _short(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else json.dumps(value)
 
 
-def _noted(dataset: str) -> dict[str, dict[str, Any]]:
-    """What `tuning.json` beside the runs says of each loss; nothing where settings were given."""
-    path = paths.RUNS / dataset / "tuning.json"
+def _noted(dataset: str, name: str = "tuning") -> dict[str, dict[str, Any]]:
+    """What `tuning.json`, or `settings.json`, beside the runs says of each loss; nothing where settings were given."""
+    path = paths.RUNS / dataset / f"{name}.json"
     return read_json(path) if path.exists() else {}
 
 
-def tried(dataset: str) -> dict[str, pd.DataFrame]:
-    """What was tried for each loss; nothing where settings were given."""
+def tried(dataset: str, losses: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """What was tried for each loss, and what it was offered; nothing where settings were given."""
     with reading(paths.RUNS / dataset / "tuning.json", "what was tried for each loss"):
-        rows = [_tried_of(loss, of) for loss, of in _noted(dataset).items()]
-    return {"What was tried": pd.DataFrame(rows).fillna("").set_index("loss")} if rows else {}
+        noted = {loss: of for loss, of in _noted(dataset).items() if loss in set(losses)}
+        rows = [_tried_of(loss, of) for loss, of in noted.items()]
+        offered = [row for loss, of in noted.items() for row in _offered_to(loss, of)]
+    titles = {"What was tried": rows, "What was offered, and taken": offered}
+    return {title: pd.DataFrame(of).fillna("").set_index("loss") for title, of in titles.items() if of}
+
+
+def _offered_to(loss: str, of: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each setting that a loss could take, its own first, with the rsum of every training of it."""
+    for offer in of.get("offered", ()):
+        rsums = [*offer["rsums"].values()]
+        yield {
+            "loss": loss, "settings of": offer["whose"] or "its own trials", "epochs": offer["epochs"],
+            f"rsum on {of['chosen_by']}, seed by seed": " ".join(f"{rsum:.1f}" for rsum in rsums),
+            "worst": f"{min(rsums):.1f}",
+            "taken": "yes" if (offer["whose"], offer["rsums"]) == (of["taken_from"], of["rsums"]) else "",
+        }  # fmt: skip
 
 
 def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +117,6 @@ def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
         **{SHORT.get(name, name): said for name, said in ranges.items() if not name.startswith("loss.")},
         "of the loss": ", ".join(own),
         "at an edge": ", ".join(of["at_edge"]),
-        **({"taken over from": of["taken_from"]} if "taken_from" in of else {}),
     }  # fmt: skip
 
 

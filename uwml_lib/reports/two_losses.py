@@ -28,7 +28,7 @@ from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns, settings_that_differ
 from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError, reading
+from uwml_lib.support.errors import UWMLError, expect, reading
 from uwml_lib.support.files import read_json
 from uwml_lib.support.progress import counted
 
@@ -185,6 +185,7 @@ def linear_cca_text(path: Path, study: StudyRuns) -> str:
     """Say how far the losses are from linear CCA as noted in a file; raises UWMLError if that is of other images."""
     baseline = read_json(path)
     with reading(path, "what `benchmarks/linear_cca.py` writes of these images; run it again"):
+        expect(baseline["split"] == study.split, path, f"the {baseline['split']} split", f"{study.split}; run it again")
         cells = ", ".join(f"{heading.strip()} {baseline['metrics'][name]:.1f}" for name, heading in COLUMNS.items())
         theirs = np.array(baseline["rsum_by_image"])
         ours = {loss: np.mean([run.rsum_by_image for run in runs], axis=0) for loss, runs in study.by_loss().items()}

@@ -16,7 +16,9 @@ from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_sealed_json, write_json
 
-OF_A_LOSS = ("loss_options", "learning_rate", "batch_size", "warmup_epochs", "lambda_softmax")
+OF_A_LOSS = (
+    "loss_options", "learning_rate", "batch_size", "warmup_epochs", "lambda_softmax", "epochs", "decay_epoch",
+)  # fmt: skip
 """Settings that each loss may have its own of, as `settings.json` gives them; all runs of a loss have the same."""
 
 

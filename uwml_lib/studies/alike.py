@@ -4,8 +4,8 @@ A trial trains a few epochs with a seed that no reported run has; the images tha
 those that are reported. A range is widened where its edge is chosen, or where an earlier tuning chose what lies there
 or beyond: twice at most, with some more trials each time. One seed does not show that a setting fails with others, so
 the best are tried with more, and so is the data set's own: the setting whose worst run is the best is chosen. Where a
-trial takes minutes they are few, and the draws are luck: there each loss is offered the settings of the others besides,
-so that none wins by a draw that the others did not have.
+trial takes minutes they are few, and the draws are luck: there each loss is offered the settings of others besides. And
+what is best in a few epochs need not be so in more: there the length of the training is chosen, too.
 """
 
 import math
@@ -37,14 +37,16 @@ FURTHER_SEEDS, SEEDS_AT_A_TIME = (1001, 1002, 1003, 1004), 2
 MANY = 10_000
 """Training captions; with more, a trial takes minutes, no setting is tried with more seeds than at one look, and losses
 offer each other theirs."""
-PILOT: Mapping[str, Mapping[str, Any]] = {
+PILOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "f8k_regions": {
-        "learning_rate": 1.02039e-3, "batch_size": 64, "warmup_epochs": 0, "lambda_softmax": 16.1056,
-        "loss_options": {"margin": 0.842505},
+        "triplet": {
+            "learning_rate": 1.02039e-3, "batch_size": 64, "warmup_epochs": 0, "lambda_softmax": 16.1056,
+            "loss_options": {"margin": 0.842505},
+        },
     },
 }  # fmt: skip
-"""Data set -> a setting that every loss is offered, as far as it has the parameters: of an earlier tuning of the
-triplet loss there, in float32, whose draws were luckier."""
+"""Data set -> loss -> what an earlier tuning of it chose there: every loss is offered that, as far as it has the
+parameters. The draws were others, and those of the triplet loss were trained in float32."""
 FIRST = ("triplet", "polynomial")
 """The losses that are tuned first, whose settings all others are offered."""
 COEFFICIENTS = "coefficients.json"
@@ -110,12 +112,15 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
             note(loss, *_tune(request, loss, base, terms))
     open_to = [loss for loss in asked if "taken_from" not in tuning[loss]]
     if open_to and not request.smoke and len(load_split(request.base, "train")) > MANY:
-        known = settings | request.tuned
-        offered = {"an earlier tuning": PILOT.get(request.base.dataset, {})}
-        offered |= {other: known[other] for other in dict.fromkeys((*FIRST, *asked)) if other in known}
+        chosen = settings | request.tuned
+        own = chosen | {loss: of["own"] for loss, of in tuning.items() if "own" in of and loss not in request.tuned}
+        earlier = PILOT.get(request.base.dataset, {})
+        offered = {f"an earlier tuning of {loss}": {**of, "loss": loss} for loss, of in earlier.items()}
+        offered |= {loss: {"loss": loss, **own[loss]} for loss in dict.fromkeys((*FIRST, *asked)) if loss in own}
         for loss in open_to:
-            offers = {"": settings[loss], **offered}
-            note(loss, *_take_over(request, loss, trials_base(request, loss, known), offers, tuning[loss]))
+            offers = {whose: of for whose, of in offered.items() if whose != loss}
+            base = trials_base(request, loss, chosen)
+            note(loss, *_take_over(request, loss, base, own[loss], offers, tuning[loss]))
     if "polynomial" in asked:  # while the weights of the chosen trial are there
         fitted_coefficients(request, settings)
     return {loss: request.tuned.get(loss) or settings[loss] for loss in losses}
@@ -158,7 +163,8 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
     keep = request.committed.add if request.committed else None  # goes to other processes, to which a request cannot
     captions, space = len(load_split(base, "train")), dict(space_of(base))
     space["batch_size"] = [size for size in space["batch_size"] if size <= captions] or [base.batch_size]
-    ends, offered = ends_of(captions), _as_values(PILOT.get(base.dataset, {}))
+    ends, pilots = ends_of(captions), map(_as_values, PILOT.get(base.dataset, {}).values())
+    earlier = [{key: value for key, value in of.items() if key in space} for of in pilots]
     sweep = Sweep(base, space, (SEED,), "tpe", trials, name=first, after_trial=keep)
     for widening in range(widenings + 1):
         check_sweep(sweep, request.say)
@@ -168,7 +174,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
             raise UWMLError(f"{sweep.folder}: found no trial that went well, expected at least one")
         values = sweep.suggest(max(complete, key=lambda trial: trial.value or -math.inf))
         if not (at_edge := edges(sweep.space, values, ends)):
-            values |= {key: value for key, value in offered.items() if key in sweep.space}
+            values = next((x for x in ({**values, **of} for of in earlier) if edges(sweep.space, x, ends)), values)
             at_edge = edges(sweep.space, values, ends)
         if not at_edge or widening == widenings:
             break
@@ -178,40 +184,62 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
     further = FURTHER_SEEDS[: SEEDS_AT_A_TIME if captions > MANY else None]
     tried_values = [{}, *map(sweep.suggest, complete)]
     known = [{}, *({SEED: trial.value or 0.0} for trial in complete)]
-    place, rsums, contenders = _steadiest(request, sweep, tried_values, known, () if request.smoke else further)
-    values = tried_values[place]
-    states = [trial.state for trial in settled]
+    place = _steadiest(request, sweep, tried_values, known, () if request.smoke else further)
+    values, states = tried_values[place], [trial.state for trial in settled]
     tried = {
         "terms": terms, "epochs": base.epochs, "chosen_by": base.chosen_by, "space": sweep.space, "trials": len(states),
-        "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL), "contenders": contenders,
-        "at_edge": edges(sweep.space, values, ends), "rsums": rsums,
+        "pruned": states.count(TrialState.PRUNED), "failed": states.count(TrialState.FAIL),
+        "contenders": sum(len(rsums) > 1 for rsums in known), "at_edge": edges(sweep.space, values, ends),
+        "rsums": known[place], "own": (settings := _as_settings(name, sweep, values)),
     }  # fmt: skip
-    return _as_settings(name, sweep, values), tried
+    return settings, tried
 
 
 def _take_over(
-    request: Request, name: str, base: ExperimentConfig, offers: Mapping[str, Mapping[str, Any]], tried: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a loss, and what was tried, after it was offered others': whose worst run is the best.
+    request: Request, name: str, base: ExperimentConfig, own: Mapping[str, Any],
+    offers: Mapping[str, Mapping[str, Any]], tried: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """Return the settings of a loss, and what was tried, after it was offered others', and whole trainings.
 
-    offers: whose they are -> settings, "" for its own. Of another's it takes what all losses have, and its margin.
+    Of another's it takes what all losses have, and its own parameters as far as both have them; what that leaves open
+    is the data set's. Then its own and what it took are tried in trainings as long as the data set's. It is always the
+    setting whose worst run is the best. offers: whose they are -> settings, with their loss.
     """
-    sweep, offered = Sweep(base, space := space_of(base)), dict[str, dict[str, Any]]()
-    for other, settings in offers.items():
-        values = {key: value for key, value in _as_values(settings).items() if key in space}
-        values = {**offered.get("", {}), **values}
-        if values not in offered.values():
-            offered[other] = values
+    sweep, values = Sweep(base, space_of(base)), _as_values(own)
+    lengths = [{"epochs": of.epochs, "decay_epoch": of.decay_epoch} for of in (base, request.base)]
+    candidates = {("", base.epochs): {**values, **lengths[0]}}
+    for whose, settings in offers.items():
+        unshared = {
+            key: of for key, of in values.items() if key.startswith("loss.") and key not in OWN[settings["loss"]]
+        }
+        theirs = {key: of for key, of in _as_values(settings).items() if key in sweep.space}
+        if (offer := {**unshared, **theirs, **lengths[0]}) not in candidates.values():
+            candidates[whose, base.epochs] = offer
+    rsums = [dict[int, float]() for _ in candidates]
     further = FURTHER_SEEDS[:SEEDS_AT_A_TIME]
-    place, rsums, _ = _steadiest(request, sweep, [*offered.values()], [{} for _ in offered], further)
-    taken_from, values = [*offered.items()][place]
-    at_edge = edges(tried["space"], values, ends_of(len(load_split(base, "train"))))
-    return _as_settings(name, sweep, values), {**tried, "at_edge": at_edge, "rsums": rsums, "taken_from": taken_from}
+    taken_from, _ = [*candidates][_steadiest(request, sweep, [*candidates.values()], rsums, further)]
+    if request.base.epochs > base.epochs:
+        whole = {whose: {**candidates[whose, base.epochs], **lengths[1]} for whose in ("", taken_from)}
+        candidates |= {(whose, request.base.epochs): of for whose, of in whole.items()}
+        rsums += [{} for _ in whole]
+    place = _steadiest(request, sweep, [*candidates.values()], rsums, further)
+    (taken_from, epochs), values = [*candidates.items()][place]
+    length = ("epochs", "decay_epoch") if epochs == request.base.epochs else ()
+    settings = _as_settings(name, sweep, {key: of for key, of in values.items() if key not in length})
+    of_space = {key: of for key, of in values.items() if key in tried["space"]}
+    at_edge = edges(tried["space"], of_space, ends_of(len(load_split(base, "train"))))
+    offered = [
+        {"whose": whose, "epochs": epochs, "rsums": found}
+        for (whose, epochs), found in zip(candidates, rsums, strict=True)
+    ]
+    changed = {"at_edge": at_edge, "rsums": rsums[place], "taken_from": taken_from, "offered": offered}
+    return settings, tried | changed
 
 
 def _as_values(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `settings.json` says of a loss by the names that a sweep has for it."""
-    return {**settings, **{f"loss.{key}": value for key, value in settings.get("loss_options", {}).items()}}
+    options = {f"loss.{key}": value for key, value in settings.get("loss_options", {}).items()}
+    return {key: value for key, value in settings.items() if key not in ("loss", "loss_options")} | options
 
 
 def _as_settings(name: str, sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,17 +252,17 @@ def _as_settings(name: str, sweep: Sweep, values: Mapping[str, Any]) -> dict[str
 def _steadiest(
     request: Request, sweep: Sweep, settings: Sequence[Mapping[str, Any]], rsums: list[dict[int, float]],
     further: Sequence[int],
-) -> tuple[int, dict[int, float], int]:  # fmt: skip
-    """Return the place of the setting whose worst run is the best, its rsums by seed, and how many had several seeds.
+) -> int:  # fmt: skip
+    """Return the place of the setting whose worst run is the best.
 
-    rsums: of each setting what is known, by seed. What cannot change the choice is not trained: the further seeds are
-    for the setting whose worst run is the best so far.
+    rsums: of each setting what is known, by seed; what is trained is added. What cannot change the choice is not
+    trained: the further seeds are for the setting whose worst run is the best so far.
     """
     seeds = (SEED, *further)
     while True:
         best = max(range(len(settings)), key=lambda place: min(rsums[place].values(), default=math.inf))
         if not (more := seeds[len(rsums[best]) :][:SEEDS_AT_A_TIME]):
-            return best, rsums[best], sum(len(found) > 1 for found in rsums)
+            return best
         runs = request.train(replace(sweep, seeds=more).configs(settings[best]))
         rsums[best] |= {run.seed: run.results["dev_rsum"] for run in runs}
 

@@ -18,7 +18,7 @@ from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.notebooks import check_parameters, execute_all, paths_of
 from uwml_lib.studies.side_by_side import check_runs, workers
 from uwml_lib.studies.study import Request, Study
-from uwml_lib.studies.tuned import read_settings
+from uwml_lib.studies.tuned import Tuned, read_settings
 from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, read_json, write_json
 from uwml_lib.support.paths import report_folder
@@ -41,9 +41,8 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
     _check_settings(study, options, seeds)
     _prepare(study, base, parameters, say)
     base = base if "batch_size" in options.others else with_batch_that_fits(base, say)
-    tuned = read_settings(Path(options.settings)) if options.settings else {}
     committed = Committed(Path(options.committed), base.dataset) if options.committed else None
-    request = Request(base, seeds, smoke, say, tuned, committed)
+    request = Request(base, seeds, smoke, say, given_settings(options), committed)
     plan = study.plan(request)
     configs = [config for group in plan.values() for config in group]
     check_runs(configs)
@@ -51,6 +50,7 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
     began = time.time()
     with lock(folder, say):
         if committed:
+            committed.check(base)
             say(f"{committed.folder}: {counted(committed.take(), 'finished run')} taken from there")
         if configs:
             say(f"2/4 training: {counted(len(configs), 'run')}, {workers(base.threads)} at a time")
@@ -117,6 +117,15 @@ def base_config(options: StudyOptions) -> ExperimentConfig:
     if options.epochs is not None:
         overrides["epochs"] = options.epochs
     return preset(dataset, **overrides | options.others)
+
+
+def given_settings(options: StudyOptions) -> Tuned:
+    """Read the file of settings, if there is one. Epochs that were asked for, or a tiny test's, hold for all losses."""
+    tuned = read_settings(Path(options.settings)) if options.settings else {}
+    if options.profile != "smoke" and options.epochs is None:
+        return tuned
+    length = ("epochs", "decay_epoch")
+    return {loss: {key: value for key, value in of.items() if key not in length} for loss, of in tuned.items()}
 
 
 def read_seeds(words: str, usual: Sequence[int]) -> tuple[int, ...]:

@@ -4,9 +4,11 @@ Fixed in advance: the losses, what is tuned of each and how (`alike`), the seeds
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from uwml_lib.evaluation.statistics import compare
+from uwml_lib.reports.report import Report
 from uwml_lib.reports.tuned_losses import FITTED, draw_scores, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies.alike import FIRST, train_alike
@@ -42,13 +44,30 @@ def train_the_tuned(request: Request, groups: Groups) -> Groups:
 
 def interval_is_wide(two: Sequence[Run]) -> bool:
     """Say whether the two losses are not compared closely enough; whichever is ahead."""
+    return not width(two) <= WIDEST
+
+
+def width(two: Sequence[Run]) -> float:
+    """Return how wide the 95 % interval over seeds of the two losses' difference is, in points of rsum."""
     by_loss = StudyRuns("", {"runs": tuple(two)}).by_loss()
     over_seeds = compare(by_loss["polynomial"], by_loss["triplet"]).over_seeds
-    return not over_seeds.high - over_seeds.low <= WIDEST
+    return over_seeds.high - over_seeds.low
+
+
+def report(study: StudyRuns) -> Report:
+    """Report losses tuned alike, and by which rule there are so many seeds."""
+    found, seeds = tuned_losses(study), sorted({run.seed for run in study.runs})
+    first = [run for run in study.runs if run.config.loss in FIRST and run.seed in seeds[:SEEDS]]
+    rule = (
+        f"The numbers of seeds were fixed before any training: {SEEDS} of triplet and polynomial, and {SEEDS} more if "
+        f"the interval over seeds of their difference is then wider than {WIDEST:g} points of rsum, whichever is ahead "
+        f"(it was {width(first):.1f} wide); {OTHER_SEEDS} of the other losses, {MODEL_SEEDS} on other models."
+    )
+    return replace(found, notes=(*found.notes, rule))
 
 
 STUDY = Study(
-    "evidence", (), nothing, tuned_losses, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1),
+    "evidence", (), nothing, report, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1),
     title="Losses tuned alike", draw=draw_scores,
     figure=("score_ranges", "Where positives and hardest negatives of each loss lie, over the dead zone and below it"),
 )  # fmt: skip

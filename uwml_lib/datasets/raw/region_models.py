@@ -102,7 +102,7 @@ def from_the_hub() -> Iterator[None]:
 
 def not_downloaded(name: str, source: str, error: Exception) -> UWMLError:
     """Return the error that says which file to fetch, and what to do with it; source: the file and where it is."""
-    way = f"fetch {source} and name the file by `--weights` of `uwml pictures` or `uwml data`"
+    way = f"fetch {source} and name the file by `--weights` of `uwml pictures` (or `uwml data`, for a grid)"
     return UWMLError(f"{name}: its weights could not be downloaded ({first_words(error)}); {way}")
 
 
