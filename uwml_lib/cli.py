@@ -139,8 +139,10 @@ def uwml(command: str, *words: object, quiet: bool = False) -> None:
     """Run a command in a notebook: show it as one types it in a shell, and what it prints, errors too.
 
     command: such as "data --dataset scenes"; words: further ones, each taken as it is. quiet: shows the command alone.
-    Where nobody is looking, what is printed is shown at the end, with paths as seen from the working folder.
+    Where nobody is looking, what is printed is shown at the end, with paths as seen from the working folder, or from
+    the project's.
     """
+    from uwml_lib.support.paths import ROOT
     from uwml_lib.support.progress import headless
 
     given, said = [*shlex.split(command), *map(str, words)], io.StringIO()
@@ -148,7 +150,10 @@ def uwml(command: str, *words: object, quiet: bool = False) -> None:
     out = said if quiet or headless() else sys.stdout
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         main(given)
-    print("" if quiet else said.getvalue().replace(f"{os.getcwd()}{os.sep}", ""), end="", flush=True)
+    shown = "" if quiet else said.getvalue()
+    for folder in (os.getcwd(), ROOT):
+        shown = shown.replace(f"{folder}{os.sep}", "")
+    print(shown, end="", flush=True)
 
 
 def _run(command: str, words: list[str], switches: list[str]) -> None:

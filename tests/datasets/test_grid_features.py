@@ -179,8 +179,8 @@ def test_offline_it_says_which_file_goes_where(timm, monkeypatch, caplog):
     monkeypatch.setattr(timm, "create_model", fail)
     assert refused("downloaded", SMALL) == (
         f"{SMALL}: its weights could not be downloaded (Connection refused); fetch model.safetensors from "
-        f"https://huggingface.co/timm/{SMALL}.lamb_in1k and name the file by `--weights` of `uwml pictures` or "
-        "`uwml data`"
+        f"https://huggingface.co/timm/{SMALL}.lamb_in1k and name the file by `--weights` of `uwml pictures` "
+        "(or `uwml data`, for a grid)"
     )
     assert caplog.messages == []
     logger.warning("afterwards")

@@ -30,6 +30,7 @@ from uwml_lib.reports.tuned_losses import (
     pairs_in_words,
     tuned_losses,
 )
+from uwml_lib.reports.tuning import chosen_here, how_tuned
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies import alike, compare, evidence, score_ranges, tuning
 from uwml_lib.studies.committed import Committed
@@ -160,7 +161,9 @@ def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_
     monkeypatch.setattr(alike, "MORE_TRIALS", 2)
     monkeypatch.setattr(alike, "EDGE", 0.5)  # any value lies at an edge: which ones TPE draws is left to chance
     done = []
-    chosen = alike.tune_alike(a_request(home, committed=SimpleNamespace(add=done.append)), ["triplet"])["triplet"]
+    chosen = alike.tune_alike(
+        a_request(home, committed=SimpleNamespace(add=done.append, folder=home / "kept")), ["triplet"]
+    )["triplet"]
     tried = read_json(home / "runs/tiny/tuning.json")["triplet"]
     assert len([*home.glob("sweeps/tiny/alike-triplet-*-wider*")]) == 2 and tried["trials"] == 6 + 2 * 2
     assert len(better_with_more) == tried["trials"], "what an earlier sweep trained is not trained again"
@@ -264,9 +267,7 @@ def test_what_another_leaves_open_is_the_data_sets(home, better_with_more, monke
     request, own = a_request(home), {"learning_rate": 1e-3, "batch_size": 16, "loss_options": {"temperature": 0.1}}
     base = alike.trials_base(request, "infonce", {})
     offers = {"polynomial": {"loss": "polynomial", "lambda_softmax": 5.0, "loss_options": {"margin": 0.3}}}
-    noted = {"space": alike.space_of(base)}
-    with pytest.raises(ValueError, match="min"):  # nothing was trained here
-        min(alike._take_over(request, "infonce", base, own, offers, noted)[1]["rsums"])
+    alike._take_over(request, "infonce", base, own, offers, {"space": alike.space_of(base)})
     short = {"epochs": 4, "decay_epoch": 3}
     assert tried[0] == [
         {"learning_rate": 1e-3, "batch_size": 16, "loss.temperature": 0.1, **short},
@@ -300,7 +301,7 @@ def test_the_length_of_a_training_is_chosen_where_trials_are_few(home, better_wi
     assert {(of["whose"], of["epochs"]) for of in tried["polynomial"]["offered"]} >= {("", 4), ("triplet", 4), ("", 8)}
     assert all(len(of["rsums"]) >= 2 for of in tried["polynomial"]["offered"]), "each was tried"
     killed = {"triplet": tried["triplet"], "polynomial": {**tried["polynomial"]}}
-    del killed["polynomial"]["taken_from"]
+    del killed["polynomial"]["offered"]
     write_json(path, killed)
     assert alike.tune_alike(a_request(home), ["triplet", "polynomial"]) == chosen and read_json(path) == tried
 
@@ -427,19 +428,35 @@ def test_epochs_that_are_asked_for_hold_for_every_loss(tmp_path):
     write_json(tmp_path / "settings.json", {"triplet": {"epochs": 4, "decay_epoch": 3, "batch_size": 8}})
     options = StudyOptions("scenes", settings=str(tmp_path / "settings.json"))
     assert given_settings(options)["triplet"] == {"epochs": 4, "decay_epoch": 3, "batch_size": 8}
-    for quicker in ({"epochs": 2}, {"profile": "smoke"}):
+    for quicker in ({"epochs": 2}, {"profile": "smoke"}, {"others": {"epochs": 2, "decay_epoch": 1}}):
         assert given_settings(replace(options, **quicker)) == {"triplet": {"batch_size": 8}}
+    batch = replace(options, others={"batch_size": 4})
+    assert given_settings(batch) == {"triplet": {"epochs": 4, "decay_epoch": 3}}
     assert given_settings(StudyOptions("scenes")) == {}
 
 
 # ------------------------------------------------------------------------------------------------ numbers that are kept
 
 
+def test_a_choice_on_other_terms_that_is_committed_is_not_replaced(home, better_with_more, monkeypatch):
+    monkeypatch.setattr(alike, "TRIALS", 2)
+    monkeypatch.setattr(alike, "WIDENINGS", 0)
+    request = a_request(home, committed=Committed(home / "kept", "tiny"))
+    alike.tune_alike(request, ["triplet"])
+    before = {path: path.read_bytes() for path in (home / "kept").glob("*.json")}
+    shorter = replace(request, base=replace(request.base, learning_rate=1e-4))
+    with pytest.raises(UWMLError, match=r"kept/tuning.json: triplet: found triplet-\S+ \(.*--settings .*kept/settings"):
+        alike.tune_alike(shorter, ["triplet"])
+    assert {path: path.read_bytes() for path in before} == before and len(better_with_more) == 2
+    alike.tune_alike(replace(shorter, committed=None), ["triplet"])
+    assert len(better_with_more) == 4
+
+
 def test_what_was_committed_on_other_terms_is_refused_and_not_replaced(home):
     request = a_request(home)
     folder = home / "kept/runs/triplet-seed1000-1"
     data = fingerprint(request.base.data_folder)
-    for model in ({}, {"model": "vse_infinity"}, {"direction": "t2i", "learning_rate": 1e-5, "epochs": 2}):
+    for model in ({}, {"model": "vse_infinity", "siblings": "negatives"}, {"learning_rate": 1e-5, "epochs": 2}):
         about = {"config": replace(request.base, seed=7, **model).to_dict(), "data": data}
         write_json(folder / "config.json", about)
         Committed(home / "kept", "tiny").check(request.base)
@@ -544,7 +561,7 @@ def study(home) -> StudyRuns:
 def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     write_json(paths.RUNS / "scenes/settings.json", {
         "triplet": {"learning_rate": 2e-3, "loss_options": {}}, "polynomial": {"loss_options": {}},
-        "infonce": {"loss_options": {"temperature": 0.01}},
+        "infonce": {"learning_rate": 1e-3, "loss_options": {}},
     })  # fmt: skip
     offered = [
         {"whose": "", "epochs": 4, "rsums": {"1000": 320.0, "1001": 322.0}},
@@ -626,11 +643,36 @@ def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
     assert zones and (home / "figures/score_ranges.png").exists(), "and polynomial, whose scores are not known, is not"
 
 
+def test_settings_that_are_silent_are_the_data_sets(study):
+    """A given file may differ in what the choice leaves open."""
+    path, runs = paths.RUNS / "scenes/settings.json", study.by_loss()
+    write_json(path, {"polynomial": {"loss_options": {}}})
+    assert chosen_here({"polynomial": runs["polynomial"]}) == ["polynomial"]
+    for other in ({"learning_rate": 1e-3}, {"batch_size": 256}, {"loss_options": {"margin": 0.3}}):
+        changed = [replace(run, config=replace(run.config, **other)) for run in runs["polynomial"]]
+        assert chosen_here({"polynomial": changed}) == [], other
+        assert "not chosen here: those of polynomial." in how_tuned({"polynomial": changed})
+
+
+def test_the_report_says_by_which_rule_there_are_so_many_seeds(home):
+    losses = {"triplet": 2.0, "polynomial": 3.0}
+
+    def notes(seeds):
+        folder = paths.RUNS / f"scenes{len(seeds)}"
+        runs = [write_run(folder / f"{loss}-{s}", loss, s, at + s / 50) for loss, at in losses.items() for s in seeds]
+        return " ".join(evidence.report(StudyRuns("scenes", {"runs": tuple(runs)})).notes)
+
+    assert "fixed before any training: 10 of triplet and polynomial, and 10 more if" in notes(range(10))
+    assert "fixed before" not in notes(range(3)), "others were asked for"
+
+
 def test_the_published_gain_is_compared_with_what_photographs_gave(study):
     photographs = replace(study, dataset="f8k_regions")
     (said,) = (sentence for sentence in tuned_losses(photographs).findings if "Flickr30K" in sentence)
-    assert "on Flickr30K, +8.5 in rsum, lies below the interval" in said and "+13.3, lies below it" in said
+    assert "on Flickr30K, +8.5 in rsum, lies below the interval" in said and "+13.3, which lies below that" in said
     assert not any("Flickr30K" in sentence for sentence in tuned_losses(study).findings), "not of digits"
+    one = StudyRuns("f8k_regions", {"runs": tuple(run for run in study.runs if run.seed == 0)})
+    assert not any("Flickr30K" in sentence for sentence in tuned_losses(one).findings), "no interval, no verdict"
 
 
 def test_effects_are_shares_of_the_scores():
@@ -810,6 +852,7 @@ def test_losses_may_have_settings_of_their_own_but_the_runs_of_one_have_the_same
         compare.report(altered(study, study.by_loss()["infonce"], embed_size=99))
     with pytest.raises(UWMLError, match="runs: found those of triplet, expected some of triplet and of polynomial"):
         compare.report(StudyRuns("scenes", {"runs": tuple(study.by_loss()["triplet"])}))
+    write_json(paths.RUNS / study.dataset / "settings.json", {"triplet": {"learning_rate": 2e-3}})
     write_json(paths.RUNS / study.dataset / "tuning.json", {"triplet": {}})
     with pytest.raises(UWMLError, match="tuning.json: found .*, expected what was tried for each loss"):
         compare.report(study)
@@ -837,3 +880,9 @@ def test_evidence_from_the_data_to_the_table_and_again_elsewhere_from_what_is_co
     )
     assert "How long the command takes" in first and "How long the command takes" not in index
     assert "What was tried" in index and "Every pair of losses" in index
+    assert "score_ranges" in first and "score_ranges" in index, "the figure of where the scores lie"
+    path, *_ = (tmp_path / "kept/runs").glob("*/config.json")
+    about = read_json(path)
+    write_json(path, {**about, "data": "another"})
+    done = subprocess.run(command, cwd=tmp_path / home, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 1 and "other data, splits or tokenizer" in done.stderr

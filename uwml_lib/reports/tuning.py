@@ -20,41 +20,48 @@ SHORT = {
 """What is tuned of every loss -> its heading."""
 RULE = (
     " Each loss was tuned by the same rule: as many trials at first, over the same ranges and those of its own "
-    "parameters, and some more where a chosen value lay at the edge of its range, with seeds that are not reported, "
-    "chosen by rsum on {chosen_by} alone."
+    "parameters, and some more where the best value, or what an earlier tuning had chosen, lay at the edge of its "
+    "range or beyond, with seeds that are not reported, chosen by rsum on {chosen_by} alone."
 )
 OFFERS = (
-    " As the draws of few trials are luck, each loss was offered settings of others besides, and then whole trainings "
-    "in place of short ones; it took what proved the steadiest. All that was offered, and what came of it, is below."
+    " As the draws of few trials are luck, each loss was also offered the settings of other losses, and then "
+    "full-length instead of short trainings; it kept whichever proved steadiest. A table below lists every offer and "
+    "its result."
 )
 
 
 def how_tuned(losses: Mapping[str, Sequence[Run]]) -> str:
     """Say by which rule losses were tuned, and which of them kept the data set's own settings. losses: runs of each."""
-    configs = {loss: runs[0].config for loss, runs in losses.items()}
-    first, *_ = configs.values()
-    usual, epochs = preset(first.dataset), dict.fromkeys((of.epochs, of.decay_epoch) for of in configs.values())
+    configs = [runs[0].config for runs in losses.values()]
+    first, here = configs[0], chosen_here(losses)
+    epochs = dict.fromkeys((of.epochs, of.decay_epoch) for of in configs)
     lengths = (f"{counted(n, 'epoch')}, after {decay} of them a tenth of the learning rate" for n, decay in epochs)
     settings, tuning = (_noted(first.dataset, name) for name in ("settings", "tuning"))
-    given = [loss for loss, of in configs.items() if not _are(settings.get(loss), of)]
-    kept = ", ".join(
-        loss for loss, of in configs.items()
-        if loss not in given
-        and not of.loss_options
-        and all(getattr(of, name) == getattr(usual, name) for name in SHORT)
-    )  # fmt: skip
+    kept = ", ".join(loss for loss in here if settings[loss] in ({}, {"loss_options": {}}))
+    given = ", ".join(loss for loss in losses if loss not in here)
     return (
         f"Width {first.embed_size}; {'; or '.join(lengths)}."
-        + RULE.format(chosen_by=first.chosen_by) * (len(given) < len(configs))
-        + OFFERS * any("taken_from" in of for loss, of in tuning.items() if loss not in given)
+        + RULE.format(chosen_by=first.chosen_by) * bool(here)
+        + OFFERS * any("offered" in tuning.get(loss, {}) for loss in here)
         + f" The data set's own settings proved the steadiest for: {kept}." * bool(kept)
-        + f" Settings that were given, and not chosen here: those of {', '.join(given)}." * bool(given)
+        + f" Settings that were given, and not chosen here: those of {given}." * bool(given)
     )
 
 
-def _are(settings: Mapping[str, Any] | None, config: ExperimentConfig) -> bool:
-    """Say whether a run has the settings that were chosen for its loss."""
-    return settings is not None and all(config.to_dict()[name] == value for name, value in settings.items())
+def chosen_here(losses: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Return the losses whose runs have the settings that `settings.json` beside the runs has of them."""
+    configs = {loss: runs[0].config for loss, runs in losses.items()}
+    settings = _noted(next(iter(configs.values())).dataset, "settings")
+    return [loss for loss, config in configs.items() if loss in settings and _are(settings[loss], config)]
+
+
+def _are(settings: Mapping[str, Any], config: ExperimentConfig) -> bool:
+    """Say whether a run has the settings of its loss; on what these are silent, the data set's, or smaller batches."""
+    found, usual = config.to_dict(), preset(config.dataset)
+    silent = {name: getattr(usual, name) for name in SHORT if name not in settings}
+    if "batch_size" in silent:  # of data that are too small for its own
+        silent["batch_size"] = min(silent["batch_size"], config.batch_size)
+    return all(found[name] == value for name, value in (silent | {"loss_options": {}, **settings}).items())
 
 
 def chosen(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:

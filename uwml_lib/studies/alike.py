@@ -105,7 +105,7 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
 
     def note(loss: str, chosen: dict[str, Any], tried: dict[str, Any]) -> None:
         settings[loss], tuning[loss] = chosen, tried
-        for name, content in (("tuning", tuning), ("settings", settings)):
+        for name, content in (("settings", settings), ("tuning", tuning)):  # of a kill between them none is lost
             write_json(path := request.folder / f"{name}.json", content)
             request.keep(path)
 
@@ -114,8 +114,10 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
         base = trials_base(request, loss, settings | request.tuned)
         terms = run_folders([base])[0].name
         if loss not in settings or tuning.get(loss, {}).get("terms") != terms:
+            if request.committed:
+                _check_committed(request.committed.folder, loss, terms)
             note(loss, *_tune(request, loss, base, terms))
-    open_to = [loss for loss in asked if "taken_from" not in tuning[loss]]
+    open_to = [loss for loss in asked if "offered" not in tuning[loss]]
     if open_to and not request.smoke and len(load_split(request.base, "train")) > MANY:
         chosen = settings | request.tuned
         own = chosen | {loss: of["own"] for loss, of in tuning.items() if "own" in of and loss not in request.tuned}
@@ -140,6 +142,15 @@ def _read(path: Path) -> dict[str, Any]:
         whole = isinstance(noted, Mapping) and all(key in noted for key in needed)
         expect(whole, f"{path}: {name}", f"{noted!r:.80}", f"an object with {' and '.join(needed)}")
     return found
+
+
+def _check_committed(folder: Path, loss: str, terms: str) -> None:
+    """Raise UWMLError if a loss was tuned on other terms there, for that would be replaced."""
+    path = folder / "tuning.json"
+    found = _read(path).get(loss, {}).get("terms", terms)
+    away = f"--settings {folder / 'settings.json'} takes what was chosen, and another folder what is finished"
+    what = "other data, tokenizer, precision or settings of all trials"
+    expect(found == terms, f"{path}: {loss}", f"{found} ({what})", f"{terms}, as of this study. {away}")
 
 
 def trials_base(request: Request, name: str, settings: Tuned) -> ExperimentConfig:
@@ -183,7 +194,8 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
             at_edge = edges(sweep.space, values, ends)
         if not at_edge or widening == widenings:
             break
-        request.say(f"{name}: {', '.join(at_edge)} at the edge of what was tried, which is widened")
+        what = "the best trial, or an earlier tuning's choice,"
+        request.say(f"{name}: {what} lies at an edge of {', '.join(at_edge)} or beyond, which is widened")
         wider, called = widened(sweep.space, values, ends), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
     further = FURTHER_SEEDS[: SEEDS_AT_A_TIME if captions > MANY else None]

@@ -1,5 +1,6 @@
 """Numbers of finished work in a folder under version control, which outlives the folders of the runs themselves."""
 
+import functools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from filelock import FileLock
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import fingerprint
 from uwml_lib.runs.run import NUMBERS
-from uwml_lib.runs.study_runs import OF_A_LOSS, settings_that_differ
 from uwml_lib.support import paths
 from uwml_lib.support.errors import expect, reading
 from uwml_lib.support.files import atomic_path, read_json
@@ -17,8 +17,6 @@ from uwml_lib.support.files import atomic_path, read_json
 JOURNAL = "journal.log"
 FILES = ("settings.json", "tuning.json", "coefficients.json", "scores.json")
 """Beside the runs: what was chosen, what was tried, which coefficients were fitted, where the scores lie."""
-
-OF_A_MODEL = ("model", "direction", "normalisation", "aggregation", "lambda_lse", "hidden", "start_from")
 
 
 @dataclass(frozen=True)
@@ -32,15 +30,15 @@ class Committed:
     dataset: str
 
     def check(self, config: ExperimentConfig) -> None:
-        """Raise UWMLError if runs there were made on other terms: they would not count, and what was chosen be lost."""
-        data = fingerprint(config.data_folder, config.captions)
+        """Raise UWMLError for runs of other data or in another precision, which would not count."""
+        of_data = functools.cache(fingerprint)
         for path in sorted(self.folder.glob("runs/*/config.json")):
             about = read_json(path)
             with reading(path, "the settings of a run"):
                 run, digest = ExperimentConfig.from_dict(about["config"]), about["data"]
-            names = [name for name in settings_that_differ(run, config) if name not in (*OF_A_LOSS, *OF_A_MODEL)]
-            differ = [f"{name} {getattr(run, name)}, not {getattr(config, name)}" for name in names]
-            if run.dataset == config.dataset and digest != data:
+            pairs = [(name, getattr(run, name), getattr(config, name)) for name in ("dataset", "mixed_precision")]
+            differ = [f"{name} {found}, not {wanted}" for name, found, wanted in pairs if found != wanted]
+            if not differ and digest != of_data(config.data_folder, run.captions):
                 differ.append("other data, splits or tokenizer (nltk's Punkt is there or not)")
             away = f"--settings {self.folder / FILES[0]} takes the settings alone, and another folder what is finished"
             expect(not differ, path, "; ".join(differ), f"runs on the terms of this study. {away}")

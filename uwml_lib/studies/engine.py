@@ -120,12 +120,14 @@ def base_config(options: StudyOptions) -> ExperimentConfig:
 
 
 def given_settings(options: StudyOptions) -> Tuned:
-    """Read the file of settings, if there is one. Epochs that were asked for, or a tiny test's, hold for all losses."""
+    """Read the file of settings, if there is one. An option that was given besides holds for all losses, and so does
+    the length of a tiny test.
+    """
     tuned = read_settings(Path(options.settings)) if options.settings else {}
-    if options.profile != "smoke" and options.epochs is None:
-        return tuned
-    length = ("epochs", "decay_epoch")
-    return {loss: {key: value for key, value in of.items() if key not in length} for loss, of in tuned.items()}
+    asked = {*options.others}
+    if options.profile == "smoke" or options.epochs is not None:
+        asked |= {"epochs", "decay_epoch"}
+    return {loss: {key: value for key, value in of.items() if key not in asked} for loss, of in tuned.items()}
 
 
 def read_seeds(words: str, usual: Sequence[int]) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ def plan(request: Request) -> Plan:
     base, runs = request.base, request.grid({})
     if not base.warmup_epochs or base.dataset not in SCENES:
         return {"runs": runs}
-    cold = {"warmup_epochs": 0, "epochs": min(base.epochs, EPOCHS_WITHOUT_WARMUP)}
+    lengths = (of.get("epochs", base.epochs) for of in request.tuned.values())
+    cold = {"warmup_epochs": 0, "epochs": min(base.epochs, EPOCHS_WITHOUT_WARMUP, *lengths)}
     return {"runs": runs, "without_warmup": request.once().grid(cold)}
 
 

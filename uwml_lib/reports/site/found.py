@@ -38,7 +38,8 @@ def write_page(search: Search, found: Matches, pictures: Path | None = None, ask
     elif pictures:
         images = _from_files(pictures, [search.data.ids[number] for number in numbers if number is not None])
     else:
-        images = [_drawn(search.data, number) for number in numbers if number is not None]
+        there = pictures_of(search.data)
+        images = [_drawn(search.data, there, number) for number in numbers if number is not None]
     alts = [f"{match.item}: {match.captions}" for match in found.found] if found.of == "images" else [found.question]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, autoescape=True
@@ -55,9 +56,8 @@ def write_page(search: Search, found: Matches, pictures: Path | None = None, ask
     return path
 
 
-def _drawn(data: PrecomputedDataset, number: int) -> Image.Image:
+def _drawn(data: PrecomputedDataset, arrays: Photographs | np.ndarray | None, number: int) -> Image.Image:
     """An item of a data set that brings its pictures; of a video all frames, side by side."""
-    arrays = pictures_of(data)
     if isinstance(arrays, Photographs):
         return Image.fromarray(arrays[number])
     where = f"{data.folder / data.split}_pictures.npy"
