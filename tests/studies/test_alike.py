@@ -641,6 +641,8 @@ def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
     ((ranges, zones),) = drawn
     assert ranges == {"triplet": first["quantiles"], FITTED: noted[study["coefficients"][0].folder.name]["quantiles"]}
     assert zones and (home / "figures/score_ranges.png").exists(), "and polynomial, whose scores are not known, is not"
+    monkeypatch.undo()
+    figures.score_ranges(ranges, zones)
 
 
 def test_settings_that_are_silent_are_the_data_sets(study):

@@ -298,7 +298,7 @@ def draw_scores(study: StudyRuns, picture: Path) -> None:
     picture.unlink(missing_ok=True)  # of other runs
     if ranges:
         figure, _ = figures.score_ranges(ranges, describe(PolynomialLoss(), (-1.0, 1.0)).zones)
-        with atomic_path(make_folder(picture.parent) / picture.name) as path, figures.styled:
+        with atomic_path(make_folder(picture.parent) / picture.name) as path, figures.plt.style.context(figures.STYLE):
             figure.savefig(path, format="png")
         figures.plt.close(figure)
 
