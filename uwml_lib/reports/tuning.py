@@ -1,7 +1,7 @@
 """How losses were tuned: the rule in words, what was tried of each, and what was chosen."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -92,10 +92,10 @@ def _noted(dataset: str, name: str = "tuning") -> dict[str, dict[str, Any]]:
     return read_json(path) if path.exists() else {}
 
 
-def tried(dataset: str, losses: Iterable[str]) -> dict[str, pd.DataFrame]:
+def tried(dataset: str, losses: Sequence[str]) -> dict[str, pd.DataFrame]:
     """What was tried for each loss, and what it was offered; nothing where settings were given."""
     with reading(paths.RUNS / dataset / "tuning.json", "what was tried for each loss"):
-        noted = {loss: of for loss, of in _noted(dataset).items() if loss in set(losses)}
+        noted = {loss: of for loss, of in _noted(dataset).items() if loss in losses}
         rows = [_tried_of(loss, of) for loss, of in noted.items()]
         offered = [row for loss, of in noted.items() for row in _offered_to(loss, of)]
     titles = {"What was tried": rows, "What was offered, and taken": offered}

@@ -21,6 +21,7 @@ from uwml_lib.datasets import load_split
 from uwml_lib.models import MODELS
 from uwml_lib.reports.tuned_losses import FITTED
 from uwml_lib.runs import Run, dev_batches
+from uwml_lib.studies.committed import INSTEAD
 from uwml_lib.studies.side_by_side import run_folders
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.trying import Space, check_sweep
@@ -148,9 +149,8 @@ def _check_committed(folder: Path, loss: str, terms: str) -> None:
     """Raise UWMLError if a loss was tuned on other terms there, for that would be replaced."""
     path = folder / "tuning.json"
     found = _read(path).get(loss, {}).get("terms", terms)
-    away = f"--settings {folder / 'settings.json'} takes what was chosen, and another folder what is finished"
     what = "other data, tokenizer, precision or settings of all trials"
-    expect(found == terms, f"{path}: {loss}", f"{found} ({what})", f"{terms}, as of this study. {away}")
+    expect(found == terms, f"{path}: {loss}", f"{found} ({what})", f"{terms}, {INSTEAD.format(folder)}")
 
 
 def trials_base(request: Request, name: str, settings: Tuned) -> ExperimentConfig:

@@ -17,6 +17,7 @@ from uwml_lib.support.files import atomic_path, read_json
 JOURNAL = "journal.log"
 FILES = ("settings.json", "tuning.json", "coefficients.json", "scores.json")
 """Beside the runs: what was chosen, what was tried, which coefficients were fitted, where the scores lie."""
+INSTEAD = "on the terms of this study; --settings {}/settings.json takes what was chosen, another folder what is done"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class Committed:
             differ = [f"{name} {found}, not {wanted}" for name, found, wanted in pairs if found != wanted]
             if not differ and digest != of_data(config.data_folder, run.captions):
                 differ.append("other data, splits or tokenizer (nltk's Punkt is there or not)")
-            away = f"--settings {self.folder / FILES[0]} takes the settings alone, and another folder what is finished"
-            expect(not differ, path, "; ".join(differ), f"runs on the terms of this study. {away}")
+            expect(not differ, path, "; ".join(differ), f"runs {INSTEAD.format(self.folder)}")
 
     def take(self) -> int:
         """Copy what is missing among the reports; it then counts as done. Returns the number of runs copied."""
