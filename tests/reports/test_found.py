@@ -62,6 +62,17 @@ def test_the_images_of_a_sentence(search):
     assert alts == tuple(f"{html.escape(m.item)}: {m.captions}" for m in matches(search, 3, 1))
 
 
+def test_names_of_pages_depend_on_nothing_above_the_reports(search, tmp_path, monkeypatch):
+    def name_of(run, reports):
+        search.folder = run
+        monkeypatch.setattr(page, "report_folder", lambda dataset: reports / dataset)
+        return write_page(search, Matches("a ball", "images", matches(search, 3))).name
+
+    here = name_of(tmp_path / "here/runs/mine", tmp_path / "here")
+    assert name_of(tmp_path / "there/runs/mine", tmp_path / "there") == here
+    assert name_of(tmp_path / "elsewhere/mine", tmp_path / "here") != here  # another run of that name
+
+
 def test_the_captions_of_an_item(search):
     found = Matches("7", "captions", matches(search, 0, 4), number=4)
     text = write_page(search, found).read_text(encoding="utf-8")

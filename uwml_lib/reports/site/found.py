@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -41,17 +42,17 @@ def write_page(search: Search, found: Matches, pictures: Path | None = None, ask
         there = pictures_of(search.data)
         images = [_drawn(search.data, there, number) for number in numbers if number is not None]
     alts = [f"{match.item}: {match.captions}" for match in found.found] if found.of == "images" else [found.question]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, autoescape=True
-    )
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=True)
     run, question = search.folder.resolve(), found.question
     text = environment.get_template("page.html.j2").render(
         found=found, pictures=[image and (_as_url(image), alt) for image, alt in zip(images, alts, strict=True)],
         split=search.split, dataset=search.config.dataset, run=run.name,
     )  # fmt: skip
-    digest = hashlib.sha256(f"{run} {search.split} {found.of} {question}".encode()).hexdigest()[:8]
+    folder = report_folder(search.config.dataset).resolve() / "search" / run.name
+    key = f"{os.path.relpath(run, folder)} {search.split} {found.of} {question}"  # the same in a moved home
     name = re.sub(r"\W+", "-", question)[:40].strip("-")
-    path = report_folder(search.config.dataset) / "search" / run.name / f"{name}-{digest}.html"
+    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.html"
     write_text(path, text)
     return path
 
@@ -81,8 +82,7 @@ def _from_files(folder: Path, ids: list[str]) -> list[Image.Image | None]:
 
     def find(item: str) -> Path | None:
         found = [names[item]] if item in names else stems.get(plain_id(item), [])
-        if len(found) > 1:
-            raise UWMLError(f"{folder}: found {found[0]} and {found[1]}, expected one picture of {item!r}")
+        expect(len(found) < 2, folder, " and ".join(map(str, found)), f"one picture of {item!r}")
         return found[0] if found else None
 
     paths = [find(item) for item in ids]
