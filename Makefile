@@ -172,7 +172,7 @@ test: $(READY)
 
 ## run the quick tests, then the slow ones
 test-all: test
-	$(PYTEST) -n 3 -m slow
+	$(PYTEST) -n 3 -m slow --durations 25
 
 ## attack the kit (kills, damaged files, a full disk) and note what came of it, then the tests with faults: an hour
 torture: $(READY)

@@ -20,10 +20,10 @@ torch.set_num_threads(1)  # results that do not depend on how many tests run at 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the pipeline, which takes longest and waits for itself if two processes share its tests. What asks for
-    a study besides the main job is slow.
+    """Begin with the pipeline, which takes longest and waits for itself if two processes share its tests, then kill, so
+    that no process is left with it alone. What asks for a study besides the main job is slow.
     """
-    items.sort(key=lambda item: "smoke" not in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: ("smoke" not in getattr(item, "fixturenames", ()), item.path.name != "test_kill.py"))
     for item in items:
         if not {"compared", "faithful", "modelled", "filmed"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

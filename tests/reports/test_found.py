@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,6 +32,7 @@ def search(tmp_path, monkeypatch):
     np.save(folder / "test_pictures.npy", pictures)
     config = ExperimentConfig("tiny", str(folder.parent))
     data = load_split(config, "test")
+    write_json(tmp_path / "runs/mine/config.json", {"data": "5b3a3f83f7c67628"})
     return SimpleNamespace(folder=tmp_path / "runs/mine", config=config, split="test", data=data)
 
 
@@ -62,15 +64,14 @@ def test_the_images_of_a_sentence(search):
     assert alts == tuple(f"{html.escape(m.item)}: {m.captions}" for m in matches(search, 3, 1))
 
 
-def test_names_of_pages_depend_on_nothing_above_the_reports(search, tmp_path, monkeypatch):
-    def name_of(run, reports):
-        search.folder = run
-        monkeypatch.setattr(page, "report_folder", lambda dataset: reports / dataset)
+def test_names_of_pages_tell_trainings_apart_wherever_they_are(search, tmp_path):
+    def name_of(place, data="5b3a3f83f7c67628", seed=0):
+        search.folder, search.config = tmp_path / place / "mine", replace(search.config, seed=seed)
+        write_json(search.folder / "config.json", {"data": data})
         return write_page(search, Matches("a ball", "images", matches(search, 3))).name
 
-    here = name_of(tmp_path / "here/runs/mine", tmp_path / "here")
-    assert name_of(tmp_path / "there/runs/mine", tmp_path / "there") == here
-    assert name_of(tmp_path / "elsewhere/mine", tmp_path / "here") != here  # another run of that name
+    assert len({name_of("here"), name_of("here", data="other"), name_of("here", seed=1)}) == 3
+    assert name_of("here") == name_of("there")
 
 
 def test_the_captions_of_an_item(search):

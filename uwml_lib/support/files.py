@@ -235,6 +235,6 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def seal_of(value: dict[str, Any]) -> str:
+def seal_of(value: Any) -> str:
     """Return the SHA-256 of plain values, in whatever order they are."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,9 +1,7 @@
 """The page of what a search found: one file with the pictures inside it, which needs no network."""
 
 import base64
-import hashlib
 import io
-import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -19,7 +17,7 @@ from uwml_lib.datasets.raw.items import plain_id
 from uwml_lib.datasets.raw.pictures import Photographs, pictures_of
 from uwml_lib.runs.search import Matches, Search
 from uwml_lib.support.errors import UWMLError, expect
-from uwml_lib.support.files import write_text
+from uwml_lib.support.files import read_json, seal_of, write_text
 from uwml_lib.support.paths import report_folder
 
 TEMPLATES = Path(__file__).parent / "templates" / "search"
@@ -49,10 +47,10 @@ def write_page(search: Search, found: Matches, pictures: Path | None = None, ask
         found=found, pictures=[image and (_as_url(image), alt) for image, alt in zip(images, alts, strict=True)],
         split=search.split, dataset=search.config.dataset, run=run.name,
     )  # fmt: skip
-    folder = report_folder(search.config.dataset).resolve() / "search" / run.name
-    key = f"{os.path.relpath(run, folder)} {search.split} {found.of} {question}"  # the same in a moved home
+    trained = search.config.run_name(read_json(run / "config.json")["data"])  # the same wherever the folder is
+    key = seal_of([trained, search.split, found.of, question])
     name = re.sub(r"\W+", "-", question)[:40].strip("-")
-    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.html"
+    path = report_folder(search.config.dataset) / "search" / run.name / f"{name}-{key[:8]}.html"
     write_text(path, text)
     return path
 
