@@ -31,8 +31,9 @@ from uwml_lib.reports.tuned_losses import (
     tuned_losses,
 )
 from uwml_lib.reports.tuning import chosen_here, how_tuned
+from uwml_lib.reports.tuning import tried as tuning_tables
 from uwml_lib.runs import Run, StudyRuns
-from uwml_lib.studies import alike, compare, evidence, score_ranges, tuning
+from uwml_lib.studies import alike, compare, evidence, offers, ranges, score_ranges, tuning
 from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.engine import given_settings
 from uwml_lib.studies.study import Request
@@ -47,11 +48,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 
 LIES = "Where the scores of the first seed lie"
 PLACES = {"learning_rate": 1.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 9.0, "loss.margin": 0.2}
-ENDS = alike.ends_of(10_000)
 
 
 def quiet(line: str) -> None:
     pass
+
+
+def set_many(monkeypatch, captions):
+    """With how many captions trials are few."""
+    for module in (alike, offers):
+        monkeypatch.setattr(module, "MANY", captions)
 
 
 @pytest.fixture
@@ -86,80 +92,26 @@ def better_with_more(monkeypatch):
 
     monkeypatch.setattr(tuning, "train", train)
     monkeypatch.setattr(Request, "train", train_again)
-    monkeypatch.setattr(alike, "SHARED", {**alike.SHARED, "batch_size": [16, 32, 64]})
+    monkeypatch.setattr(ranges, "SHARED", {**ranges.SHARED, "batch_size": [16, 32, 64]})
     return trained
 
 
-# ------------------------------------------------------------------------------------------------ ranges
-
-
-def test_every_loss_has_ranges_that_it_takes_and_its_defaults_lie_within():
-    assert alike.OWN.keys() == LOSSES.keys()
-    for loss in LOSSES:
-        space = alike.space_of(config.ExperimentConfig(loss=loss))
-        assert space.keys() >= {"learning_rate", "batch_size", "warmup_epochs", "lambda_softmax"}
-        defaults = {name: getattr(LOSSES[loss](), name.removeprefix("loss.")) for name in alike.OWN[loss]}
-        for name, value in defaults.items():
-            assert space[name]["low"] <= value <= space[name]["high"], (loss, name)
-    assert "lambda_softmax" not in alike.space_of(config.ExperimentConfig(model="vse_infinity"))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "wider"),
-    [
-        ("learning_rate", 5.9e-3, (3e-4, 0.0268)),
-        ("learning_rate", 3.1e-4, (6.71e-5, 6e-3)),
-        ("learning_rate", 2e-3, None),
-        ("lambda_softmax", 30.0, (3.0, 94.9)),
-        ("warmup_epochs", 2, (0, 3)),
-        ("warmup_epochs", 0, None),
-        ("batch_size", 128, [32, 64, 128, 256]),
-        ("batch_size", 32, [16, 32, 64, 128]),
-        ("batch_size", 64, None),
-    ],
-)
-def test_a_range_is_widened_where_its_edge_is_chosen(name, value, wider):
-    space = {**alike.SHARED, **alike.MARGIN}
-    values = {**PLACES, name: value}
-    assert alike.edges(space, values, ENDS) == ([name] if wider else [])
-    found = alike.widened(space, values, ENDS)
-    expected = wider if not isinstance(wider, tuple) else {**space[name], "low": wider[0], "high": wider[1]}
-    assert found == (space if wider is None else {**space, name: expected})
-
-
-def test_a_range_ends_where_nothing_lies_beyond():
-    space = {"warmup_epochs": {"low": 0, "high": 3}, "loss.base": {"low": 0.0, "high": 0.9}}
-    values = {"warmup_epochs": 3, "loss.base": 0.9}
-    space = alike.widened(space, values, ENDS)
-    assert space == {"warmup_epochs": {"low": 0, "high": 4}, "loss.base": {"low": 0.0, "high": 1.0}}
-    assert alike.edges(space, {"warmup_epochs": 4, "loss.base": 1.0}, ENDS) == []
-    assert alike.edges(space, {"warmup_epochs": 3, "loss.base": 0.0}, ENDS) == ["loss.base"]
-
-
-@pytest.mark.parametrize(("captions", "wider"), [(255, False), (256, True)])
-def test_batches_are_widened_as_far_as_the_captions_go(captions, wider):
-    ends, values = alike.ends_of(captions), {**PLACES, "batch_size": 128}
-    space = {**alike.SHARED, **alike.MARGIN}
-    assert alike.edges(space, values, ends) == ["batch_size"] * wider
-    assert alike.widened(space, values, ends)["batch_size"] == [32, 64, 128] + [256] * wider
+# ------------------------------------------------------------------------------------------------ what is chosen
 
 
 def test_a_trial_is_short_and_its_seed_is_not_reported():
     base = config.preset("scenes", epochs=8, decay_epoch=6, seed=3)
     short = alike.trials_base(Request(base, (0,), False, quiet), "infonce", {})
     assert (short.epochs, short.decay_epoch, short.loss) == (4, 3, "infonce")
-    assert alike.SEED not in range(2 * evidence.SEEDS)
+    assert offers.SEED not in range(2 * evidence.SEEDS)
     shorter = Request(replace(base, epochs=2, decay_epoch=1), (0,), False, quiet)
     assert alike.trials_base(shorter, "triplet", {}).epochs == 2
-
-
-# ------------------------------------------------------------------------------------------------ what is chosen
 
 
 def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_with_more, monkeypatch):
     monkeypatch.setattr(alike, "TRIALS", 6)
     monkeypatch.setattr(alike, "MORE_TRIALS", 2)
-    monkeypatch.setattr(alike, "EDGE", 0.5)  # any value lies at an edge: which ones TPE draws is left to chance
+    monkeypatch.setattr(ranges, "EDGE", 0.5)  # any value lies at an edge: which ones TPE draws is left to chance
     done = []
     chosen = alike.tune_alike(
         a_request(home, committed=SimpleNamespace(add=done.append, folder=home / "kept")), ["triplet"]
@@ -168,7 +120,7 @@ def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_
     assert len([*home.glob("sweeps/tiny/alike-triplet-*-wider*")]) == 2 and tried["trials"] == 6 + 2 * 2
     assert len(better_with_more) == tried["trials"], "what an earlier sweep trained is not trained again"
     best = max(better_with_more, key=lambda settings: settings.learning_rate)
-    assert {settings.seed for settings in better_with_more} == {alike.SEED}
+    assert {settings.seed for settings in better_with_more} == {offers.SEED}
     assert chosen["learning_rate"] <= best.learning_rate and chosen["loss_options"].keys() == {"margin"}
     assert chosen.keys() == {"learning_rate", "batch_size", "warmup_epochs", "lambda_softmax", "loss_options"}
     assert read_settings(home / "runs/tiny/settings.json") == {"triplet": chosen}
@@ -181,20 +133,20 @@ def test_a_loss_is_tuned_with_its_budget_and_widened_twice_at_most(home, better_
 def test_ranges_hold_what_an_earlier_tuning_chose(home, better_with_more, monkeypatch):
     monkeypatch.setattr(alike, "TRIALS", 2)
     monkeypatch.setattr(alike, "MORE_TRIALS", 1)
-    monkeypatch.setattr(alike, "EDGE", 0.0)
-    monkeypatch.setattr(alike, "SHARED", shared := {**alike.SHARED, "batch_size": [64], "warmup_epochs": [1]})
+    monkeypatch.setattr(ranges, "EDGE", 0.0)
+    monkeypatch.setattr(ranges, "SHARED", shared := {**ranges.SHARED, "batch_size": [64], "warmup_epochs": [1]})
     pilot = {"learning_rate": 1e-3, "loss_options": {"margin": 0.84}}
     monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": pilot}})
     alike.tune_alike(a_request(home), ["triplet", "infonce"])
     tried = read_json(home / "runs/tiny/tuning.json")
     assert {loss: of["trials"] for loss, of in tried.items()} == {"triplet": 3, "infonce": 2}
     assert tried["triplet"]["space"] == {**shared, "loss.margin": {"low": 0.03, "high": 2.04, "log": True}}
-    assert tried["infonce"]["space"] == {**shared, **alike.OWN["infonce"]}, "it has no margin"
+    assert tried["infonce"]["space"] == {**shared, **ranges.OWN["infonce"]}, "it has no margin"
 
 
-@pytest.mark.parametrize(("own", "many"), [(0.0, alike.MANY), (1e9, alike.MANY), (1e9, 1)])
+@pytest.mark.parametrize(("own", "many"), [(0.0, offers.MANY), (1e9, offers.MANY), (1e9, 1)])
 def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, monkeypatch, own, many):
-    monkeypatch.setattr(alike, "MANY", many)
+    set_many(monkeypatch, many)
     monkeypatch.setattr(alike, "TRIALS", 5)
     monkeypatch.setattr(alike, "WIDENINGS", 0)
     request, again = a_request(home), []
@@ -213,8 +165,8 @@ def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, m
     monkeypatch.setattr(Request, "train", train_again)
     chosen = alike.tune_alike(request, ["triplet"])["triplet"]
     tried = read_json(home / "runs/tiny/tuning.json")["triplet"]
-    further = alike.FURTHER_SEEDS[:2] if many == 1 else alike.FURTHER_SEEDS
-    assert [*tried["rsums"]] == [str(seed) for seed in (alike.SEED, *further)]
+    further = offers.FURTHER_SEEDS[:2] if many == 1 else offers.FURTHER_SEEDS
+    assert [*tried["rsums"]] == [str(seed) for seed in (offers.SEED, *further)]
     seeds = {
         rate: {item.seed for item in again if item.learning_rate == rate} for rate in {i.learning_rate for i in again}
     }
@@ -224,15 +176,16 @@ def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, m
         assert chosen == {**length, "loss_options": {}} and len(seeds) == 1, "no other could have been chosen"
         return
     drawn = sorted({settings.learning_rate for settings in better_with_more}, reverse=True)
-    assert chosen["learning_rate"] == drawn[1] and seeds[drawn[1]] == {*alike.FURTHER_SEEDS}
+    assert chosen["learning_rate"] == drawn[1] and seeds[drawn[1]] == {*offers.FURTHER_SEEDS}
     assert seeds[drawn[0]] == {1001, 1002} and seeds[request.base.learning_rate] == {1000, 1001}, "they had failed"
 
 
 @pytest.mark.parametrize("pilot", [None, 0.05])
 def test_where_trials_are_few_losses_offer_each_other_their_settings(home, better_with_more, monkeypatch, pilot):
-    monkeypatch.setattr(alike, "MANY", 1)
+    set_many(monkeypatch, 1)
     monkeypatch.setattr(alike, "TRIALS", 2)
     monkeypatch.setattr(alike, "WIDENINGS", 0)
+    monkeypatch.setattr(ranges, "EDGE", 0.0)  # so that no draw lies at one
     pilot_settings = {**PLACES, "learning_rate": pilot, "loss_options": {"margin": 0.2}}
     monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": pilot_settings}} if pilot else {})
     monkeypatch.setattr(alike, "fitted_coefficients", lambda *_: {})
@@ -240,7 +193,8 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     tried = read_json(home / "runs/tiny/tuning.json")
     highest = max(settings.learning_rate for settings in better_with_more)
     assert chosen["triplet"] == chosen["polynomial"]
-    assert chosen["triplet"]["learning_rate"] == (pilot or highest)
+    taken_rate = 0.224 if pilot else highest  # two steps beyond
+    assert chosen["triplet"]["learning_rate"] == taken_rate
     (best,) = {of.loss for of in better_with_more if of.learning_rate == highest}
     (other,) = {"triplet", "polynomial"} - {best}
     taken = {loss: of["taken_from"] for loss, of in tried.items()}
@@ -251,7 +205,7 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     later = alike.tune_alike(a_request(home), ["infonce"])["infonce"]
     assert later["loss_options"].keys() <= {"temperature"}
     own = [of.learning_rate for of in better_with_more if of.loss == "infonce"]
-    assert later["learning_rate"] == max(pilot or highest, *own)
+    assert later["learning_rate"] == max(taken_rate, *own)
     assert read_settings(home / "runs/tiny/settings.json")["triplet"] == chosen["triplet"]
     before = read_json(home / "runs/tiny/tuning.json")
     assert alike.tune_alike(a_request(home), ["triplet", "polynomial"]) == chosen
@@ -260,24 +214,60 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
 
 def test_what_another_leaves_open_is_the_data_sets(home, better_with_more, monkeypatch):
     """And not the loss's own, which it had beside it."""
-    monkeypatch.setattr(alike, "TRIALS", 2)
-    monkeypatch.setattr(alike, "WIDENINGS", 0)
-    tried = []
-    monkeypatch.setattr(alike, "_steadiest", lambda request, sweep, settings, *_: tried.append(settings) or 0)
     request, own = a_request(home), {"learning_rate": 1e-3, "batch_size": 16, "loss_options": {"temperature": 0.1}}
     base = alike.trials_base(request, "infonce", {})
-    offers = {"polynomial": {"loss": "polynomial", "lambda_softmax": 5.0, "loss_options": {"margin": 0.3}}}
-    alike._take_over(request, "infonce", base, own, offers, {"space": alike.space_of(base)})
+    theirs = {"polynomial": {"loss": "polynomial", "lambda_softmax": 5.0, "loss_options": {"margin": 0.3}}}
+    first = []
+    monkeypatch.setattr(
+        offers, "steadiest", lambda _, sweep, of, captions: first.append([x.values for x in of]) or of[0]
+    )
+    offers.take_over(request, "infonce", base, own, theirs, {"space": ranges.space_of(base)}, 480)
     short = {"epochs": 4, "decay_epoch": 3}
-    assert tried[0] == [
+    assert first[0] == [
         {"learning_rate": 1e-3, "batch_size": 16, "loss.temperature": 0.1, **short},
         {"lambda_softmax": 5.0, "loss.temperature": 0.1, **short},
     ]
 
 
+@pytest.mark.parametrize(
+    ("best", "steps", "rate", "at_edge"),
+    [
+        (5.5e-3, [0.0116], 5.5e-3, []),  # no further: the edge was no limit
+        (0.0116, [0.0116, 0.0245], 0.0116, []),
+        (1.0, [0.0116, 0.0245], 0.0245, ["learning_rate"]),
+    ],
+)
+def test_a_step_beyond_an_edge_that_was_taken_is_tried(home, monkeypatch, best, steps, rate, at_edge):
+    """Of the learning rate, in trainings as long as the data set's; the nearer to the best one, the better."""
+
+    def train(self, configs):
+        worth = [of.epochs - abs(math.log(of.learning_rate / best)) for of in configs]
+        return [
+            SimpleNamespace(seed=of.seed, results={"dev_rsum": rsum}) for of, rsum in zip(configs, worth, strict=True)
+        ]
+
+    monkeypatch.setattr(Request, "train", train)
+    set_many(monkeypatch, 1)
+    own = {"learning_rate": 5.5e-3, "batch_size": 64, "lambda_softmax": 9.0, "loss_options": {"margin": 0.2}}
+    request = a_request(home)
+    base = alike.trials_base(request, "triplet", {})
+    counts = dict.fromkeys(("trials", "pruned", "failed", "contenders"), 1)
+    tried = {"terms": "", **counts, "space": ranges.space_of(base), "chosen_by": "dev", "at_edge": ["learning_rate"]}
+    settings, found = offers.take_over(request, "triplet", base, own, {}, tried, 480)
+    assert settings == {**own, "learning_rate": rate}
+    assert found["at_edge"] == at_edge
+    assert [of["step"] for of in found["offered"] if of["step"]] == [{"learning_rate": step} for step in steps]
+    assert {of["epochs"] for of in found["offered"] if of["step"]} == {8}
+    write_json(home / "runs/tiny/tuning.json", {"triplet": found})
+    table = tuning_tables("tiny", ["triplet"])["What was offered, and taken"].reset_index()
+    beyond = [f"its own trials, learning rate {step:.3g}" for step in steps]
+    assert [*table["settings of"]] == ["its own trials", "its own trials", *beyond]
+    assert [*table["taken"]].count("yes") == 1
+
+
 def test_the_length_of_a_training_is_chosen_where_trials_are_few(home, better_with_more, monkeypatch):
     """A loss that gets worse in whole trainings is trained as short as its trials; and a kill changes no offer."""
-    monkeypatch.setattr(alike, "MANY", 1)
+    set_many(monkeypatch, 1)
     monkeypatch.setattr(alike, "TRIALS", 2)
     monkeypatch.setattr(alike, "WIDENINGS", 0)
 
@@ -347,8 +337,8 @@ def test_coefficients_are_fitted_to_the_held_out_scores_of_the_tuned_loss(home, 
     assert (run.learning_rate, run.loss_options, run.seed, run.epochs) == (
         1e-3,
         {"margin": 0.1},
-        alike.SEED,
-        alike.EPOCHS,
+        offers.SEED,
+        ranges.EPOCHS,
     )
     assert found["positive_ceiling"] is None
     loss = LOSSES["polynomial"](**found)

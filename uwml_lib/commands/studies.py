@@ -70,8 +70,8 @@ def sweep(
             folder but not its file locks. The default is a journal in the sweep's folder.
     """
     from uwml_lib.datasets import EMBEDDED, prepare_data
-    from uwml_lib.studies.alike import EPOCHS
     from uwml_lib.studies.engine import base_config, read_seeds
+    from uwml_lib.studies.ranges import EPOCHS
     from uwml_lib.studies.sweep import tune_and_report
     from uwml_lib.studies.tuning import DEFAULT_SPACE, Sweep
     from uwml_lib.training import with_batch_that_fits

@@ -24,9 +24,9 @@ RULE = (
     "range or beyond, with seeds that are not reported, chosen by rsum on {chosen_by} alone."
 )
 OFFERS = (
-    " As the draws of few trials are luck, each loss was also offered the settings of other losses, and then "
-    "full-length instead of short trainings; it kept whichever proved steadiest. A table below lists every offer and "
-    "its result."
+    " As the draws of few trials are luck, each loss was also offered the settings of other losses, then full-length "
+    "instead of short trainings, and a step beyond an edge; it kept whichever proved steadiest. A table below lists "
+    "every offer and its result."
 )
 
 
@@ -105,9 +105,11 @@ def tried(dataset: str, losses: Sequence[str]) -> dict[str, pd.DataFrame]:
 def _offered_to(loss: str, of: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One row for each setting that a loss could take, its own first, with the rsum of every training of it."""
     for offer in of.get("offered", ()):
-        rsums = [*offer["rsums"].values()]
+        rsums, step = [*offer["rsums"].values()], offer.get("step", {})
+        beyond = (f"{SHORT.get(name, name.removeprefix('loss.'))} {value:.3g}" for name, value in step.items())
         yield {
-            "loss": loss, "settings of": offer["whose"] or "its own trials", "epochs": offer["epochs"],
+            "loss": loss, "settings of": ", ".join((offer["whose"] or "its own trials", *beyond)),
+            "epochs": offer["epochs"],
             f"rsum on {of['chosen_by']}, seed by seed": " ".join(f"{rsum:.1f}" for rsum in rsums),
             "worst": f"{min(rsums):.1f}",
             "taken": "yes" if (offer["whose"], offer["rsums"]) == (of["taken_from"], of["rsums"]) else "",
