@@ -1,5 +1,6 @@
 """Losses tuned alike: the ranges and how they widen, what is chosen, what is kept, and the study that rests on it."""
 
+import contextlib
 import json
 import math
 import os
@@ -42,6 +43,7 @@ from uwml_lib.studies.tuning import Sweep, run_trials
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, write_json, write_sealed_json
+from uwml_lib.training.trainer import Diverged
 from uwml_lib.weighting import describe, positives_and_hardest_negatives
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -150,6 +152,7 @@ def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, m
     monkeypatch.setattr(alike, "TRIALS", 5)
     monkeypatch.setattr(alike, "WIDENINGS", 0)
     request, again = a_request(home), []
+    request = replace(request, base=replace(request.base, learning_rate=1e-3))  # at no edge
 
     def train_again(self, configs):
         again.extend(configs)
@@ -198,7 +201,7 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     (best,) = {of.loss for of in better_with_more if of.learning_rate == highest}
     (other,) = {"triplet", "polynomial"} - {best}
     taken = {loss: of["taken_from"] for loss, of in tried.items()}
-    assert taken == ({best: "", other: best} if not pilot else dict.fromkeys(taken, "an earlier tuning of triplet"))
+    assert taken == ({best: "", other: best} if not pilot else dict.fromkeys(taken, "another tuning of triplet"))
     assert [*tried[other]["rsums"]] == ["1000", "1001", "1002"]
     assert not pilot or "learning_rate" in tried[other]["at_edge"], "beyond all that was drawn"
 
@@ -248,7 +251,8 @@ def test_a_step_beyond_an_edge_that_was_taken_is_tried(home, monkeypatch, best, 
 
     monkeypatch.setattr(Request, "train", train)
     set_many(monkeypatch, 1)
-    own = {"learning_rate": 5.5e-3, "batch_size": 64, "lambda_softmax": 9.0, "loss_options": {"margin": 0.2}}
+    own = {**PLACES, "learning_rate": 5.5e-3, "loss_options": {"margin": 0.2}}
+    del own["loss.margin"]
     request = a_request(home)
     base = alike.trials_base(request, "triplet", {})
     counts = dict.fromkeys(("trials", "pruned", "failed", "contenders"), 1)
@@ -263,6 +267,49 @@ def test_a_step_beyond_an_edge_that_was_taken_is_tried(home, monkeypatch, best, 
     beyond = [f"its own trials, learning rate {step:.3g}" for step in steps]
     assert [*table["settings of"]] == ["its own trials", "its own trials", *beyond]
     assert [*table["taken"]].count("yes") == 1
+
+
+def test_steps_say_all_that_lies_beyond_an_edge(home, monkeypatch):
+    """Of two edges, where the second step goes on from the first."""
+
+    def train(self, configs):
+        worth = [math.log(of.learning_rate) + 0.1 * math.log(of.lambda_softmax) for of in configs]
+        return [
+            SimpleNamespace(seed=of.seed, results={"dev_rsum": rsum}) for of, rsum in zip(configs, worth, strict=True)
+        ]
+
+    monkeypatch.setattr(Request, "train", train)
+    set_many(monkeypatch, 1)
+    request = a_request(home)
+    own = {"learning_rate": 5.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 29.5, "loss_options": {}}
+    base = alike.trials_base(request, "triplet", {})
+    _, found = offers.take_over(request, "triplet", base, own, {}, {"space": ranges.space_of(base)}, 480)
+    assert [of["step"] for of in found["offered"] if of["step"]] == [
+        {"learning_rate": 0.0116}, {"lambda_softmax": 52.5},
+        {"learning_rate": 0.0245}, {"learning_rate": 0.0116, "lambda_softmax": 52.5},
+    ]  # fmt: skip
+    assert found["at_edge"] == ["learning_rate", "lambda_softmax"]
+
+
+@pytest.mark.parametrize("kind", [Diverged, UWMLError])
+def test_what_diverges_is_not_taken_and_stops_nothing(home, monkeypatch, kind):
+    """Of an offer that cannot be trained; whatever else went wrong is an error, for it would decide."""
+
+    def train(self, configs):
+        if configs[0].learning_rate > 1:
+            raise kind("the loss is nan")
+        return [SimpleNamespace(seed=of.seed, results={"dev_rsum": 100.0}) for of in configs]
+
+    monkeypatch.setattr(Request, "train", train)
+    set_many(monkeypatch, 1)
+    request, own = a_request(home), {"learning_rate": 1e-3, "batch_size": 64, "warmup_epochs": 1, "loss_options": {}}
+    base = alike.trials_base(request, "triplet", {})
+    theirs = {"infonce": {**own, "loss": "infonce", "learning_rate": 2.0}}
+    with pytest.raises(UWMLError, match="nan") if kind is UWMLError else contextlib.nullcontext():
+        tried = {"space": ranges.space_of(base)}
+        settings, found = offers.take_over(request, "triplet", base, own, theirs, tried, 480)
+        assert settings == {**own, "epochs": 4, "decay_epoch": 3}
+        assert found["offered"][1]["rsums"] == {1000: 0.0, 1001: 0.0}
 
 
 def test_the_length_of_a_training_is_chosen_where_trials_are_few(home, better_with_more, monkeypatch):
@@ -294,6 +341,9 @@ def test_the_length_of_a_training_is_chosen_where_trials_are_few(home, better_wi
     del killed["polynomial"]["offered"]
     write_json(path, killed)
     assert alike.tune_alike(a_request(home), ["triplet", "polynomial"]) == chosen and read_json(path) == tried
+    longer = replace(a_request(home), base=replace(a_request(home).base, epochs=9))  # decay as before, so do the trials
+    alike.tune_alike(longer, ["polynomial"])
+    assert {of["epochs"] for of in read_json(path)["polynomial"]["offered"]} == {4, 9}
 
 
 @pytest.mark.parametrize("terms", ["another width", "a tiny test before", "other data"])
@@ -347,6 +397,12 @@ def test_coefficients_are_fitted_to_the_held_out_scores_of_the_tuned_loss(home, 
     assert len(asked) == 1, "fitted once, for the weights may be gone"
     alike.fitted_coefficients(a_request(home), {"polynomial": {"learning_rate": 2e-3}})
     assert len(asked) == 2, "fitted anew to another model's"
+    write_json(home / "runs/tiny/tuning.json", {"polynomial": {"terms": "", "trials": 1, "offered": []}})
+    (folder,) = alike.run_folders([replace(run, epochs=8, decay_epoch=6)])
+    write_json(folder / "results.json", {})  # numbers of another machine, without weights
+    alike.fitted_coefficients(a_request(home), settings)
+    assert (asked[-1].epochs, asked[-1].decay_epoch) == (8, 6), "chosen in trainings of full length"
+    assert not folder.exists(), "else it would count as trained"
     with pytest.raises(UWMLError, match="polynomial_fitted: found no trials of the polynomial loss"):
         alike.fitted_coefficients(a_request(home), {})
 
@@ -486,6 +542,10 @@ def test_what_is_committed_counts_as_done_and_what_is_finished_is_copied(home):
     assert not (paths.RUNS / "scenes/evidence.json").exists()
     assert (paths.RUNS / "scenes/triplet-a/results.json").stat().st_mtime == trained, "it would count as trained now"
     assert journal.read_text() == "one\ntwo\n" and read_json(paths.RUNS / "scenes/settings.json") == {"triplet": {}}
+    write_json(paths.RUNS / "scenes/settings.json", {"triplet": {"batch_size": 8}, "infonce": {}})
+    committed.take()
+    both = {"triplet": {}, "infonce": {}}
+    assert read_json(paths.RUNS / "scenes/settings.json") == both, "a choice made here replaces none"
 
 
 def test_a_run_whose_numbers_were_changed_is_refused_even_without_its_weights(home):
@@ -555,7 +615,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     })  # fmt: skip
     offered = [
         {"whose": "", "epochs": 4, "rsums": {"1000": 320.0, "1001": 322.0}},
-        {"whose": "an earlier tuning of triplet", "epochs": 8, "rsums": {"1000": 310.0}},
+        {"whose": "another tuning of triplet", "epochs": 8, "rsums": {"1000": 310.0}},
     ]
     write_json(paths.RUNS / "scenes/tuning.json", {"triplet": {
         "trials": 16, "pruned": 4, "failed": 1, "contenders": 3, "chosen_by": "dev", "at_edge": ["learning_rate"],
@@ -574,7 +634,9 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert report.outcomes == {f"{i2t} {tuned}": "polynomial", f"{t2i} {tuned}": ""}
     first, every, in_pairs, fitted = report.findings
     assert "both losses tuned alike: triplet" in first and "over 3 seeds" in first
-    assert every.startswith("4 losses on scenes, each with the same tuning. The highest mean rsums: polynomial_fitted ")
+    assert every.startswith(
+        "4 losses on scenes, each tuned by the same rule. The highest mean rsums: polynomial_fitted "
+    )
     assert every.endswith(f"Better than the triplet loss: {FITTED}, polynomial; worse: none; not decided: infonce.")
     assert in_pairs.startswith("Of 6 pairs of losses ")
     assert "with coefficients fitted to its scores, tuned alike: its rsum changes by +" in fitted
@@ -588,7 +650,10 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert chosen.loc[[f"{i2t}: triplet", f"{t2i}: triplet"], "learning rate"].tolist() == ["0.002", "0.004"]
     assert chosen.loc[f"{i2t}: {FITTED}", "of the loss"] == "negative 0.34 -2.2 3.4"
     (tried,) = report.further["What was tried"].reset_index().to_dict("records")
-    assert (tried["trials (pruned, failed)"], tried["at an edge"]) == ("16 (4, 1)", "learning_rate")
+    assert (tried["trials (pruned, failed)"], tried["at an edge, nothing tried beyond"]) == (
+        "16 (4, 1)",
+        "learning_rate",
+    )
     assert (tried["with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
     own, other = report.further["What was offered, and taken"].reset_index().to_dict("records")
     assert (own["settings of"], own["rsum on dev, seed by seed"], own["taken"]) == (
@@ -596,7 +661,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
         "320.0 322.0",
         "yes",
     )
-    assert (other["settings of"], other["epochs"], other["worst"]) == ("an earlier tuning of triplet", 8, "310.0")
+    assert (other["settings of"], other["epochs"], other["worst"]) == ("another tuning of triplet", 8, "310.0")
     assert not other["taken"]
     ranges = tried["learning rate"], tried["batch"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.made import write_run
 from tests.tiny import write_tiny
 from uwml_lib.config import StudyOptions, preset
 from uwml_lib.studies import STUDIES, engine, notebooks, run_study, side_by_side
@@ -13,6 +14,7 @@ from uwml_lib.studies import study as study_module
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.training import with_batch_that_fits
+from uwml_lib.training.trainer import Diverged
 
 STRANGE = "a #1 <i>'&%20|{x} é"
 
@@ -101,6 +103,28 @@ def test_an_error_of_all_trainings_is_said_once(root, monkeypatch):
     }  # fmt: skip
     assert f"{names[0]}: no room" in lines
     assert len(lines) == 2
+
+
+def test_what_was_finished_before_is_kept_too_and_trainings_that_diverge_are_told_from_others(root, monkeypatch):
+    """A kill may have come between the end of a training and its copy."""
+    kept, raised = [], []
+
+    def train(config, folder):
+        if config.seed:
+            raise raised[0]("no more")
+        write_run(folder, config.loss, config.seed, 1.0)
+        return folder
+
+    monkeypatch.setattr(side_by_side, "ProcessPoolExecutor", lambda count, *others: ThreadPoolExecutor(count))
+    monkeypatch.setattr(side_by_side, "train", train)
+    configs = [preset("tiny", data_root=str(root), seed=seed) for seed in (0, 1)]
+    folders = side_by_side.run_folders(configs)
+    for kind in (Diverged, UWMLError):
+        raised[:] = [kind]
+        with pytest.raises(UWMLError, match=r"1 of [12] trainings? failed") as error:
+            side_by_side.train_all(configs, lambda line: None, kept.append)
+        assert error.type is kind
+    assert kept == [folders[0], folders[0]]
 
 
 def test_a_notebook_is_executed_into_the_folder_of_a_strange_name(tmp_path, monkeypatch):

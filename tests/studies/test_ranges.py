@@ -66,7 +66,7 @@ def test_batches_are_widened_as_far_as_the_captions_go(captions, wider):
     [
         ("learning_rate", 5.25528e-3, 0.0111),
         ("learning_rate", 3e-4, 1.42e-4),
-        ("learning_rate", 0.05, 0.106),  # of an earlier tuning
+        ("learning_rate", 0.05, 0.106),  # of another tuning
         ("batch_size", 128, 256),
         ("batch_size", 32, 16),
         ("warmup_epochs", 2, 3),

@@ -244,6 +244,24 @@ def test_what_a_killed_worker_leaves_is_tried_again(home, shared, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_kill_while_earlier_trials_are_copied_loses_none(home, fake, monkeypatch):
+    first = a_sweep(home, sampler="tpe", samples=3, seeds=(0,), name="first")
+    drawn = {number: trial.params for number, trial in tuning.run_trials(first, quiet).items()}
+    wider, trained, add = replace(first, name="wider", samples=4, earlier="first"), len(fake), optuna.Study.add_trial
+
+    def killed(study, trial):
+        if study.get_trials():
+            raise KeyboardInterrupt
+        add(study, trial)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(optuna.Study, "add_trial", killed)
+        tuning.run_trials(wider, quiet)
+    found = tuning.run_trials(wider, quiet)
+    assert {number: found[number].params for number in drawn} == drawn
+    assert len(found) == 4 and len(fake) <= trained + 1
+
+
 def test_of_two_that_do_not_see_each_others_locks_the_later_leaves_a_setting(home, fake):
     sweep = a_sweep(home, storage=f"sqlite:///{home}/sweeps.db")
     study = sweep.study()

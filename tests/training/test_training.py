@@ -586,7 +586,9 @@ def test_the_last_checkpoint_survives_a_loss_that_is_not_finite(own_data, tmp_pa
     with monkeypatch.context() as context:
         gather = PrecomputedDataset._gather
         context.setattr(PrecomputedDataset, "_gather", lambda *arguments: gather(*arguments) * torch.nan)
-        with pytest.raises(UWMLError, match="the loss is nan at epoch 3, step 1; stopped, and the state after epoch 2"):
+        with pytest.raises(
+            trainer_module.Diverged, match="the loss is nan at epoch 3, step 1; stopped, and the state after epoch 2"
+        ):
             train(own_data, folder, quiet)
     assert kept == ((folder / "checkpoint/last.pt").read_bytes(), weights(folder))
     train(own_data, folder, quiet)

@@ -155,7 +155,7 @@ def _of_all_losses(
         for side in ("a", "b", "")
     )
     yield (
-        f"{len(of_model)} losses on {dataset}, each with the same tuning. The highest mean rsums: "
+        f"{len(of_model)} losses on {dataset}, each tuned by the same rule. The highest mean rsums: "
         f"{highest}. Better than the triplet loss: {better}; worse: {worse}; not decided: {undecided}."
     )
     yield pairs_in_words(every)

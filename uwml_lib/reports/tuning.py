@@ -20,7 +20,7 @@ SHORT = {
 """What is tuned of every loss -> its heading."""
 RULE = (
     " Each loss was tuned by the same rule: as many trials at first, over the same ranges and those of its own "
-    "parameters, and some more where the best value, or what an earlier tuning had chosen, lay at the edge of its "
+    "parameters, and some more where the best value, or what another tuning had chosen, lay at the edge of its "
     "range or beyond, with seeds that are not reported, chosen by rsum on {chosen_by} alone."
 )
 OFFERS = (
@@ -125,7 +125,7 @@ def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
         f"rsum on {of['chosen_by']}": summarize([*of["rsums"].values()]).mean_and_std,
         **{SHORT.get(name, name): said for name, said in ranges.items() if not name.startswith("loss.")},
         "of the loss": ", ".join(own),
-        "at an edge": ", ".join(of["at_edge"]),
+        "at an edge, nothing tried beyond": ", ".join(of["at_edge"]),
     }  # fmt: skip
 
 

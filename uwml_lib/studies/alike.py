@@ -1,12 +1,13 @@
 """All losses tuned alike: for each as many trials, over the same ranges and those of its own parameters.
 
 A trial trains a few epochs with a seed that no reported run has; the images that choose the best epoch judge it, never
-those that are reported. A range is widened where its edge is chosen, or where an earlier tuning chose what lies there
-or beyond: twice at most, with some more trials each time. The data set's own setting is tried, too. What is then taken
+those that are reported. A range is widened where its edge is chosen, or where another tuning chose what lies there or
+beyond: twice at most, with some more trials each time. The data set's own setting is tried, too. What is then taken
 of all that is known of them, and of each other's, `offers` says.
 """
 
 import math
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,12 +70,13 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
             if request.committed:
                 _check_committed(request.committed.folder, loss, terms)
             note(loss, *_tune(request, loss, base, terms))
-    open_to = [loss for loss in asked if "offered" not in tuning[loss]]
+    whole = request.base.epochs
+    open_to = [loss for loss in asked if whole not in [of["epochs"] for of in tuning[loss].get("offered", ())]]
     if open_to and not request.smoke and (captions := len(load_split(request.base, "train"))) > MANY:
         chosen = settings | request.tuned
         own = chosen | {loss: of["own"] for loss, of in tuning.items() if "own" in of and loss not in request.tuned}
         earlier = PILOT.get(request.base.dataset, {})
-        offered = {f"an earlier tuning of {loss}": {**of, "loss": loss} for loss, of in earlier.items()}
+        offered = {f"another tuning of {loss}": {**of, "loss": loss} for loss, of in earlier.items()}
         offered |= {loss: {"loss": loss, **own[loss]} for loss in dict.fromkeys((*FIRST, *asked)) if loss in own}
         for loss in open_to:
             offers = {whose: of for whose, of in offered.items() if whose != loss}
@@ -134,7 +136,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
             at_edge = edges(sweep.space, values, ends)
         if not at_edge or widening == widenings:
             break
-        what = "the best trial, or an earlier tuning's choice,"
+        what = "the best trial, or another tuning's choice,"
         request.say(f"{name}: {what} lies at an edge of {', '.join(at_edge)} or beyond, which is widened")
         wider, called = widened(sweep.space, values, ends), f"{first}-wider{widening + 1}"
         sweep = replace(sweep, space=wider, samples=sweep.samples + MORE_TRIALS, name=called, earlier=sweep.name)
@@ -151,13 +153,17 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
 
 
 def fitted_coefficients(request: Request, settings: Tuned) -> dict[str, Any]:
-    """Return loss options fitted to the held-out scores of the chosen trial of the released coefficients."""
+    """Return loss options fitted to the held-out scores of the released ones, as they were chosen."""
     if "polynomial" not in settings:
         raise UWMLError(f"{FITTED}: found no trials of the polynomial loss, expected it to be tuned first")
-    config = replace(trials_base(request, "polynomial", {}), **of_loss(settings, "polynomial"), seed=SEED)
+    chosen_whole = "offered" in _read(request.folder / "tuning.json").get("polynomial", {})
+    base = request.base if chosen_whole else trials_base(request, "polynomial", {})
+    config = replace(base, **of_loss(settings, "polynomial"), seed=SEED)
     (folder,) = run_folders([config])
     if folder.name not in _read(request.folder / COEFFICIENTS):
-        request.train([config])  # on another machine than the trial's its weights are missing
+        if (folder / "results.json").exists() and not (folder / "checkpoint").exists():
+            shutil.rmtree(folder)  # numbers alone, of another machine
+        request.train([config])
     return coefficients_of(request, folder)
 
 

@@ -12,7 +12,7 @@ from uwml_lib.datasets import fingerprint
 from uwml_lib.runs.run import NUMBERS
 from uwml_lib.support import paths
 from uwml_lib.support.errors import expect, reading
-from uwml_lib.support.files import atomic_path, read_json
+from uwml_lib.support.files import atomic_folder, atomic_path, read_json, write_json
 
 JOURNAL = "journal.log"
 FILES = ("settings.json", "tuning.json", "coefficients.json", "scores.json")
@@ -44,12 +44,16 @@ class Committed:
             expect(not differ, path, "; ".join(differ), f"runs {INSTEAD.format(self.folder)}")
 
     def take(self) -> int:
-        """Copy what is missing among the reports; it then counts as done. Returns the number of runs copied."""
+        """Copy runs and sweeps that are missing among the reports, and what the files say: it then counts as done.
+
+        Returns the number of runs copied.
+        """
         runs = [self._copy(folder, paths.RUNS / self.dataset / folder.name) for folder in self.folder.glob("runs/*")]
         for folder in self.folder.glob("sweeps/*"):
             self._copy(folder, paths.SWEEPS / self.dataset / folder.name)
         for file in filter(Path.exists, (self.folder / name for name in FILES)):
-            _copy_file(file, paths.RUNS / self.dataset / file.name)
+            local = paths.RUNS / self.dataset / file.name
+            write_json(local, {**(read_json(local) if local.exists() else {}), **read_json(file)})
         return sum(runs)
 
     def add(self, path: Path) -> None:
@@ -68,8 +72,9 @@ class Committed:
         """Copy a folder's files in place of nothing; say whether there was nothing."""
         if target.exists():
             return False
-        for file in sorted(source.iterdir()):
-            _copy_file(file, target / file.name)
+        with atomic_folder(target) as temporary:
+            for file in sorted(source.iterdir()):
+                shutil.copy2(file, temporary)  # as old as it is: it was not made now
         return True
 
 

@@ -1,6 +1,6 @@
 """`make evidence`: which loss is better on one's photographs, tuned alike and with seeds enough to decide.
 
-Fixed in advance: the losses, what is tuned of each and how (`alike`), the seeds, and when there are more of them.
+Fixed in advance: the losses, the seeds, and when there are more of them. How each loss is tuned, `alike` says.
 """
 
 from collections.abc import Sequence

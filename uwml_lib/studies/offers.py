@@ -15,6 +15,7 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.studies.ranges import OWN, beyond, edges, ends_of, space_of
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.tuning import Sweep
+from uwml_lib.training.trainer import Diverged
 
 SEED = 1000
 """Of all trials."""
@@ -37,8 +38,8 @@ PILOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
 }  # fmt: skip
-"""Data set -> loss -> what an earlier tuning of it chose there: every loss is offered all of these, as far as it has
-the parameters. The rule was the same, the draws were others (`reports/reference/f8k_regions/sweeps/alike-*-pilot*`): 16
+"""Data set -> loss -> what another tuning of it chose there: every loss is offered all of these, as far as it has the
+parameters. The rule was the same, the draws were others (`reports/reference/f8k_regions/sweeps/alike-*-pilot*`): 16
 trials of the triplet loss, in float32, and 20 of the polynomial loss."""
 
 
@@ -46,7 +47,7 @@ trials of the triplet loss, in float32, and 20 of the polynomial loss."""
 class Candidate:
     """A setting by the names that a sweep has for it, and the rsum of what was trained with it, by seed.
 
-    whose: the loss that offered it; step: what is a step beyond an edge in it.
+    whose: the loss that offered it; step: what is beyond an edge in it.
     """
 
     values: Mapping[str, Any]
@@ -66,8 +67,12 @@ def steadiest(request: Request, sweep: Sweep, candidates: Sequence[Candidate], c
         best = max(candidates, key=lambda of: min(of.rsums.values(), default=math.inf))
         if not (more := seeds[len(best.rsums) :][:SEEDS_AT_A_TIME]):
             return best
-        runs = request.train(replace(sweep, seeds=more).configs(best.values))
-        best.rsums |= {run.seed: run.results["dev_rsum"] for run in runs}
+        try:
+            runs = request.train(replace(sweep, seeds=more).configs(best.values))
+            best.rsums |= {run.seed: run.results["dev_rsum"] for run in runs}
+        except Diverged as error:
+            request.say(f"counts as an rsum of 0: {error}")
+            best.rsums |= dict.fromkeys(more, 0.0)
 
 
 def take_over(
@@ -82,11 +87,14 @@ def take_over(
     """
     sweep, values, ends = Sweep(base, space_of(base)), as_values(own), ends_of(captions)
     short, whole = ({"epochs": of.epochs, "decay_epoch": of.decay_epoch} for of in (base, request.base))
-    candidates = [Candidate({**values, **short})]
+    candidates, space = [Candidate({**values, **short})], tried["space"]
 
     def offer(whose: str, values: Mapping[str, Any], **step: Any) -> None:
         if all(values != of.values for of in candidates):
             candidates.append(Candidate(values, whose=whose, step=step))
+
+    def placed(of: Candidate) -> dict[str, Any]:
+        return {key: value for key in space if (value := of.values.get(key, getattr(base, key, None))) is not None}
 
     for whose, settings in offers.items():
         other = OWN[settings["loss"]]
@@ -95,16 +103,16 @@ def take_over(
         offer(whose, {**unshared, **theirs, **short})
     for of in (candidates[0], steadiest(request, sweep, candidates, captions)):
         offer(of.whose, {**of.values, **whole})
-    taken, space = steadiest(request, sweep, candidates, captions), tried["space"]
+    taken = steadiest(request, sweep, candidates, captions)
     for _ in range(STEPS):
-        for key in edges(space, of_space := {key: taken.values[key] for key in space if key in taken.values}, ends):
-            step = {key: beyond(space, key, of_space[key], ends)}
+        for key in edges(space, placed(taken), ends):
+            step = {**taken.step, key: beyond(space, key, placed(taken)[key], ends)}
             offer(taken.whose, {**taken.values, **step}, **step)
         before, taken = taken, steadiest(request, sweep, candidates, captions)
         if taken is before:
             break
     changed = {
-        "at_edge": [] if taken is before else edges(space, {**of_space, **taken.step}, ends), "rsums": taken.rsums,
+        "at_edge": [] if taken is before else edges(space, placed(taken), ends), "rsums": taken.rsums,
         "taken_from": taken.whose, "offered": [
             {"whose": of.whose, "epochs": of.values["epochs"], "step": of.step, "rsums": of.rsums} for of in candidates
         ],

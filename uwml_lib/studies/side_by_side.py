@@ -21,6 +21,7 @@ from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.progress import Say, counted, say
 from uwml_lib.training.processes import die_with_parent
 from uwml_lib.training.runner import check_config, check_model_fits, train
+from uwml_lib.training.trainer import Diverged
 
 
 def check_runs(configs: Sequence[ExperimentConfig]) -> None:
@@ -59,13 +60,16 @@ def train_all(
 ) -> list[Run]:
     """Train what is not finished yet, each in a process of its own and the usual folder; return all runs, in order.
 
-    finished: called with the folder of each run as soon as it is. A failure is a UWMLError once the others are
-    finished.
+    finished: called with the folder of each run as soon as it is, and of those that were before. A failure is a
+    UWMLError once the others are finished: `Diverged` if no training failed for another reason.
     """
-    folders, failures = run_folders(configs), dict[str, list[str]]()
+    folders, failures, kinds = run_folders(configs), dict[str, list[str]](), set[type]()
     pending = [pair for pair in zip(configs, folders, strict=True) if not (pair[1] / "results.json").exists()]
     if len(pending) < len(configs):
         say(f"finished before: {len(configs) - len(pending)} of {counted(len(configs), 'run')}")
+    if finished:
+        for folder in {*folders} - {folder for _, folder in pending}:  # a kill may have come between
+            finished(folder)
     if not pending:
         return [Run.load(folder) for folder in folders]
     threads = configs[0].threads
@@ -80,6 +84,7 @@ def train_all(
                     killed = "killed, or out of memory; the same command goes on from there"
                     why = killed if isinstance(error, BrokenProcessPool) else str(error)
                     name = trainings[training]  # which many an error begins with
+                    kinds.add(type(error))
                     failures.setdefault(why.removeprefix(f"{name}: "), []).append(name)
                 elif finished:
                     finished(training.result())
@@ -89,5 +94,6 @@ def train_all(
             raise
     if failures:
         count = f"{sum(map(len, failures.values()))} of {len(pending)} trainings failed; the others are kept:"
-        raise UWMLError("\n".join([count, *(f"{', '.join(names)}: {why}" for why, names in failures.items())]))
+        kind = Diverged if kinds == {Diverged} else UWMLError
+        raise kind("\n".join([count, *(f"{', '.join(names)}: {why}" for why, names in failures.items())]))
     return [Run.load(folder) for folder in folders]

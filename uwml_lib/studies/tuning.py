@@ -207,7 +207,7 @@ def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int,
             differs = f"{sweep.folder}: holds a sweep that differs in {', '.join(names)}"
             raise UWMLError(f"{differs}; give this one another --name")
         study.set_user_attr("about", about)
-        if sweep.earlier and not study.get_trials(deepcopy=False):
+        if sweep.earlier:
             _copy_trials(sweep, study)
         _fill_the_queue(sweep, study, failed=again)
         left = len(study.get_trials(deepcopy=False, states=OPEN))
@@ -227,10 +227,15 @@ def run_trials(sweep: Sweep, say: Say = say, *, again: bool = True) -> dict[int,
 
 
 def _copy_trials(sweep: Sweep, study: optuna.Study) -> None:
-    """Give a sweep's study the settled trials of the earlier one, whose space is part of its own."""
+    """Give a sweep's study the settled trials of the earlier one, whose space is part of its own, as far as it lacks
+    them.
+    """
+    there = {trial.user_attrs["setting"] for trial in study.get_trials(deepcopy=False)}
     earlier = replace(sweep, name=sweep.earlier, earlier="").study()
     settled = earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     for number, trial in enumerate(settled, 1):
+        if number in there:
+            continue
         sweep.suggest(drawn := FixedTrial(trial.params))  # from the wider space
         study.add_trial(create_trial(
             state=trial.state, params=trial.params, distributions=drawn.distributions, value=trial.value,

@@ -44,6 +44,10 @@ def computing(config: ExperimentConfig) -> Iterator[None]:
         yield
 
 
+class Diverged(UWMLError):
+    """Scores or a loss that are no longer finite: these settings cannot be trained so."""
+
+
 class Trainer:
     """One training; `step` is the whole method, `fit` the loop around it, `state` what it goes on from.
 
@@ -209,8 +213,8 @@ class Trainer:
             "learning_rate": learning_rate(self.config, epoch), **means,
         })  # fmt: skip
 
-    def _diverged(self, what: str, epoch: int, step: int) -> UWMLError:
-        return UWMLError(
+    def _diverged(self, what: str, epoch: int, step: int) -> Diverged:
+        return Diverged(
             f"{self.folder.name}: {what} at epoch {epoch + 1}, step {step}; stopped, and the state after "
             f"{self.state.reached} is kept; lower the learning rate"
         )
@@ -286,7 +290,7 @@ def _plain_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except UWMLError as error:  # one raised in a worker process arrives with that process's traceback
-        raise UWMLError(str(error).strip().rpartition(f"{UWMLError.__name__}: ")[2]) from error
+        raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
     except (RuntimeError, MemoryError) as error:
         lost = ("connection", "gloo", "nccl")
         if process_count() > 1 and any(word in str(error).lower() for word in lost):
