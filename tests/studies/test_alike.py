@@ -73,6 +73,15 @@ def a_request(home, **options) -> Request:
     return Request(base, (0, 1), False, quiet, **options)
 
 
+def train_as(monkeypatch, rsum):
+    """Trainings at once, whose rsum is said by a function of their settings."""
+
+    def train(self, configs):
+        return [SimpleNamespace(seed=settings.seed, results={"dev_rsum": rsum(settings)}) for settings in configs]
+
+    monkeypatch.setattr(Request, "train", train)
+
+
 @pytest.fixture
 def better_with_more(monkeypatch):
     """Trainings whose rsum rises with the learning rate and falls with the distance of all else from `PLACES`."""
@@ -89,11 +98,8 @@ def better_with_more(monkeypatch):
         results = {"config": settings.to_dict(), "dev_rsum": rsum(settings), "files": {}}
         write_sealed_json(folder / "results.json", results)
 
-    def train_again(self, configs):
-        return [SimpleNamespace(seed=settings.seed, results={"dev_rsum": rsum(settings)}) for settings in configs]
-
     monkeypatch.setattr(tuning, "train", train)
-    monkeypatch.setattr(Request, "train", train_again)
+    train_as(monkeypatch, rsum)
     monkeypatch.setattr(ranges, "SHARED", {**ranges.SHARED, "batch_size": [16, 32, 64]})
     return trained
 
@@ -243,13 +249,7 @@ def test_what_another_leaves_open_is_the_data_sets(home, better_with_more, monke
 def test_a_step_beyond_an_edge_that_was_taken_is_tried(home, monkeypatch, best, steps, rate, at_edge):
     """Of the learning rate, in trainings as long as the data set's; the nearer to the best one, the better."""
 
-    def train(self, configs):
-        worth = [of.epochs - abs(math.log(of.learning_rate / best)) for of in configs]
-        return [
-            SimpleNamespace(seed=of.seed, results={"dev_rsum": rsum}) for of, rsum in zip(configs, worth, strict=True)
-        ]
-
-    monkeypatch.setattr(Request, "train", train)
+    train_as(monkeypatch, lambda of: of.epochs - abs(math.log(of.learning_rate / best)))
     set_many(monkeypatch, 1)
     own = {**PLACES, "learning_rate": 5.5e-3, "loss_options": {"margin": 0.2}}
     del own["loss.margin"]
@@ -272,13 +272,7 @@ def test_a_step_beyond_an_edge_that_was_taken_is_tried(home, monkeypatch, best, 
 def test_steps_say_all_that_lies_beyond_an_edge(home, monkeypatch):
     """Of two edges, where the second step goes on from the first."""
 
-    def train(self, configs):
-        worth = [math.log(of.learning_rate) + 0.1 * math.log(of.lambda_softmax) for of in configs]
-        return [
-            SimpleNamespace(seed=of.seed, results={"dev_rsum": rsum}) for of, rsum in zip(configs, worth, strict=True)
-        ]
-
-    monkeypatch.setattr(Request, "train", train)
+    train_as(monkeypatch, lambda of: math.log(of.learning_rate) + 0.1 * math.log(of.lambda_softmax))
     set_many(monkeypatch, 1)
     request = a_request(home)
     own = {"learning_rate": 5.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 29.5, "loss_options": {}}
@@ -295,12 +289,12 @@ def test_steps_say_all_that_lies_beyond_an_edge(home, monkeypatch):
 def test_what_diverges_is_not_taken_and_stops_nothing(home, monkeypatch, kind):
     """Of an offer that cannot be trained; whatever else went wrong is an error, for it would decide."""
 
-    def train(self, configs):
-        if configs[0].learning_rate > 1:
+    def rsum(of):
+        if of.learning_rate > 1:
             raise kind("the loss is nan")
-        return [SimpleNamespace(seed=of.seed, results={"dev_rsum": 100.0}) for of in configs]
+        return 100.0
 
-    monkeypatch.setattr(Request, "train", train)
+    train_as(monkeypatch, rsum)
     set_many(monkeypatch, 1)
     request, own = a_request(home), {"learning_rate": 1e-3, "batch_size": 64, "warmup_epochs": 1, "loss_options": {}}
     base = alike.trials_base(request, "triplet", {})

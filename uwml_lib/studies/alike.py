@@ -153,7 +153,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
 
 
 def fitted_coefficients(request: Request, settings: Tuned) -> dict[str, Any]:
-    """Return loss options fitted to the held-out scores of the released ones, as they were chosen."""
+    """Return loss options fitted to the held-out scores of the training that was chosen with the released ones."""
     if "polynomial" not in settings:
         raise UWMLError(f"{FITTED}: found no trials of the polynomial loss, expected it to be tuned first")
     chosen_whole = "offered" in _read(request.folder / "tuning.json").get("polynomial", {})
