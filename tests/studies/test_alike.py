@@ -567,6 +567,8 @@ def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: True)
     monkeypatch.setattr(evidence, "note_scores", lambda request, runs: noted.extend(runs))
     monkeypatch.setattr(Request, "train", lambda self, configs: trained.extend(configs) or list(configs))
+    counts = []
+    monkeypatch.setattr(evidence, "save_study", lambda *of: counts.append([*map(len, of[-1].values())]))
     request = replace(a_request(home), seeds=evidence.STUDY.seeds)
     groups = evidence.train_the_tuned(request, {})
     seeds = lambda group, **wanted: sorted(  # noqa: E731
@@ -582,6 +584,7 @@ def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     assert all(run.loss_options == {"positive_ceiling": None} for run in groups["coefficients"])
     assert all(run.lambda_softmax is None for run in groups["models"])
     assert {run.seed for run in noted} == {0} and len(noted) == 2 + 1 + 3 + 4
+    assert counts == [[20, 0, 0], [40, 0, 0], [40, 5, 0], [55, 5, 0], [55, 5, 12]], "what there is, after each step"
     monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: False)
     assert len(evidence.train_the_tuned(request, {})["runs"]) == 2 * 10 + 3 * 5
 
@@ -626,7 +629,8 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert report.verdict == "polynomial is better" and report.decided
     tuned = "on scenes, each loss tuned"  # which is another question than that of one setting for both
     assert report.outcomes == {f"{i2t} {tuned}": "polynomial", f"{t2i} {tuned}": ""}
-    first, every, in_pairs, fitted = report.findings
+    first, by_seed, every, in_pairs, fitted = report.findings
+    assert by_seed.startswith("Seed by seed on scenes, both tuned: the polynomial loss is ahead with 3 of 3 seeds (")
     assert "both losses tuned alike: triplet" in first and "over 3 seeds" in first
     assert every.startswith(
         "4 losses on scenes, each tuned by the same rule. The highest mean rsums: polynomial_fitted "
@@ -682,7 +686,10 @@ def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
     assert moved["positive"]["moved the right way"] == 1 and moved["negative"]["not moved"] == 1
     assert sum(moved["negative"].values()) == 1
     assert 0.7 <= first["quantiles"]["positive"][0] <= first["quantiles"]["positive"][-1] <= 0.71
-    row = tuned_losses(study).further[LIES].iloc[0]
+    report = tuned_losses(study)
+    (pushed,) = (said for said in report.findings if said.startswith("The released coefficients push away this share"))
+    assert "hardest negatives on scenes: 0% after training with the triplet loss (scores of 0.2" in pushed
+    row = report.further[LIES].iloc[0]
     assert row["negatives, 1 to 99 %"] in ("0.20 to 0.21", "0.21 to 0.21")
     assert row["hardest negatives not moved by the released"] == "100%"
     drawn = []
@@ -714,7 +721,10 @@ def test_the_report_says_by_which_rule_there_are_so_many_seeds(home):
         runs = [write_run(folder / f"{loss}-{s}", loss, s, at + s / 50) for loss, at in losses.items() for s in seeds]
         return " ".join(evidence.report(StudyRuns("scenes", {"runs": tuple(runs)})).notes)
 
-    assert "fixed before any training: 10 of triplet and polynomial, and 10 more if" in notes(range(10))
+    ten = notes(range(10))
+    assert "fixed before any training: 10 of triplet and polynomial, and 10 more if" in ten
+    left = "Not trained yet: polynomial_fitted, polynomial_relative, infonce, multi_similarity, other models."
+    assert ten.endswith(left), "as it is shown before all is trained"
     assert "fixed before" not in notes(range(3)), "others were asked for"
 
 
@@ -738,7 +748,7 @@ def test_effects_are_shares_of_the_scores():
 def test_one_model_is_not_named_in_every_row(study):
     one = StudyRuns("scenes", {"runs": study.runs})
     assert [*tuned_losses(one).table.index] == ["polynomial", "infonce", "triplet"]
-    assert len(tuned_losses(one).findings) == 3, "nothing of coefficients where none were fitted"
+    assert len(tuned_losses(one).findings) == 4, "nothing of coefficients where none were fitted"
 
 
 def test_every_pair_of_losses_once_each_way(study):

@@ -10,9 +10,9 @@ import pandas as pd
 
 from uwml_lib.datasets import EMBEDDED
 from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
-from uwml_lib.losses import PolynomialLoss
 from uwml_lib.released.published import ROWS
 from uwml_lib.reports.report import Report
+from uwml_lib.reports.score_ranges import draw_score_ranges, pushed_in_words, score_table
 from uwml_lib.reports.tables import (
     COLUMNS,
     RECALL_AT_1_AND_RSUM,
@@ -26,15 +26,11 @@ from uwml_lib.reports.tables import (
     two_levels,
 )
 from uwml_lib.reports.tuning import chosen, chosen_here, how_tuned, tried
-from uwml_lib.reports.two_losses import data_remarks
+from uwml_lib.reports.two_losses import by_seed, data_remarks
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
-from uwml_lib.support import paths
-from uwml_lib.support.errors import expect, reading
-from uwml_lib.support.files import atomic_path, make_folder, read_json
+from uwml_lib.support.errors import expect
 from uwml_lib.support.progress import counted
-from uwml_lib.weighting import describe
-from uwml_lib.weighting.coefficients import NOTHING, WRONG_WAY
 
 FITTED = "polynomial_fitted"
 """The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
@@ -42,10 +38,6 @@ EVERY_PAIR = (
     "Every pair of losses: by how much the row's rsum is above that of the row with the column's number (* both "
     "intervals, corrected for the number of pairs, exclude 0)"
 )
-LAST_EPOCH = {
-    "positives": "positive_score", "hardest negatives": "hardest_negative_score", "informative": "informative_share",
-}  # fmt: skip
-SCORES = "where the scores of a run lie"
 Key = tuple[str, str]
 """Model and loss."""
 
@@ -65,6 +57,12 @@ def groups_of(study: StudyRuns) -> dict[Key, list[Run]]:
         by_loss = StudyRuns(study.dataset, {"runs": of_model}).by_loss()
         groups |= {(title, loss): runs for loss, runs in by_loss.items()}
     return groups
+
+
+def on_first_model(groups: Mapping[Key, list[Run]]) -> dict[str, list[Run]]:
+    """Return loss -> its runs, on the model that comes first."""
+    (first, _), *_ = groups
+    return {loss: runs for (model, loss), runs in groups.items() if model == first}
 
 
 def comparisons(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:
@@ -91,7 +89,7 @@ def tuned_losses(study: StudyRuns) -> Report:
     groups = groups_of(study)
     found = comparisons(groups)
     first, run = next(iter(found)), study.runs[0]
-    every = every_pair(groups)
+    on_first, every = on_first_model(groups), every_pair(groups)
     verdict, n_images = found[first].verdict("polynomial", "triplet"), run.images_ranked
     values = ", ".join(f"{loss} {mean_and_std(groups[first[0], loss])}" for loss in ("triplet", "polynomial"))
     finding = (
@@ -104,21 +102,22 @@ def tuned_losses(study: StudyRuns) -> Report:
         table=_results(groups, found, study.split),
         runs=run_table(study.all_runs),
         commands=commands_in_words(study.all_runs),
-        about=(how_tuned(on_first := {loss: runs for (model, loss), runs in groups.items() if model == first[0]}),),
+        about=(how_tuned(on_first),),
         verdict=verdict,
         decided=bool(found[first].winner),
         notes=tuple(_notes(study, found)),
-        findings=(finding, *_published_gain(study.dataset, first, found[first]),
+        findings=(finding, f"Seed by seed on {study.dataset}, both tuned: {by_seed(study.by_loss())[1]}.",
+                  *_published_gain(study.dataset, first, found[first]), *pushed_in_words(study.dataset, on_first),
                   *_of_all_losses(study.dataset, groups, found, every)),
         outcomes={
             f"{model} on {study.dataset}, each loss tuned": comparison.leader("polynomial", "triplet")
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
         further={
-            "What was chosen": chosen({label: groups[key] for key, label in labels(groups).items()}),
+            "What was chosen": chosen(labelled := {label: groups[key] for key, label in labels(groups).items()}),
             **tried(study.dataset, chosen_here(on_first)),
-            "Where the scores of the first seed lie": _scores(study, groups),
-            EVERY_PAIR: pairs(every),
+            "Where the scores of the first seed lie": score_table(study.dataset, labelled),
+            **({EVERY_PAIR: pairs(every)} if len(every) > 1 else {}),
         },
         data=_data(study, groups, found),
     )  # fmt: skip
@@ -145,7 +144,7 @@ def _of_all_losses(
 ) -> Iterator[str]:
     """Say which losses are the best on the first model, how they compare, and whether fitted coefficients helped."""
     (model, _), *_ = groups
-    of_model = {loss: runs for (of, loss), runs in groups.items() if of == model}
+    of_model = on_first_model(groups)
     if len(of_model) < 3:
         return
     ranked = sorted(of_model, key=lambda loss: -_mean(of_model[loss]))
@@ -217,9 +216,9 @@ def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], s
 
 def every_pair(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:
     """Return pairs of losses on the first model, the higher mean rsum first -> how they compare, corrected for all."""
-    (model, _), *_ = groups
-    ranked = sorted((loss for of, loss in groups if of == model), key=lambda loss: -_mean(groups[model, loss]))
-    every = {(a, b): (groups[model, a], groups[model, b]) for a, b in itertools.combinations(ranked, 2)}
+    by_loss = on_first_model(groups)
+    ranked = sorted(by_loss, key=lambda loss: -_mean(by_loss[loss]))
+    every = {(a, b): (by_loss[a], by_loss[b]) for a, b in itertools.combinations(ranked, 2)}
     return compare_all(every, paired=None)
 
 
@@ -260,62 +259,9 @@ def _mean(runs: Sequence[Run]) -> float:
     return summarize([run.rsum for run in runs]).mean
 
 
-def _scores(study: StudyRuns, groups: Mapping[Key, Sequence[Run]]) -> pd.DataFrame:
-    """One row for each model and loss: mean scores in the first seed's last epoch, and what rsum still gained, a mean.
-
-    As far as `scores.json` has it, also where the middle 98 % of that seed's scores on the images that choose lie, and
-    which share of the hardest negatives the released coefficients would not move, or move the wrong way.
-    """
-    rows = list[dict[str, str]]()
-    path, noted = _noted_scores(study)
-    for key, label in labels(groups).items():
-        runs = groups[key]
-        histories = [run.history() for run in runs]
-        dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
-        means = runs[0].last_epoch()[[*LAST_EPOCH.values()]].mean()
-        gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
-        with reading(path, SCORES):
-            told = _in_cells(noted.get(runs[0].folder.name))
-        rows.append(
-            {"loss": label}
-            | {heading: f"{means[name]:.2f}" for heading, name in LAST_EPOCH.items()}
-            | {"rsum gained in the last epoch (all seeds)": f"{gained:+.1f}"}
-            | told
-        )
-    return pd.DataFrame(rows).fillna("").set_index("loss")
-
-
 def draw_scores(study: StudyRuns, picture: Path) -> None:
-    """Draw where the scores of each loss's first seed lie on the first model, as far as `scores.json` has them."""
-    from uwml_lib.reports import figures
-
-    (path, noted), ranges = _noted_scores(study), {}
-    (model, _), *_ = groups = groups_of(study)
-    for (of, loss), runs in groups.items():
-        if of == model and (scores := noted.get(runs[0].folder.name)):
-            with reading(path, SCORES):
-                ranges[loss] = scores["quantiles"]
-    picture.unlink(missing_ok=True)  # of other runs
-    if ranges:
-        figure, _ = figures.score_ranges(ranges, describe(PolynomialLoss(), (-1.0, 1.0)).zones)
-        with atomic_path(make_folder(picture.parent) / picture.name) as path, figures.plt.style.context(figures.STYLE):
-            figure.savefig(path, format="png")
-        figures.plt.close(figure)
-
-
-def _noted_scores(study: StudyRuns) -> tuple[Path, Mapping[str, Any]]:
-    """Return where it is noted, beside the runs, where scores lie, and what is noted: run folder -> that."""
-    path = paths.RUNS / study.dataset / "scores.json"
-    return path, read_json(path) if path.exists() else {}
-
-
-def _in_cells(scores: Mapping[str, Any] | None) -> dict[str, str]:
-    if scores is None:
-        return {}
-    spans = {f"{pair}s, 1 to 99 %": f"{low:.2f} to {high:.2f}" for pair, (low, *_, high) in scores["quantiles"].items()}
-    moved = scores["moved"]["released"]["negative"]
-    idle = {effect: f"{moved.get(effect, 0.0):.0%}" for effect in (NOTHING, WRONG_WAY)}
-    return spans | {f"hardest negatives {effect} by the released": share for effect, share in idle.items()}
+    """Draw where the scores of each loss's first seed lie on the first model."""
+    draw_score_ranges(study.dataset, on_first_model(groups_of(study)), picture)
 
 
 def _data(study: StudyRuns, groups: Mapping[Key, Sequence[Run]], found: Mapping[Key, Comparison]) -> dict[str, Any]:

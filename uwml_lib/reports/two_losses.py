@@ -56,7 +56,7 @@ def two_losses(study: StudyRuns) -> Report:
     summary = _summary(study, compared)
     verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
     values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
-    listed, summed_up = _by_seed(by_loss)
+    listed, summed_up = by_seed(by_loss)
     finding = (
         f"On {study.dataset} ({counted(n_images, f'{study.split} image')}, {run.model}): {values} in rsum; {verdict}."
     )
@@ -109,20 +109,20 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
+def by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     """List the differences, and sum them up by what does not mind seeds that fail by far: a median and a sign test."""
     rsums = {loss: {run.seed: run.rsum for run in by_loss[loss]} for loss in ("polynomial", "triplet")}
     apart = [rsum - rsums["triplet"][seed] for seed, rsum in rsums["polynomial"].items()]
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
     p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, float(np.median(apart))
-    by_seed = dict(zip(rsums["polynomial"], apart, strict=True))
+    of_seed = dict(zip(rsums["polynomial"], apart, strict=True))
     lost = {run.seed: f"; the scores of {loss} collapsed" for loss in rsums for run in by_loss[loss] if run.collapsed}
     far = ", ".join(
         f"{seed} ({difference:+.1f}{lost.get(seed, '')})"
-        for seed, difference in by_seed.items() if abs(difference) > 5 * abs(middle)
+        for seed, difference in of_seed.items() if abs(difference) > 5 * abs(middle)
     )  # fmt: skip
     widened = ". Seeds that differ by more than five times that move the mean and widen its interval: " * bool(far)
-    listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in by_seed.items())
+    listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in of_seed.items())
     return (
         f"polynomial − triplet, rsum, seed by seed: {listed}.",
         f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')} (two-sided sign test: "

@@ -3,7 +3,7 @@
 Fixed in advance: the losses, the seeds, and when there are more of them. How each loss is tuned, `alike` says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from uwml_lib.evaluation.statistics import compare
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.tuned_losses import FITTED, draw_scores, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
+from uwml_lib.runs.study_runs import save_study
 from uwml_lib.studies.alike import FIRST, train_alike
 from uwml_lib.studies.score_ranges import note_scores
 from uwml_lib.studies.study import Groups, Request, Study, nothing
@@ -27,19 +28,26 @@ OTHER_MODELS: tuple[dict[str, Any], ...] = (
 
 
 def train_the_tuned(request: Request, groups: Groups) -> Groups:
-    """Tune and train the two losses, then the others, then the two on other models: what matters most comes first."""
-    seeds = request.seeds
-    two = train_alike(request, FIRST, seeds)
-    note_scores(request, [run for run in two if run.seed == seeds[0]])
-    if interval_is_wide(two) and not request.smoke:
+    """Tune and train the two losses, then the others, then the two on other models: what matters most comes first.
+
+    After each of these what there is gets noted, for it may take days, and `uwml report` shows it in the meantime.
+    """
+    seeds, groups = request.seeds, {"runs": [], "coefficients": [], "models": []}
+
+    def train(group: str, losses: Sequence[str], seeds: Sequence[int], *models: Mapping[str, Any]) -> None:
+        groups[group] += (runs := train_alike(request, losses, seeds, *models))
+        note_scores(request, [run for run in runs if run.seed == request.seeds[0]])
+        save_study(request.base.dataset, STUDY.name, groups)
+
+    train("runs", FIRST, seeds)
+    if interval_is_wide(groups["runs"]) and not request.smoke:
         more = range(max(seeds) + 1, max(seeds) + 1 + len(seeds))
         request.say(f"the interval is wider than {WIDEST:g} points of rsum: seeds {more[0]} to {more[-1]} too")
-        two += train_alike(request, FIRST, more)
-    fitted = train_alike(request, (FITTED,), seeds[:OTHER_SEEDS])
-    others = train_alike(request, OTHERS, seeds[:OTHER_SEEDS])
-    on_models = train_alike(request, FIRST, seeds[:MODEL_SEEDS], *OTHER_MODELS)
-    note_scores(request, [run for run in (*fitted, *others, *on_models) if run.seed == seeds[0]])
-    return {"runs": [*two, *others], "coefficients": fitted, "models": on_models}
+        train("runs", FIRST, more)
+    train("coefficients", (FITTED,), seeds[:OTHER_SEEDS])
+    train("runs", OTHERS, seeds[:OTHER_SEEDS])
+    train("models", FIRST, seeds[:MODEL_SEEDS], *OTHER_MODELS)
+    return groups
 
 
 def interval_is_wide(two: Sequence[Run]) -> bool:
@@ -65,7 +73,10 @@ def report(study: StudyRuns) -> Report:
         f"the interval over seeds of their difference is then wider than {WIDEST:g} points of rsum, whichever is ahead "
         f"(it was {width(first):.1f} wide); {OTHER_SEEDS} of the other losses, {MODEL_SEEDS} on other models."
     )
-    return replace(found, notes=(*found.notes, rule))
+    there = {*study.by_loss(), *(FITTED for _ in study["coefficients"])}
+    missing = [loss for loss in (FITTED, *OTHERS) if loss not in there] + ["other models"] * (not study["models"])
+    left = (f"Not trained yet: {', '.join(missing)}.",) if missing else ()
+    return replace(found, notes=(*found.notes, rule, *left))
 
 
 STUDY = Study(

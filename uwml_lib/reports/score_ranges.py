@@ -1,0 +1,98 @@
+"""Where the scores of trained models lie, as `scores.json` beside the runs notes it: in a table, a sentence, a figure.
+
+Of each loss its first seed is shown.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from uwml_lib.evaluation.statistics import summarize
+from uwml_lib.losses import PolynomialLoss
+from uwml_lib.runs.run import Run
+from uwml_lib.support import paths
+from uwml_lib.support.errors import reading
+from uwml_lib.support.files import atomic_path, make_folder, read_json
+from uwml_lib.weighting import describe
+from uwml_lib.weighting.coefficients import NOTHING, RIGHT, WRONG_WAY
+
+ByLoss = Mapping[str, Sequence[Run]]
+LAST_EPOCH = {
+    "positives": "positive_score", "hardest negatives": "hardest_negative_score", "informative": "informative_share",
+}  # fmt: skip
+SCORES = "where the scores of a run lie"
+
+
+def score_table(dataset: str, labelled: ByLoss) -> pd.DataFrame:
+    """One row for each label: mean scores in the first seed's last epoch, and what rsum still gained, a mean.
+
+    As far as `scores.json` has it, also where the middle 98 % of that seed's scores on the images that choose lie, and
+    which share of the hardest negatives the released coefficients would not move, or move the wrong way.
+    """
+    rows = list[dict[str, str]]()
+    path, noted = _noted(dataset)
+    for label, runs in labelled.items():
+        histories = [run.history() for run in runs]
+        dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
+        means = runs[0].last_epoch()[[*LAST_EPOCH.values()]].mean()
+        gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
+        with reading(path, SCORES):
+            told = _in_cells(noted.get(runs[0].folder.name))
+        rows.append(
+            {"loss": label}
+            | {heading: f"{means[name]:.2f}" for heading, name in LAST_EPOCH.items()}
+            | {"rsum gained in the last epoch (all seeds)": f"{gained:+.1f}"}
+            | told
+        )
+    return pd.DataFrame(rows).fillna("").set_index("loss")
+
+
+def _in_cells(scores: Mapping[str, Any] | None) -> dict[str, str]:
+    if scores is None:
+        return {}
+    spans = {f"{pair}s, 1 to 99 %": f"{low:.2f} to {high:.2f}" for pair, (low, *_, high) in scores["quantiles"].items()}
+    moved = scores["moved"]["released"]["negative"]
+    idle = {effect: f"{moved.get(effect, 0.0):.0%}" for effect in (NOTHING, WRONG_WAY)}
+    return spans | {f"hardest negatives {effect} by the released": share for effect, share in idle.items()}
+
+
+def pushed_in_words(dataset: str, by_loss: ByLoss) -> Iterator[str]:
+    """Say which share of the hardest negatives of trained models the released coefficients push away."""
+    path, noted = _noted(dataset)
+    said = []
+    for loss in ("polynomial", "triplet"):
+        if scores := noted.get(by_loss[loss][0].folder.name):
+            with reading(path, SCORES):
+                low, *_, high = scores["quantiles"]["negative"]
+                share = scores["moved"]["released"]["negative"].get(RIGHT, 0.0)
+            said.append(f"{share:.0%} after training with the {loss} loss (scores of {low:.2f} to {high:.2f})")
+    if said:
+        yield (
+            f"The released coefficients push away this share of a model's hardest negatives on {dataset}: "
+            f"{'; '.join(said)}."
+        )
+
+
+def draw_score_ranges(dataset: str, by_loss: ByLoss, picture: Path) -> None:
+    """Draw where the scores lie, as far as `scores.json` has them; no picture, and none of other runs, without any."""
+    from uwml_lib.reports import figures
+
+    (path, noted), ranges = _noted(dataset), {}
+    for loss, runs in by_loss.items():
+        if scores := noted.get(runs[0].folder.name):
+            with reading(path, SCORES):
+                ranges[loss] = scores["quantiles"]
+    picture.unlink(missing_ok=True)
+    if ranges:
+        figure, _ = figures.score_ranges(ranges, describe(PolynomialLoss(), (-1.0, 1.0)).zones)
+        with atomic_path(make_folder(picture.parent) / picture.name) as path, figures.plt.style.context(figures.STYLE):
+            figure.savefig(path, format="png")
+        figures.plt.close(figure)
+
+
+def _noted(dataset: str) -> tuple[Path, Mapping[str, Any]]:
+    """Return where it is noted where scores lie, and what is noted: run folder -> that."""
+    path = paths.RUNS / dataset / "scores.json"
+    return path, read_json(path) if path.exists() else {}
