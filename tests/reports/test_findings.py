@@ -3,7 +3,7 @@
 import pytest
 
 from tests.tables import cells
-from uwml_lib.reports.site.findings import conclusion, findings_sentences, findings_table, sentences_of
+from uwml_lib.reports.site.findings import answers, conclusion, findings_sentences, findings_table, sentences_of
 from uwml_lib.support import paths
 from uwml_lib.support.files import write_json, write_text
 
@@ -28,10 +28,10 @@ def test_nothing_was_published(reference):
 
 
 def test_one_seed_has_no_interval(reference):
-    write_json(reference / "f8k/summary.json", {"comparison": COMPARISON, "losses": LOSSES})
+    write_json(reference / "f8k_regions/summary.json", {"comparison": COMPARISON, "losses": LOSSES})
     (row,) = rows()
     found = "+1.0 (no interval from one value)"
-    assert row == ["SCAN i2t on photographs, Flickr8k", "not decided", found, "–", "1", "–"]
+    assert row == ["SCAN i2t on photographs of Flickr8k", "not decided", found, "–", "1", "–"]
 
 
 def test_losses_that_were_tuned_have_both_intervals_and_lead_to_their_page(reference):
@@ -52,6 +52,15 @@ def test_losses_that_were_tuned_have_both_intervals_and_lead_to_their_page(refer
     page, what = "(/pages/results/scenes-compare.md)", "SCAN i2t on scenes of digits, each loss tuned"
     assert released == [f"[{what}]{page}", "not decided", "+2.0 [-1.0, +3.0]", "[+0.5, +3.5]", "5", "–"]
     assert fitted[:2] == [f"[{what}, coefficients fitted]{page}", "polynomial is better; corrected for 4 comparisons"]
+
+
+def test_the_answer_is_two_sentences_of_losses_tuned_alike(reference):
+    alike = {"findings": ["On f8k_regions: ahead.", "The published gain.", "More."], "outcomes": {}}
+    other = {"findings": ["Else."], "outcomes": {}}
+    write_json(reference / "findings.json", {"reproduce": other})
+    assert answers(pytest.fail) == []
+    write_json(reference / "f8k_regions/findings.json", {"reproduce": other, "evidence": alike})
+    assert answers(pytest.fail) == ["On photographs of Flickr8k: ahead. The published gain."]
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_every_chapter_is_there_and_says_something(site):
     published = {copy.stem for copy in (site[0] / "reference").glob("**/notebooks/*.ipynb")}
     assert len(published) >= 10
     assert published <= {page.stem for page in (site[0] / "pages/course").glob("*.html")}
-    for name in ("scenes-reproduce", "scenes-compare", "scenes-models", "f8k-reproduce", "scenes-fidelity",
+    for name in ("scenes-reproduce", "scenes-compare", "scenes-models", "f8k_regions-evidence", "scenes-fidelity",
                  "clips-videos", "published"):  # fmt: skip
         assert "<table" in (site[0] / f"pages/results/{name}.html").read_text(encoding="utf-8")
     assert "Verdict" in (site[0] / "pages/results/scenes-reproduce.html").read_text(encoding="utf-8")
@@ -114,10 +114,10 @@ def test_every_chapter_is_there_and_says_something(site):
 
 
 def test_a_page_shows_the_figure_of_its_own_results(site):
-    """Several folders have a figure of the same name."""
-    for name, figure in {"scenes": "figures/recall_curves.png", "f8k": "f8k/recall_curves.png"}.items():
-        text = (site[0] / f"pages/results/{name}-reproduce.html").read_text(encoding="utf-8")
-        (shown,) = re.findall(r'src="\.\./\.\./(_images/recall_curves-\w+\.png)"', text)
+    figures = {"scenes-reproduce": "figures/recall_curves.png", "f8k_regions-evidence": "f8k_regions/score_ranges.png"}
+    for page, figure in figures.items():
+        text = (site[0] / f"pages/results/{page}.html").read_text(encoding="utf-8")
+        (shown,) = re.findall(rf'src="\.\./\.\./(_images/{Path(figure).stem}-\w+\.png)"', text)
         assert (site[0] / shown).read_bytes() == (site[0] / "reference" / figure).read_bytes()
 
 
@@ -137,7 +137,10 @@ def test_the_start_page_says_what_was_found(site):
 
 
 def test_a_page_of_results_says_its_command_and_the_course_its_questions(site):
-    for page, command in (("scenes-models", "make models"), ("f8k-fidelity", "make fidelity DATASET=f8k_precomp")):
+    for page, command in (
+        ("scenes-models", "make models"),
+        ("f8k_regions-evidence", "make evidence DATASET=f8k_regions"),
+    ):
         text = (site[0] / f"pages/results/{page}.html").read_text(encoding="utf-8")
         assert f'<span class="pre">{command.split()[-1]}</span></code>' in text and 'results.html#the-rule"' in text
         assert "sd-summary-text" in text, "the runs are folded"

@@ -20,8 +20,7 @@ from uwml_lib.support.files import read_json
 from uwml_lib.support.progress import Say
 
 DATA = {
-    "scenes": "scenes of digits", "clips": "videos of digits", "f8k": "photographs, Flickr8k",
-    "f8k_regions": "photographs, Flickr8k by regions",
+    "scenes": "scenes of digits", "clips": "videos of digits", "f8k_regions": "photographs of Flickr8k",
 }  # fmt: skip
 """Folder of published results -> what the data are."""
 IN_SHORT = ("reproduce", "evidence", "compare", "models")
@@ -56,6 +55,17 @@ def findings_table(titles: Mapping[str, str], say: Say, linked: bool = False) ->
 def conclusion(say: Say) -> str:
     """Say in a sentence which loss was ahead how often, over all that was published; "" where nothing was compared."""
     return in_short(dict(pair for folder, _ in _folders() for pair in _read(folder / FINDINGS, _outcomes, say)))
+
+
+def answers(say: Say) -> list[str]:
+    """Of each data set on which losses were tuned alike: who is ahead and how surely, and what the published gain is
+    to that.
+    """
+    return [
+        " ".join(said[:2]).replace(plain_markdown(dataset), DATA.get(dataset, dataset), 1)
+        for folder, dataset in _folders()
+        if (said := sentences_of(folder, "evidence", say))
+    ]
 
 
 def findings_sentences(say: Say, studies: Sequence[str] | None = None) -> list[str]:

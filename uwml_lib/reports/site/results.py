@@ -18,6 +18,7 @@ from uwml_lib.reports.report import RUNS, Report, in_short, plain_markdown, tabl
 from uwml_lib.reports.site.findings import (
     DATA,
     IN_SHORT,
+    answers,
     conclusion,
     findings_sentences,
     findings_table,
@@ -85,7 +86,7 @@ def write_results(
     sources.write("_made/own.md", contents(own))
     sources.write("_made/own_findings.md", _own_findings(reports))
     titles = {study.name: study.title for study in studies}
-    parts = [conclusion(say), findings_table(titles, say, linked=True), of_the_baseline()]
+    parts = [*answers(say), conclusion(say), findings_table(titles, say, linked=True), of_the_baseline()]
     sources.write("_made/findings.md", unbroken(unnoticed("\n\n".join(parts))))
     for name, chosen in {"sentences": None, "in_short": IN_SHORT}.items():
         said = "\n".join(f"- {sentence}" for sentence in findings_sentences(say, chosen))
