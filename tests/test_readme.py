@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,10 @@ from uwml_lib.cli import parse
 from uwml_lib.reports.published import published_table
 from uwml_lib.reports.records import reliability_text
 from uwml_lib.reports.site.findings import answers, conclusion, findings_sentences, findings_table
+from uwml_lib.runs import load_study
 from uwml_lib.studies import STUDIES
+from uwml_lib.studies.committed import FILES
+from uwml_lib.support import paths
 from uwml_lib.support.files import check_files, read_json, read_sealed_json, sha256_of
 from uwml_lib.support.paths import CHECKOUT, PERFORMANCE, REFERENCE
 
@@ -135,6 +140,24 @@ def test_the_published_runs_are_whole():
             assert sha256_of(folder / "results.json") == digest
             files = read_sealed_json(folder / "results.json")["files"]
             check_files(folder, {file: files[file] for file in ("config.json", "metrics.jsonl")})
+
+
+@pytest.mark.parametrize("listed", sorted(REFERENCE.glob("**/studies/*.json")), ids=lambda path: path.stem)
+def test_a_published_table_is_what_the_published_runs_give(listed, tmp_path, monkeypatch):
+    """Made anew of every run's numbers, without data or weights, to the last digit."""
+    study, folder = STUDIES[listed.stem], listed.parent.parent
+    dataset = "scenes" if folder == REFERENCE else folder.name
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "REPORTS", tmp_path)
+    runs = tmp_path / "runs" / dataset
+    shutil.copytree(folder / "runs", runs)
+    for file in (listed, *filter(Path.exists, (folder / file for file in FILES))):
+        shutil.copy(file, runs)
+    if (folder / "linear_cca.json").exists():
+        (tmp_path / dataset).mkdir()
+        shutil.copy(folder / "linear_cca.json", tmp_path / dataset)
+    found = study.report(load_study(dataset, study.name)).with_runs()
+    assert found == (folder / f"{study.table or study.name}.md").read_text(encoding="utf-8")
 
 
 def test_reliability_is_the_measured_one():

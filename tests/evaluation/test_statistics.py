@@ -148,15 +148,15 @@ def test_an_image_owns_its_captions():
         ([(1, -1, 3), (1, -1, 3)], "no difference shown: both intervals include 0"),
         (
             [(1, -0.1, 2), (1, 0.5, 1.5)],
-            "not decided: ours is ahead on these images, but the interval over seeds includes 0",
+            "not decided: with these trainings ours is ahead, but the interval over seeds includes 0",
         ),
         (
             [(1, 0.1, 2), (1, 0, 2)],
-            "not decided: ours is ahead with these seeds, but the interval over images includes 0",
+            "not decided: on these images ours is ahead, but the interval over images includes 0",
         ),
         (
             [(-1, -2, 0), (-1, -2, -0.5)],
-            "not decided: theirs is ahead on these images, but the interval over seeds includes 0",
+            "not decided: with these trainings theirs is ahead, but the interval over seeds includes 0",
         ),
         ([(1, 0.1, 2), (-1, -2, -0.5)], "not decided: the two intervals contradict each other"),
         ([(5, NAN, NAN), (5, 4, 6)], "not decided: one seed says nothing about the spread"),

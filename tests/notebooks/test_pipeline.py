@@ -389,7 +389,7 @@ def test_real_features_without_a_test_split(shared, tmp_path):
     result = uwml(tmp_path, "reproduce", *arguments)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "loss (dev split)" in result.stdout
-    assert "There is no test split here" in result.stdout
+    assert "These data have no test split" in result.stdout
     assert "one seed says nothing about the spread" in result.stdout
     notebook = (tmp_path / "reports" / "f8k_precomp" / "04_evaluation.ipynb").read_text()
     assert "comes without pictures" in notebook

@@ -1,5 +1,7 @@
 """What was published, in a table and in sentences, for none, one and many comparisons, and for damaged files."""
 
+import shutil
+
 import pytest
 
 from tests.tables import cells
@@ -54,13 +56,21 @@ def test_losses_that_were_tuned_have_both_intervals_and_lead_to_their_page(refer
     assert fitted[:2] == [f"[{what}, coefficients fitted]{page}", "polynomial is better; corrected for 4 comparisons"]
 
 
-def test_the_answer_is_two_sentences_of_losses_tuned_alike(reference):
-    alike = {"findings": ["On f8k_regions: ahead.", "The published gain.", "More."], "outcomes": {}}
+def test_the_answer_is_of_losses_tuned_alike(reference):
+    asked = "**Is the polynomial loss better than the triplet loss on"
     other = {"findings": ["Else."], "outcomes": {}}
     write_json(reference / "findings.json", {"reproduce": other})
     assert answers(pytest.fail) == []
+    mine = {"evidence": {"findings": ["On _mine_: so.", "More."], "outcomes": {"SCAN": ""}}}
+    write_json(reference / "_mine_/findings.json", mine)
+    (said,) = answers(pytest.fail)
+    assert said == rf"{asked} \_mine\_? That is not decided.** On \_mine\_: so.", "shown as it is; of no photographs"
+    shutil.rmtree(reference / "_mine_")
+    gains = "The published gains of the polynomial loss, so."
+    alike = {"findings": ["On f8k_regions: so.", "More.", gains], "outcomes": {"SCAN": "triplet", "VSE": ""}}
     write_json(reference / "f8k_regions/findings.json", {"reproduce": other, "evidence": alike})
-    assert answers(pytest.fail) == ["On photographs of Flickr8k: ahead. The published gain."]
+    data, no = "photographs of Flickr8k", "No, the triplet loss is better"
+    assert answers(pytest.fail) == [f"{asked} {data}? {no}.** On {data}: so. {gains}"]
 
 
 @pytest.mark.parametrize(

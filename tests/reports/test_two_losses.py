@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.made import altered, made_run, write_run, write_study
+from tests.made import altered, made_run, made_runs, write_run, write_study
 from uwml_lib.config import preset
 from uwml_lib.evaluation import chance_rsum, retrieval_metrics
 from uwml_lib.losses import PolynomialLoss
@@ -14,7 +14,13 @@ from uwml_lib.reports import figures
 from uwml_lib.reports.site import results
 from uwml_lib.reports.tables import COLUMNS, commands_in_words, compare_losses, results_table, run_table
 from uwml_lib.reports.tuned_losses import tuned_losses
-from uwml_lib.reports.two_losses import agreement_with_reference, linear_cca_text, two_losses, warmup_effect
+from uwml_lib.reports.two_losses import (
+    agreement_with_reference,
+    by_seed,
+    linear_cca_text,
+    two_losses,
+    warmup_effect,
+)
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies import build_pages, fidelity, models
 from uwml_lib.support import paths
@@ -99,13 +105,24 @@ def test_seeds_whose_scores_end_at_two_levels_are_told_apart(study, monkeypatch)
     )
 
 
+def test_seeds_with_which_both_losses_are_equal_are_named_and_not_counted(monkeypatch):
+    """Equal but for rounding, which is no lead of either."""
+    monkeypatch.setattr(Run, "collapsed", False)
+    triplet = made_runs({0: 400.0, 1: 400.0, 2: 400.0}, loss="triplet")
+    polynomial = made_runs({0: 401.0, 1: 402.0, 2: 400.0 - 6e-14}, loss="polynomial")
+    listed, summed_up = by_seed({"triplet": triplet, "polynomial": polynomial})
+    assert listed.endswith("seed by seed: 0: +1.0, 1: +2.0, 2: +0.0.")
+    assert summed_up.startswith("the polynomial loss is ahead with 2 of 3 seeds, equal with 1 (two-sided sign test: ")
+    assert "p = 0.5)" in summed_up
+
+
 def test_text_says_when_there_is_no_test_split(study):
-    assert "There is no test split here: this is dev; which also" in text(altered(study, results={"split": "dev"}))
+    assert "These data have no test split, so this is dev; which also" in text(altered(study, results={"split": "dev"}))
 
 
 def test_held_out_training_images_that_chose_the_epoch(study):
     study = altered(study, results={"split": "dev"}, selection_images=50)
-    assert "this is dev; the last 50 training images, kept out of training, chose the epoch." in text(study)
+    assert "so this is dev; the last 50 training images, kept out of training, chose the epoch." in text(study)
     assert "held-out train rsum" in run_table(study.all_runs).columns
     figure, _ = figures.recall_curves(study)
     assert figure.axes[0].get_ylabel() == "held-out train rsum"
@@ -136,10 +153,11 @@ def test_what_the_features_are(study):
 def test_linear_cca_on_the_same_images(study, tmp_path):
     metrics, nothing = {name: 10.0 for name in COLUMNS}, [0.0] * len(study.runs[0].rsum_by_image)
     path = tmp_path / "linear_cca.json"
-    baseline = {"split": study.split, "metrics": metrics, "rsum_by_image": nothing}
+    baseline = {"split": study.split, "images": {"train": 90}, "metrics": metrics, "rsum_by_image": nothing}
     write_json(path, baseline)
     words = linear_cca_text(path, study)
-    assert "linear CCA on the same images (`benchmarks/linear_cca.py`): i→t R@1 10.0" in words
+    assert "linear CCA, fitted on all 90 training images, those that choose among them, and scored on the" in words
+    assert "(`benchmarks/linear_cca.py --dataset scenes`): i→t R@1 10.0" in words
     ours = np.mean([run.rsum for run in study.by_loss()["triplet"]])
     assert f"images, seeds averaged): triplet {ours:+.1f} [" in words
     write_json(path, {**baseline, "split": "train"})

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tests.tiny import SIZES, write_tiny
 from uwml_lib import config
 from uwml_lib.config import StudyOptions
 from uwml_lib.datasets import fingerprint
+from uwml_lib.evaluation.metrics import RECALL_AT
 from uwml_lib.losses import LOSSES, PolynomialLoss
 from uwml_lib.reports import figures, trained_on
 from uwml_lib.reports.tuned_losses import (
@@ -33,7 +35,7 @@ from uwml_lib.reports.tuned_losses import (
 )
 from uwml_lib.reports.tuning import chosen_here, how_tuned
 from uwml_lib.reports.tuning import tried as tuning_tables
-from uwml_lib.runs import Run, StudyRuns
+from uwml_lib.runs import Run, StudyRuns, load_study
 from uwml_lib.studies import alike, compare, evidence, offers, ranges, score_ranges, tuning
 from uwml_lib.studies.committed import Committed
 from uwml_lib.studies.engine import given_settings
@@ -48,6 +50,7 @@ from uwml_lib.weighting import describe, positives_and_hardest_negatives
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
+WAYS = ("image_to_text", "text_to_image")
 LIES = "Where the scores of the first seed lie"
 PLACES = {"learning_rate": 1.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 9.0, "loss.margin": 0.2}
 
@@ -263,7 +266,7 @@ def test_a_step_beyond_an_edge_that_was_taken_is_tried(home, monkeypatch, best, 
     assert [of["step"] for of in found["offered"] if of["step"]] == [{"learning_rate": step} for step in steps]
     assert {of["epochs"] for of in found["offered"] if of["step"]} == {8}
     write_json(home / "runs/tiny/tuning.json", {"triplet": found})
-    table = tuning_tables("tiny", ["triplet"])["What was offered, and taken"].reset_index()
+    table = tuning_tables("tiny", ["triplet"], {})["What was offered, and taken"].reset_index()
     beyond = [f"its own trials, learning rate {step:.3g}" for step in steps]
     assert [*table["settings of"]] == ["its own trials", "its own trials", *beyond]
     assert [*table["taken"]].count("yes") == 1
@@ -568,7 +571,8 @@ def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     monkeypatch.setattr(evidence, "note_scores", lambda request, runs: noted.extend(runs))
     monkeypatch.setattr(Request, "train", lambda self, configs: trained.extend(configs) or list(configs))
     counts = []
-    monkeypatch.setattr(evidence, "save_study", lambda *of: counts.append([*map(len, of[-1].values())]))
+    monkeypatch.setattr(evidence, "_note", lambda name, found: counts.append([name, *map(len, found.values())]))
+    monkeypatch.setattr(evidence, "draw_scores", lambda *of: None)
     request = replace(a_request(home), seeds=evidence.STUDY.seeds)
     groups = evidence.train_the_tuned(request, {})
     seeds = lambda group, **wanted: sorted(  # noqa: E731
@@ -584,9 +588,25 @@ def test_what_is_trained_and_with_which_seeds(home, monkeypatch):
     assert all(run.loss_options == {"positive_ceiling": None} for run in groups["coefficients"])
     assert all(run.lambda_softmax is None for run in groups["models"])
     assert {run.seed for run in noted} == {0} and len(noted) == 2 + 1 + 3 + 4
-    assert counts == [[20, 0, 0], [40, 0, 0], [40, 5, 0], [55, 5, 0], [55, 5, 12]], "what there is, after each step"
+    after_each_step = [(20, 0, 0), (40, 0, 0), (40, 5, 0), (55, 5, 0), (55, 5, 12)]
+    assert counts == [[request.base.dataset, *of] for of in after_each_step]
     monkeypatch.setattr(evidence, "interval_is_wide", lambda runs: False)
     assert len(evidence.train_the_tuned(request, {})["runs"]) == 2 * 10 + 3 * 5
+
+
+def test_what_there_is_so_far_is_noted_and_replaces_nothing_that_has_more(study):
+    two, path = list(study.by_loss()["triplet"] + study.by_loss()["polynomial"]), paths.RUNS / "scenes/evidence.json"
+    few = {"runs": two, "coefficients": [], "models": []}
+    assert evidence._note("scenes", few).runs == tuple(two)
+    report = evidence.report(load_study("scenes", "evidence"))
+    left = "polynomial_fitted, polynomial_relative, infonce, multi_similarity, other models"
+    assert report.notes[-1] == f"Not trained yet: {left}.", "whatever the number of seeds"
+    everything = {name: list(runs) for name, runs in study.groups.items()}
+    evidence._note("scenes", everything)
+    whole = path.read_bytes()
+    assert evidence._note("scenes", few).runs == tuple(two) and path.read_bytes() == whole
+    evidence._note("scenes", {**few, "runs": [write_run(paths.RUNS / "scenes/new-0", "triplet", 0, 2.0)]})
+    assert read_json(path)["runs"] == ["new-0"], "another training than any there"
 
 
 @pytest.fixture
@@ -616,7 +636,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     ]
     write_json(paths.RUNS / "scenes/tuning.json", {"triplet": {
         "trials": 16, "pruned": 4, "failed": 1, "contenders": 3, "chosen_by": "dev", "at_edge": ["learning_rate"],
-        "rsums": {"1000": 320.0, "1001": 322.0}, "taken_from": "", "offered": offered,
+        "rsums": {"1000": 320.0, "1001": 322.0}, "taken_from": "", "offered": offered, "own": {"learning_rate": 2e-3},
         "space": {"learning_rate": {"low": 1e-3, "high": 2e-2}, "batch_size": [8, 16], "loss.margin": [0.1]},
     }})  # fmt: skip
     report = tuned_losses(study)
@@ -629,10 +649,16 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert report.verdict == "polynomial is better" and report.decided
     tuned = "on scenes, each loss tuned"  # which is another question than that of one setting for both
     assert report.outcomes == {f"{i2t} {tuned}": "polynomial", f"{t2i} {tuned}": ""}
-    first, by_seed, every, in_pairs, fitted = report.findings
+    first, by_seed, by_direction, every, in_pairs, fitted = report.findings
     assert by_seed.startswith("Seed by seed on scenes, both tuned: the polynomial loss is ahead with 3 of 3 seeds (")
-    assert "both losses tuned alike and trained with 3 seeds, the polynomial loss reaches an rsum of 575.3 ±" in first
-    assert "over seeds, [+" in first and first.endswith("over images; polynomial is better.")
+    assert "On scenes, both losses tuned alike, the polynomial loss reaches an rsum of 575.3 ±" in first
+    assert "3 seeds each), a difference of +" in first and first.endswith(
+        "images (95 % intervals); polynomial is better."
+    )
+    each = [[sum(run.metrics[f"{way}_recall_at_{k}"] for k in RECALL_AT) for run in study.runs[:6]] for way in WAYS]
+    apart = [f"{np.mean(of[3:]) - np.mean(of[:3]):+.1f} [" for of in each]
+    assert f"image to text {apart[0]}" in by_direction and f"text to image {apart[1]}" in by_direction
+    assert sum(float(of[:-2]) for of in apart) == pytest.approx(575.3 - 495.8, abs=0.2)
     assert every.startswith(
         "4 losses on scenes, each tuned by the same rule. The highest mean rsums: polynomial_fitted "
     )
@@ -641,8 +667,8 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert "with coefficients fitted to its scores, tuned alike: its rsum changes by +" in fitted
     text = report.to_markdown()
     assert "All but polynomial − triplet are corrected for their number, 3 (Holm)." in text
-    assert "chosen by rsum on dev alone. As the draws of few trials are luck, each loss was also offered" in text
-    assert "its result. The data set's own settings proved the steadiest for: polynomial. " in text
+    assert "and rsum on dev alone chose. With few trials the best of them depends on chance, so each loss" in text
+    assert "its result. The data set's own settings were kept by: polynomial. " in text
     given = "Settings that were given, and not chosen here: those of polynomial_fitted, infonce."
     assert given in text, "for the file beside the runs has others, or none"
     chosen = report.further["What was chosen"]
@@ -653,7 +679,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
         "16 (4, 1)",
         "learning_rate",
     )
-    assert (tried["with further seeds"], tried["rsum on dev"]) == (3, "321.0 ± 1.4")
+    assert (tried["with further seeds"], tried["rsum of its own best on dev"]) == (3, "321.0 ± 1.4")
     own, other = report.further["What was offered, and taken"].reset_index().to_dict("records")
     assert (own["settings of"], own["rsum on dev, seed by seed"], own["taken"]) == (
         "its own trials",
@@ -662,10 +688,11 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     )
     assert (other["settings of"], other["epochs"], other["worst"]) == ("another tuning of triplet", 8, "310.0")
     assert not other["taken"]
+    assert "The settings that were offered" in report.further
     ranges = tried["learning rate"], tried["batch"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
     lies = report.further[LIES].iloc[0]
-    assert (lies["positives"], lies["hardest negatives"]) == ("0.50", "0.40")
+    assert (lies["positives, in training"], lies["hardest negatives, in training"]) == ("0.50", "0.40")
     json.dumps(report.data, allow_nan=False)
 
 
@@ -688,11 +715,11 @@ def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
     assert sum(moved["negative"].values()) == 1
     assert 0.7 <= first["quantiles"]["positive"][0] <= first["quantiles"]["positive"][-1] <= 0.71
     report = tuned_losses(study)
-    (pushed,) = (said for said in report.findings if said.startswith("The released coefficients push away this share"))
-    assert "hardest negatives on scenes: 0% after training with the triplet loss (scores of 0.2" in pushed
+    (pushed,) = (said for said in report.findings if said.startswith("The released coefficients push"))
+    assert "hardest negatives of trained models on scenes: 0% after training with the triplet loss (seed 0;" in pushed
     row = report.further[LIES].iloc[0]
     assert row["negatives, 1 to 99 %"] in ("0.20 to 0.21", "0.21 to 0.21")
-    assert row["hardest negatives not moved by the released"] == "100%"
+    assert row["hardest negatives not moved by the released coefficients"] == "100%"
     drawn = []
     monkeypatch.setattr(figures, "score_ranges", lambda *given: drawn.append(given) or figures.panels(1, 1, 1, 1))
     draw_scores(study, home / "figures/score_ranges.png")
@@ -711,21 +738,24 @@ def test_settings_that_are_silent_are_the_data_sets(study):
     for other in ({"learning_rate": 1e-3}, {"batch_size": 256}, {"loss_options": {"margin": 0.3}}):
         changed = [replace(run, config=replace(run.config, **other)) for run in runs["polynomial"]]
         assert chosen_here({"polynomial": changed}) == [], other
-        assert "not chosen here: those of polynomial." in how_tuned({"polynomial": changed})
+        assert "not chosen here: those of polynomial." in how_tuned({"polynomial": changed}, {})
 
 
-def test_the_report_says_by_which_rule_there_are_so_many_seeds(home):
+def test_the_report_says_by_which_rule_there_are_so_many_seeds(home, monkeypatch):
     losses = {"triplet": 2.0, "polynomial": 3.0}
 
     def notes(seeds):
         folder = paths.RUNS / f"scenes{len(seeds)}"
+        shutil.rmtree(folder, ignore_errors=True)
         runs = [write_run(folder / f"{loss}-{s}", loss, s, at + s / 50) for loss, at in losses.items() for s in seeds]
         return " ".join(evidence.report(StudyRuns("scenes", {"runs": tuple(runs)})).notes)
 
+    left = "polynomial_fitted, polynomial_relative, infonce, multi_similarity, other models."
+    assert notes(range(10)).endswith(f"Not trained yet: 10 more seeds of triplet and polynomial, {left}")
+    monkeypatch.setattr(evidence, "WIDEST", 100.0)
     ten = notes(range(10))
     assert "fixed before any training: 10 of triplet and polynomial, and 10 more if" in ten
-    left = "Not trained yet: polynomial_fitted, polynomial_relative, infonce, multi_similarity, other models."
-    assert ten.endswith(left), "as it is shown before all is trained"
+    assert ten.endswith(f"Not trained yet: {left}"), "as it is shown before all is trained"
     assert "fixed before" not in notes(range(3)), "others were asked for"
 
 
@@ -733,8 +763,8 @@ def test_the_published_gain_is_compared_with_what_photographs_gave(study):
     photographs = replace(study, dataset="f8k_regions")
     (said,) = (sentence for sentence in tuned_losses(photographs).findings if "Flickr30K" in sentence)
     assert said.endswith(
-        "Flickr30K, +8.5 over the published triplet loss and +13.3 over the one that others retrained, both lie below "
-        "the interval over seeds found here."
+        "loss, +8.5 over the published triplet loss and +13.3 over the one that others retrained, are of Flickr30K "
+        "with better features; both lie below what these intervals span."
     )
     assert not any("Flickr30K" in sentence for sentence in tuned_losses(study).findings), "not of digits"
     one = StudyRuns("f8k_regions", {"runs": tuple(run for run in study.runs if run.seed == 0)})
@@ -752,7 +782,7 @@ def test_effects_are_shares_of_the_scores():
 def test_one_model_is_not_named_in_every_row(study):
     one = StudyRuns("scenes", {"runs": study.runs})
     assert [*tuned_losses(one).table.index] == ["polynomial", "infonce", "triplet"]
-    assert len(tuned_losses(one).findings) == 4, "nothing of coefficients where none were fitted"
+    assert len(tuned_losses(one).findings) == 5, "nothing of coefficients where none were fitted"
 
 
 def test_every_pair_of_losses_once_each_way(study):
@@ -767,7 +797,7 @@ def test_every_pair_of_losses_once_each_way(study):
 
 def test_pairs_in_words_read_right_for_none_one_and_many():
     def said(**rsums):
-        runs = {("m", loss): made_runs(dict(enumerate(values)), loss=loss) for loss, values in rsums.items()}
+        runs = {loss: [*made_runs(dict(enumerate(values)), loss=loss)] for loss, values in rsums.items()}
         return pairs_in_words(every_pair(runs))
 
     low, high, mixed = (400.0, 401.0, 402.0), (440.0, 441.5, 442.5), (380.0, 425.0, 430.0)

@@ -92,14 +92,18 @@ def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkey
     write_json(tmp_path / "reference/summary.json", {"dataset": "scenes"})
     metrics = {name: 10.0 for name in COLUMNS}
     nothing = [0.0] * len(other.runs[0].rsum_by_image)
-    write_json(tmp_path / "report/linear_cca.json", {"split": "test", "metrics": metrics, "rsum_by_image": nothing})
+    write_json(
+        tmp_path / "report/linear_cca.json",
+        {"split": "test", "images": {"train": 90}, "metrics": metrics, "rsum_by_image": nothing},
+    )
     for name in ("recall_curves.png", "best_retrievals.png"):
         (tmp_path / "report/figures" / name).write_bytes(b"png")
     for _ in range(2):
         publish_studies("f8k_precomp", {"reproduce": STUDIES["reproduce"]})
+        write_json(tmp_path / "reference/f8k/pilot/noted.json", {})
     folder = tmp_path / "reference/f8k"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "findings.json", "linear_cca.json", "recall_curves.png", "runs", "summary.json", "table.md",
+        "findings.json", "linear_cca.json", "pilot", "recall_curves.png", "runs", "summary.json", "table.md",
     ]  # fmt: skip
     said, _ = read_json(folder / "findings.json")["reproduce"]["findings"]
     assert said.startswith("On f8k_precomp (40 test images, SCAN, i2t Mean): triplet ")

@@ -163,10 +163,10 @@ def test_models(tmp_path):
     again = STUDIES["reproduce"].report(study_of(better))  # which is one of them
     assert in_short(report.outcomes | again.outcomes) == (
         "4 comparisons were made, each of one model on one data set, at one setting for both losses or with each loss "
-        "tuned: the polynomial loss is ahead in 1; the triplet loss is ahead in 1; neither loss is shown to be ahead "
-        "in 1; the trainings collapsed in 1. Where it is decided, it goes either way."
+        "tuned: the polynomial loss is better in 1; the triplet loss is better in 1; neither loss is shown to be "
+        "better in 1; the trainings collapsed in 1. Where it is decided, it goes either way."
     )
-    one = "One comparison was made, of one model on one data set: the polynomial loss is ahead."
+    one = "One comparison was made, of one model on one data set: the polynomial loss is better."
     assert in_short(again.outcomes) == one
     assert in_short(STUDIES["fidelity"].report(study_of(made_runs({0: 1.0}))).outcomes) == ""
 

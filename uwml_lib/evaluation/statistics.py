@@ -48,7 +48,12 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         if np.isnan(self.low):
             return f"{self.difference:+.1f} (no interval from one value)"
-        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return f"{self.difference:+.1f} {self.ends}"
+
+    @property
+    def ends(self) -> str:
+        """The interval alone, without the difference."""
+        return f"[{self.low:+.1f}, {self.high:+.1f}]"
 
     @property
     def sign(self) -> int:
@@ -91,9 +96,9 @@ class Comparison(NamedTuple):
         if seeds and images:
             return "not decided: the two intervals contradict each other"
         if images:
-            return f"not decided: {images} is ahead on these images, but the interval over seeds includes 0"
+            return f"not decided: with these trainings {images} is ahead, but the interval over seeds includes 0"
         if seeds:
-            return f"not decided: {seeds} is ahead with these seeds, but the interval over images includes 0"
+            return f"not decided: on these images {seeds} is ahead, but the interval over images includes 0"
         return "no difference shown: both intervals include 0"
 
     def _obstacle(self) -> str:

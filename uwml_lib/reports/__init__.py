@@ -7,7 +7,7 @@ __getattr__ = names_of(
     {
         "records": ("record",),
         "report": ("Report",),
-        "site.findings": ("IN_SHORT", "findings_sentences", "findings_table"),
+        "site.findings": ("IN_SHORT", "answers", "findings_sentences", "findings_table"),
         "tables": (
             "COLUMNS", "compare_losses", "differences", "losses_by_model", "mean_and_std", "models_table",
             "results_table", "run_table",

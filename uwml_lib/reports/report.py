@@ -77,14 +77,14 @@ def plain_markdown(text: str) -> str:
 
 
 WINNERS = {
-    "polynomial": "the polynomial loss is ahead", "triplet": "the triplet loss is ahead",
-    "": "neither loss is shown to be ahead", "collapsed": "the trainings collapsed",
+    "polynomial": "the polynomial loss is better", "triplet": "the triplet loss is better",
+    "": "neither loss is shown to be better", "collapsed": "the trainings collapsed",
 }  # fmt: skip
 """Outcome of a comparison -> its words."""
 
 
 def in_short(outcomes: Mapping[str, str]) -> str:
-    """Count, over all that was compared, which loss is ahead; "" where nothing was. outcomes: as of a report."""
+    """Count, over all that was compared, which loss is better; "" where nothing was. outcomes: as of a report."""
     if not outcomes:
         return ""
     if len(outcomes) == 1:

@@ -20,7 +20,8 @@ from uwml_lib.weighting.coefficients import NOTHING, RIGHT, WRONG_WAY
 
 ByLoss = Mapping[str, Sequence[Run]]
 LAST_EPOCH = {
-    "positives": "positive_score", "hardest negatives": "hardest_negative_score", "informative": "informative_share",
+    "positives": "positive_score", "hardest negatives": "hardest_negative_score",
+    "informative anchors": "informative_share",
 }  # fmt: skip
 SCORES = "where the scores of a run lie"
 
@@ -42,7 +43,7 @@ def score_table(dataset: str, labelled: ByLoss) -> pd.DataFrame:
             told = _in_cells(noted.get(runs[0].folder.name))
         rows.append(
             {"loss": label}
-            | {heading: f"{means[name]:.2f}" for heading, name in LAST_EPOCH.items()}
+            | {f"{heading}, in training": f"{means[name]:.2f}" for heading, name in LAST_EPOCH.items()}
             | {"rsum gained in the last epoch (all seeds)": f"{gained:+.1f}"}
             | told
         )
@@ -55,7 +56,7 @@ def _in_cells(scores: Mapping[str, Any] | None) -> dict[str, str]:
     spans = {f"{pair}s, 1 to 99 %": f"{low:.2f} to {high:.2f}" for pair, (low, *_, high) in scores["quantiles"].items()}
     moved = scores["moved"]["released"]["negative"]
     idle = {effect: f"{moved.get(effect, 0.0):.0%}" for effect in (NOTHING, WRONG_WAY)}
-    return spans | {f"hardest negatives {effect} by the released": share for effect, share in idle.items()}
+    return spans | {f"hardest negatives {effect} by the released coefficients": share for effect, share in idle.items()}
 
 
 def pushed_in_words(dataset: str, by_loss: ByLoss) -> Iterator[str]:
@@ -63,15 +64,20 @@ def pushed_in_words(dataset: str, by_loss: ByLoss) -> Iterator[str]:
     path, noted = _noted(dataset)
     said = []
     for loss in ("polynomial", "triplet"):
-        if scores := noted.get(by_loss[loss][0].folder.name):
-            with reading(path, SCORES):
-                low, *_, high = scores["quantiles"]["negative"]
-                share = scores["moved"]["released"]["negative"].get(RIGHT, 0.0)
-            said.append(f"{share:.0%} after training with the {loss} loss (scores of {low:.2f} to {high:.2f})")
+        with reading(path, SCORES):
+            scores = {run.seed: noted[run.folder.name] for run in by_loss[loss] if run.folder.name in noted}
+            shares = [of["moved"]["released"]["negative"].get(RIGHT, 0.0) for of in scores.values()]
+            spans = [of["quantiles"]["negative"] for of in scores.values()]
+        if shares:
+            share = " to ".join(dict.fromkeys(f"{of:.0%}" for of in (min(shares), max(shares))))
+            lie = f"{min(low for low, *_ in spans):.2f} to {max(high for *_, high in spans):.2f}"
+            seeds = f"seed{'s' * (len(scores) > 1)} {', '.join(map(str, scores))}"
+            batches = f"batches of {by_loss[loss][0].config.batch_size}"
+            said.append(f"{share} after training with the {loss} loss ({seeds}; {batches}; scores mostly {lie})")
     if said:
         yield (
-            f"The released coefficients push away this share of a model's hardest negatives on {dataset}: "
-            f"{'; '.join(said)}."
+            "The released coefficients push away this share of the hardest negatives of trained models on "
+            f"{dataset}: {'; '.join(said)}."
         )
 
 

@@ -4,12 +4,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from uwml_lib.datasets import EMBEDDED
-from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
+from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, paired_interval, summarize
 from uwml_lib.released.published import ROWS
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.score_ranges import draw_score_ranges, pushed_in_words, score_table
@@ -25,7 +26,7 @@ from uwml_lib.reports.tables import (
     run_table,
     two_levels,
 )
-from uwml_lib.reports.tuning import chosen, chosen_here, how_tuned, tried
+from uwml_lib.reports.tuning import Another, chosen, chosen_here, how_tuned, tried
 from uwml_lib.reports.two_losses import by_seed, data_remarks
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns
@@ -34,6 +35,8 @@ from uwml_lib.support.progress import counted
 
 FITTED = "polynomial_fitted"
 """The polynomial loss with coefficients fitted to the scores of the best trial of the released ones."""
+PUBLISHED_GAINS = "The published gains of the polynomial loss"
+"""How the sentence begins that says what is seen of them."""
 EVERY_PAIR = (
     "Every pair of losses: by how much the row's rsum is above that of the row with the column's number (* both "
     "intervals, corrected for the number of pairs, exclude 0)"
@@ -83,42 +86,45 @@ def labels(groups: Mapping[Key, Sequence[Run]]) -> dict[Key, str]:
     return {(model, loss): f"{model}: {loss}" if several else loss for model, loss in groups}
 
 
-def tuned_losses(study: StudyRuns) -> Report:
-    """Report every loss against the triplet loss, with the settings and the budget of each."""
+def tuned_losses(study: StudyRuns, another: Another = MappingProxyType({})) -> Report:
+    """Report every loss against the triplet loss, with the settings and the budget of each.
+
+    another: what other tunings chose that losses were offered.
+    """
     study.check_comparable()
     groups = groups_of(study)
     found = comparisons(groups)
     first, run = next(iter(found)), study.runs[0]
-    on_first, every = on_first_model(groups), every_pair(groups)
+    on_first = on_first_model(groups)
+    every = every_pair(on_first)
     verdict, n_images = found[first].verdict("polynomial", "triplet"), run.images_ranked
-    polynomial, triplet = (mean_and_std(groups[first[0], loss]) for loss in ("polynomial", "triplet"))
-    over_images = str(found[first].over_images).partition(" ")[2]
+    polynomial, triplet = (mean_and_std(on_first[loss]) for loss in ("polynomial", "triplet"))
     finding = (
-        f"On {study.dataset} ({counted(n_images, f'{study.split} image')}, {first[0]}), both losses tuned alike and "
-        f"trained with {counted(found[first].n[0], 'seed')}, the polynomial loss reaches an rsum of {polynomial} and "
-        f"the triplet loss one of {triplet}, a difference of {found[first].over_seeds} over seeds, {over_images} over "
-        f"images; {verdict}."
+        f"On {study.dataset}, both losses tuned alike, the polynomial loss reaches an rsum of {polynomial} and the "
+        f"triplet loss {triplet} ({first[0]}; {counted(n_images, f'{study.split} image')}; "
+        f"{counted(found[first].n[0], 'seed')} each), a difference of {found[first].over_seeds} over seeds and "
+        f"{found[first].over_images.ends} over images (95 % intervals); {verdict}."
     )
     return Report(
         title=f"{study.dataset}: losses tuned alike",
         table=_results(groups, found, study.split),
         runs=run_table(study.all_runs),
         commands=commands_in_words(study.all_runs),
-        about=(how_tuned(on_first),),
+        about=(how_tuned(on_first, another),),
         verdict=verdict,
         decided=bool(found[first].winner),
         notes=tuple(_notes(study, found)),
         findings=(finding, *_published_gain(study.dataset, first, found[first]),
-                  f"Seed by seed on {study.dataset}, both tuned: {by_seed(study.by_loss())[1]}.",
-                  *pushed_in_words(study.dataset, on_first),
-                  *_of_all_losses(study.dataset, groups, found, every)),
+                  f"Seed by seed on {study.dataset}, both tuned: {by_seed(on_first)[1]}.",
+                  *_by_direction(study.dataset, on_first), *pushed_in_words(study.dataset, on_first),
+                  *_of_all_losses(study.dataset, on_first, found, every)),
         outcomes={
             f"{model} on {study.dataset}, each loss tuned": comparison.leader("polynomial", "triplet")
             for (model, loss), comparison in found.items() if loss == "polynomial"
         },
         further={
             "What was chosen": chosen(labelled := {label: groups[key] for key, label in labels(groups).items()}),
-            **tried(study.dataset, chosen_here(on_first)),
+            **tried(study.dataset, chosen_here(on_first), another),
             "Where the scores of the first seed lie": score_table(study.dataset, labelled),
             **({EVERY_PAIR: pairs(every)} if len(every) > 1 else {}),
         },
@@ -128,26 +134,38 @@ def tuned_losses(study: StudyRuns) -> Report:
 
 def _published_gain(dataset: str, first: Key, found: Comparison) -> Iterator[str]:
     """Say what is seen of the published gain, with the same model on photographs."""
-    low, high = found.over_seeds.low, found.over_seeds.high
-    if dataset in EMBEDDED or first[0] != "SCAN, i2t Mean" or math.isnan(low):
+    if dataset in EMBEDDED or first[0] != "SCAN, i2t Mean" or math.isnan(found.over_seeds.low):
         return
+    intervals = (found.over_seeds, found.over_images)
+    low, high = min(of.low for of in intervals), max(of.high for of in intervals)
     names = ("polynomial_i2t_avg", "triplet_i2t_avg", "triplet_i2t_avg_retrained")
     polynomial, *triplets = (float(ROWS[f"f30k_{name}"].metrics["rsum"] or 0.0) for name in names)
     gains = [polynomial - triplet for triplet in triplets]
     published, again = ("above" if gain > high else "below" if gain < low else "within" for gain in gains)
-    lie = f"both lie {again}" if published == again else f"lie {published} and {again}"
+    lie = f"both lie {again}" if published == again else f"the first lies {published}, the second {again}"
     yield (
-        f"The published gains of the polynomial loss on Flickr30K, {gains[0]:+.1f} over the published triplet loss and "
-        f"{gains[1]:+.1f} over the one that others retrained, {lie} the interval over seeds found here."
+        f"{PUBLISHED_GAINS}, {gains[0]:+.1f} over the published triplet loss and {gains[1]:+.1f} over the one that "
+        f"others retrained, are of Flickr30K with better features; {lie} what these intervals span."
     )
 
 
+def _by_direction(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
+    """Say which direction of the retrieval the difference of the two losses comes from."""
+    said = []
+    for direction in ("image_to_text", "text_to_image"):
+        names = [name for name in COLUMNS if name.startswith(direction)]
+        ours, theirs = (
+            [sum(run.metrics[name] for name in names) for run in by_loss[loss]] for loss in ("polynomial", "triplet")
+        )
+        said.append(f"{direction.replace('_', ' ')} {paired_interval(ours, theirs)}")
+    yield f"By direction on {dataset}, polynomial − triplet in the sum of three recalls, over seeds: {', '.join(said)}."
+
+
 def _of_all_losses(
-    dataset: str, groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], every: Mapping[Key, Comparison]
+    dataset: str, of_model: Mapping[str, list[Run]], found: Mapping[Key, Comparison], every: Mapping[Key, Comparison]
 ) -> Iterator[str]:
     """Say which losses are the best on the first model, how they compare, and whether fitted coefficients helped."""
-    (model, _), *_ = groups
-    of_model = on_first_model(groups)
+    model = of_model["triplet"][0].model
     if len(of_model) < 3:
         return
     ranked = sorted(of_model, key=lambda loss: -_mean(of_model[loss]))
@@ -196,6 +214,7 @@ def _notes(study: StudyRuns, found: Mapping[Key, Comparison]) -> list[str]:
         "Recalls in percent, mean ± sample standard deviation over seeds. Differences in rsum with 95 % intervals: "
         "over seeds by Student's t over pairs, for trainings with the same seed begin with the same weights, and by "
         f"Welch's t where one loss has more seeds; over images by paired bootstrap, seeds averaged.{corrected}",
+        by_seed(study.by_loss())[0],
         *study.remarks,
         *collapsed_in_words(study.runs),
         *data_remarks(study),
@@ -217,9 +236,8 @@ def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], s
     return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
 
 
-def every_pair(groups: Mapping[Key, list[Run]]) -> dict[Key, Comparison]:
-    """Return pairs of losses on the first model, the higher mean rsum first -> how they compare, corrected for all."""
-    by_loss = on_first_model(groups)
+def every_pair(by_loss: Mapping[str, list[Run]]) -> dict[Key, Comparison]:
+    """Return pairs of losses of one model, the higher mean rsum first -> how they compare, corrected for all."""
     ranked = sorted(by_loss, key=lambda loss: -_mean(by_loss[loss]))
     every = {(a, b): (by_loss[a], by_loss[b]) for a, b in itertools.combinations(ranked, 2)}
     return compare_all(every, paired=None)

@@ -19,31 +19,43 @@ SHORT = {
 }  # fmt: skip
 """What is tuned of every loss -> its heading."""
 RULE = (
-    " Each loss was tuned by the same rule: as many trials at first, over the same ranges and those of its own "
-    "parameters, and some more where the best value, or what another tuning had chosen, lay at the edge of its "
-    "range or beyond, with seeds that are not reported, chosen by rsum on {chosen_by} alone."
+    " Each loss was tuned by the same rule: at first as many trials as the others had, over the same ranges and those "
+    "of its own parameters; then some more, over wider ranges, where the best value, or one that another tuning had "
+    "chosen, lay at the edge of its range or beyond. The trials have a seed that is not reported, and rsum on "
+    "{chosen_by} alone chose."
 )
 OFFERS = (
-    " As the draws of few trials are luck, each loss was also offered the settings of other losses, then full-length "
-    "instead of short trainings, and a step beyond an edge; it kept whichever proved steadiest. A table below lists "
-    "every offer and its result."
+    " With few trials the best of them depends on chance, so each loss was also offered the settings of other losses, "
+    "then full-length instead of short trainings, and a step beyond an edge; it kept the setting whose worst seed was "
+    "the best. Tables below list every offer and its result."
 )
+PRESET: Sequence[Mapping[str, Any]] = ({}, {"loss_options": {}})
+"""What `settings.json` says of a loss that kept the data set's own settings."""
+ANOTHER = "another tuning of"
+Another = Mapping[str, tuple[Mapping[str, Any], str]]
+"""Loss -> what another tuning of it chose, and the budget of that, such as "16 trials in float32"."""
 
 
-def how_tuned(losses: Mapping[str, Sequence[Run]]) -> str:
+def how_tuned(losses: Mapping[str, Sequence[Run]], another: Another) -> str:
     """Say by which rule losses were tuned, and which of them kept the data set's own settings. losses: runs of each."""
-    configs = [runs[0].config for runs in losses.values()]
-    first, here = configs[0], chosen_here(losses)
-    epochs = dict.fromkeys((of.epochs, of.decay_epoch) for of in configs)
-    lengths = (f"{counted(n, 'epoch')}, after {decay} of them a tenth of the learning rate" for n, decay in epochs)
+    runs = [of[0] for of in losses.values()]
+    first, here = runs[0].config, chosen_here(losses)
+    lengths: dict[str, list[str]] = {}
+    for loss, config in zip(losses, [of.config for of in runs], strict=True):
+        length = f"{counted(config.epochs, 'epoch')}, after {config.decay_epoch} of them a tenth of the learning rate"
+        lengths.setdefault(length, []).append(loss)
+    told = [f"{length} ({', '.join(of)})" if len(lengths) > 1 else length for length, of in lengths.items()]
+    precision = {"no": "float32"}.get(first.mixed_precision, first.mixed_precision)
+    again = " and of ".join(f"{loss} ({budget})" for loss, (_, budget) in another.items() if loss in here)
     settings, tuning = (_noted(first.dataset, name) for name in ("settings", "tuning"))
-    kept = ", ".join(loss for loss in here if settings[loss] in ({}, {"loss_options": {}}))
+    kept = ", ".join(loss for loss in here if settings[loss] in PRESET)
     given = ", ".join(loss for loss in losses if loss not in here)
     return (
-        f"Width {first.embed_size}; {'; or '.join(lengths)}."
+        f"{runs[0].model}; width {first.embed_size}; trained in {precision}; {'; '.join(told)}."
         + RULE.format(chosen_by=first.chosen_by) * bool(here)
         + OFFERS * any("offered" in tuning.get(loss, {}) for loss in here)
-        + f" The data set's own settings proved the steadiest for: {kept}." * bool(kept)
+        + f" Offered besides was what another tuning chose, of {again}." * bool(again)
+        + f" The data set's own settings were kept by: {kept}." * bool(kept)
         + f" Settings that were given, and not chosen here: those of {given}." * bool(given)
     )
 
@@ -68,15 +80,19 @@ def chosen(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """One row for each group of runs: the settings that were chosen for it."""
     rows = []
     for label, (run, *_) in groups.items():
-        values = {short: getattr(run.config, name) for name, short in SHORT.items()}
-        options = {name: value for name, value in run.config.loss_options.items() if value is not None}
-        rows.append({
-            "loss": label,
-            **{short: "" if value is None else f"{value:.3g}" for short, value in values.items()},
-            "epochs": run.config.epochs,
-            "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
-        })  # fmt: skip
+        config = run.config
+        rows.append({"loss": label, "epochs": config.epochs, **_cells(config.to_dict())})
     return pd.DataFrame(rows).set_index("loss")
+
+
+def _cells(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What is tuned of every loss, and what of its own, as cells of a table."""
+    options = {name: value for name, value in settings["loss_options"].items() if value is not None}
+    values = {short: settings[name] for name, short in SHORT.items()}
+    return {
+        **{short: "" if value is None else f"{value:.3g}" for short, value in values.items()},
+        "of the loss": ", ".join(f"{name} {_short(value)}" for name, value in options.items()),
+    }
 
 
 def _short(value: Any) -> str:
@@ -92,23 +108,44 @@ def _noted(dataset: str, name: str = "tuning") -> dict[str, dict[str, Any]]:
     return read_json(path) if path.exists() else {}
 
 
-def tried(dataset: str, losses: Sequence[str]) -> dict[str, pd.DataFrame]:
+def tried(dataset: str, losses: Sequence[str], another: Another) -> dict[str, pd.DataFrame]:
     """What was tried for each loss, and what it was offered; nothing where settings were given."""
     with reading(paths.RUNS / dataset / "tuning.json", "what was tried for each loss"):
         noted = {loss: of for loss, of in _noted(dataset).items() if loss in losses}
         rows = [_tried_of(loss, of) for loss, of in noted.items()]
-        offered = [row for loss, of in noted.items() for row in _offered_to(loss, of)]
-    titles = {"What was tried": rows, "What was offered, and taken": offered}
-    return {title: pd.DataFrame(of).fillna("").set_index("loss") for title, of in titles.items() if of}
+        taken = [row for loss in noted for row in _offered_to(loss, noted)]
+        offered = _offers(dataset, {loss: of for loss, of in noted.items() if "offered" in of}, another)
+    titles = {"What was tried": rows, "What was offered, and taken": taken, "The settings that were offered": offered}
+    found = {title: pd.DataFrame(of).fillna("") for title, of in titles.items() if of}
+    return {title: table.set_index(str(table.columns[0])) for title, table in found.items()}
 
 
-def _offered_to(loss: str, of: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _offers(dataset: str, noted: Mapping[str, Mapping[str, Any]], another: Another) -> list[dict[str, str]]:
+    """One row for each source of settings that losses were offered."""
+    offers = {f"{loss}'s own trials": of["own"] for loss, of in noted.items() if of.get("own", {}) not in PRESET}
+    offers |= {f"{ANOTHER} {loss}": settings for loss, (settings, _) in another.items() if loss in noted}
+    usual = {**preset(dataset).to_dict(), "loss_options": {}}
+    every = {"the preset": {}, **offers} if noted else {}
+    return [{"settings of": whose, **_cells({**usual, **of})} for whose, of in every.items()]
+
+
+def _whose(whose: str, loss: str, noted: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say where a setting comes from that a loss was offered; whose: as noted."""
+    if whose.startswith(ANOTHER):
+        return whose
+    if noted.get(whose or loss, {}).get("own") in PRESET:
+        return f"the preset, as kept by {whose}" if whose else "the preset"
+    return f"{whose}'s own trials" if whose else "its own trials"
+
+
+def _offered_to(loss: str, noted: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row for each setting that a loss could take, its own first, with the rsum of every training of it."""
+    of = noted[loss]
     for offer in of.get("offered", ()):
         rsums, step = [*offer["rsums"].values()], offer.get("step", {})
         beyond = (f"{SHORT.get(name, name.removeprefix('loss.'))} {value:.3g}" for name, value in step.items())
         yield {
-            "loss": loss, "settings of": ", ".join((offer["whose"] or "its own trials", *beyond)),
+            "loss": loss, "settings of": ", ".join((_whose(offer["whose"], loss, noted), *beyond)),
             "epochs": offer["epochs"],
             f"rsum on {of['chosen_by']}, seed by seed": " ".join(f"{rsum:.1f}" for rsum in rsums),
             "worst": f"{min(rsums):.1f}",
@@ -119,10 +156,11 @@ def _offered_to(loss: str, of: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _tried_of(loss: str, of: Mapping[str, Any]) -> dict[str, Any]:
     ranges = {name: _range(choice) for name, choice in of["space"].items()}
     own = [f"{name.removeprefix('loss.')} {said}" for name, said in ranges.items() if name.startswith("loss.")]
+    best = of["offered"][0]["rsums"] if of.get("offered") else of["rsums"]
     return {
         "loss": loss, "trials (pruned, failed)": f"{of['trials']} ({of['pruned']}, {of['failed']})",
         "with further seeds": of["contenders"],
-        f"rsum on {of['chosen_by']}": summarize([*of["rsums"].values()]).mean_and_std,
+        f"rsum of its own best on {of['chosen_by']}": summarize([*best.values()]).mean_and_std,
         **{SHORT.get(name, name): said for name, said in ranges.items() if not name.startswith("loss.")},
         "of the loss": ", ".join(own),
         "at an edge, nothing tried beyond": ", ".join(of["at_edge"]),

@@ -112,7 +112,9 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
 def by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     """List the differences, and sum them up by what does not mind seeds that fail by far: a median and a sign test."""
     rsums = {loss: {run.seed: run.rsum for run in by_loss[loss]} for loss in ("polynomial", "triplet")}
-    apart = [rsum - rsums["triplet"][seed] for seed, rsum in rsums["polynomial"].items()]
+    apart = [
+        round(rsum - rsums["triplet"][seed], 6) + 0.0 for seed, rsum in rsums["polynomial"].items()
+    ]  # equal is 0.0
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
     p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, float(np.median(apart))
     of_seed = dict(zip(rsums["polynomial"], apart, strict=True))
@@ -122,10 +124,11 @@ def by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
         for seed, difference in of_seed.items() if abs(difference) > 5 * abs(middle)
     )  # fmt: skip
     widened = ". Seeds that differ by more than five times that move the mean and widen its interval: " * bool(far)
+    equal = f", equal with {len(apart) - differ}" * (differ < len(apart))
     listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in of_seed.items())
     return (
         f"polynomial − triplet, rsum, seed by seed: {listed}.",
-        f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')} (two-sided sign test: "
+        f"the polynomial loss is ahead with {ahead} of {counted(len(apart), 'seed')}{equal} (two-sided sign test: "
         f"p = {p:.1g}), by {middle:+.1f} in the median{widened}{far}",
     )
 
@@ -165,7 +168,7 @@ def data_remarks(study: StudyRuns) -> list[str]:
     if study.split != "test":
         held_out = f"the last {config.selection_images} training images, kept out of training, chose the epoch"
         chose = held_out if config.selection_images else "which also chose the epoch"
-        remarks.append(f"There is no test split here: this is {study.split}; {chose}.")
+        remarks.append(f"These data have no test split, so this is {study.split}; {chose}.")
     if any(run.results.get(TWINS) for run in study.runs):
         rsums = {
             loss: [(run.results.get(TWINS) or run.metrics)["rsum"] for run in runs]
@@ -190,9 +193,11 @@ def linear_cca_text(path: Path, study: StudyRuns) -> str:
         theirs = np.array(baseline["rsum_by_image"])
         ours = {loss: np.mean([run.rsum_by_image for run in runs], axis=0) for loss, runs in study.by_loss().items()}
         apart = ", ".join(f"{loss} {paired_bootstrap(values, theirs)}" for loss, values in ours.items())
+        fitted = counted(baseline["images"]["train"], "training image")
     return (
-        f"For comparison, linear CCA on the same images (`benchmarks/linear_cca.py`): {cells}. In rsum the losses "
-        f"differ from it by (95 % intervals over images, seeds averaged): {apart}."
+        f"For comparison, linear CCA, fitted on all {fitted}, those that choose among them, and scored on the same "
+        f"images (`benchmarks/linear_cca.py --dataset {study.dataset}`): {cells}. In rsum the losses differ from it by "
+        f"(95 % intervals over images, seeds averaged): {apart}."
     )
 
 

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets import load_split
 from uwml_lib.reports.tuned_losses import FITTED
+from uwml_lib.reports.tuning import ANOTHER
 from uwml_lib.runs import Run, dev_batches
 from uwml_lib.studies.committed import INSTEAD
 from uwml_lib.studies.offers import MANY, PILOT, SEED, Candidate, as_settings, as_values, steadiest, take_over
@@ -76,7 +77,7 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
         chosen = settings | request.tuned
         own = chosen | {loss: of["own"] for loss, of in tuning.items() if "own" in of and loss not in request.tuned}
         earlier = PILOT.get(request.base.dataset, {})
-        offered = {f"another tuning of {loss}": {**of, "loss": loss} for loss, of in earlier.items()}
+        offered = {f"{ANOTHER} {loss}": {**of, "loss": loss} for loss, of in earlier.items()}
         offered |= {loss: {"loss": loss, **own[loss]} for loss in dict.fromkeys((*FIRST, *asked)) if loss in own}
         for loss in open_to:
             offers = {whose: of for whose, of in offered.items() if whose != loss}

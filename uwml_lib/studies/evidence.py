@@ -5,6 +5,7 @@ Fixed in advance: the losses, the seeds, and when there are more of them. How ea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from uwml_lib.evaluation.statistics import compare
@@ -13,8 +14,12 @@ from uwml_lib.reports.tuned_losses import FITTED, draw_scores, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.runs.study_runs import save_study
 from uwml_lib.studies.alike import FIRST, train_alike
+from uwml_lib.studies.offers import PILOT, PILOT_BUDGET
 from uwml_lib.studies.score_ranges import note_scores
 from uwml_lib.studies.study import Groups, Request, Study, nothing
+from uwml_lib.support import paths
+from uwml_lib.support.files import read_json
+from uwml_lib.support.paths import report_folder
 
 OTHERS = ("polynomial_relative", "infonce", "multi_similarity")
 SEEDS, OTHER_SEEDS, MODEL_SEEDS = 10, 5, 3
@@ -32,22 +37,32 @@ def train_the_tuned(request: Request, groups: Groups) -> Groups:
 
     After each of these what there is gets noted, for it may take days, and `uwml report` shows it in the meantime.
     """
-    seeds, groups = request.seeds, {"runs": [], "coefficients": [], "models": []}
+    dataset, seeds, found = request.base.dataset, sorted(request.seeds), Groups(runs=[], coefficients=[], models=[])
 
-    def train(group: str, losses: Sequence[str], seeds: Sequence[int], *models: Mapping[str, Any]) -> None:
-        groups[group] += (runs := train_alike(request, losses, seeds, *models))
-        note_scores(request, [run for run in runs if run.seed == request.seeds[0]])
-        save_study(request.base.dataset, STUDY.name, groups)
+    def train(group: str, losses: Sequence[str], of: Sequence[int], *models: Mapping[str, Any]) -> None:
+        found[group] += (runs := train_alike(request, losses, of, *models))
+        study = _note(dataset, found)
+        note_scores(request, [run for run in runs if run.seed == seeds[0]])
+        draw_scores(study, report_folder(dataset) / f"figures/{STUDY.figure[0]}.png")
 
     train("runs", FIRST, seeds)
-    if interval_is_wide(groups["runs"]) and not request.smoke:
+    if interval_is_wide(found["runs"]) and not request.smoke:
         more = range(max(seeds) + 1, max(seeds) + 1 + len(seeds))
         request.say(f"the interval is wider than {WIDEST:g} points of rsum: seeds {more[0]} to {more[-1]} too")
         train("runs", FIRST, more)
     train("coefficients", (FITTED,), seeds[:OTHER_SEEDS])
     train("runs", OTHERS, seeds[:OTHER_SEEDS])
     train("models", FIRST, seeds[:MODEL_SEEDS], *OTHER_MODELS)
-    return groups
+    return found
+
+
+def _note(dataset: str, found: Groups) -> StudyRuns:
+    """Note what there is, unless more is noted already, as of a study that is finished and made again; return it."""
+    path = paths.RUNS / dataset / f"{STUDY.name}.json"
+    known = {*chain(*read_json(path).values())} if path.exists() else set()
+    if not known.issuperset(run.folder.name for run in chain(*found.values())):
+        save_study(dataset, STUDY.name, found)
+    return StudyRuns(dataset, {group: tuple(runs) for group, runs in found.items()})
 
 
 def interval_is_wide(two: Sequence[Run]) -> bool:
@@ -64,19 +79,25 @@ def width(two: Sequence[Run]) -> float:
 
 def report(study: StudyRuns) -> Report:
     """Report losses tuned alike, and by which rule there are so many seeds."""
-    found, seeds = tuned_losses(study), sorted({run.seed for run in study.runs})
-    if len(seeds) not in (SEEDS, 2 * SEEDS):  # others were asked for
-        return found
-    first = [run for run in study.runs if run.config.loss in FIRST and run.seed in seeds[:SEEDS]]
-    rule = (
-        f"The numbers of seeds were fixed before any training: {SEEDS} of triplet and polynomial, and {SEEDS} more if "
-        f"the interval over seeds of their difference is then wider than {WIDEST:g} points of rsum, whichever is ahead "
-        f"(it was {width(first):.1f} wide); {OTHER_SEEDS} of the other losses, {MODEL_SEEDS} on other models."
-    )
+    pilot, budget = PILOT.get(study.dataset, {}), PILOT_BUDGET.get(study.dataset, {})
+    found = tuned_losses(study, {loss: (settings, budget[loss]) for loss, settings in pilot.items()})
+    seeds = sorted({run.seed for run in study.runs})
     there = {*study.by_loss(), *(FITTED for _ in study["coefficients"])}
     missing = [loss for loss in (FITTED, *OTHERS) if loss not in there] + ["other models"] * (not study["models"])
-    left = (f"Not trained yet: {', '.join(missing)}.",) if missing else ()
-    return replace(found, notes=(*found.notes, rule, *left))
+    notes = [*found.notes]
+    if len(seeds) in (SEEDS, 2 * SEEDS):  # no others were asked for
+        first = [run for run in study.runs if run.config.loss in FIRST and run.seed in seeds[:SEEDS]]
+        if len(seeds) == SEEDS and interval_is_wide(first):
+            missing = [f"{SEEDS} more seeds of triplet and polynomial", *missing]
+        notes.append(
+            f"The numbers of seeds were fixed before any training: {SEEDS} of triplet and polynomial, and {SEEDS} more "
+            f"if the interval over seeds of their difference is then wider than {WIDEST:g} points of rsum, whichever "
+            f"is ahead (it was {width(first):.1f} wide); {OTHER_SEEDS} of the other losses, {MODEL_SEEDS} on other "
+            "models."
+        )
+    if missing:
+        notes.append(f"Not trained yet: {', '.join(missing)}.")
+    return replace(found, notes=tuple(notes))
 
 
 STUDY = Study(

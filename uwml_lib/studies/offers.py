@@ -41,6 +41,7 @@ PILOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 """Data set -> loss -> what another tuning of it chose there: every loss is offered all of these, as far as it has the
 parameters. The rule was the same, the draws were others (`reports/reference/f8k_regions/sweeps/alike-*-pilot*`): 16
 trials of the triplet loss, in float32, and 20 of the polynomial loss."""
+PILOT_BUDGET = {"f8k_regions": {"triplet": "16 trials in float32", "polynomial": "20 trials in bf16"}}
 
 
 @dataclass(eq=False)

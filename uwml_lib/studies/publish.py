@@ -22,6 +22,9 @@ from uwml_lib.support.progress import say
 FIRST = "00_start_here"
 """The notebook that reads what is published, of all data sets; so it is executed again once that has changed."""
 
+KEPT = ("pilot", "runs", "sweeps")
+"""Folders that lose nothing where data may not be passed on, for nobody could make their trainings again."""
+
 
 def publish(dataset: str, studies: Mapping[str, Study]) -> None:
     """Copy the executed notebooks, figures, tables and per-run JSON of all studies that ran on a data set.
@@ -42,6 +45,9 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
                 for other in (paths.PERFORMANCE, *others):
                     if other.exists():
                         shutil.copytree(other, folder / other.name)
+            for kept in KEPT if dataset not in EMBEDDED else ():
+                if (before := reference_folder(dataset) / kept).exists():
+                    shutil.copytree(before, folder / kept)
             _write_numbers(found, folder)
             chosen = [paths.RUNS / dataset / name for name in FILES]
             for path in (*filter(Path.exists, chosen), *(paths.SWEEPS / dataset).glob("alike-*")):
@@ -76,11 +82,12 @@ def _parameters(runs: StudyRuns) -> dict[str, str]:
 
 
 def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
-    """Write tables, the summary, what was found in sentences, and the runs behind them."""
+    """Write tables, the summary, what was found in sentences, and the runs behind them, with which study has which."""
     reports = {study: study.report(runs) for study, runs in found.items()}
     said = {study.name: {"findings": report.findings, "outcomes": report.outcomes} for study, report in reports.items()}
     write_json(folder / FINDINGS, said)
     for study, report in reports.items():
+        _copy(paths.RUNS / found[study].dataset / f"{study.name}.json", folder / "studies" / f"{study.name}.json")
         write_text(folder / f"{study.table or study.name}.md", report.with_runs())
         if report.data:
             write_json(folder / f"{study.data or study.name}.json", report.data)

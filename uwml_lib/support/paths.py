@@ -35,7 +35,7 @@ RELIABILITY = REFERENCE / "reliability.json"
 PERFORMANCE = REFERENCE / "performance"
 NO_DATASET = {
     "_images", "_static", "assets", "audits", "evaluations", "figures", "notebooks", "pages", "performance",
-    "reference", "runs", "sweeps",
+    "reference", "runs", "studies", "sweeps",
 }  # fmt: skip
 """Folders of reports and of reports/reference that are of no data set, which could not be called so."""
 

@@ -13,7 +13,7 @@ from uwml_lib.evaluation.statistics import NAN, Interval
 from uwml_lib.released.published import ROWS
 from uwml_lib.reports.report import FINDINGS, WINNERS, in_short, plain_markdown, table_markdown
 from uwml_lib.reports.site.sources import page_name
-from uwml_lib.reports.tuned_losses import FITTED
+from uwml_lib.reports.tuned_losses import FITTED, PUBLISHED_GAINS
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError, reading
 from uwml_lib.support.files import read_json
@@ -23,8 +23,13 @@ DATA = {
     "scenes": "scenes of digits", "clips": "videos of digits", "f8k_regions": "photographs of Flickr8k",
 }  # fmt: skip
 """Folder of published results -> what the data are."""
-IN_SHORT = ("reproduce", "evidence", "compare", "models")
-"""Studies whose sentences stand on the start page."""
+IN_SHORT = ("reproduce", "compare", "models")
+"""Studies whose sentences stand on the start page, below the answers."""
+ANSWERS = {
+    "polynomial": "Yes", "triplet": "No, the triplet loss is better", "": "That is not decided",
+    "collapsed": "There is nothing to compare, for trainings collapsed",
+}  # fmt: skip
+"""Outcome of a comparison -> the answer that it gives."""
 PAPER = {"SCAN i2t on Flickr30K": "f30k_{}_i2t_avg", "SCAN i2t on MSCOCO, 1K": "coco1k_{}_i2t_avg"}
 """What the paper compares -> names of the published numbers of both losses."""
 COLUMNS = (
@@ -58,14 +63,22 @@ def conclusion(say: Say) -> str:
 
 
 def answers(say: Say) -> list[str]:
-    """Of each data set on which losses were tuned alike: who is ahead and how surely, and what the published gain is
-    to that.
+    """Of each data set that `make evidence` was published of: is the polynomial loss better, how surely, and what is
+    seen of the published gain.
     """
-    return [
-        " ".join(said[:2]).replace(plain_markdown(dataset), DATA.get(dataset, dataset), 1)
-        for folder, dataset in _folders()
-        if (said := sentences_of(folder, "evidence", say))
-    ]
+    return [said for folder, dataset in _folders() for said in _read(folder / FINDINGS, partial(_answer, dataset), say)]
+
+
+def _answer(dataset: str, found: Mapping[str, Any]) -> list[str]:
+    if "evidence" not in found:
+        return []
+    (_, winner), *_ = _outcomes({"evidence": found["evidence"]})
+    first, *others = _sentences(["evidence"], found)
+    name = plain_markdown(dataset)
+    data = DATA.get(dataset, name)
+    gains = (sentence for sentence in others if sentence.startswith(PUBLISHED_GAINS))
+    asked = f"**Is the polynomial loss better than the triplet loss on {data}? {ANSWERS[winner]}.**"
+    return [" ".join([asked, first.replace(name, data, 1), *gains])]
 
 
 def findings_sentences(say: Say, studies: Sequence[str] | None = None) -> list[str]:
@@ -141,7 +154,7 @@ def _intervals(compared: Mapping[str, Any]) -> tuple[str, str]:
         Interval(*(NAN if of[end] is None else float(of[end]) for end in Interval._fields)) if of else Interval(NAN)
         for of in (over_seeds, over_items)
     )
-    return str(seeds), "–" if isnan(items.low) else f"[{items.low:+.1f}, {items.high:+.1f}]"
+    return str(seeds), "–" if isnan(items.low) else items.ends
 
 
 def _on_models(titles: Mapping[str, str], data: str, found: Mapping[str, Any]) -> list[tuple[str, Row]]:
