@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from uwml_lib.config import FIDELITY, Captions, Fidelity, Precision
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.progress import counted
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def evaluate(
     from uwml_lib.runs.scoring import evaluate_members, evaluate_run, is_run, member_of
     from uwml_lib.support.files import lock
 
-    if not models:
-        raise UWMLError("models: found none, expected run folders or released checkpoints; see uwml evaluate --help")
+    expect(models, "models", "none", "run folders or released checkpoints; see uwml evaluate --help")
     options = {"captions": captions, "dev_captions": dev_captions, "evaluation_precision": evaluation_precision}
     given = {name: value for name, value in options.items() if value is not None}
     runs, folds = [is_run(path) for path in models], 5 if fold5 else 1

@@ -180,13 +180,10 @@ def _near(one: _Seen, other: _Seen, numbers: list[int], radius: float) -> int:
             distances[:, start:].masked_fill_(torch.ones(len(rows), len(rows), dtype=torch.bool).triu(), torch.inf)
         for row in (distances.amin(dim=1) <= (2 * radius) ** 2).nonzero().flatten().tolist():  # projecting changes them
             nearest = int(distances[row].argmin())
-            found += _close(one.dataset, numbers[start + row], other.dataset, others[nearest])
+            number, other_number = numbers[start + row], others[nearest]
+            a, b = one.dataset.images(number, number + 1), other.dataset.images(other_number, other_number + 1)
+            found += a.shape == b.shape and bool((a - b).norm() <= NEAR * a.norm())
     return found
-
-
-def _close(one: PrecomputedDataset, number: int, other: PrecomputedDataset, other_number: int) -> bool:
-    a, b = one.images(number, number + 1), other.images(other_number, other_number + 1)
-    return a.shape == b.shape and bool((a - b).norm() <= NEAR * a.norm())
 
 
 def _warnings(one: _Seen, other: _Seen, found: dict[str, int]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from uwml_lib.config import BACKBONE
-from uwml_lib.datasets.download import ARRIVALS, KEPT, bars, bytes_in, check_space, command_for, lacks
+from uwml_lib.datasets.download import ARRIVALS, KEPT, bars, bytes_in, check_space, lacks
 from uwml_lib.datasets.raw.grid_features import grid_model
 from uwml_lib.datasets.raw.photographs import CAPTIONS, Photograph, read_archive, read_parquet, write_photographs
 from uwml_lib.datasets.raw.pictures import KINDS, PICTURES, write_pictures
@@ -64,6 +64,7 @@ ON_THE_HUB = {
 IMAGES, CAPTION_FILE = "images", "captions.jsonl"
 SECONDS_AN_IMAGE = 1.5
 """Measured on one core with the backbone that is taken where none is named."""
+MEND = "mend the names in uwml_lib/datasets/hub.py"
 TERMS = "photographs from Flickr, which belong to those who took them: for research alone, and not to be passed on"
 
 
@@ -71,11 +72,6 @@ def lacks_photographs(folder: Path) -> str:
     """Return the first file that a training needs and the folder lacks; test is needed only while work goes on here."""
     wanted = [f"test_{kind}" for kind in ("caps.txt", "ims.npy")] if (folder / ARRIVALS).exists() else []
     return lacks(folder) or next((name for name in wanted if not (folder / name).exists()), "")
-
-
-def how_to_get_photographs(dataset: str, data_root: str) -> str:
-    """Say which command downloads a data set of photographs, and how much that is."""
-    return command_for(dataset, data_root, ON_THE_HUB[dataset].size)
 
 
 def photographs_by_hand(dataset: str, folder: Path) -> str:
@@ -116,7 +112,11 @@ def fetch_photographs(
         features = n_images * regions * dim * 4
         why = f"the files, the photographs in them, and {features / 1e9:.1f} of features"
         check_space(folder, source.page, source.size, 2 * source.size + features - bytes_in(folder), why, say)
-        files = _download(dataset, arrivals, say)
+        try:
+            files = _bring(source, arrivals, say)
+        except UWMLError as error:
+            said = str(error).removesuffix(".")
+            raise UWMLError(f"{said}. {photographs_by_hand(dataset, folder)}") from error
         say(f"unpacking into {folder / IMAGES}")
         images, captions = folder / IMAGES, folder / CAPTION_FILE
         write_photographs(source.read(files), arrivals / IMAGES, images, captions, source.images, say)
@@ -148,16 +148,8 @@ def check_backbone(folder: Path, backbone: str | None, weights: Path | None = No
     expect(same, folder, "features by other weights", f"those of {weights}; {away}")
 
 
-def _download(dataset: str, arrivals: Path, say: Say) -> list[Path]:
-    """Bring the files that are not there yet, and return where all of them lie; what is there is not asked for."""
-    try:
-        return _bring(ON_THE_HUB[dataset], arrivals, say)
-    except UWMLError as error:
-        said = str(error).removesuffix(".")
-        raise UWMLError(f"{said}. {photographs_by_hand(dataset, arrivals.parent)}") from error
-
-
 def _bring(source: Repository, arrivals: Path, say: Say) -> list[Path]:
+    """Bring the files that are not there yet, and return where all of them lie; what is there is not asked for."""
     paths = [make_folder(arrivals) / PurePosixPath(name).name for name in source.files]
     if missing := [(name, path) for name, path in zip(source.files, paths, strict=True) if not path.exists()]:
         from huggingface_hub import HfApi
@@ -168,7 +160,7 @@ def _bring(source: Repository, arrivals: Path, say: Say) -> list[Path]:
         listed = {file.rfilename: file for file in found}
         for number, (name, path) in enumerate(missing, 1):
             there = ", ".join(listed) or "no files"
-            expect(name in listed, f"{source.name} at {source.revision}", there, f"{name}; {_mend()}")
+            expect(name in listed, f"{source.name} at {source.revision}", there, f"{name}; {MEND}")
             say(f"{number}/{len(missing)} {path.name}, {(listed[name].size or 0) / 1e9:.2f} GB")
             _fetch(source, listed[name], path)
     return paths
@@ -234,9 +226,5 @@ def _reason(status: int, what: str, source: Repository) -> str:
         token = "make a token at https://huggingface.co/settings/tokens and set HF_TOKEN to it"
         return f"the hub refuses ({status}): look at {source.page}, accept the conditions there if it has some, {token}"
     if status == 404:
-        return f"the hub has no such thing in {source.name} at {source.revision} (404); {_mend()}"
+        return f"the hub has no such thing in {source.name} at {source.revision} (404); {MEND}"
     return f"the hub answers {status}; try again later"
-
-
-def _mend() -> str:
-    return "mend the names in uwml_lib/datasets/hub.py"

@@ -9,8 +9,8 @@ from uwml_lib.config import PRESETS, ExperimentConfig
 from uwml_lib.datasets.digits.clips import CLIPS
 from uwml_lib.datasets.digits.embedded import EmbeddedSettings, build_embedded, is_current
 from uwml_lib.datasets.digits.scenes import SCENES
-from uwml_lib.datasets.download import ARRIVALS, FILES, download, how_to_get, lacks
-from uwml_lib.datasets.hub import ON_THE_HUB, fetch_photographs, how_to_get_photographs, lacks_photographs
+from uwml_lib.datasets.download import ARRIVALS, FILES, command_for, download, how_to_get, lacks
+from uwml_lib.datasets.hub import ON_THE_HUB, fetch_photographs, lacks_photographs
 from uwml_lib.datasets.precomputed import PrecomputedDataset, check_same_shape, evaluation_split
 from uwml_lib.datasets.vocabulary import SPECIALS, Vocabulary
 from uwml_lib.support.errors import UWMLError, expect
@@ -45,7 +45,7 @@ def prepare_data(
             download(name, folder, say)
     elif name in ON_THE_HUB and ((missing := lacks_photographs(folder)) or (fetch and (folder / ARRIVALS).exists())):
         if not fetch:
-            raise UWMLError(_not_here(folder / missing, how_to_get_photographs(name, config.data_root)))
+            raise UWMLError(_not_here(folder / missing, command_for(name, config.data_root, ON_THE_HUB[name].size)))
         with lock(folder, say):
             fetch_photographs(name, folder, backbone, weights, say)
     if not folder.is_dir():

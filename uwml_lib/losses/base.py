@@ -304,11 +304,6 @@ def log_sum_exp(logits: Tensor, mask: Tensor) -> Tensor:
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).logsumexp(dim=1)
 
 
-def without_any(log_sum: Tensor) -> Tensor:
-    """Say which results of `log_sum_exp` are of a row without any; several of them added up are of none either."""
-    return log_sum <= torch.finfo(log_sum.dtype).min / 2
-
-
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x)), also where x is large: torch's own is cut off there."""
     return -torch.nn.functional.logsigmoid(-x)

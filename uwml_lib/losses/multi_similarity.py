@@ -3,16 +3,7 @@
 import torch
 from torch import Tensor
 
-from uwml_lib.losses.base import (
-    PairWeights,
-    Reduction,
-    ScoreMatrixLoss,
-    check_number,
-    log_sum_exp,
-    softplus,
-    widened,
-    without_any,
-)
+from uwml_lib.losses.base import PairWeights, Reduction, ScoreMatrixLoss, check_number, log_sum_exp, softplus, widened
 
 
 class MultiSimilarityLoss(ScoreMatrixLoss):
@@ -62,7 +53,8 @@ class MultiSimilarityLoss(ScoreMatrixLoss):
 
     def anchors(self, p: Tensor, gathered: Tensor) -> Tensor:
         pull = softplus(-self.alpha * (widened(p) - self.base))
-        pull = torch.where(without_any(gathered), 0, pull) / self.alpha
+        without_any = gathered <= torch.finfo(gathered.dtype).min / 2  # see `log_sum_exp`; sums of such, too
+        pull = torch.where(without_any, 0, pull) / self.alpha
         return (pull + softplus(gathered) / self.beta).sum()
 
     def direction_weights(self, scores: Tensor, negative_mask: Tensor) -> PairWeights:

@@ -106,7 +106,10 @@ def released_member(
 def _read_released(path: Path) -> tuple[WithSCANEncoders, ExperimentConfig, dict[str, Any]]:
     """Return a model, its configuration, and what else is known: epochs done, best dev rsum, the file's SHA-256."""
     content = _harmless_content(path)
-    flags = _flags(path, content)
+    try:
+        flags = vars(content["opt"])
+    except (KeyError, TypeError) as error:
+        raise UWMLError(f"{path}: {NOT_OURS} ({error!r})") from error
     try:
         config, unread = config_of_checkpoint(flags), flags_not_read(flags)
     except (UWMLError, TypeError) as error:
@@ -131,13 +134,6 @@ def _read_released(path: Path) -> tuple[WithSCANEncoders, ExperimentConfig, dict
         "flags_not_read": unread,
     }
     return model.eval(), config, facts
-
-
-def _flags(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return vars(content["opt"])
-    except (KeyError, TypeError) as error:
-        raise UWMLError(f"{path}: {NOT_OURS} ({error!r})") from error
 
 
 def _weights(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What the notebooks and `make torture` found: for other programs, for pages, in a sentence."""
 
 from pathlib import Path
+from typing import Any
 
 from uwml_lib.support import paths
 from uwml_lib.support.errors import reading
@@ -10,6 +11,12 @@ from uwml_lib.support.files import read_json, write_json
 def record(dataset: str, notebook: str, **metrics: float | str | None) -> None:
     """Write what a notebook found to `metrics/NOTEBOOK.json` in the data set's report folder."""
     write_json(paths.report_folder(dataset) / "metrics" / f"{notebook}.json", metrics)
+
+
+def noted(dataset: str, name: str) -> dict[str, dict[str, Any]]:
+    """Return what `NAME.json` beside a data set's runs says of each loss, or run; nothing where there is none."""
+    path = paths.RUNS / dataset / f"{name}.json"
+    return read_json(path) if path.exists() else {}
 
 
 def step_seconds(folder: Path, study: str) -> dict[str, float]:

@@ -11,10 +11,11 @@ import pandas as pd
 
 from uwml_lib.evaluation.statistics import summarize
 from uwml_lib.losses import PolynomialLoss
+from uwml_lib.reports import records
 from uwml_lib.runs.run import Run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import reading
-from uwml_lib.support.files import atomic_path, make_folder, read_json
+from uwml_lib.support.files import atomic_path, make_folder
 from uwml_lib.weighting import describe
 from uwml_lib.weighting.coefficients import NOTHING, RIGHT, WRONG_WAY
 
@@ -32,14 +33,13 @@ def score_table(dataset: str, labelled: ByLoss) -> pd.DataFrame:
     As far as `scores.json` has it, also where the middle 98 % of that seed's scores on the images that choose lie, and
     which share of the hardest negatives the released coefficients would not move, or move the wrong way.
     """
-    rows = list[dict[str, str]]()
-    path, noted = _noted(dataset)
+    rows, noted = list[dict[str, str]](), records.noted(dataset, "scores")
     for label, runs in labelled.items():
         histories = [run.history() for run in runs]
         dev = [history.loc[history["kind"] == "epoch", "dev_rsum"].to_numpy() for history in histories]
         means = runs[0].last_epoch()[[*LAST_EPOCH.values()]].mean()
         gained = summarize([values[-1] - values[-2] for values in dev if len(values) > 1] or [0.0]).mean
-        with reading(path, SCORES):
+        with reading(paths.RUNS / dataset / "scores.json", SCORES):
             told = _in_cells(noted.get(runs[0].folder.name))
         rows.append(
             {"loss": label}
@@ -61,10 +61,9 @@ def _in_cells(scores: Mapping[str, Any] | None) -> dict[str, str]:
 
 def pushed_in_words(dataset: str, by_loss: ByLoss) -> Iterator[str]:
     """Say which share of the hardest negatives of trained models the released coefficients push away."""
-    path, noted = _noted(dataset)
-    said = []
+    said, noted = [], records.noted(dataset, "scores")
     for loss in ("polynomial", "triplet"):
-        with reading(path, SCORES):
+        with reading(paths.RUNS / dataset / "scores.json", SCORES):
             scores = {run.seed: noted[run.folder.name] for run in by_loss[loss] if run.folder.name in noted}
             shares = [of["moved"]["released"]["negative"].get(RIGHT, 0.0) for of in scores.values()]
             spans = [of["quantiles"]["negative"] for of in scores.values()]
@@ -85,10 +84,10 @@ def draw_score_ranges(dataset: str, by_loss: ByLoss, picture: Path) -> None:
     """Draw where the scores lie, as far as `scores.json` has them; no picture, and none of other runs, without any."""
     from uwml_lib.reports import figures
 
-    (path, noted), ranges = _noted(dataset), {}
+    noted, ranges = records.noted(dataset, "scores"), {}
     for loss, runs in by_loss.items():
         if scores := noted.get(runs[0].folder.name):
-            with reading(path, SCORES):
+            with reading(paths.RUNS / dataset / "scores.json", SCORES):
                 ranges[loss] = scores["quantiles"]
     picture.unlink(missing_ok=True)
     if ranges:
@@ -96,9 +95,3 @@ def draw_score_ranges(dataset: str, by_loss: ByLoss, picture: Path) -> None:
         with atomic_path(make_folder(picture.parent) / picture.name) as path, figures.plt.style.context(figures.STYLE):
             figure.savefig(path, format="png")
         figures.plt.close(figure)
-
-
-def _noted(dataset: str) -> tuple[Path, Mapping[str, Any]]:
-    """Return where it is noted where scores lie, and what is noted: run folder -> that."""
-    path = paths.RUNS / dataset / "scores.json"
-    return path, read_json(path) if path.exists() else {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, summarize
+from uwml_lib.evaluation.statistics import Comparison, Summary, compare, compare_all, summarize
 from uwml_lib.models import MODELS
 from uwml_lib.reports.report import plain_markdown
 from uwml_lib.runs import Run, StudyRuns
@@ -77,10 +77,6 @@ class OfModel(NamedTuple):
         return "collapsed" if self.collapsed else self.comparison.leader("polynomial", "triplet")
 
 
-def _better(found: OfModel) -> str:
-    return found.winner.replace("collapsed", f"collapsed: {', '.join(found.collapsed)}") or "not decided"
-
-
 def losses_by_model(study: StudyRuns) -> dict[str, OfModel]:
     """Model -> its runs, the polynomial loss compared with the triplet's and corrected for the number of models."""
     by_model = study.by_model()
@@ -98,7 +94,8 @@ def models_table(study: StudyRuns) -> pd.DataFrame:
     rows = {
         model: {f"{loss} rsum": mean_and_std(runs) for loss, runs in found.by_loss.items()}
         | {f"polynomial − triplet, {name}": cell for name, cell in differences(found.comparison).items()}
-        | {"better": _better(found), "seeds": found.comparison.n[0]}
+        | {"better": ": ".join(filter(None, (found.winner, ", ".join(found.collapsed)))) or "not decided"}
+        | {"seeds": found.comparison.n[0]}
         for model, found in losses_by_model(study).items()
     }
     return _table(rows, f"model ({study.split} split)")
@@ -183,9 +180,14 @@ def commands_in_words(runs: Iterable[Run]) -> str:
     return f"Trained by: {said}."
 
 
+def summary_of(runs: Sequence[Run], metric: str = "rsum") -> Summary:
+    """Mean and standard deviation of a metric over seeds."""
+    return summarize([run.metrics[metric] for run in runs])
+
+
 def mean_and_std(runs: list[Run], metric: str = "rsum") -> str:
     """Mean ± standard deviation of a metric over seeds."""
-    return summarize([run.metrics[metric] for run in runs]).mean_and_std
+    return summary_of(runs, metric).mean_and_std
 
 
 def digests(runs: Iterable[Run]) -> dict[str, str]:

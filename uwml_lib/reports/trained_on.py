@@ -22,9 +22,8 @@ def models(study: StudyRuns) -> dict[str, list[Run]]:
     groups: dict[str, list[Run]] = {name: [] for name in (START, OWN, RELEASED, FITTED)}
     for run in sorted(study["trained_on"], key=lambda run: run.seed):
         begun = run.config.start_from
-        expect(
-            begun in starts, run.folder.name, f"that it begins with {begun or 'random weights'}", "a run of the study"
-        )
+        with_what = f"that it begins with {begun or 'random weights'}"
+        expect(begun in starts, run.folder.name, with_what, "a run of the study")
         start = starts[begun]
         if run.config.loss == start.config.loss:
             groups[START].append(start)
@@ -32,10 +31,8 @@ def models(study: StudyRuns) -> dict[str, list[Run]]:
         else:
             groups[FITTED if "negative" in run.config.loss_options else RELEASED].append(run)
     found = {name: runs for name, runs in groups.items() if runs}
-    alone = not found or START in found
-    expect(
-        alone, f"{study.dataset}: trained on", f"{', '.join(found)} alone", "runs that went on with their own loss, too"
-    )
+    where, too = f"{study.dataset}: trained on", "runs that went on with their own loss, too"
+    expect(not found or START in found, where, f"{', '.join(found)} alone", too)
     return found
 
 

@@ -10,22 +10,11 @@ from typing import Any
 import pandas as pd
 
 from uwml_lib.datasets import EMBEDDED
-from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, paired_interval, summarize
+from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, paired_interval
 from uwml_lib.released.published import ROWS
+from uwml_lib.reports import tables
 from uwml_lib.reports.report import Report
 from uwml_lib.reports.score_ranges import draw_score_ranges, pushed_in_words, score_table
-from uwml_lib.reports.tables import (
-    COLUMNS,
-    RECALL_AT_1_AND_RSUM,
-    collapsed_in_words,
-    commands_in_words,
-    differences,
-    digests,
-    mean_and_std,
-    plain,
-    run_table,
-    two_levels,
-)
 from uwml_lib.reports.tuning import Another, chosen, chosen_here, how_tuned, tried
 from uwml_lib.reports.two_losses import by_seed, data_remarks
 from uwml_lib.runs.run import Run
@@ -98,7 +87,7 @@ def tuned_losses(study: StudyRuns, another: Another = MappingProxyType({})) -> R
     on_first = on_first_model(groups)
     every = every_pair(on_first)
     verdict, n_images = found[first].verdict("polynomial", "triplet"), run.images_ranked
-    polynomial, triplet = (mean_and_std(on_first[loss]) for loss in ("polynomial", "triplet"))
+    polynomial, triplet = (tables.mean_and_std(on_first[loss]) for loss in ("polynomial", "triplet"))
     finding = (
         f"On {study.dataset}, both losses tuned alike, the polynomial loss reaches an rsum of {polynomial} and the "
         f"triplet loss {triplet} ({first[0]}; {counted(n_images, f'{study.split} image')}; "
@@ -108,8 +97,8 @@ def tuned_losses(study: StudyRuns, another: Another = MappingProxyType({})) -> R
     return Report(
         title=f"{study.dataset}: losses tuned alike",
         table=_results(groups, found, study.split),
-        runs=run_table(study.all_runs),
-        commands=commands_in_words(study.all_runs),
+        runs=tables.run_table(study.all_runs),
+        commands=tables.commands_in_words(study.all_runs),
         about=(how_tuned(on_first, another),),
         verdict=verdict,
         decided=bool(found[first].winner),
@@ -153,7 +142,7 @@ def _by_direction(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterato
     """Say which direction of the retrieval the difference of the two losses comes from."""
     said = []
     for direction in ("image_to_text", "text_to_image"):
-        names = [name for name in COLUMNS if name.startswith(direction)]
+        names = [name for name in tables.COLUMNS if name.startswith(direction)]
         ours, theirs = (
             [sum(run.metrics[name] for name in names) for run in by_loss[loss]] for loss in ("polynomial", "triplet")
         )
@@ -168,8 +157,8 @@ def _of_all_losses(
     model = of_model["triplet"][0].model
     if len(of_model) < 3:
         return
-    ranked = sorted(of_model, key=lambda loss: -_mean(of_model[loss]))
-    highest = ", ".join(f"{loss} {mean_and_std(of_model[loss])}" for loss in ranked[:3])
+    ranked = sorted(of_model, key=lambda loss: -tables.summary_of(of_model[loss]).mean)
+    highest = ", ".join(f"{loss} {tables.mean_and_std(of_model[loss])}" for loss in ranked[:3])
     better, worse, undecided = (
         ", ".join(loss for loss in ranked if (model, loss) in found and found[model, loss].winner == side) or "none"
         for side in ("a", "b", "")
@@ -193,9 +182,9 @@ def _levels(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]
     """Say with which losses the scores of the seeds end at two levels, and what that costs."""
     said = []
     for loss, runs in by_loss.items():
-        if levels := two_levels(runs):
+        if levels := tables.two_levels(runs):
             high, low = levels
-            cost = _mean(high) - _mean(low)
+            cost = tables.summary_of(high).mean - tables.summary_of(low).mean
             side = "behind" if cost > 0 else "ahead of"
             said.append(
                 f"{loss} with {len(low)} of {len(runs)} seeds, {abs(cost):.0f} points of rsum {side} its other seeds"
@@ -216,21 +205,24 @@ def _notes(study: StudyRuns, found: Mapping[Key, Comparison]) -> list[str]:
         f"Welch's t where one loss has more seeds; over images by paired bootstrap, seeds averaged.{corrected}",
         by_seed(study.by_loss())[0],
         *study.remarks,
-        *collapsed_in_words(study.runs),
+        *tables.collapsed_in_words(study.runs),
         *data_remarks(study),
     ]
 
 
 def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], split: str) -> pd.DataFrame:
-    apart, models = {key: differences(comparison) for key, comparison in found.items()}, [model for model, _ in groups]
+    apart, models = (
+        {key: tables.differences(comparison) for key, comparison in found.items()},
+        [model for model, _ in groups],
+    )
     rows = [
         {f"loss ({split} split)": label}
-        | {COLUMNS[name].strip(): mean_and_std(groups[key], name) for name in RECALL_AT_1_AND_RSUM}
+        | {tables.COLUMNS[name].strip(): tables.mean_and_std(groups[key], name) for name in tables.RECALL_AT_1_AND_RSUM}
         | {"seeds": len(groups[key])}
         | {f"− triplet, {over}": cell for over, cell in apart.get(key, {}).items()}
         | {"better": (found[key].leader(key[1], "triplet") or "not decided") if key in found else ""}
         for key, label in sorted(
-            labels(groups).items(), key=lambda row: (models.index(row[0][0]), -_mean(groups[row[0]]))
+            labels(groups).items(), key=lambda row: (models.index(row[0][0]), -tables.summary_of(groups[row[0]]).mean)
         )
     ]
     return pd.DataFrame(rows).fillna("").set_index(list(rows[0])[0])
@@ -238,7 +230,7 @@ def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], s
 
 def every_pair(by_loss: Mapping[str, list[Run]]) -> dict[Key, Comparison]:
     """Return pairs of losses of one model, the higher mean rsum first -> how they compare, corrected for all."""
-    ranked = sorted(by_loss, key=lambda loss: -_mean(by_loss[loss]))
+    ranked = sorted(by_loss, key=lambda loss: -tables.summary_of(by_loss[loss]).mean)
     every = {(a, b): (by_loss[a], by_loss[b]) for a, b in itertools.combinations(ranked, 2)}
     return compare_all(every, paired=None)
 
@@ -276,10 +268,6 @@ def pairs_in_words(found: Mapping[Key, Comparison]) -> str:
     )
 
 
-def _mean(runs: Sequence[Run]) -> float:
-    return summarize([run.rsum for run in runs]).mean
-
-
 def draw_scores(study: StudyRuns, picture: Path) -> None:
     """Draw where the scores of each loss's first seed lie on the first model."""
     draw_score_ranges(study.dataset, on_first_model(groups_of(study)), picture)
@@ -292,8 +280,8 @@ def _data(study: StudyRuns, groups: Mapping[Key, Sequence[Run]], found: Mapping[
         "groups": [
             {
                 "model": model, "loss": loss,
-                "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in COLUMNS},
-                "runs": digests(runs),
+                "metrics": {name: tables.plain(tables.summary_of(runs, name)) for name in tables.COLUMNS},
+                "runs": tables.digests(runs),
                 "against_triplet": _plain(found[model, loss]) if (model, loss) in found else None,
             }
             for (model, loss), runs in groups.items()
@@ -302,5 +290,5 @@ def _data(study: StudyRuns, groups: Mapping[Key, Sequence[Run]], found: Mapping[
 
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
-    intervals = {name: plain(getattr(comparison, name)) for name in ("over_seeds", "over_images")}
+    intervals = {name: tables.plain(getattr(comparison, name)) for name in ("over_seeds", "over_images")}
     return {**intervals, "winner": comparison.winner, "corrected_for": comparison.family}

@@ -8,10 +8,10 @@ import pandas as pd
 
 from uwml_lib.config import ExperimentConfig, preset
 from uwml_lib.evaluation.statistics import summarize
+from uwml_lib.reports import records
 from uwml_lib.runs import Run
 from uwml_lib.support import paths
 from uwml_lib.support.errors import reading
-from uwml_lib.support.files import read_json
 from uwml_lib.support.progress import counted
 
 SHORT = {
@@ -47,7 +47,7 @@ def how_tuned(losses: Mapping[str, Sequence[Run]], another: Another) -> str:
     told = [f"{length} ({', '.join(of)})" if len(lengths) > 1 else length for length, of in lengths.items()]
     precision = {"no": "float32"}.get(first.mixed_precision, first.mixed_precision)
     again = " and of ".join(f"{loss} ({budget})" for loss, (_, budget) in another.items() if loss in here)
-    settings, tuning = (_noted(first.dataset, name) for name in ("settings", "tuning"))
+    settings, tuning = (records.noted(first.dataset, name) for name in ("settings", "tuning"))
     kept = ", ".join(loss for loss in here if settings[loss] in PRESET)
     given = ", ".join(loss for loss in losses if loss not in here)
     return (
@@ -63,7 +63,7 @@ def how_tuned(losses: Mapping[str, Sequence[Run]], another: Another) -> str:
 def chosen_here(losses: Mapping[str, Sequence[Run]]) -> list[str]:
     """Return the losses whose runs have the settings that `settings.json` beside the runs has of them."""
     configs = {loss: runs[0].config for loss, runs in losses.items()}
-    settings = _noted(next(iter(configs.values())).dataset, "settings")
+    settings = records.noted(next(iter(configs.values())).dataset, "settings")
     return [loss for loss, config in configs.items() if loss in settings and _are(settings[loss], config)]
 
 
@@ -102,16 +102,10 @@ def _short(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else json.dumps(value)
 
 
-def _noted(dataset: str, name: str = "tuning") -> dict[str, dict[str, Any]]:
-    """What `tuning.json`, or `settings.json`, beside the runs says of each loss; nothing where settings were given."""
-    path = paths.RUNS / dataset / f"{name}.json"
-    return read_json(path) if path.exists() else {}
-
-
 def tried(dataset: str, losses: Sequence[str], another: Another) -> dict[str, pd.DataFrame]:
     """What was tried for each loss, and what it was offered; nothing where settings were given."""
     with reading(paths.RUNS / dataset / "tuning.json", "what was tried for each loss"):
-        noted = {loss: of for loss, of in _noted(dataset).items() if loss in losses}
+        noted = {loss: of for loss, of in records.noted(dataset, "tuning").items() if loss in losses}
         rows = [_tried_of(loss, of) for loss, of in noted.items()]
         taken = [row for loss in noted for row in _offered_to(loss, noted)]
         offered = _offers(dataset, {loss: of for loss, of in noted.items() if "offered" in of}, another)

@@ -10,20 +10,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from uwml_lib.evaluation.statistics import Comparison, Summary, chance_rsum, paired_bootstrap, summarize
+from uwml_lib.reports import tables
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import (
-    COLUMNS,
-    collapsed_in_words,
-    commands_in_words,
-    compare_losses,
-    digests,
-    mean_and_std,
-    plain,
-    results_table,
-    run_table,
-    settings_in_words,
-    two_levels,
-)
 from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.study_runs import StudyRuns, settings_that_differ
@@ -52,10 +40,10 @@ TWINS = "metrics_if_twins_are_right"
 
 def two_losses(study: StudyRuns) -> Report:
     """Report the polynomial loss against the triplet loss; raises UWMLError for runs that cannot be compared."""
-    compared, run, by_loss = compare_losses(study), study.runs[0], study.by_loss()
+    compared, run, by_loss = tables.compare_losses(study), study.runs[0], study.by_loss()
     summary = _summary(study, compared)
     verdict, n_images = summary["comparison"]["verdict"], summary["n_images"]
-    values = ", ".join(f"{loss} {mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
+    values = ", ".join(f"{loss} {tables.mean_and_std(by_loss[loss])}" for loss in ("triplet", "polynomial"))
     listed, summed_up = by_seed(by_loss)
     finding = (
         f"On {study.dataset} ({counted(n_images, f'{study.split} image')}, {run.model}): {values} in rsum; {verdict}."
@@ -63,10 +51,10 @@ def two_losses(study: StudyRuns) -> Report:
     return Report(
         title=f"{study.dataset}: {counted(n_images, f'{study.split} image')}, "
         f"{counted(summary['captions_per_image'], 'caption')} each",
-        table=results_table(study),
-        runs=run_table(study.all_runs),
-        commands=commands_in_words(study.all_runs),
-        about=(f"{run.model}; {settings_in_words(study.runs)}.",),
+        table=tables.results_table(study),
+        runs=tables.run_table(study.all_runs),
+        commands=tables.commands_in_words(study.all_runs),
+        about=(f"{run.model}; {tables.settings_in_words(study.runs)}.",),
         notes=(
             "Recalls in percent, mean ± sample standard deviation over seeds; rsum is the sum of the six recalls. "
             f"Random scores would give an rsum of {summary['chance_rsum']:.1f}.",
@@ -95,15 +83,15 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
         "chance_rsum": chance_rsum(n_images, captions_per_image),
         "losses": {
             loss: {
-                "metrics": {name: plain(summarize([run.metrics[name] for run in runs])) for name in runs[0].metrics},
-                "runs": digests(runs),
-                "training_seconds": plain(summarize([run.results["training_seconds"] for run in runs])),
+                "metrics": {name: tables.plain(tables.summary_of(runs, name)) for name in runs[0].metrics},
+                "runs": tables.digests(runs),
+                "training_seconds": tables.plain(summarize([run.results["training_seconds"] for run in runs])),
             }
             for loss, runs in study.by_loss().items()
         },
         "comparison": {
             "a": "polynomial", "b": "triplet", "verdict": compared.verdict("polynomial", "triplet"),
-            "over_seeds": plain(compared.over_seeds), "over_images": plain(compared.over_images),
+            "over_seeds": tables.plain(compared.over_seeds), "over_images": tables.plain(compared.over_images),
         },
         "without_warmup": {run.folder.name: run.rsum for run in study["without_warmup"]},
     }  # fmt: skip
@@ -112,12 +100,10 @@ def _summary(study: StudyRuns, compared: Comparison) -> dict[str, Any]:
 def by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
     """List the differences, and sum them up by what does not mind seeds that fail by far: a median and a sign test."""
     rsums = {loss: {run.seed: run.rsum for run in by_loss[loss]} for loss in ("polynomial", "triplet")}
-    apart = [
-        round(rsum - rsums["triplet"][seed], 6) + 0.0 for seed, rsum in rsums["polynomial"].items()
-    ]  # equal is 0.0
+    of_seed = {seed: round(rsum - rsums["triplet"][seed], 6) + 0.0 for seed, rsum in rsums["polynomial"].items()}
+    apart = [*of_seed.values()]  # 0.0, and not -0.0, where they are equal
     ahead, differ = sum(difference > 0 for difference in apart), sum(difference != 0 for difference in apart)
     p, middle = binomtest(ahead, differ).pvalue if differ else 1.0, float(np.median(apart))
-    of_seed = dict(zip(rsums["polynomial"], apart, strict=True))
     lost = {run.seed: f"; the scores of {loss} collapsed" for loss in rsums for run in by_loss[loss] if run.collapsed}
     far = ", ".join(
         f"{seed} ({difference:+.1f}{lost.get(seed, '')})"
@@ -136,7 +122,7 @@ def by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
 def _levels(by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]:
     """Name the losses whose scores end at a high level with some seeds and at a low one with others."""
     for loss, runs in by_loss.items():
-        if levels := two_levels([run for run in runs if not run.collapsed]):
+        if levels := tables.two_levels([run for run in runs if not run.collapsed]):
             yield (
                 f"The scores of the {loss} loss settle at two levels: {'; '.join(map(_level, levels))}. "
                 "Student's t takes these for one group, so its interval over seeds is no more than a hint."
@@ -151,7 +137,7 @@ def _level(runs: Sequence[Run]) -> str:
 
 def _remarks(study: StudyRuns) -> list[str]:
     """What must be known to read the numbers, as far as it applies."""
-    remarks = collapsed_in_words(study.runs)
+    remarks = tables.collapsed_in_words(study.runs)
     if without := study["without_warmup"]:
         rows = warmup_effect(study).itertuples()
         values = "; ".join(f"{row.loss} {row.without_warmup:.1f} against {row.with_warmup:.1f} with it" for row in rows)
@@ -189,7 +175,9 @@ def linear_cca_text(path: Path, study: StudyRuns) -> str:
     baseline = read_json(path)
     with reading(path, "what `benchmarks/linear_cca.py` writes of these images; run it again"):
         expect(baseline["split"] == study.split, path, f"the {baseline['split']} split", f"{study.split}; run it again")
-        cells = ", ".join(f"{heading.strip()} {baseline['metrics'][name]:.1f}" for name, heading in COLUMNS.items())
+        cells = ", ".join(
+            f"{heading.strip()} {baseline['metrics'][name]:.1f}" for name, heading in tables.COLUMNS.items()
+        )
         theirs = np.array(baseline["rsum_by_image"])
         ours = {loss: np.mean([run.rsum_by_image for run in runs], axis=0) for loss, runs in study.by_loss().items()}
         apart = ", ".join(f"{loss} {paired_bootstrap(values, theirs)}" for loss, values in ours.items())

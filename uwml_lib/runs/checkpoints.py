@@ -18,7 +18,7 @@ from torch import nn
 from uwml_lib.config import ExperimentConfig
 from uwml_lib.datasets.vocabulary import Vocabulary
 from uwml_lib.models import Matcher, build_model
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_path, check_is_file, read_json, read_lines
 
 RECORDS = {"step": ("epoch", "step", "loss"), "epoch": ("epoch", "seconds", "dev_rsum")}
@@ -52,8 +52,7 @@ def read_config(run_folder: Path, data_root: str = "") -> ExperimentConfig:
     """Read the configuration of a run; raises UWMLError, naming the file, if it is none."""
     path = run_folder / "config.json"
     values = read_json(path).get("config")
-    if not isinstance(values, dict):
-        raise UWMLError(f"{path}: config: found {type(values).__name__}, expected the names and values of a run")
+    expect(isinstance(values, dict), f"{path}: config", type(values).__name__, "the names and values of a run")
     try:
         return ExperimentConfig.from_dict({**values, "data_root": data_root or values.get("data_root", "")})
     except UWMLError as error:

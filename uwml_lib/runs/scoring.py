@@ -130,8 +130,7 @@ def score_members(members: Sequence[Member], split: str, folds: int = 1) -> dict
         made_for = member.facts.get("feature_dim", other.feature_dim)
         found, expected = f"{other.feature_dim} numbers a region", f"{made_for}, which {member.name} was made for"
         expect(other.feature_dim == made_for, f"{other.folder}: {split} split", found, expected)
-    if n_images % folds:
-        raise UWMLError(f"folds: found {folds}, expected a divisor of the {n_images} {split} images of {first.folder}")
+    expect(n_images % folds == 0, "folds", folds, f"a divisor of the {n_images} {split} images of {first.folder}")
     wanted = {member.config.evaluation_precision for member in members}
     precision = wanted.pop() if len(wanted) == 1 else "float64" if "float64" in wanted else "float32"
     for member in members:

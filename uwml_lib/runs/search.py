@@ -68,8 +68,7 @@ class Search:
         if it or its data were changed.
         """
         self.folder, self._say = Path(run), say
-        if not is_run(self.folder):
-            raise UWMLError(f"{run}: found a checkpoint of the release, expected the folder of a run of this kit")
+        expect(is_run(self.folder), run, "a checkpoint of the release", "the folder of a run of this kit")
         member = member_of(self.folder, data_root)
         self.config, self.vocabulary = member.config, member.vocabulary
         self.model = member.model.to(device_of(self.config))

@@ -129,8 +129,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
         check_sweep(sweep, request.say)
         settled = [*run_trials(sweep, request.say, again=False).values()]
         complete = [trial for trial in settled if trial.state == TrialState.COMPLETE]
-        if not complete:
-            raise UWMLError(f"{sweep.folder}: found no trial that went well, expected at least one")
+        expect(complete, sweep.folder, "no trial that went well", "at least one")
         values = sweep.suggest(max(complete, key=lambda trial: trial.value or -math.inf))
         if not (at_edge := edges(sweep.space, values, ends)):
             values = next((x for x in ({**values, **of} for of in earlier) if edges(sweep.space, x, ends)), values)
@@ -155,8 +154,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
 
 def fitted_coefficients(request: Request, settings: Tuned) -> dict[str, Any]:
     """Return loss options fitted to the held-out scores of the training that was chosen with the released ones."""
-    if "polynomial" not in settings:
-        raise UWMLError(f"{FITTED}: found no trials of the polynomial loss, expected it to be tuned first")
+    expect("polynomial" in settings, FITTED, "no trials of the polynomial loss", "it to be tuned first")
     chosen_whole = "offered" in _read(request.folder / "tuning.json").get("polynomial", {})
     base = request.base if chosen_whole else trials_base(request, "polynomial", {})
     config = replace(base, **of_loss(settings, "polynomial"), seed=SEED)

@@ -16,7 +16,7 @@ from uwml_lib.reports.tuned_losses import FITTED, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies.alike import NoCoefficients, coefficients_of, train_alike
 from uwml_lib.studies.score_ranges import note_scores
-from uwml_lib.studies.study import Groups, Request, Study, nothing
+from uwml_lib.studies.study import Groups, Request, Study
 
 
 def train_every_loss(request: Request, groups: Groups) -> Groups:
@@ -73,6 +73,6 @@ def report(study: StudyRuns) -> Report:
 
 
 STUDY = Study(
-    "compare", ("07_loss_comparison", "08_choosing_coefficients"), nothing, report, more=train_every_loss,
+    "compare", ("07_loss_comparison", "08_choosing_coefficients"), report, more=train_every_loss,
     title="All losses", figure=("convergence", "Dev rsum by epoch, a panel for each loss"),
 )  # fmt: skip

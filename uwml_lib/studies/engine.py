@@ -63,7 +63,6 @@ def run_study(study: Study, options: StudyOptions, say: Say = say) -> tuple[Stud
         times.append(time.monotonic())
         say("4/4 report")
         report = study.report(runs)
-        study.draw(runs, folder / f"figures/{study.figure[0]}.png")
         # Of a study that went on from earlier work the durations would promise too much.
         if all((run.folder / "results.json").stat().st_mtime >= began for run in runs.all_runs):
             _note_durations(folder / "durations.json", study, runs, times)
@@ -136,8 +135,7 @@ def read_seeds(words: str, usual: Sequence[int]) -> tuple[int, ...]:
         seeds = [int(seed) for seed in words.replace(",", " ").split()] if words else usual
     except ValueError:
         seeds = []
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UWMLError(f"seeds: found {words!r}, expected whole numbers such as '0 1 2', each once")
+    expect(0 < len(seeds) == len({*seeds}), "seeds", repr(words), "whole numbers such as '0 1 2', each once")
     return tuple(seeds)
 
 

@@ -16,7 +16,7 @@ from uwml_lib.runs.study_runs import save_study
 from uwml_lib.studies.alike import FIRST, train_alike
 from uwml_lib.studies.offers import PILOT, PILOT_BUDGET
 from uwml_lib.studies.score_ranges import note_scores
-from uwml_lib.studies.study import Groups, Request, Study, nothing
+from uwml_lib.studies.study import Groups, Request, Study
 from uwml_lib.support import paths
 from uwml_lib.support.files import read_json
 from uwml_lib.support.paths import report_folder
@@ -101,7 +101,7 @@ def report(study: StudyRuns) -> Report:
 
 
 STUDY = Study(
-    "evidence", (), nothing, report, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1),
-    title="Losses tuned alike", draw=draw_scores,
+    "evidence", (), report, more=train_the_tuned, seeds=tuple(range(SEEDS)), smoke_seeds=(0, 1),
+    title="Losses tuned alike",
     figure=("score_ranges", "Where positives and hardest negatives of each loss lie, over the dead zone and below it"),
 )  # fmt: skip

@@ -7,17 +7,8 @@ import pandas as pd
 from uwml_lib.config import FIDELITY
 from uwml_lib.datasets import available_tokenizer
 from uwml_lib.evaluation.statistics import Comparison, compare_all
+from uwml_lib.reports import tables
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import (
-    COLUMNS,
-    RECALL_AT_1_AND_RSUM,
-    commands_in_words,
-    differences,
-    intervals_in_words,
-    mean_and_std,
-    run_table,
-    settings_in_words,
-)
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.studies.study import Losses, Plan, Request, Study
 
@@ -63,9 +54,9 @@ def fidelity_table(study: StudyRuns) -> pd.DataFrame:
     """One row a habit of the released code, after one without any: mean ± std, and the difference in rsum to that."""
     (groups, comparisons), rows = compared(study), {}
     for habit, runs in groups.items():
-        row = {COLUMNS[name]: mean_and_std(runs, name) for name in RECALL_AT_1_AND_RSUM}
+        row = {tables.COLUMNS[name]: tables.mean_and_std(runs, name) for name in tables.RECALL_AT_1_AND_RSUM}
         if habit in comparisons:
-            row |= {f"difference, {name}": cell for name, cell in differences(comparisons[habit]).items()}
+            row |= {f"difference, {name}": cell for name, cell in tables.differences(comparisons[habit]).items()}
         rows[habit] = row | {"seeds": len(runs)}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis(f"habit ({study.split} split)")
 
@@ -78,19 +69,19 @@ def report(study: StudyRuns) -> Report:
     end = f"statistically significant: {shown}" if shown else "none is statistically significant"
     findings = (f"Habits of the released code on {study.dataset}, change in rsum: {said}; {end}.",) if found else ()
     four = ALL_FOUR * ("all four" in found)
-    runs = run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs])
+    runs = tables.run_table(study.all_runs, habit=[habit_of(run) for run in study.all_runs])
     return Report(
         f"{study.dataset}: habits of the released code",
         fidelity_table(study),
         runs,
-        about=(f"Polynomial loss, {study.runs[0].model}; {settings_in_words(study.all_runs)}." + four,),
-        notes=(intervals_in_words(len(found)), *study.remarks),
+        about=(f"Polynomial loss, {study.runs[0].model}; {tables.settings_in_words(study.all_runs)}." + four,),
+        notes=(tables.intervals_in_words(len(found)), *study.remarks),
         findings=findings,
-        commands=commands_in_words(study.all_runs),
+        commands=tables.commands_in_words(study.all_runs),
     )
 
 
 STUDY = Study(
-    "fidelity", ("09_fidelity",), plan, report, title="Habits of the release",
+    "fidelity", ("09_fidelity",), report, plan, title="Habits of the release",
     figure=("habits", "Change in rsum by each habit of the released code, with 95 % intervals over seeds and images"),
 )  # fmt: skip

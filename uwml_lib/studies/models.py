@@ -2,16 +2,8 @@
 
 from typing import Any
 
+from uwml_lib.reports import tables
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.tables import (
-    collapsed_in_words,
-    commands_in_words,
-    intervals_in_words,
-    losses_by_model,
-    models_table,
-    run_table,
-    settings_in_words,
-)
 from uwml_lib.runs.scoring import evaluate_members, member_of
 from uwml_lib.runs.study_runs import StudyRuns
 from uwml_lib.studies.study import Groups, Plan, Request, Study
@@ -48,11 +40,6 @@ def plan_images(request: Request) -> Plan:
     return {"runs": request.grid(*tried)}
 
 
-def plan_sequences(request: Request) -> Plan:
-    """Both losses on every model of sequences."""
-    return {"runs": request.grid(*MODELS_OF_SEQUENCES)}
-
-
 def score_ensembles(request: Request, groups: Groups) -> Groups:
     """Score SCAN's two directions together, seed by seed."""
     for pair in StudyRuns(request.base.dataset, {"runs": tuple(groups["runs"])}).scan_pairs():
@@ -67,28 +54,29 @@ def report(study: StudyRuns) -> Report:
         "": "not decided with", "collapsed": "nothing to compare, as trainings collapsed to nearly equal scores, with",
     }  # fmt: skip
     outcomes, models = {}, dict[str, list[str]]()
-    for model, found in losses_by_model(study).items():
+    for model, found in tables.losses_by_model(study).items():
         outcomes[f"{model} on {study.dataset}"] = found.winner
         title, _, which = model.partition(", ")
         models.setdefault(found.winner, []).append(f"{title} ({which})" if which else title)  # for a list with commas
     said = "; ".join(f"{words[winner]} {', '.join(models[winner])}" for winner in words if winner in models)
     title, corrected = f"{study.dataset}: both losses on every model", counted(len(outcomes), "comparison")
     findings = (f"Model by model on {study.dataset}: {said} (corrected for {corrected}).",)
-    about = f"All models: {settings_in_words(study.runs)}. These are the data set's; none was tuned by itself."
+    about = f"All models: {tables.settings_in_words(study.runs)}. These are the data set's; none was tuned by itself."
     dense = any("dense form" in model for model in study.by_model())
     about += " *Dense form*: trained on all informative negatives to the end." * dense
-    notes = (intervals_in_words(len(outcomes)), *study.remarks, *collapsed_in_words(study.runs))
+    notes = (tables.intervals_in_words(len(outcomes)), *study.remarks, *tables.collapsed_in_words(study.runs))
     return Report(
-        title, models_table(study), run_table(study.all_runs), (about,), notes, findings=findings, outcomes=outcomes,
-        commands=commands_in_words(study.all_runs),
+        title, tables.models_table(study), tables.run_table(study.all_runs), (about,), notes, findings=findings,
+        outcomes=outcomes, commands=tables.commands_in_words(study.all_runs),
     )  # fmt: skip
 
 
 MODELS = Study(
-    "models", ("10_other_models",), plan_images, report, score_ensembles, title="Models",
+    "models", ("10_other_models",), report, plan_images, score_ensembles, title="Models",
     figure=("models_differences", DIFFERENCES),
 )  # fmt: skip
 VIDEOS = Study(
-    "videos", ("11_video_text",), plan_sequences, report, sequences=True, title="Video",
+    "videos", ("11_video_text",), report, lambda request: {"runs": request.grid(*MODELS_OF_SEQUENCES)}, sequences=True,
+    title="Video",
     figure=("videos_differences", DIFFERENCES),
 )  # fmt: skip

@@ -70,18 +70,18 @@ class Study:
     """A study: one record, in one file of this folder.
 
     name: of the make target, the command, and the file that lists its runs. notebooks: stems of those that show it.
-    plan: what to train, as far as it is known beforehand. report: what is said of the runs. more: what can only be
+    report: what is said of the runs. plan: what to train, as far as it is known beforehand. more: what can only be
     trained, or scored, once the planned runs are there: further groups. seeds: unless others are given; smoke_seeds:
     for a tiny test. sequences: is for items of unequal numbers of regions, as videos of frames. next: a hint at the
     end. table, data: stems of the files of its table and of its report's data below reports/reference, if not its name.
     publishes_preset: only runs with the settings of the data set's preset are published. title, figure: what its pages
-    are called, and the figure on them: its stem, and what it shows. draw: draws it, where no notebook does.
+    are called, and the figure on them: its stem, and what it shows.
     """
 
     name: str
     notebooks: tuple[str, ...]
-    plan: Callable[[Request], Plan]
     report: Callable[[StudyRuns], Report]
+    plan: Callable[[Request], Plan] = lambda request: {}
     more: Callable[[Request, Groups], Groups] = lambda request, groups: {}
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     smoke_seeds: tuple[int, ...] = (0,)
@@ -92,14 +92,8 @@ class Study:
     publishes_preset: bool = False
     title: str = ""
     figure: tuple[str, str] = ("", "")
-    draw: Callable[[StudyRuns, Path], None] = lambda runs, path: None
 
     @property
     def usual_dataset(self) -> str:
         """The data set of the command, unless another is named."""
         return "clips" if self.sequences else "scenes"
-
-
-def nothing(request: Request) -> Plan:
-    """Plan nothing: what a study trains follows from what it chooses."""
-    return {}

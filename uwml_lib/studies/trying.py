@@ -13,7 +13,7 @@ from uwml_lib.datasets import check_data, prepare_data
 from uwml_lib.losses import LOSSES
 from uwml_lib.studies.side_by_side import check_runs
 from uwml_lib.studies.tuning import LARGEST, Space, Sweep, quiet_optuna
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.progress import Say, say
 
 NOT_SWEPT: dict[str, str] = {
@@ -29,13 +29,11 @@ NOT_SWEPT: dict[str, str] = {
 @quiet_optuna()
 def check_sweep(sweep: Sweep, say: Say = say) -> None:
     """Raise UWMLError for what can be known to fail before anything is trained; build the data if they are not here."""
-    if not is_folder_name(sweep.name):
-        raise UWMLError(f"name: found {sweep.name!r}, expected the name of a folder")
+    expect(is_folder_name(sweep.name), "name", repr(sweep.name), "the name of a folder")
     drawn = sweep.sampler != "grid"
     _check_space(sweep.space, drawn)
     size = sweep.samples if drawn else math.prod(map(len, sweep.space.values()))
-    if not 0 < size <= LARGEST:
-        raise UWMLError(f"{'samples' if drawn else 'space'}: found {size:,} settings, expected 1 to {LARGEST:,}")
+    expect(0 < size <= LARGEST, "samples" if drawn else "space", f"{size:,} settings", f"1 to {LARGEST:,}")
     # Settings in which every value of a list, and both ends of every range, occur; then all that are known.
     ends = [[of["low"], of["high"]] if isinstance(of, Mapping) else of for of in sweep.space.values()]
     tried = [[of[place % len(of)] for of in ends] for place in range(max(map(len, ends)))]
@@ -47,8 +45,7 @@ def check_sweep(sweep: Sweep, say: Say = say) -> None:
 
 
 def _check_space(space: Space, drawn: bool) -> None:
-    if not space:
-        raise UWMLError("space: found no settings, expected names and values")
+    expect(space, "space", "no settings", "names and values")
     arguments = {name for loss in LOSSES.values() for name in inspect.signature(loss).parameters}
     known = [item.name for item in fields(ExperimentConfig) if item.name not in NOT_SWEPT]
     known += [f"loss.{name}" for name in sorted(arguments - {"check_finite"})]  # which changes no result

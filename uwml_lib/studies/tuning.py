@@ -33,6 +33,7 @@ from uwml_lib.runs import Run, read_metrics
 from uwml_lib.studies.side_by_side import run_folders, side_by_side, train_all, workers
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.numerics import for_now
 from uwml_lib.support.progress import Say, counted, say
 from uwml_lib.training.processes import die_with_parent
 from uwml_lib.training.runner import train
@@ -160,14 +161,10 @@ class Outcome(NamedTuple):
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
     """Keep Optuna from logging, and from warning that much of it is experimental: what matters is said here."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-            warnings.filterwarnings("ignore", "The reported value is ignored")  # for it was reported before
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    quiet = for_now(optuna.logging.get_verbosity, optuna.logging.set_verbosity, optuna.logging.CRITICAL)
+    with quiet, warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        warnings.filterwarnings("ignore", "The reported value is ignored")  # for it was reported before
+        yield
 
 
 @quiet_optuna()

@@ -1,6 +1,7 @@
 """The one error class of the kit: a sentence that says what was found and what was expected."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 
@@ -16,6 +17,11 @@ def expect(holds: object, where: object, found: object, expected: str) -> None:
     """Raise UWMLError unless something holds. The words are made either way: this is not for inner loops."""
     if not holds:
         raise UWMLError(f"{where}: found {found}, expected {expected}")
+
+
+def first_words(error: Exception) -> str:
+    """Return the first sentence of what an error says."""
+    return re.split(r"\.?(?:\s*\n|\.\s|$)", str(error).strip())[0] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Where and how torch computes; settings of the whole process that decide the last bits are put back afterwards."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -30,22 +31,22 @@ def quick_precision(device: str, width: int = QUICK_WIDTH) -> str:
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
+def for_now(get: Callable[[], Any], put: Callable[[Any], Any], value: Any) -> Iterator[None]:
+    """Put a setting of the whole process to a value; afterwards it is what it was."""
+    before = get()
+    put(value)
+    try:
+        yield
+    finally:
+        put(before)
+
+
+def threads(count: int) -> contextlib.AbstractContextManager[None]:
     """Compute with so many threads of the CPU; sums are split among them, so results depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return for_now(torch.get_num_threads, torch.set_num_threads, count)
 
 
-@contextlib.contextmanager
-def tf32_products(allowed: bool) -> Iterator[None]:
+def tf32_products(allowed: bool) -> contextlib.AbstractContextManager[None]:
     """Let a graphics card round the factors of float32 matrix products to TF32, or forbid it."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    precision = "high" if allowed else "highest"
+    return for_now(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, precision)

@@ -16,7 +16,7 @@ from uwml_lib.runs.checkpoints import read_config
 from uwml_lib.runs.run import Run
 from uwml_lib.runs.scoring import device_of, evaluate_run
 from uwml_lib.support import paths
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import lock, make_folder, read_json, write_json
 from uwml_lib.support.progress import Say, counted, say
 from uwml_lib.training.processes import find_processes, launched
@@ -68,12 +68,9 @@ def check_config(config: ExperimentConfig, processes: int | None = None) -> None
     processes = launched() if processes is None else processes
     build_loss(config)
     model_class(config)
-    if processes < 1:
-        raise UWMLError(f"processes: found {processes}, expected at least 1")
-    if config.batch_size % processes:
-        raise UWMLError(
-            f"batch_size: found {config.batch_size}, expected a multiple of the {processes} processes that share it"
-        )
+    expect(processes >= 1, "processes", processes, "at least 1")
+    shared = f"a multiple of the {processes} processes that share it"
+    expect(config.batch_size % processes == 0, "batch_size", config.batch_size, shared)
     if processes > 1 and (device := device_of(config)) != "cpu" and processes > (cards := torch.cuda.device_count()):
         raise UWMLError(
             f"processes: found {processes}, expected at most one for each of the {cards} cards that several can use "
@@ -90,17 +87,13 @@ def check_config(config: ExperimentConfig, processes: int | None = None) -> None
 def check_model_fits(config: ExperimentConfig) -> None:
     """Raise UWMLError for data that cannot be used, or not with this model, or have no batch."""
     train_set, *others = check_data(config, scan=False)
-    if len(train_set) < config.batch_size:
-        raise UWMLError(
-            f"batch_size: found {config.batch_size}, expected at most the {len(train_set)} training captions"
-        )
+    most = f"at most the {len(train_set)} training captions"
+    expect(config.batch_size <= len(train_set), "batch_size", config.batch_size, most)
     training_sampler(config, train_set)  # raises if too few of them go into a batch
     for split in (train_set, *others):
-        if split.varying and not model_class(config).varying:
-            raise UWMLError(
-                f"model: found {config.model!r}, expected one for images of unequal numbers of regions, which "
-                f"{split.folder} has: {', '.join(name for name, model in MODELS.items() if model.varying)}"
-            )
+        fitting = ", ".join(name for name, model in MODELS.items() if model.varying)
+        expected = f"one for images of unequal numbers of regions, which {split.folder} has: {fitting}"
+        expect(not split.varying or model_class(config).varying, "model", repr(config.model), expected)
 
 
 def with_batch_that_fits(config: ExperimentConfig, say: Say = say) -> ExperimentConfig:

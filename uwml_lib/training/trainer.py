@@ -252,8 +252,7 @@ class Trainer:
 
 def build_loss(config: ExperimentConfig) -> ScoreMatrixLoss:
     """Build the loss a configuration names; raises UWMLError for an unknown name or argument."""
-    if config.loss not in LOSSES:
-        raise UWMLError(f"loss: found {config.loss!r}, expected one of {', '.join(LOSSES)}")
+    expect(config.loss in LOSSES, "loss", repr(config.loss), f"one of {', '.join(LOSSES)}")
     arguments = inspect.signature(LOSSES[config.loss]).parameters
     if unknown := [name for name in config.loss_options if name not in arguments]:
         raise UWMLError(f"loss_options of {config.loss}: found {unknown[0]!r}, expected some of {', '.join(arguments)}")

@@ -178,8 +178,7 @@ def build_embedded(folder: Path, settings: EmbeddedSettings, progress: Say = pri
     if is_current(folder, settings):
         return False
     if folder.exists():  # replacing it removes what is in it
-        if not folder.is_dir():
-            raise UWMLError(f"{folder}: found a file, expected a folder for the data set")
+        expect(folder.is_dir(), folder, "a file", "a folder for the data set")
         if foreign := {file.name for file in folder.iterdir()} - {"manifest.json", *settings.file_names()}:
             found = f"found {min(foreign)}, which is not of this data set"
             raise UWMLError(f"{folder}: {found}; move it, or choose another folder")

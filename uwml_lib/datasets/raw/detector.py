@@ -11,15 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uwml_lib.datasets.raw.region_models import (
-    RegionModel,
-    digest_of,
-    from_the_hub,
-    import_vision,
-    not_downloaded,
-    read_weights,
-)
+from uwml_lib.datasets.raw.region_models import RegionModel, digest_of, from_the_hub, import_vision, read_weights
 from uwml_lib.support.errors import UWMLError, expect
+from uwml_lib.support.numerics import for_now
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,11 +73,8 @@ def _downloaded() -> Path:
     """Return the path of the weights, which are downloaded the first time."""
     from huggingface_hub import hf_hub_download
 
-    try:
-        with from_the_hub():
-            return Path(hf_hub_download(HUB, FILE))
-    except Exception as error:  # the hub's, the network's, the operating system's
-        raise not_downloaded(DETECTOR, f"{FILE} from https://huggingface.co/{HUB}", error) from error
+    with from_the_hub(DETECTOR, f"{FILE} from https://huggingface.co/{HUB}"):
+        return Path(hf_hub_download(HUB, FILE))
 
 
 def _with_weights(kind: Any, config: Any, path: Path) -> nn.Module:
@@ -106,12 +97,9 @@ def _silent() -> Iterator[None]:
     """Keep transformers from printing a table of the weights that do not fit: an error says it in a sentence."""
     from transformers.utils import logging
 
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
+    def show_bar(shown: bool) -> None:
+        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+
+    level = for_now(logging.get_verbosity, logging.set_verbosity, logging.CRITICAL)
+    with level, for_now(logging.is_progress_bar_enabled, show_bar, False):
         yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

@@ -14,16 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uwml_lib.config import BACKBONE, RESOLUTION
-from uwml_lib.datasets.raw.region_models import (
-    RegionModel,
-    digest_of,
-    first_words,
-    from_the_hub,
-    import_vision,
-    not_downloaded,
-    read_weights,
-)
-from uwml_lib.support.errors import UWMLError, expect
+from uwml_lib.datasets.raw.region_models import RegionModel, digest_of, from_the_hub, import_vision, read_weights
+from uwml_lib.support.errors import UWMLError, expect, first_words
 from uwml_lib.support.files import check_is_file
 
 if TYPE_CHECKING:
@@ -140,12 +132,9 @@ def _with_weights(timm: ModuleType, name: str, known: Any, path: Path | None) ->
     if path is None:
         if not known.has_weights:
             raise UWMLError(f"backbone: timm has no weights of {name}; choose another, or name a file by --weights")
-        try:
-            with from_the_hub():
-                return timm.create_model(name, pretrained=True)
-        except Exception as error:  # the hub's, the network's, the operating system's
-            hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
-            raise not_downloaded(name, hub if known.hf_hub_id else known.url, error) from error
+        hub = f"{known.hf_hub_filename or 'model.safetensors'} from https://huggingface.co/{known.hf_hub_id}"
+        with from_the_hub(name, hub if known.hf_hub_id else known.url):
+            return timm.create_model(name, pretrained=True)
     state = read_weights(path)
     try:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})

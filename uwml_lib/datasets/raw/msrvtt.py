@@ -17,8 +17,6 @@ from uwml_lib.support.errors import UWMLError, expect
 from uwml_lib.support.files import atomic_path, load_array, lock, read_json
 from uwml_lib.support.progress import Say, progress, say
 
-"""Split in the JSON -> split of the SCAN layout."""
-
 
 def write_videos(
     folder: Path, features: Path, jsons: Sequence[Path], /, captions_per_video: int = 0, say: Say = say

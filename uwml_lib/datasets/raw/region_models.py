@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib
 import logging
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from uwml_lib.support.errors import UWMLError
+from uwml_lib.support.errors import UWMLError, first_words
 from uwml_lib.support.files import check_is_file
+from uwml_lib.support.numerics import for_now
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,23 +89,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def from_the_hub() -> Iterator[None]:
-    """Keep huggingface_hub from logging each of its attempts at a download: an error says it in a sentence."""
+def from_the_hub(name: str, source: str) -> Iterator[None]:
+    """Turn what goes wrong while weights are downloaded into a sentence that says which file to fetch, and what to do
+    with it; huggingface_hub would log each of its attempts. source: the file and where it is.
+    """
     logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def not_downloaded(name: str, source: str, error: Exception) -> UWMLError:
-    """Return the error that says which file to fetch, and what to do with it; source: the file and where it is."""
-    way = f"fetch {source} and name the file by `--weights` of `uwml pictures` (or `uwml data`, for a grid)"
-    return UWMLError(f"{name}: its weights could not be downloaded ({first_words(error)}); {way}")
-
-
-def first_words(error: Exception) -> str:
-    """Return the first sentence of what an error says."""
-    return re.split(r"\.?(?:\s*\n|\.\s|$)", str(error).strip())[0] or type(error).__name__
+        with for_now(lambda: logger.level, logger.setLevel, logging.ERROR):
+            yield
+    except Exception as error:  # the hub's, the network's, the operating system's
+        way = f"fetch {source} and name the file by `--weights` of `uwml pictures` (or `uwml data`, for a grid)"
+        raise UWMLError(f"{name}: its weights could not be downloaded ({first_words(error)}); {way}") from error

@@ -111,11 +111,8 @@ def weight_card(name: str, curves: dict[str, Curves]) -> tuple[Figure, dict[str,
     figure, axes = panels(2, columns=2, width=3.6, height=2.7)
     for axis, kind in zip(axes, PAIR_LOOK, strict=True):
         for (held, frames), line in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
-            look: dict[str, Any] = {
-                "color": "black" if line == "-" else PAIR_LOOK["negative"]["color"],
-                "linestyle": line,
-            }
-            axis.plot(frames[kind]["similarity"], frames[kind]["weight"], label=held, **look)
+            colour = "black" if line == "-" else PAIR_LOOK["negative"]["color"]
+            axis.plot(frames[kind]["similarity"], frames[kind]["weight"], label=held, color=colour, linestyle=line)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_yscale("symlog", linthresh=1, linscale=2)
         axis.set(title=f"{kind} pair", xlabel=f"similarity of the {kind}", xlim=(-1, 1), ylim=CARD)
@@ -208,13 +205,10 @@ def score_ranges(
             rows[model, kind], colour = of, PAIR_LOOK[kind]["color"]
             axis.plot([low, high], [row + shift] * 2, color=colour, linewidth=1)
             axis.plot([left, right], [row + shift] * 2, color=colour, linewidth=4, solid_capstyle="butt")
-            filled: dict[str, Any] = {
-                "color": "black",
-                "markerfacecolor": "black" if kind == "positive" else "white",
-                "zorder": 3,
-            }
             label = {"positive": "positives", "negative": "hardest negatives"}[kind] if row == 0 else None
-            axis.plot(middle, row + shift, label=label, linestyle="", marker="os"[kind == "negative"], **filled)
+            marker, filled = ("o", "black") if kind == "positive" else ("s", "white")
+            look: dict[str, Any] = {"color": "black", "markerfacecolor": filled, "zorder": 3}
+            axis.plot(middle, row + shift, label=label, linestyle="", marker=marker, **look)
     shade(axis, zones, "negative", axis.get_xlim())
     axis.set(xlabel="similarity of the pair", ylabel="trained model", yticks=range(len(quantiles)))
     axis.set_yticklabels(list(quantiles))

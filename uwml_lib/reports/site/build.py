@@ -18,15 +18,7 @@ from uwml_lib.reports.site.api import api_pages
 from uwml_lib.reports.site.explorer import build_explorer
 from uwml_lib.reports.site.playground import build_playground
 from uwml_lib.reports.site.results import Known, Shown, contents, write_results
-from uwml_lib.reports.site.sources import (
-    CHAPTERS,
-    Sources,
-    documents,
-    executed,
-    page_name,
-    write_documents,
-    write_notebooks,
-)
+from uwml_lib.reports.site.sources import Sources, documents, executed, page_name, write_documents, write_notebooks
 from uwml_lib.support import paths
 from uwml_lib.support.files import lock, make_folder, writing
 from uwml_lib.support.progress import Say, say
@@ -35,10 +27,7 @@ HERE = Path(__file__).parent
 
 
 def build(
-    studies: Sequence[Shown],
-    say: Say = say,
-    known: Known = MappingProxyType({}),
-    course: pd.DataFrame | None = None,
+    studies: Sequence[Shown], say: Say = say, known: Known = MappingProxyType({}), course: pd.DataFrame | None = None
 ) -> Path:
     """Write every page and return the index's path; what cannot be read is left out, and said.
 
@@ -50,7 +39,7 @@ def build(
         make_folder(paths.REPORTS)
         with writing(paths.REPORTS / "index.html"), _workplace() as folder:
             sources, made = Sources(folder / "source"), folder / "html"
-            shutil.copytree(CHAPTERS, sources.folder)
+            shutil.copytree(HERE / "chapters", sources.folder)
             write_sources(sources, studies, say, known, course)
             run_sphinx(sources.folder, made, say)
             _replace(made, paths.REPORTS)
@@ -101,7 +90,11 @@ def notebooks() -> dict[str, Path]:
     The course shows the published copies, one's own where nothing is published, and what was never executed as it is;
     all other copies are of their data set.
     """
-    folders = sorted({path.parent for path in paths.REPORTS.glob("*/[0-9][0-9]_*.ipynb")}, key=_order)
+    # The embedded scenes first, what is made only to see that everything works last.
+    folders = sorted(
+        {path.parent for path in paths.REPORTS.glob("*/[0-9][0-9]_*.ipynb")},
+        key=lambda folder: (folder.name.endswith("_smoke"), folder.name != "scenes", folder.name),
+    )
     own = {folder.name: executed(folder) for folder in folders if folder != paths.REFERENCE}
     published = [copy for folder in sorted(paths.REFERENCE.glob("**/notebooks")) for copy in executed(folder)]
     course: dict[str, Path] = {}
@@ -111,11 +104,6 @@ def notebooks() -> dict[str, Path]:
     others = {f"pages/runs/{page_name(dataset)}/{copy.name}": copy
               for dataset, copies in own.items() for copy in copies if copy not in shown}  # fmt: skip
     return course | others
-
-
-def _order(folder: Path) -> tuple[bool, bool, str]:
-    """The embedded scenes first, what is made only to see that everything works last."""
-    return folder.name.endswith("_smoke"), folder.name != "scenes", folder.name
 
 
 def run_sphinx(source: Path, made: Path, say: Say) -> None:

@@ -7,8 +7,6 @@ from uwml_lib.reports.site.glossary import link_terms
 from uwml_lib.support.paths import CHECKOUT
 
 project = "Universal weighting metric learning, reproduced"
-project_copyright = ""
-language = "en"
 smartquotes = False  # options begin with two hyphens
 exclude_patterns = ["_made"]
 # Parts of documents begin below their first heading; a word in backticks may be the name of several things.
@@ -16,13 +14,7 @@ suppress_warnings = ["myst.header", "ref.python"]
 if not (CHECKOUT / "data/README.md").exists():  # as where the kit is installed: links into that document find no place
     suppress_warnings.append("myst.xref_missing")
 
-extensions = [
-    "myst_nb",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
-    "sphinx_copybutton",
-    "sphinx_design",
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx_copybutton", "sphinx_design"]
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # pages show what was executed
@@ -35,8 +27,6 @@ mathjax3_config = {"options": {"enableMenu": False}}
 
 autosummary_generate = False  # one page holds all names of a room
 autodoc_member_order = "bysource"
-autodoc_class_signature = "mixed"
-autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
@@ -62,7 +52,6 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
     "footer_end": [],
-    "show_toc_level": 1,
     "navigation_with_keys": True,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

@@ -18,15 +18,9 @@ OTHER_SENSES = ("classification polyloss", "cross entropy", "inverse temperature
 """What holds a term and means something else."""
 WITHOUT_LINKS = ("pages/glossary", "pages/changelog", "pages/contributing")
 SKIPPED = (
-    nodes.reference,
-    nodes.literal,
-    nodes.title,
-    nodes.thead,
-    nodes.math,
-    nodes.raw,
-    addnodes.desc_signature,
+    nodes.reference, nodes.literal, nodes.title, nodes.thead, nodes.math, nodes.raw, addnodes.desc_signature,
     autosummary_table,
-)
+)  # fmt: skip
 
 
 def glossary_directives(text: str) -> str:

@@ -12,12 +12,7 @@ from uwml_lib.support.files import write_text
 
 PAIRS = 16
 START: dict[str, Any] = {"start": "random", "seed": 1, "warmup": 20, "loss": "triplet"}
-STARTS = {
-    "random": "random",
-    "collapsed": "nearly collapsed",
-    "dead": "dead zone",
-    "low": "low scores",
-}
+STARTS = {"random": "random", "collapsed": "nearly collapsed", "dead": "dead zone", "low": "low scores"}
 # A learning rate for each formula, in which a step is neither lost nor too long.
 RATES = {
     "circle": 0.005, "infonce": 0.3, "multi_similarity": 1, "polynomial": 0.5, "polynomial_relative": 0.3,

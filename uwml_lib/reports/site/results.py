@@ -15,19 +15,11 @@ from uwml_lib.config import ExperimentConfig
 from uwml_lib.reports.published import comparison_text, finished_runs
 from uwml_lib.reports.records import reliability_text, step_seconds
 from uwml_lib.reports.report import RUNS, Report, in_short, plain_markdown, table_markdown
-from uwml_lib.reports.site.findings import (
-    DATA,
-    IN_SHORT,
-    answers,
-    conclusion,
-    findings_sentences,
-    findings_table,
-    of_the_baseline,
-    sentences_of,
-)
+from uwml_lib.reports.site import findings
 from uwml_lib.reports.site.sources import Sources, address, page_name, unbroken, unnoticed
 from uwml_lib.reports.tables import COLUMNS
 from uwml_lib.runs import Run, StudyRuns, load_study
+from uwml_lib.runs.run import NUMBERS
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
 from uwml_lib.support.files import read_json, read_lines, read_sealed_json
@@ -86,10 +78,11 @@ def write_results(
     sources.write("_made/own.md", contents(own))
     sources.write("_made/own_findings.md", _own_findings(reports))
     titles = {study.name: study.title for study in studies}
-    parts = [*answers(say), conclusion(say), findings_table(titles, say, linked=True), of_the_baseline()]
+    table = findings.findings_table(titles, say, linked=True)
+    parts = [*findings.answers(say), findings.conclusion(say), table, findings.of_the_baseline()]
     sources.write("_made/findings.md", unbroken(unnoticed("\n\n".join(parts))))
-    for name, chosen in {"sentences": None, "in_short": IN_SHORT}.items():
-        said = "\n".join(f"- {sentence}" for sentence in findings_sentences(say, chosen))
+    for name, chosen in {"sentences": None, "in_short": findings.IN_SHORT}.items():
+        said = "\n".join(f"- {sentence}" for sentence in findings.findings_sentences(say, chosen))
         sources.write(f"_made/{name}.md", unbroken(unnoticed(said)) or "Nothing was published.")
     sources.write("_made/performance.md", _performance(sources))
     sources.write("_made/reliability.md", _reliability(say))
@@ -97,9 +90,9 @@ def write_results(
 
 
 def _own_findings(reports: Sequence[Report]) -> str:
-    findings = [f"- {unnoticed(plain_markdown(finding))}" for report in reports for finding in report.findings]
+    said = [f"- {unnoticed(plain_markdown(finding))}" for report in reports for finding in report.findings]
     compared = {what: winner for report in reports for what, winner in report.outcomes.items()}  # each once
-    return "\n".join([in_short(compared), "", *findings]) if reports else "None so far: `make reproduce` makes them."
+    return "\n".join([in_short(compared), "", *said]) if reports else "None so far: `make reproduce` makes them."
 
 
 def run_page(run: Run) -> str:
@@ -128,8 +121,8 @@ def _published(sources: Sources, studies: Sequence[Shown], own: Sequence[str], s
                 sources.shown[file.resolve()] = page
                 text = re.sub(r"\]\((runs/[^()\s]+)\)", r"](\1/results.json)", "\n".join(read_lines(file)))
                 parts = [
-                    f"# {study.title}: {DATA.get(dataset, plain_markdown(dataset))}",
-                    *map(unbroken, map(unnoticed, sentences_of(folder, study.name, say))),
+                    f"# {study.title}: {findings.DATA.get(dataset, plain_markdown(dataset))}",
+                    *map(unbroken, map(unnoticed, findings.sentences_of(folder, study.name, say))),
                     _command(study, _dataset_of(folder)),
                     *_figure(sources, [folder / "figures", folder], study),
                     _folded(sources.linked(unbroken(text), folder, page)),
@@ -261,7 +254,8 @@ def _run(run: Run) -> str:
     ]
     facts = [(name, come_from[name]) for name in ("command", "commit", "clean_tree", "machine", "python", "started")]
     settings = [(name, value) for name, value in run.config.to_dict().items() if value != usual[name]]
-    files = [f'<a href="{escape(address(run.folder / name, run_page(run)))}">{name}</a>' for name in run_files(run)]
+    there = [name for name in NUMBERS if (run.folder / name).exists()]
+    files = [f'<a href="{escape(address(run.folder / name, run_page(run)))}">{name}</a>' for name in there]
     return "\n\n".join([
         f"---\norphan: true\n---\n\n# {unnoticed(plain_markdown(run.folder.name))}",
         f"One training: {run.model}, {run.config.loss} loss, seed {run.seed}. Everything here is in its "
@@ -272,10 +266,6 @@ def _run(run: Run) -> str:
         "## Settings", _facts(settings),
         "## Where it comes from", _facts([*facts, *come_from["versions"].items()]),
     ])  # fmt: skip
-
-
-def run_files(run: Run) -> list[str]:
-    return [name for name in ("config.json", "metrics.jsonl", "results.json") if (run.folder / name).exists()]
 
 
 def _facts(facts: Sequence[tuple[str, Any]]) -> str:
