@@ -156,7 +156,7 @@ def test_linear_cca_on_the_same_images(study, tmp_path):
     baseline = {"split": study.split, "images": {"train": 90}, "metrics": metrics, "rsum_by_image": nothing}
     write_json(path, baseline)
     words = linear_cca_text(path, study)
-    assert "linear CCA, fitted on all 90 training images, those that choose among them, and scored on the" in words
+    assert "linear CCA, fitted on all 90 training images, held-out ones included, and scored on the" in words
     assert "(`benchmarks/linear_cca.py --dataset scenes`): i→t R@1 10.0" in words
     ours = np.mean([run.rsum for run in study.by_loss()["triplet"]])
     assert f"images, seeds averaged): triplet {ours:+.1f} [" in words

@@ -183,7 +183,7 @@ def linear_cca_text(path: Path, study: StudyRuns) -> str:
         apart = ", ".join(f"{loss} {paired_bootstrap(values, theirs)}" for loss, values in ours.items())
         fitted = counted(baseline["images"]["train"], "training image")
     return (
-        f"For comparison, linear CCA, fitted on all {fitted}, those that choose among them, and scored on the same "
+        f"For comparison, linear CCA, fitted on all {fitted}, held-out ones included, and scored on the same "
         f"images (`benchmarks/linear_cca.py --dataset {study.dataset}`): {cells}. In rsum the losses differ from it by "
         f"(95 % intervals over images, seeds averaged): {apart}."
     )

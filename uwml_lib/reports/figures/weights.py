@@ -212,7 +212,7 @@ def score_ranges(
     shade(axis, zones, "negative", axis.get_xlim())
     axis.set(xlabel="similarity of the pair", ylabel="trained model", yticks=range(len(quantiles)))
     axis.set_yticklabels(list(quantiles))
-    axis.invert_yaxis()
+    axis.set_ylim(len(quantiles) - 0.5, -0.5)  # the first on top
     axis.grid(axis="y", visible=False)
     legend(figure, columns=2, side="lower")
     return figure, pd.DataFrame(rows, index=[f"{q:g}" for q in QUANTILES]).T
