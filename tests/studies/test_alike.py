@@ -147,7 +147,7 @@ def test_ranges_hold_what_an_earlier_tuning_chose(home, better_with_more, monkey
     monkeypatch.setattr(ranges, "EDGE", 0.0)
     monkeypatch.setattr(ranges, "SHARED", shared := {**ranges.SHARED, "batch_size": [64], "warmup_epochs": [1]})
     pilot = {"learning_rate": 1e-3, "loss_options": {"margin": 0.84}}
-    monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": pilot}})
+    monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": (pilot, "")}})
     alike.tune_alike(a_request(home), ["triplet", "infonce"])
     tried = read_json(home / "runs/tiny/tuning.json")
     assert {loss: of["trials"] for loss, of in tried.items()} == {"triplet": 3, "infonce": 2}
@@ -199,7 +199,7 @@ def test_where_trials_are_few_losses_offer_each_other_their_settings(home, bette
     monkeypatch.setattr(alike, "WIDENINGS", 0)
     monkeypatch.setattr(ranges, "EDGE", 0.0)  # so that no draw lies at one
     pilot_settings = {**PLACES, "learning_rate": pilot, "loss_options": {"margin": 0.2}}
-    monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": pilot_settings}} if pilot else {})
+    monkeypatch.setattr(alike, "PILOT", {"tiny": {"triplet": (pilot_settings, "")}} if pilot else {})
     monkeypatch.setattr(alike, "fitted_coefficients", lambda *_: {})
     chosen = alike.tune_alike(a_request(home), ["triplet", "polynomial"])
     tried = read_json(home / "runs/tiny/tuning.json")

@@ -77,7 +77,7 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
         chosen = settings | request.tuned
         own = chosen | {loss: of["own"] for loss, of in tuning.items() if "own" in of and loss not in request.tuned}
         earlier = PILOT.get(request.base.dataset, {})
-        offered = {f"{ANOTHER} {loss}": {**of, "loss": loss} for loss, of in earlier.items()}
+        offered = {f"{ANOTHER} {loss}": {**of, "loss": loss} for loss, (of, _) in earlier.items()}
         offered |= {loss: {"loss": loss, **own[loss]} for loss in dict.fromkeys((*FIRST, *asked)) if loss in own}
         for loss in open_to:
             offers = {whose: of for whose, of in offered.items() if whose != loss}
@@ -122,7 +122,7 @@ def _tune(request: Request, name: str, base: ExperimentConfig, terms: str) -> tu
     keep = request.committed.add if request.committed else None  # goes to other processes, to which a request cannot
     captions, space = len(load_split(base, "train")), dict(space_of(base))
     space["batch_size"] = [size for size in space["batch_size"] if size <= captions] or [base.batch_size]
-    ends, pilots = ends_of(captions), map(as_values, PILOT.get(base.dataset, {}).values())
+    ends, pilots = ends_of(captions), (as_values(of) for of, _ in PILOT.get(base.dataset, {}).values())
     earlier = [{key: value for key, value in of.items() if key in space} for of in pilots]
     sweep = Sweep(base, space, (SEED,), "tpe", trials, name=first, after_trial=keep)
     for widening in range(widenings + 1):

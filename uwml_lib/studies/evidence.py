@@ -14,7 +14,7 @@ from uwml_lib.reports.tuned_losses import FITTED, draw_scores, tuned_losses
 from uwml_lib.runs import Run, StudyRuns
 from uwml_lib.runs.study_runs import save_study
 from uwml_lib.studies.alike import FIRST, train_alike
-from uwml_lib.studies.offers import PILOT, PILOT_BUDGET
+from uwml_lib.studies.offers import PILOT
 from uwml_lib.studies.score_ranges import note_scores
 from uwml_lib.studies.study import Groups, Request, Study
 from uwml_lib.support import paths
@@ -79,8 +79,7 @@ def width(two: Sequence[Run]) -> float:
 
 def report(study: StudyRuns) -> Report:
     """Report losses tuned alike, and by which rule there are so many seeds."""
-    pilot, budget = PILOT.get(study.dataset, {}), PILOT_BUDGET.get(study.dataset, {})
-    found = tuned_losses(study, {loss: (settings, budget[loss]) for loss, settings in pilot.items()})
+    found = tuned_losses(study, PILOT.get(study.dataset, {}))
     seeds = sorted({run.seed for run in study.runs})
     there = {*study.by_loss(), *(FITTED for _ in study["coefficients"])}
     missing = [loss for loss in (FITTED, *OTHERS) if loss not in there] + ["other models"] * (not study["models"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from uwml_lib.config import ExperimentConfig
+from uwml_lib.reports.tuning import Another
 from uwml_lib.studies.ranges import OWN, beyond, edges, ends_of, space_of
 from uwml_lib.studies.study import Request
 from uwml_lib.studies.tuning import Sweep
@@ -26,22 +27,20 @@ MANY = 10_000
 offer each other theirs."""
 STEPS = 2
 """Beyond an edge, at most."""
-PILOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+PILOT: Mapping[str, Another] = {
     "f8k_regions": {
-        "triplet": {
+        "triplet": ({
             "learning_rate": 1.02039e-3, "batch_size": 64, "warmup_epochs": 0, "lambda_softmax": 16.1056,
             "loss_options": {"margin": 0.842505},
-        },
-        "polynomial": {
+        }, "16 trials in float32"),
+        "polynomial": ({
             "learning_rate": 5.25528e-3, "batch_size": 128, "warmup_epochs": 0, "lambda_softmax": 10.8399,
             "loss_options": {"margin": 1.30407},
-        },
+        }, "20 trials in bf16"),
     },
 }  # fmt: skip
-"""Data set -> loss -> what another tuning of it chose there: every loss is offered all of these, as far as it has the
-parameters. The rule was the same, the draws were others (`reports/reference/f8k_regions/sweeps/alike-*-pilot*`): 16
-trials of the triplet loss, in float32, and 20 of the polynomial loss."""
-PILOT_BUDGET = {"f8k_regions": {"triplet": "16 trials in float32", "polynomial": "20 trials in bf16"}}
+"""Data set -> what another tuning of losses chose there: every loss is offered all of these, as far as it has the
+parameters. The rule was the same, the draws were others (`reports/reference/f8k_regions/sweeps/alike-*-pilot*`)."""
 
 
 @dataclass(eq=False)
