@@ -1,7 +1,7 @@
 """`make reference`: copy what was found on a data set to reports/reference, where it is committed."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,9 +22,6 @@ from uwml_lib.support.progress import say
 FIRST = "00_start_here"
 """The notebook that reads what is published, of all data sets; so it is executed again once that has changed."""
 
-KEPT = ("pilot", "runs", "sweeps")
-"""Folders that lose nothing where data may not be passed on, for nobody could make their trainings again."""
-
 
 def publish(dataset: str, studies: Mapping[str, Study]) -> None:
     """Copy the executed notebooks, figures, tables and per-run JSON of all studies that ran on a data set.
@@ -39,18 +36,11 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
         for study, runs in found.items():
             _check(study, runs, source)
         with lock(paths.REFERENCE), atomic_folder(reference_folder(dataset)) as folder:
-            if folder.parent == paths.REFERENCE.parent:  # what was measured apart from any run, or is of other data
-                _copy(paths.RELIABILITY, folder / paths.RELIABILITY.name)
-                others = {path.parent for kept in ("runs", "sweeps") for path in paths.REFERENCE.glob(f"*/{kept}")}
-                for other in (paths.PERFORMANCE, *others):
-                    if other.exists():
-                        shutil.copytree(other, folder / other.name)
-            for kept in KEPT if dataset not in EMBEDDED else ():
-                if (before := reference_folder(dataset) / kept).exists():
-                    shutil.copytree(before, folder / kept)
+            for kept in _kept(dataset):
+                _copy(kept, folder / kept.name)
             _write_numbers(found, folder)
             chosen = [paths.RUNS / dataset / name for name in FILES]
-            for path in (*filter(Path.exists, chosen), *(paths.SWEEPS / dataset).glob("alike-*")):
+            for path in filter(Path.exists, [*chosen, *(paths.SWEEPS / dataset).glob("alike-*")]):
                 Committed(folder, dataset).add(path)
             if dataset in EMBEDDED:
                 _copy_pictures(found, source, folder)
@@ -63,6 +53,15 @@ def publish(dataset: str, studies: Mapping[str, Study]) -> None:
                     copy = execute(paths.NOTEBOOKS / f"{FIRST}.ipynb", _parameters(runs), Path(anew), runs.digest, say)
                     for target in (source, reference_folder(dataset) / "notebooks"):
                         write_text(target / copy.name, copy.read_text(encoding="utf-8"))
+
+
+def _kept(dataset: str) -> Sequence[Path]:
+    """What stays of what was published before: what was measured apart from any run, or nobody could make again."""
+    folder = reference_folder(dataset)
+    if dataset not in EMBEDDED:
+        return [folder / name for name in ("pilot", "runs", "sweeps")]
+    others = {path.parent for name in ("runs", "sweeps") for path in folder.glob(f"*/{name}")}  # of other data
+    return [paths.RELIABILITY, paths.PERFORMANCE, *others] if folder == paths.REFERENCE else []
 
 
 def _check(study: Study, runs: StudyRuns, folder: Path) -> None:
@@ -109,7 +108,9 @@ def _copy_pictures(found: Mapping[Study, StudyRuns], source: Path, folder: Path)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file, if it is there."""
-    if source.exists():
+    """Copy a file or a folder, if it is there."""
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
         make_folder(target.parent)
         shutil.copyfile(source, target)

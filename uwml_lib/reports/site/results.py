@@ -229,11 +229,10 @@ def _sweeps(sources: Sources, say: Say) -> Iterator[str]:
         settings, chosen, runs = (pd.DataFrame(found["tables"][name]) for name in ("settings", "chosen", "runs"))
         alt = f"rsum on {found['chosen_by']} against {', '.join(found['varied'])}: the numbers of the table"
         title = plain_markdown(f"{found['dataset']}: sweep {found['name']}")
-        settings_table, chosen_table = (table_markdown(table, index=False) for table in (settings, chosen))
         place = quote(f"{paths.RUNS.name}/{found['dataset']}")
         runs["run folder"] = [f"[{name}]({place}/{quote(name)}/config.json)" for name in runs["run folder"]]
-        of_runs = table_markdown(runs, index=False)
-        text = [f"# {title}", settings_table, *found["sentences"], "## Chosen", chosen_table, "## Runs", of_runs]
+        tried, best, trained = (table_markdown(table, index=False) for table in (settings, chosen, runs))
+        text = [f"# {title}", tried, *found["sentences"], "## Chosen", best, "## Runs", trained]
         picture = path.with_suffix(".png")
         figure = [f"![{plain_markdown(alt)}]({sources.picture(picture)})"] if picture.exists() else []
         sources.write(page, sources.linked("\n\n".join([*map(unnoticed, text), *figure]), paths.RUNS.parent, page))
