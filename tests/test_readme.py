@@ -149,6 +149,9 @@ def test_a_published_table_is_what_the_published_runs_give(listed, tmp_path, mon
     dataset = "scenes" if folder == REFERENCE else folder.name
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(paths, "REPORTS", tmp_path)
+    monkeypatch.setattr(paths, "EVALUATIONS", tmp_path / "evaluations")
+    if (folder / "evaluations").exists():
+        shutil.copytree(folder / "evaluations", tmp_path / "evaluations" / dataset)
     runs = tmp_path / "runs" / dataset
     shutil.copytree(folder / "runs", runs)
     for file in (listed, *filter(Path.exists, (folder / file for file in FILES))):

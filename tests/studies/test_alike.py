@@ -667,7 +667,8 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert "with coefficients fitted to its scores, tuned alike: its rsum changes by +" in fitted
     text = report.to_markdown()
     assert "All but polynomial − triplet are corrected for their number, 3 (Holm)." in text
-    assert "and rsum on dev alone chose. With few trials the best of them depends on chance, so each loss" in text
+    assert "where the best value lay at the edge of its range or beyond. The trials have a seed" in text
+    assert "had the highest rsum on dev was kept. With few trials the best of them depends on chance, so" in text
     assert "its result. The data set's own settings were kept by: polynomial. " in text
     given = "Settings that were given, and not chosen here: those of polynomial_fitted, infonce."
     assert given in text, "for the file beside the runs has others, or none"

@@ -1,24 +1,27 @@
 """What is published: whole studies with the preset's settings, numbers alone of data that may not be passed on."""
 
+import shutil
 import sys
 from dataclasses import replace
 
 import pytest
 
-from tests.made import altered, write_study
+from tests.made import altered, write_run, write_study
 from uwml_lib.config import preset
 from uwml_lib.reports.tables import COLUMNS
+from uwml_lib.runs import load_study, save_study
+from uwml_lib.runs.scoring import evaluation_file
 from uwml_lib.studies import STUDIES, publish
 from uwml_lib.studies.publish import publish as publish_studies
 from uwml_lib.support import paths
 from uwml_lib.support.errors import UWMLError
-from uwml_lib.support.files import read_json, sha256_of, write_json
+from uwml_lib.support.files import read_json, sha256_of, write_json, write_sealed_json
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """A whole `make reproduce` on disk, whose settings are the preset's by and by, and no notebook."""
-    for name in ("RUNS", "REPORTS", "REFERENCE"):
+    for name in ("RUNS", "REPORTS", "REFERENCE", "EVALUATIONS"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     monkeypatch.setattr(paths, "RELIABILITY", tmp_path / "reference" / "reliability.json")
     monkeypatch.setattr(publish, "report_folder", lambda dataset: tmp_path / "report")
@@ -81,6 +84,29 @@ def test_publishing_that_was_killed_is_not_in_its_own_way(study, tmp_path, monke
     with pytest.raises(SystemExit):
         publish_studies("scenes", STUDIES)
     assert first.read_text() == "as it was"
+
+
+def test_a_table_with_ensembles_can_be_made_anew(study, tmp_path, monkeypatch):
+    """Of what is published alone: an ensemble's scores are in no run folder."""
+    runs = [
+        write_run(paths.RUNS / f"scenes/{loss}-{direction}", loss, 0, quality, direction=direction)
+        for loss, quality in (("triplet", 1.5), ("polynomial", 2.5))
+        for direction in ("i2t", "t2i")
+    ]
+    models = save_study("scenes", "models", {"runs": runs})
+    for one, other in models.scan_pairs():
+        names = [one.folder.name, other.folder.name]
+        both = {**one.results, "members": [{"run": name} for name in names]}
+        write_sealed_json(evaluation_file("scenes", names, "test"), both)
+    publish_studies("scenes", {"models": STUDIES["models"]})
+    reference = tmp_path / "reference"
+    table = (reference / "models.md").read_text()
+    assert "| SCAN, ensemble " in table
+    shutil.rmtree(tmp_path / "runs")
+    shutil.rmtree(tmp_path / "evaluations")
+    for kind, place in {"runs": "runs", "evaluations": "evaluations", "studies": "runs"}.items():
+        shutil.copytree(reference / kind, tmp_path / place / "scenes", dirs_exist_ok=True)
+    assert STUDIES["models"].report(load_study("scenes", "models")).with_runs() == table
 
 
 def test_numbers_alone_of_data_that_may_not_be_passed_on(study, tmp_path, monkeypatch):

@@ -20,14 +20,15 @@ SHORT = {
 """What is tuned of every loss -> its heading."""
 RULE = (
     " Each loss was tuned by the same rule: at first as many trials as the others had, over the same ranges and those "
-    "of its own parameters; then some more, over wider ranges, where the best value, or one that another tuning had "
-    "chosen, lay at the edge of its range or beyond. The trials have a seed that is not reported, and rsum on "
-    "{chosen_by} alone chose."
+    "of its own parameters; then some more, over wider ranges, where the best value{or_another} lay at the edge of its "
+    "range or beyond. The trials have a seed that is not reported; the best were tried with further such seeds, and "
+    "the setting whose worst seed had the highest rsum on {chosen_by} was kept."
 )
+OR_ANOTHER = ", or one that another tuning had chosen,"
 OFFERS = (
     " With few trials the best of them depends on chance, so each loss was also offered the settings of other losses, "
-    "then full-length instead of short trainings, and a step beyond an edge; it kept the setting whose worst seed was "
-    "the best. Tables below list every offer and its result."
+    "then full-length instead of short trainings, and a step beyond an edge, by the same rule. Tables below list every "
+    "offer and its result."
 )
 PRESET: Sequence[Mapping[str, Any]] = ({}, {"loss_options": {}})
 """What `settings.json` says of a loss that kept the data set's own settings."""
@@ -52,7 +53,7 @@ def how_tuned(losses: Mapping[str, Sequence[Run]], another: Another) -> str:
     given = ", ".join(loss for loss in losses if loss not in here)
     return (
         f"{runs[0].model}; width {first.embed_size}; trained in {precision}; {'; '.join(told)}."
-        + RULE.format(chosen_by=first.chosen_by) * bool(here)
+        + RULE.format(chosen_by=first.chosen_by, or_another=OR_ANOTHER * bool(again)) * bool(here)
         + OFFERS * any("offered" in tuning.get(loss, {}) for loss in here)
         + f" Offered besides was what another tuning chose, of {again}." * bool(again)
         + f" The data set's own settings were kept by: {kept}." * bool(kept)

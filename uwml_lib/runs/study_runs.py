@@ -74,15 +74,19 @@ class StudyRuns:
 
         A model is called "dense form" if that of the loss trained it to the end, with every loss and seed.
         """
-        pairs = [[run.folder.name for run in pair] for pair in self.scan_pairs()]
-        files = [evaluation_file(self.dataset, pair, self.split) for pair in pairs]
-        runs = [*self.runs, *(Run.of(file, read_sealed_json(file)) for file in files if file.exists())]
+        runs = [*self.runs, *(Run.of(file, read_sealed_json(file)) for file in self.ensembles)]
         found = {}
         for model in dict.fromkeys(run.model for run in runs):
             its = tuple(run for run in runs if run.model == model)
             title = f"{model}, dense form" if all(run.dense_alone for run in its) else model
             found[title] = StudyRuns(self.dataset, {"runs": its}).by_loss()
         return found
+
+    @property
+    def ensembles(self) -> list[Path]:
+        """The files of SCAN's ensembles that were scored."""
+        pairs = ([run.folder.name for run in pair] for pair in self.scan_pairs())
+        return [file for pair in pairs if (file := evaluation_file(self.dataset, pair, self.split)).exists()]
 
     def scan_pairs(self) -> list[tuple[Run, Run]]:
         """SCAN's runs in pairs of one loss and seed, i2t and t2i: each is an ensemble as SCAN's authors have it."""

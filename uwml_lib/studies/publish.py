@@ -81,7 +81,7 @@ def _parameters(runs: StudyRuns) -> dict[str, str]:
 
 
 def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
-    """Write tables, the summary, what was found in sentences, and the runs behind them, with which study has which."""
+    """Write tables, the summary, what was found in sentences, and the runs and ensembles behind them, by study."""
     reports = {study: study.report(runs) for study, runs in found.items()}
     said = {study.name: {"findings": report.findings, "outcomes": report.outcomes} for study, report in reports.items()}
     write_json(folder / FINDINGS, said)
@@ -93,6 +93,8 @@ def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
         for run in found[study].all_runs:
             for file in NUMBERS:
                 _copy(run.folder / file, folder / "runs" / run.folder.name / file)
+        for file in found[study].ensembles:
+            _copy(file, folder / "evaluations" / file.name)
 
 
 def _copy_pictures(found: Mapping[Study, StudyRuns], source: Path, folder: Path) -> None:
