@@ -185,15 +185,10 @@ def _levels(dataset: str, by_loss: Mapping[str, Sequence[Run]]) -> Iterator[str]
         if levels := tables.two_levels(runs):
             high, low = levels
             cost = tables.summary_of(high).mean - tables.summary_of(low).mean
-            side = "behind" if cost > 0 else "ahead of"
-            said.append(
-                f"{loss} with {len(low)} of {len(runs)} seeds, {abs(cost):.0f} points of rsum {side} its other seeds"
-            )
-    if said:
-        lower = "; ".join(said)
-        yield (
-            f"With some losses scores settle on {dataset} at one of two levels, by the seed. At the lower one: {lower}."
-        )
+            by = f"{abs(cost):.0f} points of rsum {'behind' if cost > 0 else 'ahead of'} its other seeds"
+            said.append(f"{loss} with {len(low)} of {len(runs)} seeds, {by}")
+    if at := "; ".join(said):
+        yield f"With some losses scores settle on {dataset} at one of two levels, by the seed. At the lower one: {at}."
 
 
 def _notes(study: StudyRuns, found: Mapping[Key, Comparison]) -> list[str]:
@@ -211,10 +206,8 @@ def _notes(study: StudyRuns, found: Mapping[Key, Comparison]) -> list[str]:
 
 
 def _results(groups: Mapping[Key, list[Run]], found: Mapping[Key, Comparison], split: str) -> pd.DataFrame:
-    apart, models = (
-        {key: tables.differences(comparison) for key, comparison in found.items()},
-        [model for model, _ in groups],
-    )
+    apart = {key: tables.differences(comparison) for key, comparison in found.items()}
+    models = [model for model, _ in groups]
     rows = [
         {f"loss ({split} split)": label}
         | {tables.COLUMNS[name].strip(): tables.mean_and_std(groups[key], name) for name in tables.RECALL_AT_1_AND_RSUM}
