@@ -76,13 +76,14 @@ def a_request(home, **options) -> Request:
     return Request(base, (0, 1), False, quiet, **options)
 
 
-def train_as(monkeypatch, rsum):
-    """Trainings at once, whose rsum is said by a function of their settings."""
+def a_run(config, rsum, best_epoch=1):
+    """What is read of a finished run."""
+    return SimpleNamespace(seed=config.seed, config=config, results={"dev_rsum": rsum, "best_epoch": best_epoch})
 
-    def train(self, configs):
-        return [SimpleNamespace(seed=settings.seed, results={"dev_rsum": rsum(settings)}) for settings in configs]
 
-    monkeypatch.setattr(Request, "train", train)
+def train_as(monkeypatch, rsum, best_epoch=lambda settings: 1):
+    """Trainings at once, whose rsum and best epoch are said by functions of their settings."""
+    monkeypatch.setattr(Request, "train", lambda self, configs: [a_run(of, rsum(of), best_epoch(of)) for of in configs])
 
 
 @pytest.fixture
@@ -167,12 +168,7 @@ def test_the_setting_with_the_best_worst_run_is_chosen(home, better_with_more, m
         again.extend(configs)
         highest = max(settings.learning_rate for settings in better_with_more)
         worth = {request.base.learning_rate: own, highest: 0.0}
-        return [
-            SimpleNamespace(
-                seed=item.seed, results={"dev_rsum": worth.get(item.learning_rate, 1e4 * item.learning_rate)}
-            )
-            for item in configs
-        ]
+        return [a_run(item, worth.get(item.learning_rate, 1e4 * item.learning_rate)) for item in configs]
 
     monkeypatch.setattr(Request, "train", train_again)
     chosen = alike.tune_alike(request, ["triplet"])["triplet"]
@@ -288,6 +284,22 @@ def test_steps_say_all_that_lies_beyond_an_edge(home, monkeypatch):
     assert found["at_edge"] == ["learning_rate", "lambda_softmax"]
 
 
+@pytest.mark.parametrize(
+    ("most", "epochs", "tried", "at_edge"), [(7, 8, [], []), (10, 10, [10, 12], []), (99, 12, [10, 12], ["epochs"])]
+)
+def test_a_training_that_still_rises_is_tried_longer(home, monkeypatch, most, epochs, tried, at_edge):
+    """By two epochs at the lower learning rate, twice at most; every training rises until epoch `most`."""
+    train_as(monkeypatch, *2 * [lambda of: min(of.epochs, most)])
+    set_many(monkeypatch, 1)
+    own = {"learning_rate": 1e-3, "batch_size": 64, "warmup_epochs": 1, "loss_options": {}}
+    request = a_request(home)
+    base = alike.trials_base(request, "triplet", {})
+    settings, found = offers.take_over(request, "triplet", base, own, {}, {"space": ranges.space_of(base)}, 480)
+    assert settings == {**own, **({"epochs": epochs, "decay_epoch": 6} if tried else {})}
+    assert [of["step"] for of in found["offered"] if of["step"]] == [{"epochs": longer} for longer in tried]
+    assert found["at_edge"] == at_edge
+
+
 @pytest.mark.parametrize("kind", [Diverged, UWMLError])
 def test_what_diverges_is_not_taken_and_stops_nothing(home, monkeypatch, kind):
     """Of an offer that cannot be trained; whatever else went wrong is an error, for it would decide."""
@@ -318,10 +330,7 @@ def test_the_length_of_a_training_is_chosen_where_trials_are_few(home, better_wi
     def train(self, configs):
         worth = [-of.epochs if of.loss == "triplet" else of.epochs for of in configs]
         rates = [1e3 * of.learning_rate for of in configs]
-        return [
-            SimpleNamespace(seed=of.seed, results={"dev_rsum": 100.0 * longer + rate})
-            for of, longer, rate in zip(configs, worth, rates, strict=True)
-        ]
+        return [a_run(of, 100.0 * longer + rate) for of, longer, rate in zip(configs, worth, rates, strict=True)]
 
     monkeypatch.setattr(Request, "train", train)
     monkeypatch.setattr(alike, "fitted_coefficients", lambda *_: {})
@@ -335,7 +344,7 @@ def test_the_length_of_a_training_is_chosen_where_trials_are_few(home, better_wi
     assert {(of["whose"], of["epochs"]) for of in tried["polynomial"]["offered"]} >= {("", 4), ("triplet", 4), ("", 8)}
     assert all(len(of["rsums"]) >= 2 for of in tried["polynomial"]["offered"]), "each was tried"
     killed = {"triplet": tried["triplet"], "polynomial": {**tried["polynomial"]}}
-    del killed["polynomial"]["offered"]
+    del killed["polynomial"]["offered"], killed["polynomial"]["whole"]
     write_json(path, killed)
     assert alike.tune_alike(a_request(home), ["triplet", "polynomial"]) == chosen and read_json(path) == tried
     longer = replace(a_request(home), base=replace(a_request(home).base, epochs=9))  # decay as before, so do the trials

@@ -72,7 +72,7 @@ def tune_alike(request: Request, losses: Iterable[str]) -> Tuned:
                 _check_committed(request.committed.folder, loss, terms)
             note(loss, *_tune(request, loss, base, terms))
     whole = request.base.epochs
-    open_to = [loss for loss in asked if whole not in [of["epochs"] for of in tuning[loss].get("offered", ())]]
+    open_to = [loss for loss in asked if tuning[loss].get("whole") != whole]
     if open_to and not request.smoke and (captions := len(load_split(request.base, "train"))) > MANY:
         chosen = settings | request.tuned
         own = chosen | {loss: of["own"] for loss, of in tuning.items() if "own" in of and loss not in request.tuned}

@@ -25,8 +25,8 @@ FURTHER_SEEDS, SEEDS_AT_A_TIME = (1001, 1002, 1003, 1004), 2
 MANY = 10_000
 """Training captions; with more, a trial takes minutes, no setting is tried with more seeds than at one look, and losses
 offer each other theirs."""
-STEPS = 2
-"""Beyond an edge, at most."""
+STEPS, LONGER = 2, 2
+"""Steps beyond an edge, at most; epochs that are added, at the lower learning rate, where the last was the best."""
 PILOT: Mapping[str, Another] = {
     "f8k_regions": {
         "triplet": ({
@@ -83,7 +83,8 @@ def take_over(
 
     Of another's it takes what all losses have, and its own parameters as far as both have them; what that leaves open
     is the data set's. Then its own and what it took are tried in trainings as long as the data set's. offers: whose
-    they are -> settings, with their loss. captions: of train.
+    they are -> settings, with their loss. captions: of train. Steps lead beyond an edge, and to more epochs where the
+    last was the best.
     """
     sweep, values, ends = Sweep(base, space_of(base)), as_values(own), ends_of(captions)
     short, whole = ({"epochs": of.epochs, "decay_epoch": of.decay_epoch} for of in (base, request.base))
@@ -96,6 +97,10 @@ def take_over(
     def placed(of: Candidate) -> dict[str, Any]:
         return {key: value for key in space if (value := of.values.get(key, getattr(base, key, None))) is not None}
 
+    def limits(of: Candidate) -> dict[str, Any]:
+        found = {key: beyond(space, key, placed(of)[key], ends) for key in edges(space, placed(of), ends)}
+        return found | ({"epochs": of.values["epochs"] + LONGER} if rises(request, sweep, of) else {})
+
     for whose, settings in offers.items():
         other = OWN[settings["loss"]]
         unshared = {key: of for key, of in values.items() if key.startswith("loss.") and key not in other}
@@ -105,21 +110,29 @@ def take_over(
         offer(of.whose, {**of.values, **whole})
     taken = steadiest(request, sweep, candidates, captions)
     for _ in range(STEPS):
-        for key in edges(space, placed(taken), ends):
-            step = {**taken.step, key: beyond(space, key, placed(taken)[key], ends)}
+        for key, value in limits(taken).items():
+            step = {**taken.step, key: value}
             offer(taken.whose, {**taken.values, **step}, **step)
         before, taken = taken, steadiest(request, sweep, candidates, captions)
         if taken is before:
             break
     changed = {
-        "at_edge": [] if taken is before else edges(space, placed(taken), ends), "rsums": taken.rsums,
-        "taken_from": taken.whose, "offered": [
+        "at_edge": [] if taken is before else [*limits(taken)], "rsums": taken.rsums,
+        "taken_from": taken.whose, "whole": request.base.epochs, "offered": [
             {"whose": of.whose, "epochs": of.values["epochs"], "step": of.step, "rsums": of.rsums} for of in candidates
         ],
     }  # fmt: skip
     usual = whole if taken.values["epochs"] == request.base.epochs else {}
     settings = as_settings(name, sweep, {key: of for key, of in taken.values.items() if key not in usual})
     return settings, {**tried, **changed}
+
+
+def rises(request: Request, sweep: Sweep, of: Candidate) -> bool:
+    """Say whether the last epoch was the best with every seed, so that more of them might be better."""
+    if not all(of.rsums.values()):  # one diverged
+        return False
+    runs = request.train(replace(sweep, seeds=tuple(of.rsums)).configs(of.values))
+    return all(run.results["best_epoch"] == run.config.epochs for run in runs)
 
 
 def as_values(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def _write_numbers(found: Mapping[Study, StudyRuns], folder: Path) -> None:
         for run in found[study].all_runs:
             for file in NUMBERS:
                 _copy(run.folder / file, folder / "runs" / run.folder.name / file)
-        for file in found[study].ensembles:
-            _copy(file, folder / "evaluations" / file.name)
+        for ensemble in found[study].ensembles:
+            _copy(ensemble, folder / "evaluations" / ensemble.name)
 
 
 def _copy_pictures(found: Mapping[Study, StudyRuns], source: Path, folder: Path) -> None:
