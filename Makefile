@@ -133,11 +133,11 @@ reproduce: $(READY)
 compare: $(READY)
 	$(UWML) compare$(OPTIONS)
 
-## tune losses alike and train them with seeds enough to decide: hours, and a day on Flickr8k
+## tune losses alike and train them with seeds enough to decide: hours to days
 evidence: $(READY)
 	$(UWML) evidence$(OPTIONS)
 
-## train with habits of the released code and without, for notebook 09: ten minutes
+## train with habits of the released code and without, for notebook 09: a quarter of an hour
 fidelity: $(READY)
 	$(UWML) fidelity$(OPTIONS)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from uwml_lib.cli import parse
+from uwml_lib.evaluation.statistics import compare
 from uwml_lib.reports.published import published_table
 from uwml_lib.reports.records import reliability_text
 from uwml_lib.reports.site.findings import answers, conclusion, findings_sentences, findings_table
-from uwml_lib.runs import load_study
+from uwml_lib.runs import Run, StudyRuns, load_study
 from uwml_lib.studies import STUDIES
 from uwml_lib.studies.committed import FILES
 from uwml_lib.support import paths
@@ -161,6 +162,15 @@ def test_a_published_table_is_what_the_published_runs_give(listed, tmp_path, mon
         shutil.copy(folder / "linear_cca.json", tmp_path / dataset)
     found = study.report(load_study(dataset, study.name)).with_runs()
     assert found == (folder / f"{study.table or study.name}.md").read_text(encoding="utf-8")
+
+
+def test_the_intervals_of_few_and_of_all_seeds_are_as_wide_as_the_readme_says():
+    listed = read_json(REFERENCE / "studies/reproduce.json")["runs"]
+    by_loss = StudyRuns("scenes", {"runs": tuple(Run.load(REFERENCE / "runs" / name) for name in listed)}).by_loss()
+    polynomial, triplet = by_loss["polynomial"], by_loss["triplet"]
+    few, every = (compare(polynomial[:n], triplet[:n]).over_seeds for n in (5, len(triplet)))
+    widths = [f"{interval.high - interval.low:.0f}" for interval in (few, every)]
+    assert "(it is {} points wide with five seeds, {} with twenty)".format(*widths) in README and len(triplet) == 20
 
 
 def test_reliability_is_the_measured_one():

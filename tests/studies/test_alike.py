@@ -26,6 +26,7 @@ from uwml_lib.reports import figures, trained_on
 from uwml_lib.reports.tuned_losses import (
     EVERY_PAIR,
     FITTED,
+    WHERE_SCORES_LIE,
     comparisons,
     draw_scores,
     every_pair,
@@ -51,7 +52,6 @@ from uwml_lib.weighting import describe, positives_and_hardest_negatives
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 WAYS = ("image_to_text", "text_to_image")
-LIES = "Where the scores of the first seed lie"
 PLACES = {"learning_rate": 1.5e-3, "batch_size": 64, "warmup_epochs": 1, "lambda_softmax": 9.0, "loss.margin": 0.2}
 
 
@@ -676,8 +676,15 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert "with coefficients fitted to its scores, tuned alike: its rsum changes by +" in fitted
     text = report.to_markdown()
     assert "All but polynomial − triplet are corrected for their number, 3 (Holm)." in text
-    assert "where the best value lay at the edge of its range or beyond. The trials have a seed" in text
-    assert "had the highest rsum on dev was kept. With few trials the best of them depends on chance, so" in text
+    assert "Where the best trial lay at the edge of a range or beyond, the range was widened" in text
+    assert "had the highest rsum on dev was kept, which need not be that of the best trial. With few trials" in text
+    assert "Two tunings of one loss" not in text
+    tuning = read_json(paths.RUNS / "scenes/tuning.json")
+    tuning["triplet"] |= {"epochs": 4, "offered": [offered[0], {**offered[1], "epochs": 4}]}
+    write_json(paths.RUNS / "scenes/tuning.json", tuning)
+    twice = how_tuned(study.by_loss(), {"triplet": ({}, "3 trials")})
+    assert "Where the best trial, or what another tuning had chosen, lay" in twice
+    assert "their worst seeds reach 320.0 and 310.0 with triplet on the images that chose." in twice
     assert "its result. The data set's own settings were kept by: polynomial. " in text
     given = "Settings that were given, and not chosen here: those of polynomial_fitted, infonce."
     assert given in text, "for the file beside the runs has others, or none"
@@ -701,7 +708,7 @@ def test_the_report_says_who_is_ahead_with_what_and_how_surely(study):
     assert "The settings that were offered" in report.further
     ranges = tried["learning rate"], tried["batch"], tried["of the loss"]
     assert ranges == ("0.001 to 0.02", "8 16", "margin 0.1")
-    lies = report.further[LIES].iloc[0]
+    lies = report.further[WHERE_SCORES_LIE].iloc[0]
     assert (lies["positives, in training"], lies["hardest negatives, in training"]) == ("0.50", "0.40")
     json.dumps(report.data, allow_nan=False)
 
@@ -727,7 +734,18 @@ def test_where_the_scores_lie_is_noted_once_and_shown(study, home, monkeypatch):
     report = tuned_losses(study)
     (pushed,) = (said for said in report.findings if said.startswith("The released coefficients push"))
     assert "hardest negatives of trained models on scenes: 0% after training with the triplet loss (seed 0;" in pushed
-    row = report.further[LIES].iloc[0]
+    (fitted,) = (said for said in report.findings if said.startswith("Coefficients fitted on scenes push"))
+    own = noted[study["coefficients"][0].folder.name]["moved"]["own"]["negative"]
+    assert f" push {own.get('moved the right way', 0):.0%} of the hardest negatives" in fitted
+    assert not any("weighs positives" in said for said in report.findings), "its scores are not known"
+    lie = {"positive": [0.2, 0.4, 0.5, 0.6, 0.7], "negative": [0.3, 0.4, 0.4, 0.4, 0.5]}
+    known = {**noted, study.runs[3].folder.name: {**first, "quantiles": lie}}
+    write_json(paths.RUNS / "scenes/scores.json", known)
+    (weighed,) = (said for said in tuned_losses(study).findings if "weighs positives" in said)
+    assert "from 0.62 down to 0.42 and hardest negatives from 0.14 up to 0.50 (seed 0;" in weighed
+    assert weighed.endswith("50% of the anchors were informative, with the triplet loss 50%.")
+    write_json(paths.RUNS / "scenes/scores.json", noted)
+    row = report.further[WHERE_SCORES_LIE].iloc[0]
     assert row["negatives, 1 to 99 %"] in ("0.20 to 0.21", "0.21 to 0.21")
     assert row["hardest negatives not moved by the released coefficients"] == "100%"
     drawn = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from numpy.polynomial import Polynomial
 
 from uwml_lib.evaluation.statistics import summarize
 from uwml_lib.losses import PolynomialLoss
@@ -78,6 +79,32 @@ def pushed_in_words(dataset: str, by_loss: ByLoss) -> Iterator[str]:
             "The released coefficients push away this share of the hardest negatives of trained models on "
             f"{dataset}: {'; '.join(said)}."
         )
+
+
+def weighed_in_words(dataset: str, by_loss: ByLoss) -> Iterator[str]:
+    """Say how far apart the polynomial loss weighs the pairs of a model trained with it, on batches of the images that
+    chose its epoch; and, where coefficients were fitted, what these do to the hardest negatives of theirs.
+    """
+    noted, run, triplet = records.noted(dataset, "scores"), by_loss["polynomial"][0], by_loss["triplet"][0]
+    with reading(paths.RUNS / dataset / "scores.json", SCORES):
+        if scores := noted.get(run.folder.name):
+            loss, ranges = PolynomialLoss(**run.config.loss_options), scores["quantiles"]
+            pull, push = -Polynomial(loss.positive).deriv(), Polynomial(loss.negative).deriv()
+            (far, *_, near), (easy, *_, hard) = ranges["positive"], ranges["negative"]
+            inform = [f"{of.last_epoch()['informative_share'].mean():.0%}" for of in (run, triplet)]
+            yield (
+                f"On {dataset} the polynomial loss weighs positives of its own trained model from {pull(far):.2f} down "
+                f"to {pull(near):.2f} and hardest negatives from {max(0, push(easy)):.2f} up to {push(hard):.2f} (seed "
+                f"{run.seed}; the middle 98 % of their scores), where the triplet loss weighs every informative pair "
+                f"1. In the last epoch {inform[0]} of the anchors were informative, with the triplet loss {inform[1]}."
+            )
+        fitted = [noted[of[0].folder.name] for of in by_loss.values() if of[0].folder.name in noted]
+        for scores in (of for of in fitted if "own" in of["moved"]):
+            away, idle, nearer = (scores["moved"]["own"]["negative"].get(of, 0) for of in (RIGHT, NOTHING, WRONG_WAY))
+            yield (
+                f"Coefficients fitted on {dataset} push {away:.0%} of the hardest negatives of a model trained with "
+                f"them away, leave {idle:.0%} where they are and pull {nearer:.0%} nearer."
+            )
 
 
 def draw_score_ranges(dataset: str, by_loss: ByLoss, picture: Path) -> None:

@@ -14,7 +14,7 @@ from uwml_lib.evaluation.statistics import Comparison, compare, compare_all, pai
 from uwml_lib.released.published import ROWS
 from uwml_lib.reports import tables
 from uwml_lib.reports.report import Report
-from uwml_lib.reports.score_ranges import draw_score_ranges, pushed_in_words, score_table
+from uwml_lib.reports.score_ranges import draw_score_ranges, pushed_in_words, score_table, weighed_in_words
 from uwml_lib.reports.tuning import Another, chosen, chosen_here, how_tuned, tried
 from uwml_lib.reports.two_losses import by_seed, data_remarks
 from uwml_lib.runs.run import Run
@@ -29,6 +29,10 @@ PUBLISHED_GAINS = "The published gains of the polynomial loss"
 EVERY_PAIR = (
     "Every pair of losses: by how much the row's rsum is above that of the row with the column's number (* both "
     "intervals, corrected for the number of pairs, exclude 0)"
+)
+WHERE_SCORES_LIE = (
+    "Where the scores of the first seed lie (in training: means over the batches of the last epoch; else: over batches "
+    "of the images that chose it)"
 )
 Key = tuple[str, str]
 """Model and loss."""
@@ -106,6 +110,7 @@ def tuned_losses(study: StudyRuns, another: Another = MappingProxyType({})) -> R
         findings=(finding, *_published_gain(study.dataset, first, found[first]),
                   f"Seed by seed on {study.dataset}, both tuned: {by_seed(on_first)[1]}.",
                   *_by_direction(study.dataset, on_first), *pushed_in_words(study.dataset, on_first),
+                  *weighed_in_words(study.dataset, on_first),
                   *_of_all_losses(study.dataset, on_first, found, every)),
         outcomes={
             f"{model} on {study.dataset}, each loss tuned": comparison.leader("polynomial", "triplet")
@@ -114,7 +119,7 @@ def tuned_losses(study: StudyRuns, another: Another = MappingProxyType({})) -> R
         further={
             "What was chosen": chosen(labelled := {label: groups[key] for key, label in labels(groups).items()}),
             **tried(study.dataset, chosen_here(on_first), another),
-            "Where the scores of the first seed lie": score_table(study.dataset, labelled),
+            WHERE_SCORES_LIE: score_table(study.dataset, labelled),
             **({EVERY_PAIR: pairs(every)} if len(every) > 1 else {}),
         },
         data=_data(study, groups, found),

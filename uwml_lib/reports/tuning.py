@@ -19,16 +19,17 @@ SHORT = {
 }  # fmt: skip
 """What is tuned of every loss -> its heading."""
 RULE = (
-    " Each loss was tuned by the same rule: at first as many trials as the others had, over the same ranges and those "
-    "of its own parameters; then some more, over wider ranges, where the best value{or_another} lay at the edge of its "
-    "range or beyond. The trials have a seed that is not reported; the best were tried with further such seeds, and "
-    "the setting whose worst seed had the highest rsum on {chosen_by} was kept."
+    " Each loss was tuned by the same rule. At first it got as many trials as any other, over the same ranges and "
+    "those of its own parameters. Where the best trial{or_another} lay at the edge of a range or beyond, the range was "
+    "widened and some more trials were made, twice at most. Trials have a seed that is not reported. The best settings "
+    "were tried with further such seeds, and the one whose worst seed had the highest rsum on {chosen_by} was kept, "
+    "which need not be that of the best trial."
 )
-OR_ANOTHER = ", or one that another tuning had chosen,"
+OR_ANOTHER = ", or what another tuning had chosen,"
 OFFERS = (
     " With few trials the best of them depends on chance, so each loss was also offered the settings of other losses, "
-    "then full-length instead of short trainings, and a step beyond an edge, by the same rule. Tables below list every "
-    "offer and its result."
+    "then full-length instead of short trainings, a step beyond an edge, and two more epochs where the last was the "
+    "best with every seed; the worst seed decided again. Tables below list every offer and its result."
 )
 PRESET: Sequence[Mapping[str, Any]] = ({}, {"loss_options": {}})
 """What `settings.json` says of a loss that kept the data set's own settings."""
@@ -55,10 +56,26 @@ def how_tuned(losses: Mapping[str, Sequence[Run]], another: Another) -> str:
         f"{runs[0].model}; width {first.embed_size}; trained in {precision}; {'; '.join(told)}."
         + RULE.format(chosen_by=first.chosen_by, or_another=OR_ANOTHER * bool(again)) * bool(here)
         + OFFERS * any("offered" in tuning.get(loss, {}) for loss in here)
-        + f" Offered besides was what another tuning chose, of {again}." * bool(again)
+        + f" Offered besides was what another tuning chose, of {again}: trials that the other losses did not have."
+        * bool(again)
+        + _apart(tuning, another)
         + f" The data set's own settings were kept by: {kept}." * bool(kept)
         + f" Settings that were given, and not chosen here: those of {given}." * bool(given)
     )
+
+
+def _apart(tuning: Mapping[str, Any], another: Another) -> str:
+    """Say how far apart two tunings of one loss end, which no interval contains; "" where no loss has two."""
+    said = []
+    for loss in (loss for loss in another if "offered" in tuning.get(loss, {})):
+        short = [of for of in tuning[loss]["offered"] if of["epochs"] == tuning[loss]["epochs"]]
+        worst = {of["whose"]: f"{min(of['rsums'].values()):.1f}" for of in short}
+        if (other := f"{ANOTHER} {loss}") in worst:
+            said.append(f"{worst['']} and {worst[other]} with {loss}")
+    return (
+        f" Two tunings of one loss by the same rule are apart, too: their worst seeds reach {', '.join(said)} on the "
+        "images that chose. The intervals below hold for the settings that were chosen, and do not contain this."
+    ) * bool(said)
 
 
 def chosen_here(losses: Mapping[str, Sequence[Run]]) -> list[str]:

@@ -109,7 +109,7 @@ def by_seed(by_loss: Mapping[str, Sequence[Run]]) -> tuple[str, str]:
         f"{seed} ({difference:+.1f}{lost.get(seed, '')})"
         for seed, difference in of_seed.items() if abs(difference) > 5 * abs(middle)
     )  # fmt: skip
-    widened = ". Seeds that differ by more than five times that move the mean and widen its interval: " * bool(far)
+    widened = ". Seeds with more than five times this difference move the mean and widen its interval: " * bool(far)
     equal = f", equal with {len(apart) - differ}" * (differ < len(apart))
     listed = ", ".join(f"{seed}: {d:+.1f}" for seed, d in of_seed.items())
     return (

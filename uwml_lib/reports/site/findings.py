@@ -78,7 +78,7 @@ def _answer(dataset: str, found: Mapping[str, Any]) -> list[str]:
     data = DATA.get(dataset, name)
     gains = (sentence for sentence in others if sentence.startswith(PUBLISHED_GAINS))
     asked = f"**Is the polynomial loss better than the triplet loss on {data}? {ANSWERS[winner]}.**"
-    return [" ".join([asked, first.replace(name, data, 1), *gains])]
+    return [" ".join([asked, first.replace(name, data, 1).replace("; not decided:", ";"), *gains])]
 
 
 def findings_sentences(say: Say, studies: Sequence[str] | None = None) -> list[str]:
