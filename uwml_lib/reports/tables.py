@@ -177,7 +177,7 @@ def commands_in_words(runs: Iterable[Run]) -> str:
     """Name the commands that trained the runs, with how many each trained."""
     counts = Counter(run.results["provenance"]["command"] for run in runs)
     said = "; ".join(f"{plain_markdown(command)} ({counted(n, 'run')})" for command, n in counts.items())
-    return f"Trained by: {said}."
+    return f"Trained by: {said}." + " Here ... is a folder outside the checkout." * (".../" in said)
 
 
 def summary_of(runs: Sequence[Run], metric: str = "rsum") -> Summary:

@@ -92,7 +92,7 @@ def report(study: StudyRuns) -> Report:
             f"The numbers of seeds were fixed before any training: {SEEDS} of triplet and polynomial, and {SEEDS} more "
             f"if the interval over seeds of their difference is then wider than {WIDEST:g} points of rsum, whichever "
             f"is ahead (it was {width(first):.1f} wide); {OTHER_SEEDS} of the other losses, {MODEL_SEEDS} on other "
-            "models."
+            "models, for which nothing was tuned: they have the settings of the first."
         )
     if missing:
         notes.append(f"Not trained yet: {', '.join(missing)}.")
