@@ -71,6 +71,10 @@ def test_the_answer_is_of_losses_tuned_alike(reference):
     write_json(reference / "f8k_regions/findings.json", {"reproduce": other, "evidence": alike})
     data, no = "photographs of Flickr8k", "No, the triplet loss is better"
     assert answers(pytest.fail) == [f"{asked} {data}? {no}.** On {data}: so. {gains}"]
+    tied = {**alike, "findings": ["On f8k_regions, +1.2; no difference shown: both intervals include 0.", gains]}
+    write_json(reference / "f8k_regions/findings.json", {"evidence": {**tied, "outcomes": {"SCAN": ""}}})
+    (said,) = answers(pytest.fail)
+    assert said == f"{asked} {data}? No difference is shown.** On {data}, +1.2; both intervals include 0. {gains}"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What was published, as one table and as sentences: on the start page, among the results, and in the README."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -77,8 +78,10 @@ def _answer(dataset: str, found: Mapping[str, Any]) -> list[str]:
     name = plain_markdown(dataset)
     data = DATA.get(dataset, name)
     gains = (sentence for sentence in others if sentence.startswith(PUBLISHED_GAINS))
-    asked = f"**Is the polynomial loss better than the triplet loss on {data}? {ANSWERS[winner]}.**"
-    return [" ".join([asked, first.replace(name, data, 1).replace("; not decided:", ";"), *gains])]
+    answer = "No difference is shown" if "; no difference shown:" in first else ANSWERS[winner]
+    asked = f"**Is the polynomial loss better than the triplet loss on {data}? {answer}.**"
+    said = re.sub("; (not decided|no difference shown):", ";", first.replace(name, data, 1))
+    return [" ".join([asked, said, *gains])]
 
 
 def findings_sentences(say: Say, studies: Sequence[str] | None = None) -> list[str]:
