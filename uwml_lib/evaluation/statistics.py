@@ -16,6 +16,7 @@ from uwml_lib.support.progress import counted
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # relative; a spread below it is that of floating point
 NAN = float("nan")
+NO_DIFFERENCE = "no difference shown"
 Key = TypeVar("Key", bound=Hashable)
 Values = Sequence[float] | np.ndarray
 Runs = Sequence[Any]
@@ -99,7 +100,7 @@ class Comparison(NamedTuple):
             return f"not decided: with these trainings {images} is ahead, but the interval over seeds includes 0"
         if seeds:
             return f"not decided: on these images {seeds} is ahead, but the interval over images includes 0"
-        return "no difference shown: both intervals include 0"
+        return f"{NO_DIFFERENCE}: both intervals include 0"
 
     def _obstacle(self) -> str:
         """Why nothing can be decided. Differences that happen to be equal hide the spread: they are no certainty."""

@@ -98,9 +98,9 @@ def weighed_in_words(dataset: str, by_loss: ByLoss) -> Iterator[str]:
                 f"{run.seed}; the middle 98 % of their scores), where the triplet loss weighs every informative pair "
                 f"1. In the last epoch {inform[0]} of the anchors were informative, with the triplet loss {inform[1]}."
             )
-        fitted = [noted[of[0].folder.name] for of in by_loss.values() if of[0].folder.name in noted]
-        for scores in (of for of in fitted if "own" in of["moved"]):
-            away, idle, nearer = (scores["moved"]["own"]["negative"].get(of, 0) for of in (RIGHT, NOTHING, WRONG_WAY))
+        every = [noted.get(runs[0].folder.name, {}).get("moved", {}) for runs in by_loss.values()]
+        for moved in (of["own"]["negative"] for of in every if "own" in of):
+            away, idle, nearer = (moved.get(effect, 0) for effect in (RIGHT, NOTHING, WRONG_WAY))
             yield (
                 f"Coefficients fitted on {dataset} push {away:.0%} of the hardest negatives of a model trained with "
                 f"them away, leave {idle:.0%} where they are and pull {nearer:.0%} nearer."

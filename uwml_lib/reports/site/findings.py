@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from uwml_lib.evaluation.statistics import NAN, Interval
+from uwml_lib.evaluation.statistics import NAN, NO_DIFFERENCE, Interval
 from uwml_lib.released.published import ROWS
 from uwml_lib.reports.report import FINDINGS, WINNERS, in_short, plain_markdown, table_markdown
 from uwml_lib.reports.site.sources import page_name
@@ -78,9 +78,9 @@ def _answer(dataset: str, found: Mapping[str, Any]) -> list[str]:
     name = plain_markdown(dataset)
     data = DATA.get(dataset, name)
     gains = (sentence for sentence in others if sentence.startswith(PUBLISHED_GAINS))
-    answer = "No difference is shown" if "; no difference shown:" in first else ANSWERS[winner]
+    answer = "No difference is shown" if f"; {NO_DIFFERENCE}:" in first else ANSWERS[winner]
     asked = f"**Is the polynomial loss better than the triplet loss on {data}? {answer}.**"
-    said = re.sub("; (not decided|no difference shown):", ";", first.replace(name, data, 1))
+    said = re.sub(f"; (not decided|{NO_DIFFERENCE}):", ";", first.replace(name, data, 1))
     return [" ".join([asked, said, *gains])]
 
 
